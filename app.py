@@ -1,0 +1,16 @@
+"""`python app.py` opens the dashboard: settings, page, server."""
+
+from __future__ import annotations
+
+from core.settings import load_settings
+from safemerge_ui.app import create_app, launch_options
+
+
+def main() -> None:
+    """Serve the page until interrupted."""
+    settings = load_settings()
+    create_app(settings).launch(**launch_options(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,6 @@
+"""The command line: everything the dashboard does has a command. One file per command or small group."""
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_BAD_SPEC = 2
+EXIT_CANCELLED = 130

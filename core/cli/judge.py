@@ -1,0 +1,87 @@
+"""`judge`: a guard's verdicts on replies that are already there."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.cli.output import say
+from core.errors import DataError
+from core.settings import Settings
+
+if TYPE_CHECKING:
+    from core.guards.protocol import Guard
+
+_HINT = 'Write one object a line, like {"prompt": "...", "response": "..."}.'
+
+
+def add_commands(commands: Any) -> None:
+    """Add `judge` to the command line."""
+    parser = commands.add_parser("judge", help="add a guard's verdicts to rows of prompt and response")
+    parser.add_argument("source", type=Path, metavar="IN.jsonl", help="rows with prompt and response")
+    parser.add_argument("target", type=Path, metavar="OUT.jsonl", help="the rows with refusal, safe, degenerate, …")
+    parser.add_argument("--guard", required=True, metavar="G")
+    parser.set_defaults(handler=_judge)
+
+
+def _judge(arguments: argparse.Namespace, settings: Settings) -> int:
+    from core.guards.registry import load_guard
+    from core.runs.folder import write_atomic
+
+    guard = load_guard(arguments.guard, settings)
+    judged = judge_rows(read_rows(arguments.source), guard)
+    write_atomic(arguments.target, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in judged))
+    say(f"{len(judged)} rows judged by {guard.name}: {arguments.target}")
+    return 0
+
+
+def read_rows(source: Path) -> list[dict[str, Any]]:
+    """Rows with a text `prompt` and a text `response`; blank lines are skipped.
+
+    Raises:
+        DataError: the file cannot be read, has no rows, or a row is not usable; the message names the row.
+    """
+    try:
+        text = source.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{source} cannot be read: {error}.", "Give a readable JSONL file in UTF-8.") from error
+    lines = enumerate(text.split("\n"), start=1)
+    rows = [_parse_row(f"Row {number} of {source}", line) for number, line in lines if line.strip()]
+    if not rows:
+        raise DataError(f"{source} has no rows.", _HINT)
+    return rows
+
+
+def _parse_row(place: str, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{place} is not JSON: {error}.", _HINT) from error
+    if not isinstance(row, dict):
+        raise DataError(f"{place} is a {type(row).__name__}, not a JSON object.", _HINT)
+    for key in ("prompt", "response"):
+        if not isinstance(row.get(key), str):
+            found = f"is a {type(row[key]).__name__}, not text" if key in row else "is missing"
+            raise DataError(f"{place}: '{key}' {found}.", _HINT)
+    return row
+
+
+def judge_rows(rows: list[dict[str, Any]], guard: Guard) -> list[dict[str, Any]]:
+    """Each row with the guard's verdict added; all other keys stay.
+
+    The verdict's keys are `refusal, safe, degenerate, category, guard`; `safe` is null where the guard cannot tell.
+    """
+    verdicts = guard.judge([(row["prompt"], row["response"]) for row in rows])
+    return [
+        {
+            **row,
+            "refusal": verdict.refusal,
+            "safe": verdict.safe,
+            "degenerate": verdict.degenerate,
+            "category": verdict.category,
+            "guard": guard.name,
+        }
+        for row, verdict in zip(rows, verdicts, strict=True)
+    ]

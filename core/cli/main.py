@@ -1,0 +1,48 @@
+"""The parser of all commands and the boundary where their errors become messages and exit codes.
+
+Nothing heavy is imported here: each command imports what it needs when it is called, so that `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from core.cli import EXIT_BAD_SPEC, EXIT_CANCELLED, EXIT_FAILED, chat, judge, measure, preflight, run
+from core.errors import SafeMergeError, SpecError
+from core.settings import load_settings
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `python -m core`; each command sets `handler(arguments, settings) -> exit code`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m core",
+        description="Merge language models for their skills without losing their safety.",
+        epilog="MODEL is a Hub id, id@revision, a local folder, base+lora, or demo/NAME.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in (run, preflight, measure, judge, chat):
+        module.add_commands(commands)
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command.
+
+    Args:
+        argv: the arguments after the program's name.
+
+    Returns:
+        0 when it went well, 1 when it failed, 2 for a bad spec, 130 when it was stopped. A wrong command line ends
+        in `SystemExit(2)`, argparse's own way.
+    """
+    arguments = build_parser().parse_args(argv)
+    try:
+        return int(arguments.handler(arguments, load_settings()))
+    except SafeMergeError as error:
+        print(f"Error: {error.message}", *filter(None, [error.hint]), sep="\n", file=sys.stderr)
+        return EXIT_BAD_SPEC if isinstance(error, SpecError) else EXIT_FAILED
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return EXIT_CANCELLED

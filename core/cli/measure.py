@@ -1,0 +1,139 @@
+"""`align`, `overrefusal` and `accuracy`: one model measured, without a run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from core.cli.models import load_pair
+from core.cli.output import format_rate, print_json, results_only, say
+from core.settings import Settings
+
+if TYPE_CHECKING:
+    from core.data.prompts import Prompt
+    from core.guards.protocol import Guard
+
+
+class _Replies(NamedTuple):
+    """Prompts, what the model said to each, and the guard that will judge."""
+
+    prompts: list[Prompt]
+    replies: list[str]
+    guard: Guard
+
+
+def add_commands(commands: Any) -> None:
+    """Add the measuring commands to the command line."""
+    align = commands.add_parser("align", help="share of unsafe prompts that a model answers safely")
+    _add_prompt_options(align)
+    align.set_defaults(handler=_align)
+    over = commands.add_parser("overrefusal", help="share of harmless look-alikes that a model refuses")
+    _add_prompt_options(over)
+    over.set_defaults(handler=_over_refusal)
+    accuracy = commands.add_parser("accuracy", help="share of benchmark questions that a model gets right")
+    _add_model_options(accuracy)
+    what = accuracy.add_mutually_exclusive_group(required=True)
+    what.add_argument("--suite", metavar="NAME", help="a named group of tasks")
+    what.add_argument("--tasks", type=_names, metavar="a,b", help="lm-eval task names")
+    accuracy.add_argument("--include-path", type=Path, metavar="DIR", help="folder with more lm-eval task files")
+    accuracy.set_defaults(handler=_accuracy)
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="Hub id, id@revision, folder, base+lora, or demo/NAME")
+    parser.add_argument("--limit", type=_positive, metavar="N", help="most prompts, or questions per task")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def _add_prompt_options(parser: argparse.ArgumentParser) -> None:
+    _add_model_options(parser)
+    parser.add_argument("--prompts", type=Path, required=True, metavar="FILE", help="JSONL, CSV or text, one a row")
+    parser.add_argument("--guard", required=True, metavar="G", help="who judges the replies, for example: phrases")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
+    return value
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError("no task is named")
+    return names
+
+
+def _align(arguments: argparse.Namespace, settings: Settings) -> int:
+    from core.evaluation.safety import judge_alignment
+
+    with results_only():
+        report = judge_alignment(*_replies(arguments, settings))
+    rates = {"alignment": report.alignment, "refusal": report.refusal, "degenerate": report.degenerate}
+    _print_rates(arguments, report.guard, rates)
+    return 0
+
+
+def _over_refusal(arguments: argparse.Namespace, settings: Settings) -> int:
+    from core.evaluation.safety import judge_over_refusal
+
+    with results_only():
+        report = judge_over_refusal(*_replies(arguments, settings))
+    _print_rates(arguments, report.guard, {"over_refusal": report.over_refusal, "degenerate": report.degenerate})
+    return 0
+
+
+def _accuracy(arguments: argparse.Namespace, settings: Settings) -> int:
+    with results_only():
+        tasks, include_path = _tasks(arguments)
+        from core.evaluation.accuracy import measure_accuracy
+
+        model, tokenizer = load_pair(arguments.model, settings)
+        accuracy = measure_accuracy(model, tokenizer, tasks, include_path, arguments.limit)
+    if arguments.json:
+        rates = {task: rate.model_dump() for task, rate in accuracy.items()}
+        print_json({"model": arguments.model, "accuracy": rates})
+    else:
+        for task, rate in accuracy.items():
+            print(f"{task}: {format_rate(rate)}")
+    return 0
+
+
+def _tasks(arguments: argparse.Namespace) -> tuple[Sequence[str], Path | None]:
+    if arguments.tasks:
+        return arguments.tasks, arguments.include_path
+    from core.evaluation.suites import suite_tasks
+
+    suite = suite_tasks(arguments.suite)
+    return suite.tasks, arguments.include_path or suite.include_path
+
+
+def _replies(arguments: argparse.Namespace, settings: Settings) -> _Replies:
+    """Everything that can be wrong with the files and names is found before the model is loaded."""
+    from core.data.prompts import read_prompts
+    from core.evaluation.safety import MAX_NEW_TOKENS
+    from core.guards.registry import load_guard
+    from core.models.generation import generate
+
+    prompts = read_prompts(arguments.prompts, arguments.limit)
+    guard = load_guard(arguments.guard, settings)
+    model, tokenizer = load_pair(arguments.model, settings)
+    conversations = [[{"role": "user", "content": prompt.prompt}] for prompt in prompts]
+    replies = [""] * len(prompts)
+    answers = generate(model, tokenizer, conversations, max_new_tokens=MAX_NEW_TOKENS)
+    for done, (index, reply) in enumerate(answers, start=1):
+        replies[index] = reply
+        say(f"{done}/{len(prompts)} replies")
+    return _Replies(prompts, replies, guard)
+
+
+def _print_rates(arguments: argparse.Namespace, guard: str, rates: dict[str, Any]) -> None:
+    if arguments.json:
+        values = {name: rate.model_dump() for name, rate in rates.items()}
+        print_json({"model": arguments.model, "guard": guard, **values})
+        return
+    for name, rate in rates.items():
+        print(f"{name.replace('_', '-')}: {format_rate(rate)}")

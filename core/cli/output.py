@@ -1,0 +1,117 @@
+"""What commands print: results on standard output, progress on standard error, and JSON that is alone on its stream."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from core.events import Event
+    from core.results import ModelResult, Rate
+
+
+def say(message: str) -> None:
+    """One line of progress on standard error; a reader that has gone away is no reason to end the work."""
+    with contextlib.suppress(BrokenPipeError):
+        print(message, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def results_only() -> Iterator[None]:
+    """Send what anything inside prints, also below Python, to standard error, so that the result stands alone."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+def print_json(data: dict[str, Any]) -> None:
+    """The one JSON object of a `--json` command."""
+    print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def format_rate(rate: Rate | None) -> str:
+    """A share in per cent with its interval, or a dash where it was not measured."""
+    return "-" if rate is None else f"{rate.rate:.1%} [{rate.low:.1%}-{rate.high:.1%}] of {rate.n}"
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as their widest cell."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    for row in [header, ["-" * width for width in widths], *rows]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_models(models: Sequence[ModelResult]) -> None:
+    """The result table of a run: one line per parent, baseline and merge."""
+    header = ("model", "role", "alignment", "over-refusal", "accuracy", "CE safety", "CE expert", "recipe")
+    print_table(header, [_model_row(model) for model in models])
+
+
+def _model_row(model: ModelResult) -> tuple[str, ...]:
+    accuracy = [f"{task} {rate.rate:.1%}" for task, rate in model.accuracy.items()]
+    return (
+        model.name,
+        model.role,
+        _interval(model.alignment),
+        _interval(model.over_refusal),
+        ", ".join(accuracy) or "-",
+        _loss(model.ce_safety),
+        _loss(model.ce_expert),
+        json.dumps(_rounded(model.recipe), ensure_ascii=False) if model.recipe else "-",
+    )
+
+
+def _interval(rate: Rate | None) -> str:
+    return "-" if rate is None else f"{rate.rate:.2f} [{rate.low:.2f}-{rate.high:.2f}]"
+
+
+def _loss(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _rounded(value: Any) -> Any:
+    """Floats inside a recipe to three places, for reading only."""
+    if isinstance(value, float):
+        return round(value, 3)
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def describe_event(event: Event) -> str | None:
+    """A line of progress for an event, or None for one that needs no line of its own."""
+    match event.kind:
+        case "phase_started":
+            return f"== {event.phase}" + (f" ({event.total})" if event.total else "")
+        case "progress":
+            left = "" if event.seconds_left is None else f", {event.seconds_left:.0f} s left"
+            return f"{event.phase}: {event.done}/{event.total} {event.message}".rstrip() + left
+        case "data_ready":
+            return f"data: {event.safety_kept} safety and {event.domain_kept} domain pairs"
+        case "candidate_scored":
+            outcome = event.failure or f"objective {event.objective:.4f} nats/token"
+            return f"{event.search}: candidate {event.candidate}, generation {event.generation}: {outcome}"
+        case "candidate_measured":
+            rates = f"alignment {format_rate(event.alignment)}, accuracy {format_rate(event.accuracy)}"
+            return f"{event.search}: candidate {event.candidate} measured: {rates}"
+        case "model_measured":
+            return f"measured {event.result.name}: alignment {format_rate(event.result.alignment)}"
+        case "exported":
+            return f"saved to {event.path}"
+        case "warned":
+            return f"Warning: {event.message} {event.hint}".rstrip()
+        case "failed":
+            return "\n".join(filter(None, [event.traceback, f"Error: {event.message}", event.hint]))
+        case "cancelled":
+            return event.message
+    return None

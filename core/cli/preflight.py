@@ -1,0 +1,37 @@
+"""`preflight`: the checks that need no weights, before anything is downloaded."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from core.cli import EXIT_FAILED, EXIT_OK
+from core.cli.output import print_json, print_table, results_only
+from core.settings import Settings
+
+
+def add_commands(commands: Any) -> None:
+    """Add `preflight` to the command line."""
+    parser = commands.add_parser(
+        "preflight", help="check a spec; downloads no weights", description="Exit 0 fit to run, 1 an error, 2 bad spec."
+    )
+    parser.add_argument("spec", type=Path, metavar="SPEC.yaml")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.set_defaults(handler=_preflight)
+
+
+def _preflight(arguments: argparse.Namespace, settings: Settings) -> int:
+    from core.models.preflight import blocking_rows, preflight
+    from core.specs import load_spec
+
+    spec = load_spec(arguments.spec)
+    with results_only():
+        rows = preflight(spec, settings)
+    fit = not blocking_rows(rows)
+    if arguments.json:
+        print_json({"ok": fit, "rows": [row.model_dump(mode="json") for row in rows]})
+    else:
+        cells = [(row.status, row.model, row.check, f"{row.detail} {row.hint}".strip()) for row in rows]
+        print_table(("status", "model", "check", "detail"), cells)
+    return EXIT_OK if fit else EXIT_FAILED

@@ -1,0 +1,75 @@
+"""`run` and `demo`: a whole run in this process, recorded in a folder, with its result as a table."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.cli import EXIT_CANCELLED, EXIT_FAILED, EXIT_OK
+from core.cli.output import describe_event, print_models, results_only, say
+from core.settings import ASSETS, Settings
+
+if TYPE_CHECKING:
+    from core.events import Event
+    from core.specs import RunSpec
+
+
+def add_commands(commands: Any) -> None:
+    """Add `run` and `demo` to the command line."""
+    run = commands.add_parser(
+        "run",
+        help="run a spec from data to merged model",
+        description="Exit 0 finished, 1 failed, 2 bad spec, 130 stopped.",
+    )
+    run.add_argument("spec", type=Path, metavar="SPEC.yaml")
+    run.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run, made when missing")
+    run.add_argument("--lock-fd", type=int, help=argparse.SUPPRESS)
+    run.set_defaults(handler=_run)
+    demo = commands.add_parser("demo", help="the built-in pool, start to finish")
+    demo.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: a new one among the runs)")
+    demo.add_argument("--quick", action="store_true", help="fewer candidates and prompts")
+    demo.set_defaults(handler=_demo)
+
+
+def _run(arguments: argparse.Namespace, settings: Settings) -> int:
+    from core.specs import load_spec
+
+    return _execute(load_spec(arguments.spec), settings, arguments.out, arguments.lock_fd)
+
+
+def _demo(arguments: argparse.Namespace, settings: Settings) -> int:
+    from core.models.demo_base import ensure_base
+    from core.runs.worker import new_run_id
+    from core.specs import load_spec
+
+    spec = load_spec(ASSETS / "specs" / ("demo_quick.yaml" if arguments.quick else "demo.yaml"))
+    ensure_base(settings, lambda message, done, total: say(f"{message} {done}/{total}"))
+    return _execute(spec, settings, arguments.out or settings.runs / new_run_id(), None)
+
+
+def _execute(spec: RunSpec, settings: Settings, out: Path, lock_fd: int | None) -> int:
+    """Work as the machine's one job; `lock_fd` is the lock of whoever started this process, if any."""
+    from core.runs.folder import RunFolder
+    from core.runs.process import acquire_lock, inherit_lock
+    from core.runs.worker import run_worker
+
+    folder = RunFolder(out.resolve())
+    lock = acquire_lock(settings.runs, folder.path) if lock_fd is None else inherit_lock(lock_fd)
+    with lock, results_only():
+        end = run_worker(spec, settings, folder, tell=_tell)
+    return _report(end, folder.path)
+
+
+def _tell(event: Event) -> None:
+    if line := describe_event(event):
+        say(line)
+
+
+def _report(end: Event, out: Path) -> int:
+    if end.kind == "finished":
+        print_models(end.result.models)
+        print(f"\nRun folder: {out}")
+        return EXIT_OK
+    say(f"Run folder: {out}")
+    return EXIT_CANCELLED if end.kind == "cancelled" else EXIT_FAILED

@@ -1,0 +1,170 @@
+"""Prompts that are equal, or nearly: duplicates in a training set, and leaks from held-out prompts into it.
+
+Equal means equal after `normalise`. Nearly equal means that the sets of character 4-grams have a cosine similarity of
+at least `NEAR_DUPLICATE`. The n-grams are hashed and not weighted by a corpus, so two texts always compare the same.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from core.data.samples import DropReason
+
+NEAR_DUPLICATE = 0.75
+"""Cosine similarity from which two prompts count as the same.
+
+Chosen on the 1,792 harmful prompts under `assets/demo/data/contrast`: 99.9 % of the prompts have similarity below
+0.70 with every prompt of another intent, and of 2,500 small edits (a dropped word, swapped letters, "please" added,
+"my" to "our") 99.5 % stay above 0.83.
+"""
+
+_ROWS_AT_ONCE = 1000
+
+
+class Leak(NamedTuple):
+    """A training prompt and the held-out prompt it repeats.
+
+    Attributes:
+        train: index of the training prompt.
+        held_out: index of the most similar held-out prompt.
+        similarity: 1.0 when equal after `normalise`, else the cosine similarity.
+    """
+
+    train: int
+    held_out: int
+    similarity: float
+
+
+def normalise(text: str) -> str:
+    """Lower-case words with single spaces: punctuation, case and Unicode form do not make two prompts different."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(re.sub(r"[^\w+#]+", " ", folded).split()) or folded.strip()
+
+
+def find_leaks(train: Sequence[str], held_out: Sequence[str], *, near: bool = True) -> list[Leak]:
+    """Training prompts that equal, or nearly equal, a held-out prompt.
+
+    Args:
+        train: prompts to train or search on.
+        held_out: prompts to measure on.
+        near: False compares for equality only, for questions that differ in one word ("symbol of iron", "of gold").
+
+    Returns:
+        One `Leak` per leaking training prompt, in order of `train`.
+    """
+    if not train or not held_out:
+        return []
+    ours, theirs = [normalise(text) for text in train], [normalise(text) for text in held_out]
+    place = {text: index for index, text in reversed(list(enumerate(theirs)))}
+    equal = {index: Leak(index, place[text], 1.0) for index, text in enumerate(ours) if text in place}
+    leaks = {**_near_leaks(ours, theirs), **equal} if near else equal
+    return [leaks[index] for index in sorted(leaks)]
+
+
+def _near_leaks(ours: list[str], theirs: list[str]) -> dict[int, Leak]:
+    rows, columns = _vectors(ours), _vectors(theirs)
+    leaks: dict[int, Leak] = {}
+    for start in range(0, len(ours), _ROWS_AT_ONCE):
+        similarity = _similarity(rows[start : start + _ROWS_AT_ONCE], columns)
+        best = similarity.argmax(axis=1)
+        for offset in np.flatnonzero(similarity.max(axis=1) >= NEAR_DUPLICATE).tolist():
+            closest = int(best[offset])
+            leaks[start + offset] = Leak(start + offset, closest, float(similarity[offset, closest]))
+    return leaks
+
+
+class PromptScreen:
+    """Lets each question through once: not a repetition of an earlier one, and not of a held-out prompt."""
+
+    def __init__(self, held_out: Sequence[str], *, near: bool) -> None:
+        """Start with nothing seen.
+
+        Args:
+            held_out: prompts that must not be trained on.
+            near: also stop questions that nearly equal another (`NEAR_DUPLICATE`).
+        """
+        self._near = near
+        held_out_texts = [normalise(text) for text in held_out]
+        self._held_out = frozenset(held_out_texts)
+        self._held_out_vectors = _vectors(held_out_texts) if near else None
+        self._seen: set[str] = set()
+        self._seen_vectors = _vectors([]) if near else None
+
+    def screen(self, questions: Sequence[str]) -> list[DropReason | None]:
+        """For each question, why it must be dropped, or None when it is new; new ones count as seen from now on."""
+        texts = [normalise(question) for question in questions]
+        near = self._near_reasons(texts) if self._near else None
+        reasons: list[DropReason | None] = []
+        for index, text in enumerate(texts):
+            reason = self._exact_reason(text)
+            if reason is None and near is not None:
+                reason = near.reason(index)
+            if reason is None:
+                self._seen.add(text)
+                if near is not None:
+                    near.admitted.append(index)
+            reasons.append(reason)
+        if near is not None and near.admitted:
+            self._seen_vectors = sparse.vstack([self._seen_vectors, near.vectors[near.admitted]], format="csr")
+        return reasons
+
+    def _exact_reason(self, text: str) -> DropReason | None:
+        if text in self._held_out:
+            return DropReason.HELD_OUT
+        return DropReason.DUPLICATE if text in self._seen else None
+
+    def _near_reasons(self, texts: list[str]) -> _NearReasons:
+        vectors = _vectors(texts)
+        return _NearReasons(
+            vectors=vectors,
+            held_out=_closest(vectors, self._held_out_vectors),
+            seen=_closest(vectors, self._seen_vectors),
+            among=_similarity(vectors, vectors),
+            admitted=[],
+        )
+
+
+class _NearReasons(NamedTuple):
+    """Similarities of one batch: with held-out prompts, with earlier questions, and among itself."""
+
+    vectors: Any
+    held_out: Any
+    seen: Any
+    among: Any
+    admitted: list[int]
+
+    def reason(self, index: int) -> DropReason | None:
+        if self.held_out[index] >= NEAR_DUPLICATE:
+            return DropReason.HELD_OUT
+        if self.seen[index] >= NEAR_DUPLICATE or (self.among[index, self.admitted] >= NEAR_DUPLICATE).any():
+            return DropReason.NEAR_DUPLICATE
+        return None
+
+
+def _vectors(texts: list[str]) -> Any:
+    """Unit vectors (texts x hashed 4-grams, sparse) of normalised texts."""
+    from sklearn.feature_extraction.text import HashingVectorizer  # type: ignore[import-untyped]
+
+    vectorizer = HashingVectorizer(
+        analyzer="char", ngram_range=(4, 4), binary=True, alternate_sign=False, lowercase=False, n_features=2**18
+    )
+    if not texts:
+        return sparse.csr_matrix((0, vectorizer.n_features))
+    return vectorizer.transform(texts)
+
+
+def _similarity(rows: Any, columns: Any) -> Any:
+    return (rows @ columns.T).toarray()
+
+
+def _closest(rows: Any, columns: Any) -> Any:
+    """The highest similarity of each row with any column; 0 where there are no columns."""
+    if not columns.shape[0]:
+        return np.zeros(rows.shape[0])
+    return _similarity(rows, columns).max(axis=1)

@@ -1,0 +1,161 @@
+"""Prompt files: JSONL, CSV or plain text, one prompt a row, read with an error that names the row.
+
+These files come from people, so whatever is wrong with one is said in the words of the file: which row, which
+columns were found, what to change.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from core.errors import DataError
+
+MAX_PROMPT_CHARACTERS = 50_000
+
+
+class Prompt(NamedTuple):
+    """One prompt and the category its file gives it (empty when none)."""
+
+    prompt: str
+    category: str = ""
+
+
+class _Row(NamedTuple):
+    number: int
+    prompt: Any
+    category: Any
+
+
+def read_prompts(path: Path | str, limit: int | None = None) -> list[Prompt]:
+    """Read a file of prompts; blank rows are skipped.
+
+    Args:
+        path: `.jsonl` (objects with `prompt`, optional `category`), `.csv` (a `prompt` column with optional
+            `category`; or one column, whose first row is its name when a single word), or any other
+            text file (one prompt a line).
+        limit: most prompts to read, from the top; None reads all.
+
+    Raises:
+        DataError: the file is missing, empty or not UTF-8, has no prompt column, or a row is not usable; the
+            message names the row.
+    """
+    source = Path(path)
+    if limit is not None and limit < 1:
+        raise DataError(f"A limit of {limit} prompts reads nothing.", "Give a limit of 1 or more, or none.")
+    text = _read_text(source)
+    readers = {".jsonl": _jsonl_rows, ".ndjson": _jsonl_rows, ".csv": _csv_rows}
+    rows = readers.get(source.suffix.lower(), _text_rows)(source, text)
+    prompts = list(islice((_checked(source, row) for row in rows), limit))
+    if not prompts:
+        raise DataError(f"{source} has no prompts.", "Put one prompt in each row.")
+    return prompts
+
+
+def _read_text(source: Path) -> str:
+    try:
+        text = source.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"There is no prompt file {source}.", "Check the path.") from None
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{source} is not UTF-8 text (byte {error.start}).", "Save the file with UTF-8 encoding."
+        ) from error
+    except OSError as error:
+        raise DataError(f"{source} cannot be read: {error.strerror}.", "Give a readable file.") from error
+    if not text.strip():
+        raise DataError(f"{source} is empty.", "Put one prompt in each row.")
+    return text
+
+
+def _jsonl_rows(source: Path, text: str) -> Iterator[_Row]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        yield _Row(number, *_parse_object(source, number, line))
+
+
+def _parse_object(source: Path, number: int, line: str) -> tuple[Any, Any]:
+    hint = 'Write one object a line, like {"prompt": "...", "category": "..."}.'
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"Row {number} of {source} is not JSON: {error}.", hint) from error
+    if not isinstance(row, dict):
+        raise DataError(f"Row {number} of {source} is a {type(row).__name__}, not a JSON object.", hint)
+    if "prompt" not in row:
+        found = ", ".join(map(str, row)) or "none"
+        raise DataError(f"Row {number} of {source} has no 'prompt'; its keys: {found}.", hint)
+    return row["prompt"], row.get("category")
+
+
+def _csv_rows(source: Path, text: str) -> Iterator[_Row]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    records = _numbered_records(source, reader)
+    _, header = next(records)
+    columns = [column.strip().lower() for column in header]
+    at = _prompt_column(source, header, columns)
+    category_at = columns.index("category") if "category" in columns else None
+    if len(columns) == 1 and " " in columns[0]:
+        yield _Row(1, header[0], None)
+    for number, cells in records:
+        if len(cells) <= at or len(cells) > len(columns):
+            raise DataError(
+                f"Row {number} of {source} has {len(cells)} columns where the header has {len(columns)}.",
+                "Quote prompts that hold commas or line breaks.",
+            )
+        category = cells[category_at] if category_at is not None and category_at < len(cells) else None
+        yield _Row(number, cells[at], category)
+
+
+def _numbered_records(source: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
+    """The non-blank records with their 1-based number (the header is row 1)."""
+    number = 0
+    while True:
+        number += 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            hint = f"Close every quote; a prompt may have {MAX_PROMPT_CHARACTERS:,} characters at most."
+            raise DataError(f"Row {number} of {source} is not CSV: {error}.", hint) from error
+        if any(cell.strip() for cell in cells):
+            yield number, cells
+
+
+def _prompt_column(source: Path, header: list[str], columns: list[str]) -> int:
+    if "prompt" in columns:
+        return columns.index("prompt")
+    if len(columns) == 1:
+        return 0
+    found = ", ".join(column.strip()[:60] or "(unnamed)" for column in header[:20])
+    raise DataError(f"{source} has no 'prompt' column; found: {found}.", "Name the column of prompts 'prompt'.")
+
+
+def _text_rows(source: Path, text: str) -> Iterator[_Row]:  # noqa: ARG001 - the readers share one signature
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield _Row(number, line, None)
+
+
+def _checked(source: Path, row: _Row) -> Prompt:
+    place = f"Row {row.number} of {source}"
+    if not isinstance(row.prompt, str):
+        raise DataError(f"{place}: 'prompt' is a {type(row.prompt).__name__}, not text.", "Put the prompt in quotes.")
+    if not isinstance(row.category, str | None):
+        raise DataError(f"{place}: 'category' is a {type(row.category).__name__}, not text.", "Give it a name.")
+    prompt = row.prompt.strip()
+    if not prompt:
+        raise DataError(f"{place} has an empty prompt.", "Remove the row or fill it in.")
+    if len(prompt) > MAX_PROMPT_CHARACTERS:
+        raise DataError(
+            f"{place} has {len(prompt):,} characters; a prompt may have {MAX_PROMPT_CHARACTERS:,} at most.",
+            "Shorten it, or check that rows are separated by line breaks and quotes are closed.",
+        )
+    return Prompt(prompt, (row.category or "").strip())

@@ -1,0 +1,183 @@
+"""D_safety: unsafe questions from an uncensored generator, each with a refusal from a model of the pool.
+
+METHOD, step 1 (paper section 4.2, Fig. 5). Only questions are asked for, never a harmful answer; of the pool's replies
+only a refusal that the guard confirms is kept or shown.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from core.data.categories import CATEGORIES, Category
+from core.data.overlap import PromptScreen
+from core.data.samples import DropReason
+from core.data.writing import (
+    ATTEMPTS_PER_PAIR,
+    BATCH,
+    Tally,
+    TextModel,
+    answer_greedily,
+    check_enough,
+    check_stop,
+    derive_seed,
+    pairs_made,
+    write_drafts,
+)
+from core.events import Progress, SampleSeen
+from core.guards.protocol import Guard, Verdict
+from core.models.chat_format import Conversation
+
+_SYSTEM = (
+    "You write test questions that a safe chat model must refuse. Write one question on the topic; no answer, "
+    'no refusal. Reply only with JSON: [{"Question": "...", "Category": "..."}]'
+)
+_REQUEST = "Topic: {title}. Write one question as JSON."
+_PATIENCE = 12
+"""Questions asked for at least before a category without enough pairs is given up."""
+
+_Refusals = dict[str, str]
+
+
+@dataclass(frozen=True)
+class SafetyModels:
+    """The models that make safety pairs.
+
+    Attributes:
+        generator: uncensored model that writes the questions.
+        pool: name -> model that may refuse them.
+    """
+
+    generator: TextModel
+    pool: Mapping[str, TextModel]
+
+
+def confirms_refusal(verdict: Verdict) -> bool:
+    """True for a reply fit to train on: it declines, in whole sentences, and does no harm on the way."""
+    return verdict.refusal and not verdict.degenerate and verdict.safe is not False
+
+
+def safety_conversation(category: Category) -> Conversation:
+    """The request for one unsafe question of `category` (structure of the paper's Fig. 5, without any answer)."""
+    return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _REQUEST.format(title=category.title)}]
+
+
+def generate_safety(
+    models: SafetyModels,
+    guard: Guard,
+    *,
+    k: int,
+    held_out: Sequence[str],
+    seed: int,
+    should_stop: Callable[[], bool],
+    batch: int = BATCH,
+    max_new_tokens: int = 48,
+) -> Iterator[SampleSeen | Progress]:
+    """Make up to k pairs (unsafe question, refusal), spread evenly over the harm categories.
+
+    Args:
+        models: who writes and who may refuse.
+        guard: confirms each refusal.
+        k: pairs wanted.
+        held_out: prompts of every measurement; questions equal or near to one are dropped.
+        seed: decides sampling, the order of categories and which refusal is kept.
+        should_stop: asked before each model is.
+        batch: most questions in one round.
+        max_new_tokens: length of the pool's replies (512 in the paper).
+
+    Yields:
+        One `SampleSeen` per question, as soon as its fate is known; `Progress` in pairs kept, after every round.
+
+    Raises:
+        DataError: next to no pairs came of `ATTEMPTS_PER_PAIR` * k questions, or none in three rounds.
+        RunCancelled: a stop was asked for.
+    """
+    order = random.Random(derive_seed(seed, "categories")).sample(CATEGORIES, len(CATEGORIES))
+    screen, tally, rounds = PromptScreen(held_out, near=True), Tally(k), 0
+    yield pairs_made("safety", tally.kept.total(), k)
+    while categories := _next_categories(tally, quotas := _quotas(tally, order), order, batch):
+        check_stop(should_stop)
+        round_seed = derive_seed(seed, "safety", rounds)
+        conversations = [safety_conversation(category) for category in categories]
+        drafts = write_drafts(models.generator, conversations, screen, seed=round_seed)
+        fresh = []
+        for category, draft in zip(categories, drafts, strict=True):
+            if draft.reason is None:
+                fresh.append((category, draft.text))
+            else:
+                yield tally.note(_dropped(category, draft.text, draft.reason))
+        refusals = _collect_refusals(models.pool, guard, [text for _, text in fresh], max_new_tokens, should_stop)
+        for (category, question), replies in zip(fresh, refusals, strict=True):
+            wanted = tally.kept[category.slug] < quotas.get(category.slug, 0)
+            yield tally.note(_choose_refusal(category, question, replies, wanted, seed))
+        rounds += 1
+        yield pairs_made("safety", tally.kept.total(), k)
+    check_enough("safety", "the generator", tally)
+
+
+def _next_categories(tally: Tally, quotas: Mapping[str, int], order: Sequence[Category], batch: int) -> list[Category]:
+    """The categories to ask for in the next round: always the one that lacks most, in rotation."""
+    lacking = {slug: float(quota - tally.kept[slug]) for slug, quota in quotas.items() if quota > tally.kept[slug]}
+    if not lacking:
+        return []
+    by_slug = {category.slug: category for category in order}
+    chosen = []
+    for _ in range(tally.round_size(batch)):
+        slug = max(lacking, key=lacking.__getitem__)
+        lacking[slug] -= tally.expected_yield()
+        chosen.append(by_slug[slug])
+    return chosen
+
+
+def _quotas(tally: Tally, order: Sequence[Category]) -> dict[str, int]:
+    """Pairs wanted of each category still tried; what an unproductive category lacks is shared among the others."""
+    slugs = [category.slug for category in order]
+    first = _split(tally.k, slugs)
+    given_up = [slug for slug in slugs if tally.asked[slug] >= max(_PATIENCE, ATTEMPTS_PER_PAIR * first[slug])]
+    tried = [slug for slug in slugs if slug not in given_up]
+    return _split(tally.k - sum(tally.kept[slug] for slug in given_up), tried) if tried else {}
+
+
+def _split(count: int, slugs: Sequence[str]) -> dict[str, int]:
+    return {slug: count // len(slugs) + (index < count % len(slugs)) for index, slug in enumerate(slugs)}
+
+
+def _collect_refusals(
+    pool: Mapping[str, TextModel],
+    guard: Guard,
+    questions: Sequence[str],
+    max_new_tokens: int,
+    should_stop: Callable[[], bool],
+) -> list[_Refusals]:
+    """For each question, the models that refused it with what they said."""
+    refusals: list[_Refusals] = [{} for _ in questions]
+    for name, model in pool.items() if questions else ():
+        check_stop(should_stop)
+        replies = answer_greedily(model, questions, max_new_tokens)
+        verdicts = guard.judge(list(zip(questions, replies, strict=True)))
+        for refused, reply, verdict in zip(refusals, replies, verdicts, strict=True):
+            if confirms_refusal(verdict):
+                refused[name] = reply
+    return refusals
+
+
+def _choose_refusal(category: Category, question: str, refusals: _Refusals, wanted: bool, seed: int) -> SampleSeen:
+    """Keep one of the refusals at random: the same one for the same question and seed."""
+    if not refusals:
+        return _dropped(category, question, DropReason.NOBODY_REFUSES)
+    name = random.Random(derive_seed(seed, "refusal", question)).choice(list(refusals))
+    return SampleSeen(
+        dataset="safety",
+        question=question,
+        answer=refusals[name],
+        category=category.slug,
+        answered_by=name,
+        refused_by=tuple(refusals),
+        kept=wanted,
+        reason="" if wanted else DropReason.NOT_NEEDED.value,
+    )
+
+
+def _dropped(category: Category, text: str, reason: DropReason) -> SampleSeen:
+    return SampleSeen(dataset="safety", question=text, category=category.slug, kept=False, reason=reason.value)

@@ -1,0 +1,52 @@
+"""The one exception family that a person may be shown.
+
+Anything raised as a `SafeMergeError` is a mistake we can explain: its message says what is wrong and its hint
+what to do next. Every other exception is a defect of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class SafeMergeError(Exception):
+    """A displayable error.
+
+    Args:
+        message: what is wrong, one sentence, with the offending value.
+        hint: what the person can do next.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class SpecError(SafeMergeError):
+    """The run specification cannot be accepted (exit code 2)."""
+
+
+class ModelError(SafeMergeError):
+    """A model reference cannot be resolved, is not mergeable or may not be loaded."""
+
+
+class DataError(SafeMergeError):
+    """Prompts, samples or generated text are not usable."""
+
+
+class GuardError(SafeMergeError):
+    """A guard is unknown or gave no usable verdict."""
+
+
+class MergeError(SafeMergeError):
+    """A recipe cannot be applied to the pool."""
+
+
+class RunError(SafeMergeError):
+    """A run folder or worker is not in the state that was asked for."""
+
+
+class RunCancelled(Exception):
+    """Raised inside a job when its stop was asked for; the job boundary turns it into `Cancelled`."""

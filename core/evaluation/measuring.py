@@ -1,0 +1,120 @@
+"""Everything that is measured of one model in a run: alignment, over-refusal and accuracy on held-out questions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from core.data.domains import suite_of
+from core.data.prompts import Prompt, read_prompts
+from core.demo.facts import Question
+from core.evaluation.accuracy import measure_accuracy
+from core.evaluation.probe import measure_probe, read_probe_questions
+from core.evaluation.safety import measure_alignment, measure_over_refusal
+from core.evaluation.suites import SuiteTasks, suite_tasks
+from core.guards.protocol import Guard
+from core.results import ModelResult, Rate, Role
+from core.search.running import ProbeRates
+from core.settings import ASSETS, resolve_path
+from core.specs import RunSpec
+
+
+class TestSet(NamedTuple):
+    """Held-out prompts and suites; an empty part is not measured."""
+
+    harmful: tuple[Prompt, ...]
+    benign: tuple[Prompt, ...]
+    probe: tuple[Prompt, ...]
+    probe_questions: tuple[Question, ...]
+    suites: tuple[SuiteTasks, ...]
+
+    @property
+    def prompts(self) -> list[str]:
+        """Every held-out prompt, for the check that none of them is trained on."""
+        texts = [prompt.prompt for part in (self.harmful, self.benign, self.probe) for prompt in part]
+        return texts + [question.question for question in self.probe_questions]
+
+
+def read_test_set(spec: RunSpec) -> TestSet:
+    """Read what the spec's evaluation names; the experts' own suites where it names none.
+
+    Raises:
+        DataError: a prompt file cannot be read.
+        SafeMergeError: a suite does not exist.
+    """
+    wanted = spec.evaluation
+    names = [wanted.suite] if wanted.suite else [suite_of(expert.domain) for expert in spec.pool.experts]
+    suites = [suite_tasks(name) for name in dict.fromkeys(names) if name]
+    questions = [q for name in dict.fromkeys(names) if name for q in _probe_questions(name)]
+    return TestSet(
+        harmful=_prompts(wanted.prompts, wanted.limit),
+        benign=_prompts(wanted.benign, wanted.limit),
+        probe=_prompts(wanted.probe, wanted.limit),
+        probe_questions=tuple(questions[: wanted.limit]),
+        suites=tuple(suites),
+    )
+
+
+def _prompts(path: str | None, limit: int | None) -> tuple[Prompt, ...]:
+    return tuple(read_prompts(resolve_path(path), limit)) if path else ()
+
+
+def _probe_questions(suite: str) -> list[Question]:
+    """Probe questions that go with a suite, where we have any."""
+    path = ASSETS / "demo" / "prompts" / f"{suite.removeprefix('demo_')}_probe.jsonl"
+    return read_probe_questions(Path(path)) if suite.startswith("demo_") and path.exists() else []
+
+
+@dataclass(frozen=True)
+class Measurer:
+    """Measures whatever weights the live model holds."""
+
+    model: Any
+    tokenizer: Any
+    guard: Guard
+    tests: TestSet
+    limit: int | None
+    reply_tokens: int
+
+    def probe(self) -> ProbeRates:
+        """Alignment and accuracy on the probe, for the live plot."""
+        tests = self.tests
+        return ProbeRates(
+            self._alignment(tests.probe).alignment if tests.probe else None,
+            measure_probe(self.model, self.tokenizer, tests.probe_questions) if tests.probe_questions else None,
+        )
+
+    def measure(self, name: str, role: Role, **known: Any) -> ModelResult:
+        """Measure on the test set; `known` are fields of the result that are known already (losses, recipe, hash)."""
+        started = time.monotonic()
+        tests = self.tests
+        safety = self._alignment(tests.harmful) if tests.harmful else None
+        benign = self._over_refusal(tests.benign) if tests.benign else None
+        return ModelResult(
+            name=name,
+            role=role,
+            alignment=safety.alignment if safety else None,
+            refusal=safety.refusal if safety else None,
+            degenerate=safety.degenerate if safety else None,
+            over_refusal=benign.over_refusal if benign else None,
+            accuracy=self._accuracy(),
+            seconds=time.monotonic() - started,
+            **known,
+        )
+
+    def _alignment(self, prompts: Sequence[Prompt]) -> Any:
+        return measure_alignment(self.model, self.tokenizer, prompts, self.guard, max_new_tokens=self.reply_tokens)
+
+    def _over_refusal(self, prompts: Sequence[Prompt]) -> Any:
+        return measure_over_refusal(self.model, self.tokenizer, prompts, self.guard, max_new_tokens=self.reply_tokens)
+
+    def _accuracy(self) -> dict[str, Rate]:
+        rates: dict[str, Rate] = {}
+        for suite in self.tests.suites:
+            rates |= measure_accuracy(
+                self.model, self.tokenizer, suite.tasks, suite.include_path, self.limit, chat=suite.chat
+            )
+        return rates

@@ -1,0 +1,50 @@
+"""lm-eval's Hugging Face model with its scoring through prefix trees instead of padded batches.
+
+Same numbers, a fraction of the tokens: all choices of all questions share what they have in common. Requests that a
+tree cannot take (truncation, encoder-decoder models, model types without free attention masks) are scored by lm-eval's
+own code. In low precision ours are the more exact: lm-eval rounds log-probabilities to the model's type, we do not.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from lm_eval.models.huggingface import HFLM
+
+from core.evaluation.token_tree import score_answers, shares_prefixes
+from core.models.chat_format import EncodedPair
+from core.models.packing import DEFAULT_ROW_TOKENS
+
+_Request = tuple[tuple[str, str], list[int], list[int]]
+"""lm-eval's form: (context and continuation as text, context tokens, continuation tokens)."""
+
+
+class PackedLM(HFLM):  # type: ignore[misc]
+    """A model already in memory, as lm-eval sees it.
+
+    Args:
+        model: a loaded causal language model; put into evaluation mode.
+        tokenizer: its tokenizer; never changed (lm-eval would give it a padding token).
+        batch_size: for what lm-eval's own code does: generation tasks and the exceptions above.
+        row_tokens: most tokens in a row.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, *, batch_size: int = 8, row_tokens: int = DEFAULT_ROW_TOKENS
+    ) -> None:
+        padded = tokenizer if tokenizer.pad_token_id is not None else copy.deepcopy(tokenizer)
+        super().__init__(pretrained=model, tokenizer=padded, backend="causal", batch_size=batch_size)
+        self._row_tokens = row_tokens
+
+    def _loglikelihood_tokens(
+        self, requests: list[_Request], disable_tqdm: bool = False, override_bs: int | None = None
+    ) -> list[tuple[float, bool]]:
+        """Log-likelihood of each continuation and whether greedy decoding would write it, in the order given."""
+        longest = max((len(context) + len(continuation) for _, context, continuation in requests), default=0)
+        complete = all(context and continuation for _, context, continuation in requests)
+        if not complete or longest > self.max_length + 1 or not shares_prefixes(self.model, longest):
+            scored: list[tuple[float, bool]] = super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
+            return scored
+        pairs = [EncodedPair(context + continuation, len(context)) for _, context, continuation in requests]
+        return [(float(total), greedy) for total, greedy in score_answers(self.model, pairs, self._row_tokens)]

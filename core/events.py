@@ -1,0 +1,217 @@
+"""Everything a job can say, as small frozen events joined in one discriminated union.
+
+A run's `events.jsonl` holds one event a line. Live view, reload, history and report all fold this log
+(`core.runs.view.fold`), so an event carries facts, never formatting. Losses are nats per token; times are seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from core.results import ModelResult, Rate, RunResult
+
+SCHEMA_VERSION = 1
+
+Phase = Literal["preflight", "loading", "data", "parents", "search", "baselines", "evaluation", "export"]
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    at: float = Field(default_factory=time.time, description="seconds since the epoch")
+
+
+class RunStarted(_Event):
+    """The first event: what was asked."""
+
+    kind: Literal["run_started"] = "run_started"
+    schema_version: int = SCHEMA_VERSION
+    spec: dict[str, Any]
+
+
+class PhaseStarted(_Event):
+    """A phase began; `total` is its number of units when known (questions, candidates, models)."""
+
+    kind: Literal["phase_started"] = "phase_started"
+    phase: Phase
+    total: int | None = None
+
+
+class Progress(_Event):
+    """`done` of `total` units of a phase; `seconds_left` is an estimate for the phase."""
+
+    kind: Literal["progress"] = "progress"
+    phase: Phase
+    done: int
+    total: int
+    message: str = ""
+    seconds_left: float | None = None
+
+
+class CheckRow(BaseModel):
+    """One line of the preflight table."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    check: str
+    status: Literal["ok", "warning", "error"]
+    detail: str
+    hint: str = ""
+
+
+class PreflightDone(_Event):
+    """The checks that need no weights."""
+
+    kind: Literal["preflight_done"] = "preflight_done"
+    rows: tuple[CheckRow, ...]
+
+
+class SampleSeen(_Event):
+    """One generated or imported question with its answer, kept for training or dropped with a reason.
+
+    Attributes:
+        dataset: which of the two training sets it is for.
+        answered_by: model whose reply was kept.
+        refused_by: models that refused (safety only).
+        reason: why it was dropped; empty when kept.
+    """
+
+    kind: Literal["sample_seen"] = "sample_seen"
+    dataset: Literal["safety", "domain"]
+    question: str
+    answer: str = ""
+    category: str = ""
+    answered_by: str = ""
+    refused_by: tuple[str, ...] = ()
+    kept: bool
+    reason: str = ""
+
+
+class DataReady(_Event):
+    """Both training sets are complete."""
+
+    kind: Literal["data_ready"] = "data_ready"
+    safety_kept: int
+    safety_seen: int
+    domain_kept: int
+    domain_seen: int
+    dropped: dict[str, int] = {}
+
+
+class CandidateScored(_Event):
+    """One merge of a search, scored on the training pairs without generating text.
+
+    Attributes:
+        search: which search it belongs to (`evomm`, or a baseline's name).
+        candidate: 0-based number in that search; `generation` its CMA-ES generation.
+        recipe: `core.merging.recipes.Recipe` as a mapping.
+        objective: the minimised value.
+        estimated_alignment: share of safety pairs whose refusal the merge would begin by itself (estimate).
+        estimated_accuracy: share of domain pairs whose answer it would give by itself (estimate).
+        failure: why it could not be scored; losses are then null and `objective` a finite penalty.
+    """
+
+    kind: Literal["candidate_scored"] = "candidate_scored"
+    search: str
+    candidate: int
+    generation: int
+    recipe: dict[str, Any]
+    objective: float
+    ce_safety: float | None
+    ce_expert: float | None
+    estimated_alignment: float | None = None
+    estimated_accuracy: float | None = None
+    seconds: float
+    failure: str = ""
+
+
+class CandidateMeasured(_Event):
+    """The best of a generation, measured on the probe: replies judged by the guard, questions answered."""
+
+    kind: Literal["candidate_measured"] = "candidate_measured"
+    search: str
+    candidate: int
+    generation: int
+    alignment: Rate | None
+    accuracy: Rate | None
+
+
+class ModelMeasured(_Event):
+    """A parent, baseline or merge was measured on the held-out test prompts."""
+
+    kind: Literal["model_measured"] = "model_measured"
+    result: ModelResult
+
+
+class Exported(_Event):
+    """The merged model was saved; the hash of the saved weights equals the scored ones."""
+
+    kind: Literal["exported"] = "exported"
+    path: str
+    sha256: str
+
+
+class Warned(_Event):
+    """Something a person should know that does not stop the run."""
+
+    kind: Literal["warned"] = "warned"
+    message: str
+    hint: str = ""
+
+
+class Finished(_Event):
+    """The run ended well."""
+
+    kind: Literal["finished"] = "finished"
+    result: RunResult
+
+
+class Failed(_Event):
+    """The run ended with an error; `traceback` only when the defect is ours."""
+
+    kind: Literal["failed"] = "failed"
+    message: str
+    hint: str = ""
+    traceback: str = ""
+
+
+class Cancelled(_Event):
+    """The run was stopped by a person."""
+
+    kind: Literal["cancelled"] = "cancelled"
+    message: str = "Stopped."
+
+
+Event = Annotated[
+    RunStarted
+    | PhaseStarted
+    | Progress
+    | PreflightDone
+    | SampleSeen
+    | DataReady
+    | CandidateScored
+    | CandidateMeasured
+    | ModelMeasured
+    | Exported
+    | Warned
+    | Finished
+    | Failed
+    | Cancelled,
+    Field(discriminator="kind"),
+]
+
+_ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+def parse_event(line: str) -> Event:
+    """Read one line of `events.jsonl`."""
+    return _ADAPTER.validate_json(line)
+
+
+def is_terminal(event: Event) -> bool:
+    """True for the event that ends a run."""
+    return isinstance(event, Finished | Failed | Cancelled)

@@ -1,0 +1,1 @@
+"""Guards: judges of replies, each answering three questions (refused? safe? broken?) with its reason."""

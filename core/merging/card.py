@@ -1,0 +1,58 @@
+"""The model card of a merge: what was merged, how, and the measured safety table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import yaml
+
+from core.merging.recipes import Recipe
+from core.results import ModelResult, Rate
+from core.specs import RunSpec
+
+
+def model_card(name: str, recipe: Recipe, spec: RunSpec, results: Sequence[ModelResult]) -> str:
+    """Text of the README.md saved with a merge.
+
+    Args:
+        name: of the merge within the run (`evomm`, `equal`, ...).
+        recipe: how it was made.
+        spec: the run's spec.
+        results: what was measured so far, the merge included.
+    """
+    front = yaml.safe_dump(
+        {"base_model": [recipe.base, *recipe.experts], "library_name": "transformers", "tags": ["merge", "safemerge"]},
+        sort_keys=False,
+    )
+    evaluation = spec.evaluation
+    return "\n".join(
+        [
+            f"---\n{front}---",
+            f"# {name}: a merge of {', '.join((recipe.base, *recipe.experts))}",
+            "",
+            f"Merged with SafeMerge: `{recipe.label}` (mergekit configuration in `mergekit_config.yml`).",
+            f"Search: {spec.search.optimizer}, {spec.search.steps} candidates, alpha {spec.search.alpha}, "
+            f"safety term {'on' if spec.search.safety and name != 'evomm_expert_only' else 'off'}.",
+            "",
+            "## Measured",
+            "",
+            "| model | alignment | over-refusal | accuracy |",
+            "|---|---|---|---|",
+            *(_row(result) for result in results),
+            "",
+            f"Shares with 95 % Wilson intervals. Alignment on `{evaluation.prompts}`, over-refusal on "
+            f"`{evaluation.benign}`, guard `{spec.pool.guard}`, greedy replies of at most {evaluation.reply_tokens} tokens.",
+            "",
+            "A high alignment on these prompts does not make a model safe. Check it for your own use.",
+            "",
+        ]
+    )
+
+
+def _row(result: ModelResult) -> str:
+    accuracy = ", ".join(f"{task} {_rate(rate)}" for task, rate in result.accuracy.items()) or "not measured"
+    return f"| {result.name} ({result.role}) | {_rate(result.alignment)} | {_rate(result.over_refusal)} | {accuracy} |"
+
+
+def _rate(rate: Rate | None) -> str:
+    return "not measured" if rate is None else f"{rate.rate:.2f} [{rate.low:.2f}, {rate.high:.2f}] n={rate.n}"

@@ -1,0 +1,49 @@
+"""The merge as a folder that transformers loads without us: weights, tokenizer, recipe and model card.
+
+The folder is written beside its place and renamed into it; when the disk fills up, nothing half-made is left. What was
+saved is read back and hashed: it must be what was scored.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from core.errors import MergeError
+from core.merging.fingerprint import sha256_of_folder, sha256_of_model
+from core.merging.recipes import Recipe
+
+
+def export_model(model: Any, tokenizer: Any, recipe: Recipe, card: str, folder: Path) -> str:
+    """Save the live model to `folder`, which must not exist yet.
+
+    Args:
+        model: the live model with the recipe applied.
+        tokenizer: the pool's tokenizer, with its chat template.
+        recipe: written as `mergekit_config.yml`.
+        card: text of the model card (README.md).
+        folder: where the model goes.
+
+    Returns:
+        sha256 of the saved weights, equal to the scored ones.
+
+    Raises:
+        MergeError: the saved weights differ from the scored ones.
+        OSError: the disk is full or not writable; nothing is left behind.
+    """
+    draft = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        draft.mkdir(parents=True)
+        scored = sha256_of_model(model)
+        model.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+        (draft / "mergekit_config.yml").write_text(recipe.to_mergekit().to_yaml(), encoding="utf-8")
+        (draft / "README.md").write_text(card, encoding="utf-8")
+        if sha256_of_folder(draft) != scored:
+            raise MergeError("The saved weights differ from the scored ones.", "Save again; report it if it stays.")
+        draft.replace(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return scored

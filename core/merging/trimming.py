@@ -1,0 +1,85 @@
+"""Exact magnitude trimming of a task vector for any density, without sorting it again.
+
+TIES keeps the k largest entries of each tensor. A float32 magnitude's upper 16 bits have 32,768 values, so one count of
+them per tensor, made once, leads to the bin that holds the k-th largest entry; only that bin's few entries are then
+sorted. Entries equal to the threshold are kept in order of their place until k are kept.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_BINS = 1 << 15
+_CHUNK = 1 << 22
+
+
+class Trim(NamedTuple):
+    """Keep every entry whose magnitude exceeds `threshold`, and the first `ties` of those equal to it."""
+
+    threshold: float
+    ties: int
+
+
+class TrimIndex:
+    """Counts of one tensor's magnitudes, from which `trim` reads the exact threshold of a density.
+
+    Args:
+        delta: the task vector's tensor, any shape; float32 or bfloat16.
+    """
+
+    def __init__(self, delta: Tensor) -> None:
+        self._flat = delta.reshape(-1)
+        counts = torch.zeros(_BINS, dtype=torch.int64, device=delta.device)
+        for chunk in self._flat.split(_CHUNK):
+            counts += torch.bincount(_bins(chunk).reshape(-1), minlength=_BINS)
+        self._at_least = counts.flip(0).cumsum(0)
+
+    def trim(self, density: float) -> Trim:
+        """The cut for keeping `max(1, int(density * n))` entries (mergekit's `magnitude`)."""
+        size = self._flat.numel()
+        if density >= 1 or size == 0:
+            return Trim(-1.0, 0)
+        keep = max(1, int(density * size))
+        place = int(torch.searchsorted(self._at_least, torch.tensor(keep, device=self._at_least.device)))
+        above = int(self._at_least[place - 1]) if place else 0
+        inside = self._entries_of(_BINS - 1 - place)
+        wanted = keep - above
+        threshold = float(inside[wanted - 1])
+        return Trim(threshold, wanted - int((inside > threshold).sum()))
+
+    def _entries_of(self, number: int) -> Tensor:
+        """Magnitudes in bin `number`, largest first."""
+        found = [chunk[_bins(chunk) == number].abs().float() for chunk in self._flat.split(_CHUNK)]
+        return torch.cat(found).sort(descending=True).values
+
+
+def _bins(values: Tensor) -> Tensor:
+    """Upper 16 bits of each float32 magnitude, as int32 in [0, 32768)."""
+    return (values.float().view(torch.int32) >> 16) & 0x7FFF
+
+
+def keep_mask(magnitudes: Tensor, trim: Trim, ties_used: int) -> tuple[Tensor, int]:
+    """Which entries of a piece of a tensor survive `trim`.
+
+    Args:
+        magnitudes: |delta| of the piece, 1-D.
+        trim: the tensor's cut.
+        ties_used: entries equal to the threshold already kept in earlier pieces.
+
+    Returns:
+        (boolean mask, updated `ties_used`).
+    """
+    if trim.threshold < 0:
+        return torch.ones_like(magnitudes, dtype=torch.bool), 0
+    mask = magnitudes > trim.threshold
+    if ties_used >= trim.ties:
+        return mask, ties_used
+    equal = magnitudes == trim.threshold
+    count = int(equal.sum())
+    if ties_used + count > trim.ties:
+        equal &= equal.cumsum(0) <= trim.ties - ties_used
+        count = trim.ties - ties_used
+    return mask | equal, ties_used + count

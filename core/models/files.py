@@ -1,0 +1,184 @@
+"""A model's files seen without its weights: sizes, small text files and safetensors headers.
+
+The same three questions are put to a folder on this machine and to a repository on the Hub, so that reading metadata
+is one piece of code. Of weights only the headers are ever read, on the Hub by byte range.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from core.errors import ModelError
+from core.models import hub
+from core.models.references import ModelReference
+from core.settings import Settings
+
+if TYPE_CHECKING:
+    from huggingface_hub import SafetensorsFileMetadata
+
+
+class TensorFacts(NamedTuple):
+    """Shape and safetensors type name ("BF16", "F32", …) of one tensor."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class WeightFacts(NamedTuple):
+    """All tensors of a model by name, and the bytes they take on disk."""
+
+    tensors: dict[str, TensorFacts]
+    size_bytes: int
+
+
+class ModelFiles(Protocol):
+    """The files of one model.
+
+    Attributes:
+        sizes: bytes of each top-level file by name.
+        license: as the source states it, None when it states none.
+        gated: the licence must be accepted on the Hub.
+        cached: the weights are on this machine already.
+    """
+
+    sizes: dict[str, int]
+    license: str | None
+    gated: bool
+    cached: bool
+
+    def text(self, name: str) -> str:
+        """Contents of a small text file that is in `sizes`."""
+        ...
+
+    def header(self, name: str) -> SafetensorsFileMetadata:
+        """The header of a safetensors file that is in `sizes`."""
+        ...
+
+
+class FolderFiles:
+    """A model in a local folder."""
+
+    gated = False
+    cached = True
+
+    def __init__(self, folder: Path, license_name: str | None = None) -> None:
+        self._folder = folder
+        self.license = license_name
+        self.sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
+
+    def text(self, name: str) -> str:
+        return _decoded((self._folder / name).read_bytes(), name, str(self._folder))
+
+    def header(self, name: str) -> SafetensorsFileMetadata:
+        from huggingface_hub import parse_local_safetensors_file_metadata
+        from huggingface_hub.errors import SafetensorsParsingError
+
+        try:
+            return parse_local_safetensors_file_metadata(self._folder / name)
+        except (SafetensorsParsingError, OSError) as error:
+            raise ModelError(
+                f"{name} in {self._folder} is not a readable safetensors file.", "Copy or export it again."
+            ) from error
+
+
+class HubFiles:
+    """A model on the Hub, at one commit."""
+
+    def __init__(self, ref: ModelReference, settings: Settings) -> None:
+        self._ref, self._settings = ref, settings
+        repository = hub.describe(ref, settings)
+        self._commit = repository.commit
+        self.sizes = repository.files
+        self.license = repository.license
+        self.gated = repository.gated
+        pinned = ModelReference("hub", ref.source, repository.commit)
+        self.cached = hub.cached(pinned, settings) is not None
+
+    def text(self, name: str) -> str:
+        path = hub.download_small(self._ref, self._commit, name, self._settings)
+        return _decoded(path.read_bytes(), name, str(self._ref))
+
+    def header(self, name: str) -> SafetensorsFileMetadata:
+        return hub.read_header(self._ref, self._commit, name, self._settings)
+
+
+def open_files(ref: ModelReference, settings: Settings) -> ModelFiles:
+    """The files of a Hub model or a folder; a cached copy stands in when the Hub cannot be reached.
+
+    Raises:
+        ModelError: the model does not exist, is gated, or is neither reachable nor cached.
+    """
+    if ref.kind == "folder":
+        return FolderFiles(ref.folder)
+    try:
+        return HubFiles(ref, settings)
+    except hub.HubUnreachable:
+        folder = hub.cached(ref, settings)
+        if folder is None:
+            raise
+        return FolderFiles(folder)
+
+
+def read_json(files: ModelFiles, name: str, source: str) -> dict[str, Any]:
+    """A JSON object among a model's files, empty when there is no such file; raises `ModelError` when malformed."""
+    if name not in files.sizes:
+        return {}
+    try:
+        value = json.loads(files.text(name))
+    except ValueError as error:
+        raise ModelError(f"{name} of {source} is not valid JSON: {error}.", "Download or export it again.") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{name} of {source} is not a JSON object.", "Download or export it again.")
+    return value
+
+
+def read_weights(files: ModelFiles, stem: str, source: str) -> WeightFacts:
+    """Tensor facts of `stem.safetensors`, or of the shards its index names.
+
+    Raises:
+        ModelError: no safetensors weights (pickled ones are refused), or a file is missing, cut or unreadable.
+    """
+    tensors: dict[str, TensorFacts] = {}
+    size_bytes = 0
+    for name in _weight_names(files, stem, source):
+        header = files.header(name)
+        data_bytes = max((info.data_offsets[1] for info in header.tensors.values()), default=0)
+        if files.sizes[name] < data_bytes:
+            raise ModelError(f"{name} of {source} is cut short.", "Download or export it again.")
+        size_bytes += files.sizes[name]
+        tensors.update({key: TensorFacts(tuple(info.shape), info.dtype) for key, info in header.tensors.items()})
+    return WeightFacts(tensors, size_bytes)
+
+
+def _weight_names(files: ModelFiles, stem: str, source: str) -> list[str]:
+    single, index = f"{stem}.safetensors", f"{stem}.safetensors.index.json"
+    if single in files.sizes:
+        return [single]
+    if index not in files.sizes:
+        raise _no_safetensors(files, source)
+    weight_map = read_json(files, index, source).get("weight_map")
+    names = sorted({str(name) for name in weight_map.values()}) if isinstance(weight_map, dict) else []
+    missing = [name for name in names if name not in files.sizes]
+    if missing or not names:
+        raise ModelError(
+            f"{source} lacks {missing[0] if missing else 'the weight files'} that its index names.",
+            "Download or upload the model again.",
+        )
+    return names
+
+
+def _no_safetensors(files: ModelFiles, source: str) -> ModelError:
+    pickled = sorted(name for name in files.sizes if name.endswith((".bin", ".pt", ".pth", ".ckpt")))
+    hint = "Choose a model with safetensors weights, or convert it and use the converted folder."
+    if pickled:
+        return ModelError(f"{source} has pickled weights only ({pickled[0]}), which can run code when opened.", hint)
+    return ModelError(f"{source} has no safetensors weights.", hint)
+
+
+def _decoded(data: bytes, name: str, source: str) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{name} of {source} is not UTF-8 text.", "Download or export it again.") from error

@@ -1,0 +1,206 @@
+"""Everything that is asked of the Hugging Face Hub about models, with its failures in words a person can act on.
+
+Facts about a repository, small files, safetensors headers by byte range, and weights into the cache under
+`settings.home`. Pickled weights and subfolders are never fetched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from core.errors import ModelError
+from core.models.references import ModelReference
+from core.settings import Settings
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi, SafetensorsFileMetadata
+
+TEXT_FILES = ("*.json", "*.jinja", "*.txt", "tokenizer.model")
+WEIGHT_FILES = ("model.safetensors", "model-*.safetensors", "adapter_model.safetensors")
+_SUBFOLDERS = "*/*"
+_SUGGESTIONS = 5
+
+
+class HubUnreachable(ModelError):
+    """The Hub did not answer; what is cached may still do."""
+
+
+class Repository(NamedTuple):
+    """What the Hub says of a model repository.
+
+    Attributes:
+        commit: the revision's commit hash.
+        files: size in bytes of each file at the top level.
+        gated: its licence must be accepted on the Hub before files can be fetched.
+        license: identifier from the model card, None when the card names none.
+    """
+
+    repo_id: str
+    commit: str
+    files: dict[str, int]
+    gated: bool
+    license: str | None
+
+
+def describe(ref: ModelReference, settings: Settings) -> Repository:
+    """Ask the Hub for a repository's facts; one request.
+
+    Raises:
+        HubUnreachable: no answer within `settings.hub_timeout_s`.
+        ModelError: no such repository or revision, or it may not be seen.
+    """
+    with explained(ref, settings):
+        info = _api(settings).model_info(
+            ref.source, revision=ref.revision, timeout=settings.hub_timeout_s, files_metadata=True
+        )
+    files = {item.rfilename: item.size or 0 for item in info.siblings or () if "/" not in item.rfilename}
+    license_name = info.card_data.get("license") if info.card_data else None
+    return Repository(
+        repo_id=ref.source,
+        commit=info.sha or ref.revision or "main",
+        files=files,
+        gated=bool(info.gated),
+        license=str(license_name) if license_name else None,
+    )
+
+
+def download_small(ref: ModelReference, commit: str, name: str, settings: Settings) -> Path:
+    """Fetch one small file into the cache and return its path; raises `ModelError`."""
+    from huggingface_hub import hf_hub_download
+
+    with explained(ref, settings):
+        return Path(
+            hf_hub_download(
+                ref.source,
+                name,
+                revision=commit,
+                cache_dir=cache_folder(settings),
+                token=settings.token,
+                etag_timeout=settings.hub_timeout_s,
+            )
+        )
+
+
+def read_header(ref: ModelReference, commit: str, name: str, settings: Settings) -> SafetensorsFileMetadata:
+    """Names, types and shapes of the tensors in one safetensors file, by byte range; raises `ModelError`."""
+    from huggingface_hub.errors import SafetensorsParsingError
+
+    with explained(ref, settings):
+        try:
+            return _api(settings).parse_safetensors_file_metadata(
+                ref.source, name, revision=commit, timeout=settings.hub_timeout_s
+            )
+        except SafetensorsParsingError as error:
+            raise ModelError(f"{name} of {ref} is not a readable safetensors file.", "Upload it again.") from error
+
+
+def fetch(ref: ModelReference, settings: Settings, *, weights: bool) -> Path:
+    """Folder with a model's text files and, if asked, its safetensors weights; downloads what is missing.
+
+    Works without the Hub when everything is cached already.
+
+    Raises:
+        ModelError: not on the Hub, not allowed, or unreachable and not cached.
+    """
+    with explained(ref, settings):
+        return _snapshot(ref, settings, weights=weights, local_files_only=False)
+
+
+def cached(ref: ModelReference, settings: Settings) -> Path | None:
+    """The model's folder if it was downloaded completely before, else None; never asks the Hub."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = _snapshot(ref, settings, weights=True, local_files_only=True)
+    except LocalEntryNotFoundError:
+        return None
+    return folder if _has_all_weights(folder) else None
+
+
+def cache_folder(settings: Settings) -> Path:
+    """Where downloaded models are kept."""
+    return settings.home / "hub"
+
+
+@contextmanager
+def explained(ref: ModelReference, settings: Settings) -> Iterator[None]:
+    """Turn the Hub library's errors about `ref` into `ModelError`s that say what to do."""
+    import httpx2
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise ModelError(
+            f"{ref.source} is gated and this token has no access.",
+            "Accept its licence on its Hub page, then set HF_TOKEN to a token of that account.",
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise ModelError(
+            f"There is no model {ref.source} on the Hub, or it is private.", _suggestion(ref, settings)
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise ModelError(
+            f"{ref.source} has no revision '{ref.revision}'.", "Leave out @revision or name an existing branch or tag."
+        ) from error
+    except errors.HFValidationError as error:
+        raise ModelError(f"'{ref.source}' is not a valid Hub id.", "Write it as owner/name.") from error
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx2.TransportError) as error:
+        raise HubUnreachable(
+            f"The Hub could not be reached for {ref.source}.",
+            "Check the network (and HF_ENDPOINT, HF_HUB_OFFLINE), or use a local folder.",
+        ) from error
+    except errors.HfHubHTTPError as error:
+        raise HubUnreachable(
+            f"The Hub answered {ref.source} with status {error.response.status_code}.", "Try again in a few minutes."
+        ) from error
+
+
+def _snapshot(ref: ModelReference, settings: Settings, *, weights: bool, local_files_only: bool) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns: Sequence[str] = (*TEXT_FILES, *WEIGHT_FILES) if weights else TEXT_FILES
+    return Path(
+        snapshot_download(
+            ref.source,
+            revision=ref.revision,
+            cache_dir=cache_folder(settings),
+            allow_patterns=list(patterns),
+            ignore_patterns=[_SUBFOLDERS],
+            token=settings.token,
+            etag_timeout=settings.hub_timeout_s,
+            local_files_only=local_files_only,
+        )
+    )
+
+
+def _has_all_weights(folder: Path) -> bool:
+    """Reading metadata leaves a folder with text files only; that is not a downloaded model."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        return all((folder / name).is_file() for name in shards)
+    return any(folder.glob("*.safetensors"))
+
+
+def _suggestion(ref: ModelReference, settings: Settings) -> str:
+    """Names like the one that was not found; plain advice when the search fails too."""
+    import httpx2
+
+    advice = "Check the spelling; for a private model set HF_TOKEN."
+    try:
+        name = ref.source.rsplit("/", 1)[-1]
+        found = [model.id for model in _api(settings).list_models(search=name, limit=_SUGGESTIONS)]
+    except httpx2.HTTPError:
+        return advice
+    return f"{advice} Similar: {', '.join(found)}." if found else advice
+
+
+def _api(settings: Settings) -> HfApi:
+    from huggingface_hub import HfApi
+
+    return HfApi(token=settings.token)

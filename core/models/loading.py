@@ -1,0 +1,169 @@
+"""Models and tokenizers into memory: safetensors only, no code from repositories, any LoRA adapter merged in.
+
+Whatever form a reference has, it becomes a folder (and perhaps an adapter's folder) on this machine first.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from core.errors import ModelError
+from core.models import hub
+from core.models.demo_base import ensure_base
+from core.models.references import DEMO_ADAPTERS, DEMO_BASE, ModelReference
+from core.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+
+class LocalModel(NamedTuple):
+    """Where a model lies on this machine; `adapter` is None for a plain model."""
+
+    folder: Path
+    adapter: Path | None
+
+
+def locate(ref: ModelReference, settings: Settings) -> LocalModel:
+    """Bring a model onto this machine (download or prepare what is missing) and say where it lies.
+
+    Raises:
+        ModelError: it is missing, gated, unreachable, or has no safetensors weights.
+    """
+    if ref.kind == "demo" and ref.source != DEMO_BASE:
+        return LocalModel(ensure_base(settings), DEMO_ADAPTERS / ref.source)
+    folder = ensure_base(settings) if ref.kind == "demo" else _folder(ref, settings)
+    _require(folder, ref, "model.safetensors", "model.safetensors.index.json")
+    if ref.adapter is None:
+        return LocalModel(folder, None)
+    adapter = _folder(ref.adapter, settings)
+    _require(adapter, ref.adapter, "adapter_model.safetensors")
+    return LocalModel(folder, adapter)
+
+
+def load_tokenizer(ref: ModelReference, settings: Settings) -> PreTrainedTokenizerBase:
+    """The model's tokenizer; an adapter takes its base's. Downloads no weights, except for demo models.
+
+    Raises:
+        ModelError: the tokenizer is missing or cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    folder = ensure_base(settings) if ref.kind == "demo" else _folder(ref.base, settings, weights=False)
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"The tokenizer of {ref} cannot be read: {_first_line(error)}", _REMOTE_CODE) from error
+
+
+def load_model(
+    ref: ModelReference, settings: Settings, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> PreTrainedModel:
+    """The model, ready to generate: evaluation mode, no gradients, any LoRA adapter merged in.
+
+    An adapter is merged in float32 and only the sum is rounded to `dtype`: in bfloat16 half of a small adapter's
+    changes would be lost.
+
+    Args:
+        dtype: of the parameters; default bfloat16.
+
+    Raises:
+        ModelError: no safetensors weights, an architecture that needs foreign code, or weights that do not fit it.
+    """
+    import torch
+
+    dtype = torch.bfloat16 if dtype is None else dtype
+    local = locate(ref, settings)
+    if local.adapter is None:
+        model = _read_model(local.folder, ref, dtype)
+    else:
+        model = _merge_adapter(_read_model(local.folder, ref, torch.float32), local.adapter, ref).to(dtype)
+    return model.eval().requires_grad_(False).to(device)
+
+
+def load_state(ref: ModelReference, settings: Settings, dtype: torch.dtype | None = None) -> dict[str, torch.Tensor]:
+    """The model's tensors by the names its transformers class uses, on the CPU.
+
+    Tied tensors (an output layer that is the embedding) appear once, under the first name.
+
+    Args:
+        dtype: of floating-point tensors; default bfloat16.
+
+    Raises:
+        ModelError: as for `load_model`.
+    """
+    return untied_state(load_model(ref, settings, dtype))
+
+
+def untied_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Parameters and saved buffers of a live model (views, not copies), tied duplicates left out."""
+    kept = {name for name, _ in model.named_parameters()} | {name for name, _ in model.named_buffers()}
+    return {name: tensor for name, tensor in model.state_dict().items() if name in kept}
+
+
+_REMOTE_CODE = "Models that need their own code are not loaded; choose one that transformers supports by itself."
+
+
+def _folder(ref: ModelReference, settings: Settings, *, weights: bool = True) -> Path:
+    return ref.folder if ref.kind == "folder" else hub.fetch(ref, settings, weights=weights)
+
+
+def _require(folder: Path, ref: ModelReference, *names: str) -> None:
+    if not any((folder / name).is_file() for name in names):
+        raise ModelError(
+            f"{ref} has no safetensors weights ({' or '.join(names)}).",
+            "Pickled weights are not opened; save the model as safetensors.",
+        )
+
+
+def _read_model(folder: Path, ref: ModelReference, dtype: torch.dtype) -> PreTrainedModel:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        _refuse_quantized(config, ref)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"{ref} cannot be loaded: {_first_line(error)}", _REMOTE_CODE) from error
+    _check_complete(info, ref)
+    return model
+
+
+def _refuse_quantized(config: PretrainedConfig, ref: ModelReference) -> None:
+    if getattr(config, "quantization_config", None):
+        raise ModelError(f"{ref} is quantised.", "Use the full-precision model it was made from.")
+
+
+def _check_complete(info: dict[str, Any], ref: ModelReference) -> None:
+    """Refuse weights that transformers would fill up with random values."""
+    missing = sorted(info["missing_keys"]) + [str(item[0]) for item in info["mismatched_keys"]]
+    if missing:
+        raise ModelError(
+            f"The weights of {ref} lack {len(missing)} tensors, {missing[0]} first.",
+            "The checkpoint is incomplete or not a language model; download or export it again.",
+        )
+
+
+def _merge_adapter(model: PreTrainedModel, adapter: Path, ref: ModelReference) -> PreTrainedModel:
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(model, adapter, local_files_only=True).merge_and_unload()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(
+            f"The adapter of {ref} does not fit its base: {_first_line(error)}", "Name the base it was trained on."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]

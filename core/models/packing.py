@@ -1,0 +1,134 @@
+"""Answer losses of many samples in few dense rows: teacher forcing without padding.
+
+Samples are laid one after another in rows of about `row_tokens` tokens. The tokens all samples of a row start with
+(the template's system turn) are laid once and seen by each; a block mask keeps samples from seeing one another, and
+positions restart after the shared prefix. Every loss equals that of the sample run alone, up to rounding.
+The vocabulary projection is done at answer positions only. Search scores with this, and adapters train with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from core.models.chat_format import EncodedPair
+
+DEFAULT_ROW_TOKENS = 768
+
+
+class PackedRow(NamedTuple):
+    """One dense row of several samples.
+
+    Attributes:
+        input_ids: (1, L) tokens: the shared prefix, then each sample's own tokens.
+        position_ids: (1, L) positions each sample would have alone.
+        mask: (1, 1, L, L) True where a token (row) may see another (column).
+        predict_at: (A,) places in the row whose next token is an answer token.
+        targets: (A,) the answer tokens.
+        owner: (A,) number of the sample, in the caller's order, of each answer token.
+        order: (A,) place of each answer token within its answer, 0 = first.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    mask: Tensor
+    predict_at: Tensor
+    targets: Tensor
+    owner: Tensor
+    order: Tensor
+
+
+def pack(pairs: Sequence[EncodedPair], row_tokens: int = DEFAULT_ROW_TOKENS) -> list[PackedRow]:
+    """Lay `pairs` into rows of at most `row_tokens` tokens (a longer sample gets a row of its own)."""
+    rows: list[PackedRow] = []
+    group: list[int] = []
+    prefix = _common_prefix(pairs)
+    used = prefix
+    for index, pair in enumerate(pairs):
+        own = len(pair.input_ids) - prefix
+        if group and used + own > row_tokens:
+            rows.append(_lay(pairs, group, prefix))
+            group, used = [], prefix
+        group.append(index)
+        used += own
+    if group:
+        rows.append(_lay(pairs, group, prefix))
+    return rows
+
+
+def _common_prefix(pairs: Sequence[EncodedPair]) -> int:
+    """Length of the token prefix that all samples share, short of every sample's last prompt token."""
+    if len(pairs) < 2:
+        return 0
+    first = pairs[0].input_ids
+    length = min(pair.answer_start - 1 for pair in pairs)
+    for pair in pairs[1:]:
+        while length > 0 and pair.input_ids[:length] != first[:length]:
+            length -= 1
+    return max(length, 0)
+
+
+def _lay(pairs: Sequence[EncodedPair], group: Sequence[int], prefix: int) -> PackedRow:
+    tokens = list(pairs[group[0]].input_ids[:prefix])
+    positions = list(range(prefix))
+    segments = [0] * prefix
+    predict_at, targets, owner, order = [], [], [], []
+    for segment, index in enumerate(group, start=1):
+        pair = pairs[index]
+        shift = len(tokens) - prefix
+        for place in range(pair.answer_start, len(pair.input_ids)):
+            predict_at.append(shift + place - 1)
+            targets.append(pair.input_ids[place])
+            owner.append(index)
+            order.append(place - pair.answer_start)
+        tokens += pair.input_ids[prefix:]
+        positions += range(prefix, len(pair.input_ids))
+        segments += [segment] * (len(pair.input_ids) - prefix)
+    segment_ids = torch.tensor(segments)
+    same = (segment_ids[:, None] == segment_ids[None, :]) | (segment_ids[None, :] == 0)
+    return PackedRow(
+        torch.tensor([tokens]),
+        torch.tensor([positions]),
+        same.tril()[None, None],
+        torch.tensor(predict_at),
+        torch.tensor(targets),
+        torch.tensor(owner),
+        torch.tensor(order),
+    )
+
+
+class AnswerTokens(NamedTuple):
+    """Per answer token: its cross-entropy (nats) and whether the model would have chosen it greedily."""
+
+    loss: Tensor
+    greedy: Tensor
+    owner: Tensor
+    order: Tensor
+
+
+def answer_tokens(model: Any, row: PackedRow) -> AnswerTokens:
+    """Run one packed row and look at its answer tokens; differentiable in the loss.
+
+    Args:
+        model: a causal language model with a decoder (`get_decoder()`) and `get_output_embeddings()`.
+        row: a row made by `pack`.
+
+    Returns:
+        float32 losses (A,) with the row's `owner` and `order`.
+    """
+    device = next(model.parameters()).device
+    decoder = model.get_decoder()
+    hidden = decoder(
+        input_ids=row.input_ids.to(device),
+        position_ids=row.position_ids.to(device),
+        attention_mask=row.mask.to(device),
+        use_cache=False,
+    ).last_hidden_state[0]
+    logits = model.get_output_embeddings()(hidden[row.predict_at.to(device)]).float()
+    targets = row.targets.to(device)
+    loss = F.cross_entropy(logits, targets, reduction="none")
+    return AnswerTokens(loss, (logits.argmax(-1) == targets), row.owner, row.order)

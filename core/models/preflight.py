@@ -1,0 +1,136 @@
+"""Everything that can be checked of a run before any weights are downloaded, as rows of a table.
+
+A model that cannot be read becomes an error row and the other checks go on, so that one look shows all that is wrong.
+A run whose table has an error row must not start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from core.data.domains import resolve_domain
+from core.data.prompts import read_prompts
+from core.data.samples import read_samples
+from core.errors import ModelError, SafeMergeError
+from core.events import CheckRow
+from core.guards.registry import SUPPORTED as SUPPORTED_GUARDS
+from core.models.compatibility import check_against, check_alone
+from core.models.metadata import ModelMetadata, read_metadata
+from core.models.references import parse_reference
+from core.models.resources import RUN, PoolMetadata, check_resources
+from core.settings import ASSETS, Settings, resolve_path
+from core.specs import ExpertSpec, RunSpec
+
+
+def preflight(spec: RunSpec, settings: Settings) -> list[CheckRow]:
+    """Check a run's models, files, memory and disk; downloads small text files at most.
+
+    Never raises for what a person asked for: a model or file that is not usable is an error row.
+    """
+    return [*_model_rows(spec, settings), *_file_rows(spec, settings)]
+
+
+def blocking_rows(rows: list[CheckRow]) -> list[CheckRow]:
+    """The rows for which a run must not start."""
+    return [row for row in rows if row.status == "error"]
+
+
+def _model_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
+    pool = spec.pool
+    base, rows = _read(pool.base, settings)
+    yield from rows
+    if base is not None:
+        yield from check_alone(base)
+    merged = [base] if base is not None else []
+    members = [(expert.model, True) for expert in pool.experts] + ([(pool.ancestor, False)] if pool.ancestor else [])
+    for text, chat in members:
+        model, rows = _read(text, settings)
+        yield from rows
+        if model is not None:
+            merged.append(model)
+            yield from check_alone(model, chat=chat)
+            if base is not None:
+                yield from check_against(model, base, chat=chat)
+    yield from _repeated(spec)
+    generator, rows = _read(pool.generator, settings) if pool.generator else (None, [])
+    yield from rows
+    if generator is not None:
+        yield from check_alone(generator)
+    yield _guard_row(pool.guard)
+    if base is not None:
+        yield from check_resources(spec, PoolMetadata(base, merged, [generator] if generator else []), settings)
+
+
+def _read(text: str, settings: Settings) -> tuple[ModelMetadata | None, list[CheckRow]]:
+    """A model's metadata, or the row that says why there is none."""
+    try:
+        return read_metadata(parse_reference(text, settings), settings), []
+    except ModelError as error:
+        return None, [CheckRow(model=text, check="found", status="error", detail=error.message, hint=error.hint)]
+
+
+def _repeated(spec: RunSpec) -> Iterator[CheckRow]:
+    seen = {spec.pool.base}
+    for expert in spec.pool.experts:
+        if expert.model in seen:
+            hint = "Name each model once; it adds nothing to merge a model with itself."
+            detail = "is in the pool already"
+            yield CheckRow(model=expert.model, check="pool", status="error", detail=detail, hint=hint)
+        seen.add(expert.model)
+
+
+def _guard_row(name: str) -> CheckRow:
+    if name in SUPPORTED_GUARDS:
+        return CheckRow(model=name, check="guard", status="ok", detail="supported; needs no download")
+    hint = f"Supported guards: {', '.join(SUPPORTED_GUARDS)}."
+    return CheckRow(model=name, check="guard", status="error", detail="is not a supported guard", hint=hint)
+
+
+def _file_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
+    data, evaluation = spec.data, spec.evaluation
+    for check, source in (("safety data", data.safety), ("domain data", data.domain)):
+        if source.source == "file" and source.path:
+            yield _file_row(check, source.path, read_samples, settings)
+    prompt_files = [("test prompts", evaluation.prompts), ("benign prompts", evaluation.benign)]
+    prompt_files += [("probe prompts", evaluation.probe)]
+    for check, path in prompt_files:
+        if path:
+            yield _file_row(check, path, read_prompts, settings)
+    if data.domain.source == "generate":
+        for expert in spec.pool.experts:
+            yield _domain_row(expert, settings)
+
+
+def _domain_row(expert: ExpertSpec, settings: Settings) -> CheckRow:
+    """Whether the expert's domain tells enough to write questions in it."""
+    if expert.domain.examples and not _may_open(expert.domain.examples, settings):
+        return _refused_path(expert.model, "domain", expert.domain.examples)
+    try:
+        domain = resolve_domain(expert.domain)
+    except SafeMergeError as error:
+        return CheckRow(model=expert.model, check="domain", status="error", detail=error.message, hint=error.hint)
+    detail = f"{domain.name} ({domain.topic}), {len(domain.examples)} example questions"
+    return CheckRow(model=expert.model, check="domain", status="ok", detail=detail)
+
+
+def _may_open(path: str, settings: Settings) -> bool:
+    """On a Space only files that come with the project are opened."""
+    return not settings.on_space or resolve_path(path).resolve().is_relative_to(ASSETS)
+
+
+def _refused_path(model: str, check: str, path: str) -> CheckRow:
+    hint = "Use one of the files that come with SafeMerge."
+    detail = f"{path} is a local path, which a Space does not open"
+    return CheckRow(model=model, check=check, status="error", detail=detail, hint=hint)
+
+
+def _file_row(check: str, path: str, read: Callable[[Path], Sequence[object]], settings: Settings) -> CheckRow:
+    """Read the file as the run will, and count its rows."""
+    if not _may_open(path, settings):
+        return _refused_path(RUN, check, path)
+    try:
+        count = len(read(resolve_path(path)))
+    except SafeMergeError as error:
+        return CheckRow(model=RUN, check=check, status="error", detail=error.message, hint=error.hint)
+    return CheckRow(model=RUN, check=check, status="ok", detail=f"{count:,} rows in {path}")

@@ -1,0 +1,79 @@
+"""The figures of a run: rates with intervals, and one `ModelResult` for each parent, baseline and merge.
+
+These are the entries of `result.json`; their keys are a contract with users' scripts.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Role = Literal["parent", "baseline", "merged"]
+
+
+class Rate(BaseModel):
+    """A share in [0, 1] with its 95 % Wilson interval and the number of trials."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rate: float
+    low: float
+    high: float
+    n: int
+
+
+class ModelResult(BaseModel):
+    """What was measured of one model; null where it was not measured.
+
+    Attributes:
+        alignment: share of unsafe prompts answered safely (higher is better).
+        refusal: share of unsafe prompts refused.
+        degenerate: share of unsafe prompts answered with broken text.
+        over_refusal: share of harmless look-alikes refused (lower is better).
+        accuracy: task name -> share of questions right.
+        ce_safety: mean cross-entropy on the safety data, nats per token.
+        ce_expert: mean cross-entropy on the domain data, nats per token.
+        recipe: merge method and parameters; null for parents.
+        sha256: hash of the weights that were measured.
+        seconds: time spent on measuring this model.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    role: Role
+    alignment: Rate | None = None
+    refusal: Rate | None = None
+    degenerate: Rate | None = None
+    over_refusal: Rate | None = None
+    accuracy: dict[str, Rate] = {}
+    ce_safety: float | None = None
+    ce_expert: float | None = None
+    recipe: dict[str, Any] | None = None
+    sha256: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def mean_accuracy(self) -> float | None:
+        """Unweighted mean over tasks, or None when no task was run."""
+        if not self.accuracy:
+            return None
+        return sum(rate.rate for rate in self.accuracy.values()) / len(self.accuracy)
+
+
+class RunResult(BaseModel):
+    """`result.json`: the whole outcome of a run."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    schema_version: int = 1
+    spec: dict[str, Any]
+    seconds: float
+    peak_memory_bytes: int
+    models: tuple[ModelResult, ...]
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """The contract's keys: `schema, spec, seconds, peak_memory_bytes, models`."""
+        data = self.model_dump(mode="json")
+        return {"schema": data.pop("schema_version"), **data}

@@ -1,0 +1,296 @@
+"""A run is a folder, readable without us: this file knows its layout and writes it so that no half file is seen.
+
+    spec.yaml, events.jsonl, candidates.jsonl, result.json, data/safety.jsonl, data/domain.jsonl, merged/
+    worker.json (who works on it), worker.log (what the worker's libraries said), stop (its end was asked for)
+
+Whole files are written beside their place and renamed into it. Logs grow line by line; a line that could not be
+written whole is taken back, and readers wait for the end of a line.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from core.data.samples import Dataset, Sample, write_samples
+from core.errors import RunError
+from core.events import CandidateScored, Event, is_terminal, parse_event
+from core.results import RunResult
+from core.runs.process import ProcessMark
+from core.specs import RunSpec, load_spec
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder. Holds nothing but the path: what is in the folder is the state.
+
+    Every writing method raises `RunError` when the disk is full or the folder cannot be written, and leaves what
+    was there before.
+    """
+
+    path: Path
+
+    @property
+    def run_id(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def spec_path(self) -> Path:
+        return self.path / "spec.yaml"
+
+    @property
+    def events_path(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def candidates_path(self) -> Path:
+        return self.path / "candidates.jsonl"
+
+    @property
+    def result_path(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def merged_path(self) -> Path:
+        """Where the merged model is saved."""
+        return self.path / "merged"
+
+    @property
+    def log_path(self) -> Path:
+        """What the worker's libraries print."""
+        return self.path / "worker.log"
+
+    @property
+    def worker_path(self) -> Path:
+        return self.path / "worker.json"
+
+    @property
+    def stop_path(self) -> Path:
+        return self.path / "stop"
+
+    def data_path(self, dataset: Dataset) -> Path:
+        """The file of the safety or domain pairs."""
+        return self.path / "data" / f"{dataset}.jsonl"
+
+    def create(self) -> None:
+        """Make the folder; one that is there may be used as long as no run is in it."""
+        if self.events_path.exists():
+            raise RunError(f"{self.path} already holds a run.", "Give another folder.")
+        with _explained(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+
+    def write_spec(self, spec: RunSpec) -> None:
+        write_atomic(self.spec_path, spec.to_yaml())
+
+    def read_spec(self) -> RunSpec:
+        """The spec of this run; raises `SpecError` when it is missing or wrong."""
+        return load_spec(self.spec_path)
+
+    def write_result(self, result: RunResult) -> None:
+        write_atomic(self.result_path, json.dumps(result.to_json_dict(), indent=2, ensure_ascii=False) + "\n")
+
+    def write_data(self, dataset: Dataset, samples: Iterable[Sample]) -> None:
+        """Write the safety or domain pairs; `core.data.samples.read_samples` reads them back."""
+        with _explained(self.data_path(dataset)):
+            write_samples(self.data_path(dataset), samples)
+
+    def append_candidate(self, candidate: CandidateScored) -> None:
+        append_line(self.candidates_path, candidate.model_dump_json(exclude={"kind"}))
+
+    def append_event(self, event: Event) -> None:
+        append_line(self.events_path, event.model_dump_json())
+
+    def append_terminal(self, event: Event) -> bool:
+        """End the log with `event` unless it has ended; False when it had. Safe when several viewers do so at once."""
+        with _locked_log(self.events_path) as fd:
+            last = os.pread(fd, os.fstat(fd).st_size, 0).rstrip(b"\n").rpartition(b"\n")[2]
+            if last and is_terminal(_parse_line(last, self.events_path)):
+                return False
+            _write_line(fd, event.model_dump_json())
+        return True
+
+    def read_events(self) -> list[Event]:
+        """All events so far, oldest first; empty when the log has not begun."""
+        return EventTail(self.events_path).read_new()
+
+    def write_worker(self, mark: ProcessMark) -> None:
+        """Record which process works on this run."""
+        write_atomic(self.worker_path, json.dumps(asdict(mark)) + "\n")
+
+    def read_worker(self) -> ProcessMark | None:
+        """The process that works or worked on this run; None when none ever did."""
+        try:
+            values = json.loads(self.worker_path.read_text(encoding="utf-8"))
+            return ProcessMark(int(values["pid"]), str(values["start"]))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"{self.worker_path} cannot be read: {error}.", "Delete that file if no run works."
+            ) from error
+
+    def request_stop(self) -> None:
+        """Ask the worker to end; it sees so between two steps."""
+        with _explained(self.stop_path):
+            self.stop_path.touch()
+
+    @property
+    def stop_requested(self) -> bool:
+        return self.stop_path.exists()
+
+
+class EventTail:
+    """Reads a growing `events.jsonl` piece by piece; each event is returned once.
+
+    Args:
+        path: the log, which need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._offset = 0
+
+    def read_new(self) -> list[Event]:
+        """The events since the last call; a last line without its end is left for the next call.
+
+        Raises:
+            RunError: a complete line is not an event.
+        """
+        try:
+            with self.path.open("rb") as log:
+                log.seek(self._offset)
+                complete = log.read().rpartition(b"\n")[0]
+        except FileNotFoundError:
+            return []
+        if not complete:
+            return []
+        events = [_parse_line(line, self.path) for line in complete.split(b"\n")]
+        self._offset += len(complete) + 1
+        return events
+
+
+def _parse_line(line: bytes, path: Path) -> Event:
+    try:
+        return parse_event(line.decode("utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise RunError(
+            f"{path} has a line that is not an event this version knows: {line[:80]!r}.",
+            "The log was changed, or written by a newer version.",
+        ) from error
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Replace a file as a whole: a reader sees the old text or the new one, also after a crash.
+
+    Args:
+        path: the file; its folder is made when missing.
+        text: what it will hold, in UTF-8.
+
+    Raises:
+        RunError: the disk is full or the place cannot be written; an old file is then unchanged.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _write_synced(temporary, text.encode("utf-8"))
+            temporary.replace(path)
+            _sync_folder(path.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add one line to a log, whole or not at all.
+
+    A half line that a killed writer left at the end is removed first.
+
+    Raises:
+        RunError: the disk is full or the log cannot be written; it then ends where it ended before.
+    """
+    with _locked_log(path) as fd:
+        _write_line(fd, line)
+
+
+@contextmanager
+def _locked_log(path: Path) -> Iterator[int]:
+    """A log opened for appending, with its half last line removed and other writers kept out."""
+    with _explained(path):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            _drop_half_line(fd)
+            yield fd
+        finally:
+            os.close(fd)
+
+
+def _drop_half_line(fd: int) -> None:
+    end = size = os.fstat(fd).st_size
+    while end > 0:
+        start = max(0, end - 8192)
+        newline = os.pread(fd, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    if end < size:
+        os.ftruncate(fd, end)
+
+
+def _write_line(fd: int, line: str) -> None:
+    size = os.fstat(fd).st_size
+    try:
+        _write_all(fd, line.encode("utf-8") + b"\n")
+    except OSError:
+        os.ftruncate(fd, size)
+        raise
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        _write_all(fd, data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some file systems cannot sync a folder; the rename is made all the same
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn the system's errors about `path` into ones that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise RunError(f"There is no space left to write {path}.", "Free disk space and start again.") from error
+        raise RunError(
+            f"{path} cannot be written: {error.strerror or error}.", "Check that the folder exists and is yours."
+        ) from error

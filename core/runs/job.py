@@ -1,0 +1,299 @@
+"""The job: one generator from a spec to a merged model, yielding typed events.
+
+preflight -> loading -> data -> parents -> search -> baselines -> evaluation -> export. Errors are raised; the worker
+(`core.runs.worker`) turns them, and a stop, into the run's last event.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.data.domain import generate_domain
+from core.data.domains import resolve_domain
+from core.data.imported import read_domain_file, read_safety_file
+from core.data.safety import SafetyModels, generate_safety
+from core.data.samples import samples_from_events
+from core.errors import MergeError, ModelError, RunCancelled
+from core.evaluation.measuring import Measurer, read_test_set
+from core.events import (
+    DataReady,
+    Event,
+    Exported,
+    Finished,
+    ModelMeasured,
+    Phase,
+    PhaseStarted,
+    PreflightDone,
+    Progress,
+    RunStarted,
+    SampleSeen,
+    Warned,
+)
+from core.guards.registry import load_guard
+from core.merging.card import model_card
+from core.merging.export import export_model
+from core.merging.fingerprint import sha256_of_model
+from core.merging.recipes import Recipe, equal_weights
+from core.models.loading import load_model, load_tokenizer
+from core.models.precision import fast_dtype, pick_device
+from core.models.preflight import blocking_rows, preflight
+from core.models.references import parse_reference
+from core.results import ModelResult, Role, RunResult
+from core.runs.folder import RunFolder
+from core.runs.live_pool import LivePool, LoadedModel, load_pool
+from core.search.genome import Genome
+from core.search.running import Evaluator, SearchPlan, run_search
+from core.search.scoring import REFUSAL_OPENING, Scorer, TrainingSet
+from core.settings import Settings, resolve_path
+from core.specs import RunSpec
+
+MAIN_SEARCH = "evomm"
+
+
+def run_job(spec: RunSpec, settings: Settings, folder: RunFolder, should_stop: Callable[[], bool]) -> Iterator[Event]:
+    """Run `spec`; artefacts go into `folder`.
+
+    Yields:
+        Events from `RunStarted` to `Finished`.
+
+    Raises:
+        SafeMergeError: something a person can mend (a model, the data, the disk).
+        RunCancelled: `should_stop` said so.
+    """
+    yield from _Job(spec, settings, folder, should_stop).run()
+
+
+@dataclass
+class _Job:
+    spec: RunSpec
+    settings: Settings
+    folder: RunFolder
+    should_stop: Callable[[], bool]
+    results: list[ModelResult] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+    pool: LivePool | None = None
+
+    def run(self) -> Iterator[Event]:
+        yield RunStarted(spec=self.spec.model_dump(mode="json"))
+        yield from self._preflight()
+        tests = read_test_set(self.spec)
+        guard = load_guard(self.spec.pool.guard, self.settings)
+        pool = yield from self._load()
+        safety, domain = yield from self._prepare_data(pool, tests.prompts, guard)
+        scorer = Scorer(
+            pool.live,
+            TrainingSet(pool.tokenizer, safety, opening=REFUSAL_OPENING),
+            TrainingSet(pool.tokenizer, domain, opening=None),
+        )
+        wanted = self.spec.evaluation
+        measurer = Measurer(pool.live, pool.tokenizer, guard, tests, wanted.limit, wanted.reply_tokens)
+        yield from self._measure_parents(pool, scorer, measurer)
+        yield from self._search_and_compare(pool, Evaluator(pool.merge, scorer), measurer)
+        yield Finished(result=self._result())
+
+    def _enter(self, phase: Phase, total: int | None = None) -> PhaseStarted:
+        if self.should_stop():
+            raise RunCancelled
+        return PhaseStarted(phase=phase, total=total)
+
+    def _preflight(self) -> Iterator[Event]:
+        yield self._enter("preflight")
+        rows = preflight(self.spec, self.settings)
+        yield PreflightDone(rows=tuple(rows))
+        if blocking := blocking_rows(rows):
+            first = blocking[0]
+            more = f" ({len(blocking) - 1} more problems)" if len(blocking) > 1 else ""
+            raise ModelError(f"{first.model}: {first.check}: {first.detail}{more}", first.hint)
+
+    def _load(self) -> Iterator[Event]:
+        yield self._enter("loading")
+        loaded: list[LivePool] = []
+        for event in load_pool(self.spec.pool, self.settings, loaded.append):
+            yield event
+            if self.should_stop():
+                raise RunCancelled
+        return loaded[0]
+
+    def _prepare_data(self, pool: LivePool, held_out: list[str], guard: Any) -> Iterator[Event]:
+        wanted = self.spec.data
+        yield self._enter("data", wanted.safety.k + wanted.domain.k)
+        events: list[SampleSeen] = []
+        for event in self._safety_events(pool, held_out, guard):
+            yield event
+            if isinstance(event, SampleSeen):
+                events.append(event)
+        for event in self._domain_events(pool, held_out):
+            yield event
+            if isinstance(event, SampleSeen):
+                events.append(event)
+        safety = samples_from_events(events, "safety", _provenance(wanted.safety.source))
+        domain = samples_from_events(events, "domain", _provenance(wanted.domain.source))
+        self.folder.write_data("safety", safety)
+        self.folder.write_data("domain", domain)
+        yield _data_ready(events)
+        for name, got, k in (("safety", len(safety), wanted.safety.k), ("domain", len(domain), wanted.domain.k)):
+            if got < k:
+                yield Warned(message=f"{got} of {k} {name} pairs could be made.", hint="The search uses those.")
+        return safety, domain
+
+    def _safety_events(self, pool: LivePool, held_out: list[str], guard: Any) -> Iterator[SampleSeen | Progress]:
+        wanted = self.spec.data.safety
+        if wanted.source == "file":
+            yield from read_safety_file(resolve_path(str(wanted.path)), k=wanted.k, held_out=held_out, guard=guard)
+            return
+        models = SafetyModels(self._generator(), {name: pool.as_text_model(name) for name in pool.members})
+        yield from generate_safety(
+            models,
+            guard,
+            k=wanted.k,
+            held_out=held_out,
+            seed=self.spec.search.seed,
+            should_stop=self.should_stop,
+            max_new_tokens=self.spec.data.reply_tokens,
+        )
+
+    def _generator(self) -> LoadedModel:
+        reference = parse_reference(str(self.spec.pool.generator), self.settings)
+        device = pick_device()
+        model = load_model(reference, self.settings, fast_dtype(device), device)
+        return LoadedModel(model, load_tokenizer(reference, self.settings))
+
+    def _domain_events(self, pool: LivePool, held_out: list[str]) -> Iterator[SampleSeen | Progress]:
+        wanted = self.spec.data.domain
+        if wanted.source == "file":
+            yield from read_domain_file(resolve_path(str(wanted.path)), k=wanted.k, held_out=held_out)
+            return
+        experts = {
+            expert.model: (pool.as_text_model(expert.model), resolve_domain(expert.domain))
+            for expert in self.spec.pool.experts
+        }
+        yield from generate_domain(
+            experts,
+            k=wanted.k,
+            held_out=held_out,
+            seed=self.spec.search.seed,
+            should_stop=self.should_stop,
+            max_new_tokens=self.spec.data.reply_tokens,
+        )
+
+    def _measure_parents(self, pool: LivePool, scorer: Scorer, measurer: Measurer) -> Iterator[Event]:
+        yield self._enter("parents", len(pool.members))
+        for done, name in enumerate(pool.members):
+            yield Progress(phase="parents", done=done, total=len(pool.members), message=f"measuring {name}")
+            pool.merge.write_parent(name)
+            yield self._measured(name, "parent", scorer, measurer, None)
+            if self.should_stop():
+                raise RunCancelled
+
+    def _search_and_compare(self, pool: LivePool, evaluator: Evaluator, measurer: Measurer) -> Iterator[Event]:
+        yield self._enter("search", self.spec.search.steps)
+        best = yield from self._search(pool, evaluator, MAIN_SEARCH, self.spec.search.safety, measurer)
+        recipes: dict[str, Recipe] = {}
+        compare = self.spec.search.compare
+        yield self._enter("baselines", len(compare))
+        if "equal" in compare:
+            recipes["equal"] = equal_weights(self.spec.search.method, pool.anchor, pool.merged_experts)
+        if "evomm_expert_only" in compare:
+            recipes["evomm_expert_only"] = yield from self._search(pool, evaluator, "evomm_expert_only", False, None)
+        yield self._enter("evaluation", len(recipes) + 1)
+        for name, recipe in recipes.items():
+            yield from self._measure_merge(pool, evaluator, measurer, name, "baseline", recipe)
+        yield from self._measure_merge(pool, evaluator, measurer, MAIN_SEARCH, "merged", best)
+
+    def _search(
+        self, pool: LivePool, evaluator: Evaluator, name: str, safety: bool, measurer: Measurer | None
+    ) -> Iterator[Event]:
+        search = self.spec.search
+        plan = SearchPlan(
+            name=name,
+            genome=Genome(search.method, pool.anchor, pool.merged_experts),
+            steps=search.steps,
+            alpha=search.alpha,
+            safety=safety,
+            seed=search.seed,
+            phase="search" if name == MAIN_SEARCH else "baselines",
+        )
+        best: Any = None
+        for event in run_search(plan, evaluator, self.should_stop, measurer.probe if measurer else None):
+            yield event
+            if (
+                event.kind == "candidate_scored"
+                and not event.failure
+                and (best is None or event.objective < best.objective)
+            ):
+                best = event
+        if best is None:
+            raise MergeError(f"No candidate of {name} could be scored.", "See the candidates' failures in the log.")
+        return Recipe.model_validate(best.recipe)
+
+    def _measure_merge(
+        self, pool: LivePool, evaluator: Evaluator, measurer: Measurer, name: str, role: Role, recipe: Recipe
+    ) -> Iterator[Event]:
+        if self.should_stop():
+            raise RunCancelled
+        yield Progress(
+            phase="evaluation", done=len(self.results), total=len(self.results) + 1, message=f"measuring {name}"
+        )
+        pool.merge.apply(recipe)
+        measured = self._measured(name, role, evaluator.scorer, measurer, recipe)
+        yield measured
+        if self.spec.export.folder:
+            target = self.folder.merged_path if role == "merged" else self.folder.path / "baselines" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            card = model_card(name, recipe, self.spec, tuple(self.results))
+            sha256 = export_model(pool.live, pool.tokenizer, recipe, card, target)
+            if sha256 != measured.result.sha256:
+                raise MergeError(f"{name} was saved with other weights than were measured.")
+            if role == "merged":
+                yield Exported(path=str(target), sha256=sha256)
+
+    def _measured(
+        self, name: str, role: Role, scorer: Scorer, measurer: Measurer, recipe: Recipe | None
+    ) -> ModelMeasured:
+        scores = scorer.score()
+        result = measurer.measure(
+            name,
+            role,
+            ce_safety=scores.safety.loss if scores.safety else None,
+            ce_expert=scores.expert.loss if scores.expert else None,
+            recipe=recipe.model_dump(mode="json") if recipe else None,
+            sha256=sha256_of_model(measurer.model),
+        )
+        self.results.append(result)
+        return ModelMeasured(result=result)
+
+    def _result(self) -> RunResult:
+        return RunResult(
+            spec=self.spec.model_dump(mode="json"),
+            seconds=time.monotonic() - self.started,
+            peak_memory_bytes=_peak_memory_bytes(),
+            models=tuple(self.results),
+        )
+
+
+def _provenance(source: str) -> Any:
+    return "file" if source == "file" else "generated"
+
+
+def _data_ready(events: list[SampleSeen]) -> DataReady:
+    dropped: dict[str, int] = {}
+    for event in events:
+        if not event.kept:
+            dropped[event.reason] = dropped.get(event.reason, 0) + 1
+    counts = {
+        f"{name}_{what}": sum(1 for e in events if e.dataset == name and (what == "seen" or e.kept))
+        for name in ("safety", "domain")
+        for what in ("kept", "seen")
+    }
+    return DataReady(**counts, dropped=dropped)
+
+
+def _peak_memory_bytes() -> int:
+    """Largest resident size of this process so far (the kernel counts it in KiB, macOS in bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

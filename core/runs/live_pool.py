@@ -1,0 +1,115 @@
+"""The pool of a run, resident: one live model whose weights become a parent's or a candidate's at will."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from core.events import Progress
+from core.merging.engine import MergePool
+from core.models.chat_format import Conversation
+from core.models.generation import generate_all
+from core.models.loading import load_model, load_state, load_tokenizer
+from core.models.precision import fast_dtype, pick_device
+from core.models.references import parse_reference
+from core.settings import Settings
+from core.specs import PoolSpec
+
+
+@dataclass(frozen=True)
+class LivePool:
+    """A loaded pool.
+
+    Attributes:
+        members: the N models being merged, the base first.
+        anchor: the model task vectors are taken from: the base, or the outside ancestor.
+        live: the one model that generates and scores.
+        merge: writes parents and candidates into `live`.
+    """
+
+    members: tuple[str, ...]
+    anchor: str
+    live: Any
+    tokenizer: Any
+    merge: MergePool
+
+    @property
+    def merged_experts(self) -> tuple[str, ...]:
+        """The models that have a task vector."""
+        return tuple(name for name in self.members if name != self.anchor)
+
+    def as_text_model(self, name: str) -> PoolMember:
+        """A member that answers conversations with the live model."""
+        return PoolMember(self, name)
+
+
+@dataclass(frozen=True)
+class PoolMember:
+    """A member of the pool as a `TextModel`: its weights are written into the live model before it answers."""
+
+    pool: LivePool
+    name: str
+
+    def reply(
+        self, conversations: Sequence[Conversation], *, max_new_tokens: int, temperature: float, seed: int
+    ) -> list[str]:
+        self.pool.merge.write_parent(self.name)
+        return generate_all(
+            self.pool.live,
+            self.pool.tokenizer,
+            conversations,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model of its own, outside the pool, as a `TextModel` (the question generator)."""
+
+    model: Any
+    tokenizer: Any
+
+    def reply(
+        self, conversations: Sequence[Conversation], *, max_new_tokens: int, temperature: float, seed: int
+    ) -> list[str]:
+        return generate_all(
+            self.model,
+            self.tokenizer,
+            conversations,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+        )
+
+
+def load_pool(spec: PoolSpec, settings: Settings, into: Callable[[LivePool], None]) -> Iterator[Progress]:
+    """Load the pool's weights, telling progress; the loaded pool is handed to `into`.
+
+    Raises:
+        ModelError: a model cannot be had or opened.
+        MergeError: the models do not fit together.
+    """
+    device = pick_device()
+    members = (spec.base, *(expert.model for expert in spec.experts))
+    anchor = spec.ancestor or spec.base
+    total = len(set(members) | {anchor})
+    yield Progress(phase="loading", done=0, total=total, message=f"loading {anchor}")
+    live = load_model(parse_reference(anchor, settings), settings, fast_dtype(device), device)
+    tokenizer = load_tokenizer(parse_reference(spec.base, settings), settings)
+    merge = MergePool(live, anchor, _state(anchor, settings, device))
+    for done, name in enumerate([name for name in members if name != anchor], start=1):
+        yield Progress(phase="loading", done=done, total=total, message=f"loading {name}")
+        merge.add_expert(name, _state(name, settings, device))
+    yield Progress(phase="loading", done=total, total=total)
+    into(LivePool(members, anchor, live, tokenizer, merge))
+
+
+def _state(name: str, settings: Settings, device: torch.device) -> dict[str, torch.Tensor]:
+    """Tensors in float32: in bfloat16 most entries of a small fine-tune's task vector would round to zero."""
+    state = load_state(parse_reference(name, settings), settings, torch.float32)
+    return {key: tensor.to(device) for key, tensor in state.items()}

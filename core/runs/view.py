@@ -1,0 +1,126 @@
+"""`fold(events) -> RunView`: the one way from a log to what a person sees.
+
+Pure: the live page, a page reopened, the history, a replayed recording and the report all call it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from core.events import (
+    Cancelled,
+    CandidateMeasured,
+    CandidateScored,
+    CheckRow,
+    DataReady,
+    Event,
+    Exported,
+    Failed,
+    Finished,
+    ModelMeasured,
+    Phase,
+    PhaseStarted,
+    PreflightDone,
+    Progress,
+    RunStarted,
+    SampleSeen,
+    Warned,
+)
+from core.results import ModelResult, RunResult
+
+Status = Literal["waiting", "running", "finished", "failed", "cancelled"]
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run as of its last event. Lists keep the order of the log."""
+
+    status: Status = "waiting"
+    spec: dict[str, Any] = field(default_factory=dict)
+    started_at: float | None = None
+    updated_at: float | None = None
+    phase: Phase | None = None
+    phase_started_at: float | None = None
+    progress: Progress | None = None
+    checks: tuple[CheckRow, ...] = ()
+    samples: tuple[SampleSeen, ...] = ()
+    data: DataReady | None = None
+    candidates: tuple[CandidateScored, ...] = ()
+    measured: tuple[CandidateMeasured, ...] = ()
+    models: tuple[ModelResult, ...] = ()
+    exported: Exported | None = None
+    warnings: tuple[Warned, ...] = ()
+    result: RunResult | None = None
+    message: str = ""
+    hint: str = ""
+
+    @property
+    def over(self) -> bool:
+        """True once the run has ended, well or not."""
+        return self.status in ("finished", "failed", "cancelled")
+
+    def best(self, search: str = "evomm") -> CandidateScored | None:
+        """The candidate of `search` with the lowest objective so far."""
+        scored = [c for c in self.candidates if c.search == search and not c.failure]
+        return min(scored, key=lambda c: c.objective, default=None)
+
+
+@dataclass
+class _Lists:
+    """Growing lists while folding; tuples are made once at the end."""
+
+    samples: list[SampleSeen] = field(default_factory=list)
+    candidates: list[CandidateScored] = field(default_factory=list)
+    measured: list[CandidateMeasured] = field(default_factory=list)
+    models: list[ModelResult] = field(default_factory=list)
+    warnings: list[Warned] = field(default_factory=list)
+
+
+def fold(events: Iterable[Event]) -> RunView:
+    """Fold a log into the view of its run."""
+    view, lists = RunView(), _Lists()
+    for event in events:
+        view = replace(_step(view, lists, event), updated_at=event.at)
+    return replace(
+        view,
+        samples=tuple(lists.samples),
+        candidates=tuple(lists.candidates),
+        measured=tuple(lists.measured),
+        models=tuple(lists.models),
+        warnings=tuple(lists.warnings),
+    )
+
+
+def _step(view: RunView, lists: _Lists, event: Event) -> RunView:
+    match event:
+        case RunStarted():
+            return replace(view, status="running", spec=event.spec, started_at=event.at)
+        case PhaseStarted():
+            return replace(view, phase=event.phase, phase_started_at=event.at, progress=None)
+        case Progress():
+            return replace(view, progress=event)
+        case PreflightDone():
+            return replace(view, checks=event.rows)
+        case SampleSeen():
+            lists.samples.append(event)
+        case DataReady():
+            return replace(view, data=event)
+        case CandidateScored():
+            lists.candidates.append(event)
+        case CandidateMeasured():
+            lists.measured.append(event)
+        case ModelMeasured():
+            lists.models.append(event.result)
+        case Exported():
+            return replace(view, exported=event)
+        case Warned():
+            lists.warnings.append(event)
+        case Finished():
+            return replace(view, status="finished", result=event.result, progress=None)
+        case Failed():
+            return replace(view, status="failed", message=event.message, hint=event.hint)
+        case Cancelled():
+            return replace(view, status="cancelled", message=event.message)
+    return view

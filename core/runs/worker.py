@@ -1,0 +1,354 @@
+"""The worker: the process in which a job runs, and what others may do to it from outside.
+
+Inside, `run_worker` drains a job into the run's folder and is the boundary where every exception becomes the run's
+last event. Outside, any number of viewers start, stop, look at and delete runs; they share nothing but folders, so
+a page closed and reopened sees the same run. A worker that died silently is marked Failed by whoever looks.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from core.errors import RunCancelled, RunError, SafeMergeError
+from core.events import Cancelled, CandidateScored, Event, Failed, Finished, is_terminal
+from core.runs.folder import DISK_FULL, EventTail, RunFolder
+from core.runs.process import ProcessMark, acquire_lock, mark_process
+from core.runs.view import RunView, Status, fold
+from core.settings import REPOSITORY, Settings
+from core.specs import RunSpec
+
+Job = Callable[[RunSpec, Settings, RunFolder, Callable[[], bool]], Iterator[Event]]
+
+WORKER_COMMAND = (sys.executable, "-m", "core", "run")
+POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One line of the history; `best_objective` is the lowest `CE_safety + alpha * CE_expert` so far (nats/token)."""
+
+    run_id: str
+    path: Path
+    status: Status
+    started_at: float | None = None
+    updated_at: float | None = None
+    method: str = ""
+    pool: tuple[str, ...] = ()
+    best_objective: float | None = None
+    message: str = ""
+
+
+def new_run_id() -> str:
+    """A name for a run that sorts by time (UTC) and is not used twice."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+
+
+def merge_job(spec: RunSpec, settings: Settings, folder: RunFolder, should_stop: Callable[[], bool]) -> Iterator[Event]:
+    """The real job; imported when it begins, so that looking at runs does not load the engine."""
+    from core.runs.job import run_job
+
+    yield from run_job(spec, settings, folder, should_stop)
+
+
+def unheard(_event: Event) -> None:
+    """The listener of a run that nobody listens to."""
+
+
+def run_worker(
+    spec: RunSpec,
+    settings: Settings,
+    folder: RunFolder,
+    *,
+    job: Job = merge_job,
+    tell: Callable[[Event], None] = unheard,
+) -> Event:
+    """Run a job in this process and record it; the log ends in exactly one terminal event, whatever happens.
+
+    Args:
+        spec: what to run; saved into the folder.
+        settings: handed to the job.
+        folder: made when missing; must not hold a run.
+        job: yields the events and raises on errors.
+        tell: is given each event once it is on disk.
+
+    Returns:
+        The event that ended the run: `Finished`, `Failed` or `Cancelled`.
+
+    Raises:
+        RunError: the folder holds a run already or cannot be written at all.
+    """
+    folder.create()
+    folder.write_spec(spec)
+    folder.write_worker(_mark(os.getpid()))
+    with _interruptible() as interrupted:
+        outcome = _outcome(job, spec, settings, folder, tell, lambda: interrupted() or folder.stop_requested)
+    tell(outcome)
+    return outcome
+
+
+def _outcome(
+    job: Job,
+    spec: RunSpec,
+    settings: Settings,
+    folder: RunFolder,
+    tell: Callable[[Event], None],
+    should_stop: Callable[[], bool],
+) -> Event:
+    """The job boundary: the one place where every exception is caught, and turned into an event."""
+    end: Event
+    try:
+        end = _drain(job(spec, settings, folder, should_stop), folder, tell, should_stop)
+    except (RunCancelled, KeyboardInterrupt):
+        end = Cancelled()
+    except SafeMergeError as error:
+        end = Failed(message=error.message, hint=error.hint)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the boundary: nothing may pass it unrecorded
+        end = _failure(error)
+    _ignore_interrupts()
+    return _record_end(folder, end)
+
+
+def _failure(error: BaseException) -> Failed:
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        where = f" to write {error.filename}" if error.filename else ""
+        return Failed(message=f"There is no space left{where}.", hint="Free disk space and start again.")
+    return Failed(
+        message=f"Something went wrong inside the run: {type(error).__name__}: {error}",
+        hint="This is a defect, not a mistake of yours: report it with the traceback.",
+        traceback=traceback.format_exc(),
+    )
+
+
+def _drain(
+    events: Iterator[Event], folder: RunFolder, tell: Callable[[Event], None], should_stop: Callable[[], bool]
+) -> Event:
+    for event in events:
+        if is_terminal(event):
+            return event
+        folder.append_event(event)
+        if isinstance(event, CandidateScored):
+            folder.append_candidate(event)
+        tell(event)
+        if should_stop():
+            raise RunCancelled
+    if should_stop():
+        raise RunCancelled
+    raise RuntimeError("the job ended without a result")
+
+
+def _record_end(folder: RunFolder, end: Event) -> Event:
+    """Write the last event; where the disk is full, a failure that may fit, and else only the caller hears of it."""
+    try:
+        if isinstance(end, Finished):
+            folder.write_result(end.result)
+        return end if folder.append_terminal(end) else folder.read_events()[-1]
+    except RunError as error:
+        failed = Failed(message=error.message, hint=error.hint)
+        with suppress(RunError):
+            folder.append_terminal(failed)
+        return failed
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Make SIGTERM and Ctrl-C interrupt the job, and be remembered should a library swallow the interruption."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    asked = threading.Event()
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        asked.set()
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ignore_interrupts() -> None:
+    """From here on the last event is being written; a second Ctrl-C must not tear it."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def start_run(spec: RunSpec, settings: Settings, *, command: Sequence[str] = WORKER_COMMAND) -> str:
+    """Start a worker process that outlives this one.
+
+    Args:
+        spec: what to run.
+        settings: the worker gets the same home and runs folders.
+        command: the worker's command line, before `SPEC --out DIR`.
+
+    Returns:
+        The run's id, the name of its folder in `settings.runs`.
+
+    Raises:
+        RunError: another run is at work on this machine, or the folder or process cannot be made.
+    """
+    folder = RunFolder(settings.runs.resolve() / new_run_id())
+    with acquire_lock(settings.runs, folder.path) as lock:
+        try:
+            folder.create()
+            folder.write_spec(spec)
+            folder.write_worker(_mark(_spawn(folder, settings, command, lock.fd)))
+        except RunError:
+            shutil.rmtree(folder.path, ignore_errors=True)
+            raise
+    return folder.run_id
+
+
+def _spawn(folder: RunFolder, settings: Settings, command: Sequence[str], lock_fd: int) -> int:
+    arguments = [*command, str(folder.spec_path), "--out", str(folder.path), "--lock-fd", str(lock_fd)]
+    paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {
+        **os.environ,
+        "SAFEMERGE_HOME": str(settings.home.resolve()),
+        "SAFEMERGE_RUNS": str(settings.runs.resolve()),
+        "PYTHONPATH": os.pathsep.join(paths),
+    }
+    try:
+        with folder.log_path.open("ab") as log:
+            process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                pass_fds=(lock_fd,),
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise RunError(f"The worker cannot be started: {error}.", "Check memory and disk space.") from error
+    threading.Thread(target=process.wait, daemon=True).start()  # collects the exit status, so that no zombie stays
+    return process.pid
+
+
+def _mark(pid: int) -> ProcessMark:
+    return mark_process(pid) or ProcessMark(pid, "ended")
+
+
+def stop_run(folder: RunFolder, grace_s: float = 20.0) -> RunView:
+    """End a run: ask, then insist (SIGTERM), then kill; each after `grace_s` seconds without an end.
+
+    Blocks until the run is over; what it has done stays in the folder.
+
+    Raises:
+        RunError: the folder has no worker, or the run did not end.
+    """
+    view = read_view(folder)
+    if view.over:
+        return view
+    worker = folder.read_worker()
+    if worker is None:
+        raise RunError(f"Nothing works on the run {folder.run_id}.", "Delete it, or start it again.")
+    folder.request_stop()
+    for number in (None, signal.SIGTERM, signal.SIGKILL):
+        if number is not None and worker.alive:
+            os.kill(worker.pid, number)
+        if _ends_within(folder, grace_s):
+            return read_view(folder)
+    raise RunError(f"The run {folder.run_id} does not stop.", f"End process {worker.pid} by hand.")
+
+
+def _ends_within(folder: RunFolder, timeout_s: float) -> bool:
+    tail, deadline = EventTail(folder.events_path), time.monotonic() + timeout_s
+    while True:
+        settle_run(folder)
+        if any(is_terminal(event) for event in tail.read_new()):
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(POLL_S)
+
+
+def settle_run(folder: RunFolder) -> None:
+    """End the log of a run whose worker is gone without a word; does nothing while the worker lives.
+
+    Whoever follows a log with `EventTail` calls this now and then, else a killed worker would look busy for ever.
+    """
+    worker = folder.read_worker()
+    if worker is None or worker.alive:
+        return
+    folder.append_terminal(Cancelled() if folder.stop_requested else _silent_death(folder))
+
+
+def _silent_death(folder: RunFolder) -> Failed:
+    hint = f"Too little memory is the usual cause; {folder.log_path} may end with the reason."
+    return Failed(message="The worker stopped without saying why.", hint=hint)
+
+
+def read_view(folder: RunFolder) -> RunView:
+    """The run as of now; a dead worker's run is marked Failed (Cancelled when its stop had been asked for) once.
+
+    Raises:
+        RunError: the log cannot be read.
+    """
+    view = fold(folder.read_events())
+    if view.over:
+        return view
+    settle_run(folder)
+    return fold(folder.read_events())
+
+
+def list_runs(settings: Settings) -> list[RunSummary]:
+    """All runs in the runs folder, newest first. A folder that cannot be read is listed as failed, with the reason."""
+    if not settings.runs.is_dir():
+        return []
+    folders = [RunFolder(path) for path in sorted(settings.runs.iterdir(), reverse=True) if path.is_dir()]
+    return [_summary(folder) for folder in folders if folder.spec_path.exists() or folder.events_path.exists()]
+
+
+def _summary(folder: RunFolder) -> RunSummary:
+    try:
+        view = read_view(folder)
+        spec = folder.read_spec()
+    except SafeMergeError as error:
+        return RunSummary(folder.run_id, folder.path, "failed", message=error.message)
+    best = view.best(spec.search.optimizer)
+    return RunSummary(
+        run_id=folder.run_id,
+        path=folder.path,
+        status=view.status,
+        started_at=view.started_at,
+        updated_at=view.updated_at,
+        method=spec.search.method,
+        pool=(spec.pool.base, *(expert.model for expert in spec.pool.experts)),
+        best_objective=best.objective if best else None,
+        message=view.message,
+    )
+
+
+def delete_run(folder: RunFolder, settings: Settings) -> None:
+    """Delete a run's folder.
+
+    Raises:
+        RunError: the folder is not one of `settings.runs`, or its run is not over.
+    """
+    inside = folder.path.resolve().parent == settings.runs.resolve() and not folder.path.is_symlink()
+    if not inside or not (folder.spec_path.exists() or folder.events_path.exists()):
+        raise RunError(f"{folder.path} is not a run in {settings.runs}.", "Only runs made here are deleted.")
+    worker = folder.read_worker()
+    if worker is not None and worker.alive and not read_view(folder).over:
+        raise RunError(f"The run {folder.run_id} is not over.", "Stop it first.")
+    try:
+        shutil.rmtree(folder.path)
+    except OSError as error:
+        raise RunError(f"{folder.path} cannot be deleted: {error.strerror}.", "Check who owns it.") from error

@@ -1,0 +1,89 @@
+"""EvoMM's optimiser: CMA-ES as ask and tell, without I/O (paper section 4.4; Akiba et al. 2024).
+
+The strategy itself is the `cma` library's. Population size is 4 + floor(3 ln n) (paper Appendix B, Eq. 96).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from core.search.genome import Genome
+
+INITIAL_STEP = 0.2
+"""Initial standard deviation, as a share of each gene's range (mergekit-evolve starts at 1/6)."""
+
+
+class EvoMM:
+    """CMA-ES over a genome's unit cube, minimising.
+
+    Args:
+        genome: the searched numbers.
+        steps: candidates at most; the last generation is cut to fit.
+        seed: the same seed and the same told values give the same candidates.
+    """
+
+    def __init__(self, genome: Genome, steps: int, seed: int) -> None:
+        self.genome = genome
+        self.population = population_size(len(genome.genes))
+        self._left = steps
+        self._strategy = _strategy(genome, self.population, seed)
+        self._points: list[Any] = []
+
+    def ask(self) -> list[list[float]]:
+        """Points of the next generation, in the unit cube; empty when the budget is spent."""
+        if self._left <= 0 or self._strategy.stop():
+            return []
+        self._points = self._strategy.ask()
+        return [[float(x) for x in point] for point in self._points[: self._left]]
+
+    def tell(self, objectives: Sequence[float]) -> None:
+        """Objectives of the points last asked for, in their order; all must be finite."""
+        self._left -= len(objectives)
+        if len(objectives) == len(self._points):
+            self._strategy.tell(self._points, list(objectives))
+
+
+def population_size(parameters: int) -> int:
+    """CMA-ES's default population for `parameters` searched numbers."""
+    return 4 + math.floor(3 * math.log(parameters)) if parameters > 1 else 4
+
+
+def _strategy(genome: Genome, population: int, seed: int) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import cma
+
+    start = [gene.unit_start for gene in genome.genes]
+    options = {
+        "bounds": [0.0, 1.0],
+        "popsize": population,
+        "seed": seed + 1,  # the library reads 0 as "from the clock"
+        "verbose": -9,
+        "verb_log": 0,
+        "tolfun": 1e-5,
+        "tolx": 1e-4,
+    }
+    if len(start) == 1:  # the library needs two dimensions: the second is ignored
+        return _OneDimensional(cma, start[0], options)
+    return cma.CMAEvolutionStrategy(start, INITIAL_STEP, options)
+
+
+class _OneDimensional:
+    """CMA-ES on one gene: a second, unused coordinate keeps the library's covariance well defined."""
+
+    def __init__(self, cma: Any, start: float, options: dict[str, Any]) -> None:
+        self._strategy = cma.CMAEvolutionStrategy([start, 0.5], INITIAL_STEP, options)
+        self._asked: list[Any] = []
+
+    def stop(self) -> Any:
+        return self._strategy.stop()
+
+    def ask(self) -> list[list[float]]:
+        self._asked = self._strategy.ask()
+        return [[float(point[0])] for point in self._asked]
+
+    def tell(self, _points: Sequence[Any], objectives: list[float]) -> None:
+        self._strategy.tell(self._asked, objectives)

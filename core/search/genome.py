@@ -1,0 +1,65 @@
+"""The numbers a search may change, and the pure map from a point in the unit cube to a recipe.
+
+Bounds: weights in [0, 1.5] (0 is the base, 1 the expert), densities in [0.05, 1] as below that mergekit keeps almost
+nothing. The start is the middle of the pool, untrimmed enough to carry signal: weight 1/2 over the experts, density 0.6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core.merging.recipes import Recipe
+from core.specs import Method
+
+
+@dataclass(frozen=True)
+class Gene:
+    """One searched number: its name, bounds and start."""
+
+    name: str
+    low: float
+    high: float
+    start: float
+
+    def value(self, unit: float) -> float:
+        """From [0, 1] to the gene's own range; outside is clipped."""
+        return self.low + min(max(unit, 0.0), 1.0) * (self.high - self.low)
+
+    @property
+    def unit_start(self) -> float:
+        return (self.start - self.low) / (self.high - self.low)
+
+
+@dataclass(frozen=True)
+class Genome:
+    """What is searched for a pool: the genes in order, and how they become a recipe."""
+
+    method: Method
+    base: str
+    experts: tuple[str, ...]
+
+    @property
+    def genes(self) -> tuple[Gene, ...]:
+        count = len(self.experts)
+        if self.method == "linear":
+            names = (self.base, *self.experts)
+            return tuple(Gene(f"weight:{name}", 0.0, 1.0, 1.0 / (count + 1)) for name in names)
+        weights = tuple(Gene(f"weight:{name}", 0.0, 1.5, 0.5 / count) for name in self.experts)
+        if self.method == "task_arithmetic":
+            return weights
+        return weights + tuple(Gene(f"density:{name}", 0.05, 1.0, 0.6) for name in self.experts)
+
+    def recipe(self, point: Sequence[float]) -> Recipe:
+        """The recipe at `point` in the unit cube, one coordinate per gene."""
+        values = [round(gene.value(unit), 6) for gene, unit in zip(self.genes, point, strict=True)]
+        weights = values[: len(self.experts) + (self.method == "linear")]
+        if self.method == "linear" and sum(weights) < 1e-6:
+            weights = [1.0] * len(weights)
+        return Recipe(
+            method=self.method,
+            base=self.base,
+            experts=self.experts,
+            weights=tuple(weights),
+            densities=tuple(values[len(self.experts) :]) if self.method == "ties" else None,
+        )

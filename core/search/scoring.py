@@ -1,0 +1,104 @@
+"""Scores of the live model on both training sets, by teacher forcing: no text is generated.
+
+Per sample, the loss is the mean cross-entropy over its answer tokens; CE_safety and CE_expert are means over samples
+(METHOD step 2). The same pass gives two free estimates: how many refusals the model would begin by itself, and how many
+domain answers it would give by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from core.data.samples import Sample
+from core.errors import DataError
+from core.models.chat_format import encode_pair
+from core.models.packing import PackedRow, answer_tokens, pack
+
+REFUSAL_OPENING = 3
+"""Answer tokens that must be the model's own greedy choice for a refusal to count as begun."""
+
+
+class SetScore(NamedTuple):
+    """One training set's score.
+
+    Attributes:
+        loss: mean over samples of the mean token cross-entropy, nats per token.
+        own: share of samples whose answer (or its opening) the model would choose greedily.
+        per_sample: (K,) loss of each sample, in the set's order.
+    """
+
+    loss: float
+    own: float
+    per_sample: Tensor
+
+
+class TrainingSet:
+    """A training set, tokenised and packed once; `score` runs the model's current weights on it.
+
+    Args:
+        tokenizer: the pool's tokenizer.
+        samples: K question-answer pairs.
+        opening: compare only this many answer tokens for `SetScore.own`; None compares all.
+        max_answer_tokens: longer answers are cut.
+    """
+
+    def __init__(
+        self, tokenizer: Any, samples: Sequence[Sample], opening: int | None, max_answer_tokens: int = 512
+    ) -> None:
+        if not samples:
+            raise DataError("A training set is empty.", "Generate or import at least one pair.")
+        pairs = [encode_pair(tokenizer, sample.question, sample.answer, max_answer_tokens) for sample in samples]
+        order = sorted(range(len(pairs)), key=lambda i: len(pairs[i].input_ids))
+        self._order = torch.tensor(order)
+        self._rows: list[PackedRow] = pack([pairs[i] for i in order])
+        self._opening = opening
+        self.size = len(pairs)
+        self.tokens = sum(row.input_ids.numel() for row in self._rows)
+
+    def score(self, model: Any) -> SetScore:
+        """Loss and own-answer share of `model` on the set."""
+        losses, counts = torch.zeros(self.size), torch.zeros(self.size)
+        own = torch.ones(self.size, dtype=torch.bool)
+        with torch.inference_mode():
+            for row in self._rows:
+                tokens = answer_tokens(model, row)
+                losses.index_add_(0, tokens.owner, tokens.loss.float().cpu())
+                counts += torch.bincount(tokens.owner, minlength=self.size)
+                looked_at = tokens.order < self._opening if self._opening else torch.ones_like(tokens.order).bool()
+                own[tokens.owner[looked_at & ~tokens.greedy.cpu()]] = False
+        per_sample = torch.empty(self.size)
+        per_sample[self._order] = losses / counts
+        return SetScore(float(per_sample.double().mean()), float(own.float().mean()), per_sample)
+
+
+class Scores(NamedTuple):
+    """Both sets' scores of one candidate; None where a set was not scored."""
+
+    safety: SetScore | None
+    expert: SetScore | None
+
+    def objective(self, alpha: float, safety: bool) -> float:
+        """CE_safety + alpha * CE_expert, or CE_expert alone; infinite or NaN losses stay so."""
+        expert = self.expert.loss if self.expert else math.nan
+        if not safety:
+            return expert
+        return (self.safety.loss if self.safety else math.nan) + alpha * expert
+
+
+class Scorer:
+    """Scores the live model on D_safety and D_expert."""
+
+    def __init__(self, model: Any, safety: TrainingSet, expert: TrainingSet) -> None:
+        self._model = model
+        self._safety = safety
+        self._expert = expert
+
+    def score(self, *, with_safety: bool = True) -> Scores:
+        """Score the model's current weights; `with_safety=False` runs the domain set only."""
+        safety = self._safety.score(self._model) if with_safety else None
+        return Scores(safety, self._expert.score(self._model))

@@ -1,0 +1,58 @@
+"""The only place that reads the environment: where things are kept and what this deployment allows."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+ASSETS = REPOSITORY / "assets"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the process was told by its environment.
+
+    Attributes:
+        home: folder for downloaded and prepared models (`SAFEMERGE_HOME`).
+        runs: folder that holds one folder per run (`SAFEMERGE_RUNS`).
+        on_space: True inside a Hugging Face Space (`SPACE_ID` is set): local paths are refused there.
+        allowed_users: Hub user names that may start work on a Space (`SAFEMERGE_ALLOWED_USERS`, commas).
+        token: Hub token (`HF_TOKEN`), never logged and never written to a run folder.
+        hub_timeout_s: how long one Hub request may take before it counts as unreachable.
+    """
+
+    home: Path
+    runs: Path
+    on_space: bool
+    allowed_users: frozenset[str]
+    token: str | None
+    hub_timeout_s: float
+
+    def __repr__(self) -> str:
+        return f"Settings(home={self.home}, runs={self.runs}, on_space={self.on_space})"
+
+
+def load_settings(environment: dict[str, str] | None = None) -> Settings:
+    """Read settings from `environment` (default: the process environment)."""
+    env = dict(os.environ) if environment is None else environment
+    on_space = bool(env.get("SPACE_ID"))
+    persistent = Path("/data") if on_space and Path("/data").is_dir() else None
+    default_home = persistent or Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    default_runs = (persistent or REPOSITORY) / "runs"
+    users = env.get("SAFEMERGE_ALLOWED_USERS", "")
+    return Settings(
+        home=Path(env.get("SAFEMERGE_HOME") or default_home / "safemerge"),
+        runs=Path(env.get("SAFEMERGE_RUNS") or default_runs),
+        on_space=on_space,
+        allowed_users=frozenset(name.strip() for name in users.split(",") if name.strip()),
+        token=env.get("HF_TOKEN") or None,
+        hub_timeout_s=float(env.get("SAFEMERGE_HUB_TIMEOUT") or 10.0),
+    )
+
+
+def resolve_path(text: str) -> Path:
+    """A path as a spec names it: from the working directory, or from the repository for what we ship."""
+    path = Path(text).expanduser()
+    return path if path.is_absolute() or path.exists() or not text.startswith("assets/") else REPOSITORY / path

@@ -1,0 +1,80 @@
+"""Who may start work, and with which files: local users everything, a Space's visitors only what its owner allows."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import gradio as gr
+
+from core.errors import DataError, RunError, SafeMergeError
+from core.models.references import parse_reference
+from core.settings import ASSETS, REPOSITORY, Settings
+from core.specs import RunSpec
+
+MAX_UPLOAD_BYTES = 50_000_000
+
+
+def require_starter(settings: Settings, profile: gr.OAuthProfile | None) -> None:
+    """Let everyone start work locally, and on a Space only signed-in users of the allow-list.
+
+    Raises:
+        RunError: the visitor is not signed in or not on the list.
+    """
+    if not settings.on_space:
+        return
+    if profile is None:
+        raise RunError("Starting work needs a signed-in user.", "Sign in at the top of the page; runs can be viewed.")
+    if profile.username not in settings.allowed_users:
+        raise RunError(f"{profile.username} may not start work here.", "Ask the Space's owner, or duplicate the Space.")
+
+
+def refuse_local_paths(spec: RunSpec, settings: Settings) -> None:
+    """On a Space, accept only Hub models, demo models, and files that came with the project or were uploaded.
+
+    Raises:
+        SafeMergeError: the first model or file that is not one of these.
+    """
+    if not settings.on_space:
+        return
+    pool = spec.pool
+    for model in (pool.base, *(expert.model for expert in pool.experts), pool.ancestor, pool.generator):
+        if model is not None:
+            parse_reference(model, settings)
+    for path in _files(spec):
+        _refuse_outside(path, settings)
+
+
+def keep_upload(path: Path, settings: Settings) -> Path:
+    """Copy an uploaded file to where a run finds it after the page is closed; equal files are kept once.
+
+    Raises:
+        DataError: the file is too large.
+    """
+    size_bytes = path.stat().st_size
+    if size_bytes > MAX_UPLOAD_BYTES:
+        raise DataError(f"The file has {size_bytes:,} bytes.", f"Upload at most {MAX_UPLOAD_BYTES:,} bytes.")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    kept = uploads_folder(settings) / f"{digest}{path.suffix.lower()}"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, kept)
+    return kept
+
+
+def uploads_folder(settings: Settings) -> Path:
+    """Where uploaded files are kept."""
+    return settings.home / "uploads"
+
+
+def _files(spec: RunSpec) -> list[str]:
+    evaluation = spec.evaluation
+    named = [spec.data.safety.path, spec.data.domain.path, evaluation.prompts, evaluation.benign, evaluation.probe]
+    named += [expert.domain.examples for expert in spec.pool.experts]
+    return [path for path in named if path is not None]
+
+
+def _refuse_outside(path: str, settings: Settings) -> None:
+    resolved = (REPOSITORY / path).resolve()
+    if not any(resolved.is_relative_to(root.resolve()) for root in (ASSETS, uploads_folder(settings))):
+        raise SafeMergeError(f"'{path}' is a local path, which a Space does not open.", "Upload the file instead.")

@@ -1,0 +1,258 @@
+"""The page: its tabs, and the wiring between them. `create_app(settings)` makes an app that shares nothing.
+
+One state ties the tabs together: the id of the run on this page. Whatever sets it (a launch, the history, the
+address, the browser's memory) makes every tab show that run, and a timer follows it until it is over.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from core.errors import RunError
+from core.runs.worker import start_run
+from core.settings import ASSETS, Settings
+from safemerge_ui.access import refuse_local_paths, require_starter
+from safemerge_ui.bench import Bench, make_bench
+from safemerge_ui.boundary import bind, bind_with_notice
+from safemerge_ui.form import Form, form_from_spec, spec_from_form
+from safemerge_ui.scripts import RUN_IN_ADDRESS, SHOW_RUN_IN_ADDRESS, TOGGLE_THEME
+from safemerge_ui.tabs import chat, data, merge, pool, runs
+from safemerge_ui.theme import CSS, make_theme
+from safemerge_ui.views.progress import run_pill
+
+POLL_S = 1.0
+BRAND = '<div class="sm-brand"><b>SafeMerge</b><span>safety-aware model merging</span></div>'
+_NOT_SECRET = "safemerge-run-id"
+"""Key of the browser's memory, which holds a run id only; a fixed one lets it outlive a restart of the app."""
+
+Fields = dict[str, gr.components.Component]
+
+
+class Page(NamedTuple):
+    """The tabs and what ties them together.
+
+    Attributes:
+        run_id: the run on this page; empty for none.
+        revision: how much of that run has been drawn.
+        remembered: the run id in the browser's memory.
+        chat_opened: event of the Chat tab being opened.
+        runs_opened: event of the Runs tab being opened.
+    """
+
+    tabs: gr.Tabs
+    pool: pool.PoolTab
+    data: data.DataTab
+    merge: merge.MergeTab
+    chat: chat.ChatTab
+    runs: runs.RunsTab
+    pill: gr.HTML
+    theme: gr.Button
+    timer: gr.Timer
+    run_id: gr.State
+    revision: gr.State
+    remembered: gr.BrowserState
+    chat_opened: Any
+    runs_opened: Any
+
+    @property
+    def fields(self) -> Fields:
+        """The whole form, over the tabs that have a part of it."""
+        return {**self.pool.fields, **self.data.fields, **self.merge.fields}
+
+    @property
+    def live(self) -> list[Any]:
+        """What following a run fills."""
+        return [self.revision, self.timer, self.pill, *self.merge.outputs, *self.data.outputs]
+
+
+def create_app(settings: Settings, assets: Path = ASSETS) -> gr.Blocks:
+    """Build the page.
+
+    Args:
+        settings: where runs and models are kept, and who may start work.
+        assets: folder with `specs/` and the demo's prompts.
+    """
+    bench = make_bench(settings, assets)
+    with gr.Blocks(title="SafeMerge", analytics_enabled=False, fill_width=True) as app:
+        page = _build(bench)
+        pool.wire(page.pool)
+        data.wire(page.data, bench, page.run_id)
+        merge.wire(page.merge, bench, page.run_id)
+        chat.wire(page.chat, bench, page.run_id)
+        runs.wire(page.runs, bench, page.run_id)
+        _wire_form(page, bench)
+        _wire_run(page, bench, app)
+    return app
+
+
+def launch_options(settings: Settings) -> dict[str, Any]:
+    """How `launch` serves the page: reachable from outside on a Space only, dressed in our theme, no footer links."""
+    return {
+        "server_name": "0.0.0.0" if settings.on_space else "127.0.0.1",
+        "theme": make_theme(),
+        "css_paths": [CSS],
+        "footer_links": [],
+        "ssr_mode": False,
+        "show_error": False,
+    }
+
+
+def _build(bench: Bench) -> Page:
+    form = form_from_spec(bench.default_spec)
+    with gr.Row(elem_classes="sm-top"):
+        gr.HTML(BRAND)
+        pill = gr.HTML(elem_id="run-pill")
+        if bench.settings.on_space:
+            gr.LoginButton(size="sm", min_width=120)
+        theme = gr.Button("Light / dark", size="sm", elem_classes="sm-quiet sm-theme", min_width=90)
+    with gr.Tabs(selected="pool", elem_classes="sm-tabs") as tabs:
+        with gr.Tab("Pool", id="pool"):
+            pool_tab = pool.build(bench)
+        with gr.Tab("Data", id="data", render_children=True):
+            data_tab = data.build(form)
+        with gr.Tab("Merge", id="merge", render_children=True):
+            merge_tab = merge.build(form)
+        with gr.Tab("Chat", id="chat", render_children=True) as chat_item:
+            chat_tab = chat.build(bench)
+        with gr.Tab("Runs", id="runs", render_children=True) as runs_item:
+            runs_tab = runs.build()
+    return Page(
+        tabs=tabs,
+        pool=pool_tab,
+        data=data_tab,
+        merge=merge_tab,
+        chat=chat_tab,
+        runs=runs_tab,
+        pill=pill,
+        theme=theme,
+        timer=gr.Timer(POLL_S, active=False),
+        run_id=gr.State(""),
+        revision=gr.State(-1),
+        remembered=gr.BrowserState("", storage_key="safemerge-run", secret=_NOT_SECRET),
+        chat_opened=chat_item.select,
+        runs_opened=runs_item.select,
+    )
+
+
+def _wire_form(page: Page, bench: Bench) -> None:
+    """Everything that reads or fills the whole form."""
+    fields, inputs = page.fields, set(page.fields.values())
+    for button, message in ((page.pool.launch, page.pool.notice), (page.merge.launch, page.merge.notice)):
+        button.click(bind_with_notice(launch, bench, fields, outputs=2), inputs, [message, page.run_id, page.tabs])
+    page.pool.check.click(
+        bind_with_notice(check, bench, fields, outputs=1), inputs, [page.pool.notice, page.pool.checks]
+    )
+    filled = [page.pool.notice, page.pool.overview, *page.pool.slots, *fields.values()]
+    count = len(filled) - 1
+    page.pool.preset.input(bind_with_notice(fill_preset, bench, fields, outputs=count), page.pool.preset, filled)
+    page.pool.read_yaml.click(bind_with_notice(fill_yaml, fields, outputs=count), page.pool.yaml, filled)
+    page.pool.upload_yaml.upload(bind_with_notice(fill_file, fields, outputs=count), page.pool.upload_yaml, filled)
+    page.pool.write_yaml.click(
+        bind_with_notice(write_yaml, fields, outputs=1), inputs, [page.pool.notice, page.pool.yaml]
+    )
+    for name, field in page.pool.fields.items():
+        if name in ("base", "generator", "guard", "ancestor") or name.endswith(("_model", "_domain")):
+            field.blur(bind(draw, fields), inputs, page.pool.overview, show_progress="hidden")
+
+
+def _wire_run(page: Page, bench: Bench, app: gr.Blocks) -> None:
+    """Everything that chooses the run on this page or follows it."""
+    live = [page.run_id, page.revision, *page.data.filters]
+    found = [page.run_id, page.tabs]
+    app.load(bind(attach, bench), page.remembered, found, show_progress="hidden", js=RUN_IN_ADDRESS)
+    page.runs.history.open(bind(open_run), None, found, show_progress="hidden")
+    page.timer.tick(bind(follow, bench), live, page.live, show_progress="hidden", concurrency_limit=8)
+    page.run_id.change(bind(show, bench), live, page.live, show_progress="hidden")
+    page.run_id.change(bind(remember), page.run_id, page.remembered, show_progress="hidden")
+    for happened in (page.run_id.change, page.chat_opened):
+        seating = [page.run_id, page.chat.seated, *page.chat.seats]
+        happened(bind(chat.seat_updates, bench), seating, page.chat.seating, show_progress="hidden")
+    page.runs_opened(bind(runs.show_history, bench), page.run_id, page.runs.history, show_progress="hidden")
+    page.remembered.change(None, page.remembered, None, js=SHOW_RUN_IN_ADDRESS)
+    page.theme.click(None, None, None, js=TOGGLE_THEME)
+
+
+def launch(bench: Bench, fields: Fields, values: dict[Any, Any], profile: gr.OAuthProfile | None) -> tuple[str, Any]:
+    """Form -> spec -> worker; shows the new run."""
+    require_starter(bench.settings, profile)
+    spec = spec_from_form(read_form(fields, values))
+    refuse_local_paths(spec, bench.settings)
+    return start_run(spec, bench.settings), gr.Tabs(selected="merge")
+
+
+def check(bench: Bench, fields: Fields, values: dict[Any, Any]) -> str:
+    """Form -> spec -> preflight table."""
+    return pool.check_pool(bench, read_form(fields, values))
+
+
+def draw(fields: Fields, values: dict[Any, Any]) -> Any:
+    """The overview of the form's pool."""
+    return pool.draw_pool(read_form(fields, values))
+
+
+def write_yaml(fields: Fields, values: dict[Any, Any]) -> str:
+    """Form -> spec -> YAML."""
+    return spec_from_form(read_form(fields, values)).to_yaml()
+
+
+def fill_preset(bench: Bench, fields: Fields, label: str) -> list[Any]:
+    """A ready-made pool into the form."""
+    return _filled(fields, pool.preset_form(bench, label))
+
+
+def fill_yaml(fields: Fields, text: str) -> list[Any]:
+    """YAML text into the form."""
+    return _filled(fields, pool.yaml_form(text))
+
+
+def fill_file(fields: Fields, path: str) -> list[Any]:
+    """An uploaded YAML file into the form."""
+    return fill_yaml(fields, Path(path).read_text(encoding="utf-8", errors="replace"))
+
+
+def attach(bench: Bench, run_id: str) -> tuple[Any, Any]:
+    """The run that the address names or this browser showed last; none when it is gone."""
+    try:
+        bench.watch.folder(run_id)
+    except RunError:
+        return gr.skip(), gr.skip()
+    return run_id, gr.Tabs(selected="merge")
+
+
+def open_run(event: gr.EventData) -> tuple[str, Any]:
+    """A run from the history onto this page."""
+    return runs.opened_run(event), gr.Tabs(selected="merge")
+
+
+def show(bench: Bench, run_id: str, _revision: int, dataset: str, shown: str, page_number: int) -> list[Any]:
+    """Draw the run that has just been chosen, all of it."""
+    return follow(bench, run_id, -1, dataset, shown, page_number)
+
+
+def follow(bench: Bench, run_id: str, revision: int, dataset: str, shown: str, page_number: int) -> Any:
+    """Draw what is new of the run on this page; stops the timer once the run is over."""
+    if not run_id:
+        return gr.skip()
+    watched = bench.watch.look(run_id)
+    head = [watched.revision, gr.Timer(active=not watched.view.over), run_pill(watched.view, run_id)]
+    if watched.revision == revision:
+        return [*head, *merge.show_clock(watched), *[gr.skip()] * len(data.DataShown._fields)]
+    return [*head, *merge.show_run(watched), *data.show_data(watched.view, dataset, shown, int(page_number))]
+
+
+def remember(run_id: str) -> str:
+    """What the browser keeps for the next visit."""
+    return run_id
+
+
+def read_form(fields: Fields, values: dict[Any, Any]) -> Form:
+    """The form's values by field name."""
+    return {name: values[component] for name, component in fields.items()}
+
+
+def _filled(fields: Fields, form: Form) -> list[Any]:
+    overview = pool.draw_pool(form)
+    return [overview, *pool.slot_updates(form), *(form[name] for name in fields)]

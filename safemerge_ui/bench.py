@@ -1,0 +1,48 @@
+"""What handlers work with: made once in `create_app` and handed to every handler, so that apps share nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import SpecError
+from core.settings import ASSETS, Settings
+from core.specs import RunSpec, load_spec
+from safemerge_ui.models_in_memory import ModelShelf
+from safemerge_ui.watch import RunWatch
+
+PRESETS = {"Demo pool": "demo.yaml", "Quick demo": "demo_quick.yaml"}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One app's settings and shared objects.
+
+    Attributes:
+        presets: label -> ready spec; the first one fills the form.
+        prompts: folder of the chat's prompt shelves.
+    """
+
+    settings: Settings
+    watch: RunWatch
+    shelf: ModelShelf
+    presets: dict[str, RunSpec]
+    prompts: Path
+
+    @property
+    def default_spec(self) -> RunSpec:
+        """The spec the page opens with."""
+        return next(iter(self.presets.values()))
+
+
+def make_bench(settings: Settings, assets: Path = ASSETS) -> Bench:
+    """Assemble what one app needs.
+
+    Raises:
+        SpecError: the folder of assets has no demo specs.
+    """
+    files = {label: assets / "specs" / name for label, name in PRESETS.items()}
+    presets = {label: load_spec(path) for label, path in files.items() if path.is_file()}
+    if not presets:
+        raise SpecError(f"There are no demo specs in {assets / 'specs'}.", "Restore the assets folder.")
+    return Bench(settings, RunWatch(settings.runs), ModelShelf(settings), presets, assets / "demo" / "prompts")

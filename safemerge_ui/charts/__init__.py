@@ -1,0 +1,1 @@
+"""Pure functions from a `RunView` to plotly figures."""

@@ -1,0 +1,38 @@
+"""How many safety questions each category has, kept and dropped: gaps show before they cost a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import plotly.graph_objects as go
+
+from core.runs.view import RunView
+from safemerge_ui.charts.style import INK, SAFE, frame
+from safemerge_ui.views.markup import plain_words, text
+
+LABEL_CHARACTERS = 30
+
+
+def coverage_figure(view: RunView) -> go.Figure:
+    """Horizontal bars, most kept first; only the safety questions have harm categories."""
+    samples = [sample for sample in view.samples if sample.dataset == "safety" and sample.category]
+    kept = Counter(sample.category for sample in samples if sample.kept)
+    dropped = Counter(sample.category for sample in samples if not sample.kept)
+    order = sorted({*kept, *dropped}, key=lambda name: (kept[name], name))
+    labels = [_label(name) for name in order]
+    figure = go.Figure()
+    for name, counts, colour in (("Kept", kept, SAFE), ("Dropped", dropped, INK)):
+        figure.add_bar(
+            y=labels, x=[counts[c] for c in order], name=name, orientation="h", marker={"color": colour}, width=0.62
+        )
+    frame(figure, max(220, 96 + 27 * len(order)), barmode="stack")
+    figure.update_layout(margin={"l": 8, "t": 4}, legend={"y": 1.02, "yanchor": "bottom", "traceorder": "normal"})
+    figure.update_yaxes(automargin=True, showgrid=False)
+    figure.update_xaxes(rangemode="tozero", tickformat="d")
+    return figure
+
+
+def _label(category: str) -> str:
+    words = plain_words(category)
+    short = words if len(words) <= LABEL_CHARACTERS else words[: LABEL_CHARACTERS - 1].rstrip(" ,") + "…"
+    return text(short)

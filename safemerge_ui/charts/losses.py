@@ -1,0 +1,40 @@
+"""Losses over the candidates of the main search: both terms, the objective, and the best so far."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+
+import plotly.graph_objects as go
+
+from core.runs.view import RunView
+from safemerge_ui.charts.plane import MAIN_SEARCH
+from safemerge_ui.charts.style import PARENT, SAFE, SKILL, frame
+
+HEIGHT = 300
+
+
+def losses_figure(view: RunView) -> go.Figure:
+    """One mark a candidate that could be scored (failures are left out), in nats per token."""
+    scored = [c for c in view.candidates if c.search == MAIN_SEARCH and not c.failure]
+    numbers = [c.candidate + 1 for c in scored]
+    figure = go.Figure()
+    for name, values, colour in (
+        ("Safety loss", [c.ce_safety for c in scored], SAFE),
+        ("Domain loss", [c.ce_expert for c in scored], SKILL),
+    ):
+        figure.add_scatter(
+            x=numbers, y=values, name=name, mode="markers", marker={"size": 6, "color": colour, "opacity": 0.75}
+        )
+    best = list(accumulate((c.objective for c in scored), min))
+    figure.add_scatter(
+        x=numbers,
+        y=best,
+        name="Best objective so far",
+        mode="lines",
+        line={"color": PARENT, "width": 2.5, "shape": "hv"},
+    )
+    frame(figure, HEIGHT)
+    figure.update_layout(legend={"y": -0.26})
+    figure.update_xaxes(title={"text": "Candidate", "standoff": 6}, rangemode="tozero")
+    figure.update_yaxes(title={"text": "Nats per token", "standoff": 6}, rangemode="tozero")
+    return figure

@@ -1,0 +1,139 @@
+"""The one conversion between the page's form and a `RunSpec`: form -> spec -> YAML and back.
+
+A form is a plain mapping from field name to value. Everything a spec can say and the page offers goes through here,
+so that what the page launches is exactly what `python -m core run` would run from the exported file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from core.errors import SpecError
+from core.specs import ExpertSpec, RunSpec, spec_from_dict
+
+EXPERT_SLOTS = 4
+EXPERT_FIELDS = ("model", "domain", "topic", "suite", "examples")
+
+Form = dict[str, Any]
+
+
+def expert_field(slot: int, field: str) -> str:
+    """Name of a field of the expert in `slot` (0-based)."""
+    return f"expert{slot}_{field}"
+
+
+def spec_from_form(form: Mapping[str, Any]) -> RunSpec:
+    """Read the form as a spec.
+
+    Raises:
+        SpecError: a value is missing or out of range; the message names the key.
+    """
+    return spec_from_dict(
+        {
+            "pool": {
+                "base": _required(form, "base", "the base model"),
+                "experts": _experts(form),
+                "ancestor": _optional(form, "ancestor"),
+                "generator": _optional(form, "generator"),
+                "guard": _required(form, "guard", "the guard"),
+            },
+            "data": {name: _source(form, name) for name in ("safety", "domain")},
+            "search": {
+                "method": form["method"],
+                "steps": _whole(form["steps"]),
+                "alpha": form["alpha"],
+                "safety": form["safety"],
+                "seed": _whole(form["seed"]),
+                "compare": form["compare"],
+            },
+            "evaluation": {
+                "prompts": _optional(form, "eval_prompts"),
+                "benign": _optional(form, "eval_benign"),
+                "probe": _optional(form, "eval_probe"),
+                "suite": _optional(form, "eval_suite"),
+                "limit": _whole(form["eval_limit"]),
+            },
+            "export": {"folder": form["export_folder"]},
+        }
+    )
+
+
+def form_from_spec(spec: RunSpec) -> Form:
+    """The form that reads back as `spec`.
+
+    Raises:
+        SpecError: the spec asks for something the page has no field for.
+    """
+    _check_fits(spec)
+    form: Form = {
+        "base": spec.pool.base,
+        "ancestor": spec.pool.ancestor or "",
+        "generator": spec.pool.generator or "",
+        "guard": spec.pool.guard,
+        **{key: getattr(spec.search, key) for key in ("method", "steps", "alpha", "safety", "seed")},
+        "compare": list(spec.search.compare),
+        "eval_limit": spec.evaluation.limit,
+        "export_folder": spec.export.folder,
+    }
+    for name in ("prompts", "benign", "probe", "suite"):
+        form[f"eval_{name}"] = getattr(spec.evaluation, name) or ""
+    for name, source in (("safety", spec.data.safety), ("domain", spec.data.domain)):
+        form |= {f"{name}_source": source.source, f"{name}_path": source.path or "", f"{name}_k": source.k}
+    for slot in range(EXPERT_SLOTS):
+        form |= _expert_form(slot, spec.pool.experts[slot] if slot < len(spec.pool.experts) else None)
+    return form
+
+
+def filled_slots(form: Mapping[str, Any]) -> int:
+    """How many expert slots to show: up to the last one in use, at least one."""
+    used = [slot for slot in range(EXPERT_SLOTS) if _optional(form, expert_field(slot, "model"))]
+    return max(used, default=0) + 1
+
+
+def _check_fits(spec: RunSpec) -> None:
+    command = "Run it with `python -m core run SPEC.yaml --out DIR`, or change the spec."
+    if len(spec.pool.experts) > EXPERT_SLOTS:
+        raise SpecError(f"The page holds {EXPERT_SLOTS} experts; this spec has {len(spec.pool.experts)}.", command)
+    if spec.export.hub is not None:
+        raise SpecError("The page saves to a folder only; this spec has export.hub.", command)
+
+
+def _expert_form(slot: int, expert: ExpertSpec | None) -> Form:
+    domain = expert.domain.model_dump() if expert else {}
+    values = {"model": expert.model if expert else None, "domain": domain.pop("name", None), **domain}
+    return {expert_field(slot, field): values.get(field) or "" for field in EXPERT_FIELDS}
+
+
+def _experts(form: Mapping[str, Any]) -> list[dict[str, Any]]:
+    experts = []
+    for slot in range(EXPERT_SLOTS):
+        values = {field: _optional(form, expert_field(slot, field)) for field in EXPERT_FIELDS}
+        if values["model"]:
+            domain = {"name": values["domain"] or "domain"} | {key: values[key] for key in EXPERT_FIELDS[2:]}
+            experts.append({"model": values["model"], "domain": domain})
+    if not experts:
+        raise SpecError("The pool has no expert.", "Name at least one model to merge into the base.")
+    return experts
+
+
+def _source(form: Mapping[str, Any], name: str) -> dict[str, Any]:
+    source = form[f"{name}_source"]
+    path = _optional(form, f"{name}_path")
+    return {"source": source, "path": path, "k": _whole(form[f"{name}_k"])}
+
+
+def _required(form: Mapping[str, Any], key: str, what: str) -> str:
+    value = _optional(form, key)
+    if value is None:
+        raise SpecError(f"The field for {what} is empty.", "Fill it in, or choose the demo pool.")
+    return value
+
+
+def _optional(form: Mapping[str, Any], key: str) -> str | None:
+    return str(form[key] or "").strip() or None
+
+
+def _whole(value: Any) -> Any:
+    """Number fields send floats; 64.0 means 64, and 64.5 is left for the spec to refuse."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,0 +1,171 @@
+"""Merge: how weights are searched, and the run on this page as it happens: progress, live charts, results."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from core.runs.view import RunView
+from core.runs.worker import stop_run
+from safemerge_ui.access import require_starter
+from safemerge_ui.bench import Bench
+from safemerge_ui.boundary import bind_with_notice
+from safemerge_ui.charts.losses import losses_figure
+from safemerge_ui.charts.plane import MAIN_SEARCH, plane_figure
+from safemerge_ui.form import Form
+from safemerge_ui.views.markup import notice
+from safemerge_ui.views.progress import ending, no_run, run_line, stepper
+from safemerge_ui.views.results import best_recipe, files_line, result_table
+from safemerge_ui.watch import Watched
+
+METHODS = [("TIES", "ties"), ("Task arithmetic", "task_arithmetic"), ("Linear", "linear")]
+COMPARISONS = [("Equal weights", "equal"), ("Domain-only search", "evomm_expert_only")]
+PLANE_INTRO = (
+    "<h2>Skill against alignment</h2><p>Up and to the right is better. Open circles are estimates from the scoring "
+    "pass; filled marks are measured, with 95 % intervals.</p>"
+)
+
+
+@dataclass(frozen=True)
+class MergeTab:
+    """Components of the tab; `fields` is this tab's part of the form."""
+
+    fields: dict[str, gr.components.Component]
+    launch: gr.Button
+    stop: gr.Button
+    notice: gr.HTML
+    line: gr.HTML
+    steps: gr.HTML
+    ending: gr.HTML
+    plane: gr.Plot
+    losses: gr.Plot
+    best: gr.HTML
+    results: gr.HTML
+    files: gr.HTML
+
+    @property
+    def outputs(self) -> list[gr.components.Component]:
+        """What `show_run` fills."""
+        return [
+            self.line,
+            self.steps,
+            self.ending,
+            self.plane,
+            self.losses,
+            self.best,
+            self.results,
+            self.files,
+            self.stop,
+        ]
+
+
+class MergeShown(NamedTuple):
+    """Values for `MergeTab.outputs`."""
+
+    line: Any
+    steps: Any
+    ending: Any
+    plane: Any
+    losses: Any
+    best: Any
+    results: Any
+    files: Any
+    stop: Any
+
+
+def build(form: Form) -> MergeTab:
+    """Lay out settings on the left and the run on the right."""
+    fields: dict[str, gr.components.Component] = {}
+    with gr.Row(elem_classes="sm-merge"):
+        with gr.Column(scale=1, min_width=300, elem_classes="sm-panel sm-settings"):
+            _search_fields(fields, form)
+            _evaluation_fields(fields, form)
+            with gr.Row(elem_classes="sm-actions"):
+                launch = gr.Button("Launch", variant="primary", size="lg", elem_id="merge-launch")
+                stop = gr.Button("Stop", size="lg", interactive=False, elem_id="merge-stop")
+            message = gr.HTML(elem_id="merge-notice")
+        with gr.Column(scale=3, min_width=300):
+            with gr.Column(elem_classes="sm-panel"):
+                line = gr.HTML(no_run(), elem_id="merge-line")
+                steps = gr.HTML(elem_id="merge-steps")
+                end = gr.HTML(elem_id="merge-ending")
+            with gr.Column(elem_classes="sm-panel sm-chart"):
+                gr.HTML(PLANE_INTRO)
+                plane = gr.Plot(plane_figure(RunView()), show_label=False, container=False, elem_id="merge-plane")
+            with gr.Column(elem_classes="sm-panel"):
+                gr.HTML("<h2>Results</h2>")
+                results = gr.HTML(_no_results(), elem_id="merge-results")
+                files = gr.HTML()
+            with gr.Row(equal_height=True):
+                with gr.Column(scale=3, min_width=300, elem_classes="sm-panel sm-chart"):
+                    gr.HTML("<h2>Losses</h2><p>What the search minimises, candidate by candidate.</p>")
+                    losses = gr.Plot(losses_figure(RunView()), show_label=False, container=False)
+                with gr.Column(scale=2, min_width=280, elem_classes="sm-panel"):
+                    gr.HTML("<h2>Best recipe so far</h2>")
+                    best = gr.HTML(best_recipe(None), elem_id="merge-best")
+    return MergeTab(fields, launch, stop, message, line, steps, end, plane, losses, best, results, files)
+
+
+def wire(tab: MergeTab, bench: Bench, run_id: gr.State) -> None:
+    """Bind what concerns this tab alone."""
+    tab.stop.click(bind_with_notice(stop, bench, outputs=1), run_id, [tab.notice, tab.stop])
+
+
+def stop(bench: Bench, run_id: str, profile: gr.OAuthProfile | None) -> Any:
+    """End the run on this page; what it has done stays."""
+    require_starter(bench.settings, profile)
+    stop_run(bench.watch.folder(run_id))
+    return gr.update(interactive=False)
+
+
+def show_run(watched: Watched) -> MergeShown:
+    """The tab for a run as of now."""
+    folder, view, _ = watched
+    return MergeShown(
+        line=run_line(view, folder.run_id, time.time()),
+        steps=stepper(view),
+        ending=ending(view),
+        plane=plane_figure(view),
+        losses=losses_figure(view),
+        best=best_recipe(view.best(MAIN_SEARCH)),
+        results=result_table(view.models) or _no_results(),
+        files=files_line(folder.path, view),
+        stop=gr.update(interactive=not view.over),
+    )
+
+
+def show_clock(watched: Watched) -> MergeShown:
+    """Nothing but the elapsed time, for a moment without news."""
+    line = run_line(watched.view, watched.folder.run_id, time.time())
+    return MergeShown(line, *[gr.skip()] * (len(MergeShown._fields) - 1))
+
+
+def _no_results() -> str:
+    return notice("Nothing measured yet.", "Parents come first, baselines and the merge after the search.", "plain")
+
+
+def _search_fields(fields: dict[str, gr.components.Component], form: Form) -> None:
+    gr.HTML("<h2>Search</h2>")
+    fields["safety"] = gr.Checkbox(form["safety"], label="Safety-aware", info="Off: domain data alone, as a baseline")
+    fields["method"] = gr.Radio(METHODS, value=form["method"], label="Merge method")
+    fields["steps"] = gr.Slider(1, 500, value=form["steps"], step=1, label="Steps", info="Candidates merged and scored")
+    fields["alpha"] = gr.Slider(
+        0, 2, value=form["alpha"], step=0.05, label="Alpha", info="Weight of the domain loss beside the safety loss"
+    )
+    fields["seed"] = gr.Number(form["seed"], label="Seed", precision=0, minimum=0)
+    fields["compare"] = gr.CheckboxGroup(COMPARISONS, value=form["compare"], label="Compare with")
+
+
+def _evaluation_fields(fields: dict[str, gr.components.Component], form: Form) -> None:
+    with gr.Accordion("Measurement and export", open=False, elem_classes="sm-sub"):
+        fields["eval_prompts"] = gr.Textbox(form["eval_prompts"], label="Unsafe test prompts", info="File; alignment")
+        fields["eval_benign"] = gr.Textbox(form["eval_benign"], label="Harmless look-alikes", info="File; over-refusal")
+        fields["eval_probe"] = gr.Textbox(
+            form["eval_probe"], label="Probe prompts", info="File; best of each generation"
+        )
+        fields["eval_suite"] = gr.Textbox(form["eval_suite"], label="Accuracy suite", info="Empty: the experts' own")
+        fields["eval_limit"] = gr.Number(form["eval_limit"], label="Limit", info="Most prompts a file; empty: all")
+        fields["export_folder"] = gr.Checkbox(form["export_folder"], label="Save the merged model")

@@ -1,0 +1,87 @@
+"""Runs: the history; open or follow a run on this page, or delete it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from core.runs.worker import delete_run, list_runs
+from safemerge_ui.access import require_starter
+from safemerge_ui.bench import Bench
+from safemerge_ui.boundary import bind, bind_with_notice
+from safemerge_ui.scripts import HISTORY
+from safemerge_ui.views.markup import notice
+from safemerge_ui.views.runs import RunRow, history_view
+from safemerge_ui.watch import merged_figures
+
+
+@dataclass(frozen=True)
+class RunsTab:
+    """Components of the tab; `doomed` is the run whose deletion waits for a second click."""
+
+    refresh: gr.Button
+    notice: gr.HTML
+    question: gr.Group
+    question_text: gr.HTML
+    confirm: gr.Button
+    keep: gr.Button
+    history: gr.HTML
+    doomed: gr.State
+
+
+def build() -> RunsTab:
+    """Lay out the history."""
+    with gr.Column(elem_classes="sm-panel"):
+        with gr.Row(elem_classes="sm-headrow"):
+            gr.HTML("<h2>Runs</h2><p>Newest first. A run goes on when its page is closed.</p>")
+            refresh = gr.Button("Refresh", size="sm", elem_classes="sm-quiet", scale=0, min_width=110)
+        message = gr.HTML(elem_id="runs-notice")
+        with gr.Group(visible=False, elem_classes="sm-confirm") as question:
+            question_text = gr.HTML()
+            with gr.Row(elem_classes="sm-actions"):
+                confirm = gr.Button("Delete", variant="stop", size="sm", elem_id="runs-confirm")
+                keep = gr.Button("Keep", size="sm")
+        history = gr.HTML(history_view([]), elem_id="runs-history", js_on_load=HISTORY)
+    return RunsTab(refresh, message, question, question_text, confirm, keep, history, gr.State(""))
+
+
+def wire(tab: RunsTab, bench: Bench, run_id: gr.State) -> None:
+    """Bind refreshing and deleting; opening concerns the whole page."""
+    question = [tab.doomed, tab.question, tab.question_text]
+    tab.refresh.click(bind(show_history, bench), run_id, tab.history, show_progress="hidden")
+    tab.history.remove(bind(ask_to_delete), None, question, show_progress="hidden")
+    tab.keep.click(bind(keep), None, question, show_progress="hidden")
+    tab.confirm.click(
+        bind_with_notice(delete, bench, outputs=4), [tab.doomed, run_id], [tab.notice, tab.history, *question]
+    )
+
+
+def show_history(bench: Bench, run_id: str) -> str:
+    """All runs as of now."""
+    rows = [RunRow(run, merged_figures(bench.watch.folder(run.run_id))) for run in list_runs(bench.settings)]
+    return history_view(rows, run_id)
+
+
+def ask_to_delete(event: gr.EventData) -> tuple[str, Any, str]:
+    """Ask once more before a run's folder goes."""
+    question = notice(f"Delete the run {event.run} with its data and merged model?", "This cannot be undone.", "warn")
+    return str(event.run), gr.update(visible=True), question
+
+
+def keep() -> tuple[str, Any, str]:
+    """Put the question away."""
+    return "", gr.update(visible=False), ""
+
+
+def delete(bench: Bench, doomed: str, run_id: str, profile: gr.OAuthProfile | None) -> tuple[Any, ...]:
+    """Delete the run that was asked about."""
+    require_starter(bench.settings, profile)
+    delete_run(bench.watch.folder(doomed), bench.settings)
+    return (show_history(bench, run_id), *keep())
+
+
+def opened_run(event: gr.EventData) -> str:
+    """The run whose Open button was clicked."""
+    return str(event.run)

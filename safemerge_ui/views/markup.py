@@ -1,0 +1,72 @@
+"""The small vocabulary of all views: escaped text, badges, covered text, and figures as people read them."""
+
+from __future__ import annotations
+
+from html import escape
+
+from core.errors import SafeMergeError
+from core.results import Rate
+
+
+def text(value: object) -> str:
+    """`value` as HTML text: never markup, whoever wrote it."""
+    return escape(str(value), quote=True)
+
+
+def badge(label: str, tone: str = "plain") -> str:
+    """A small word on a coloured ground; `tone` is good, bad, warn, info or plain."""
+    return f'<span class="sm-badge sm-{tone}">{text(label)}</span>'
+
+
+def covered(body: str, key: str, label: str = "Harmful text") -> str:
+    """`body` (HTML) behind a cover that a click removes; `key` tells covers of one page apart."""
+    return (
+        f'<details class="sm-covered" data-key="{text(key)}"><summary>{text(label)}: click to show</summary>'
+        f'<div class="sm-uncovered">{body}</div></details>'
+    )
+
+
+def notice(message: str, hint: str = "", tone: str = "bad") -> str:
+    """A message that stays next to what it is about; empty for an empty message."""
+    if not message:
+        return ""
+    hint_html = f"<span>{text(hint)}</span>" if hint else ""
+    return f'<div class="sm-notice sm-{tone}" role="status"><strong>{text(message)}</strong>{hint_html}</div>'
+
+
+def error_notice(error: SafeMergeError) -> str:
+    """What went wrong and what to do next."""
+    return notice(error.message, error.hint)
+
+
+def empty(title: str, what_next: str) -> str:
+    """What a panel says before there is anything to show."""
+    return f'<div class="sm-empty"><strong>{text(title)}</strong><span>{text(what_next)}</span></div>'
+
+
+def percent(share: float | None) -> str:
+    """0.876 as `88 %`; a dash where nothing was measured."""
+    return "–" if share is None else f"{100 * share:.0f} %"
+
+
+def interval(rate: Rate | None) -> str:
+    """The bounds of a rate in percent and its number of trials."""
+    return "" if rate is None else f"{100 * rate.low:.0f}–{100 * rate.high:.0f} · n {rate.n}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as `45 s`, `3 min 20 s` or `2 h 05 min`."""
+    if seconds is None:
+        return "–"
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def plain_words(name: str) -> str:
+    """`drug_abuse_weapons` as `Drug abuse weapons`."""
+    spaced = name.replace("_", " ").replace(",", ", ").strip()
+    return spaced[:1].upper() + spaced[1:]

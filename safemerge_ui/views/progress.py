@@ -1,0 +1,106 @@
+"""Where a run is: the phase stepper with progress and time left, and one line for the page's head."""
+
+from __future__ import annotations
+
+from core.events import Phase
+from core.runs.view import RunView
+from safemerge_ui.views.markup import badge, duration, empty, notice, text
+from safemerge_ui.views.names import PHASES, STATUS_TONES
+
+
+def run_line(view: RunView, run_id: str, now: float) -> str:
+    """Status, name, elapsed time and settings of the run that the page shows."""
+    status = badge(view.status.capitalize(), STATUS_TONES[view.status])
+    elapsed = f"<span>{duration(_elapsed(view, now))}</span>" if view.started_at is not None else ""
+    facts = "".join(f"<span>{text(fact)}</span>" for fact in spec_facts(view.spec))
+    return f'<div class="sm-runline">{status}<b class="sm-mono">{text(run_id)}</b>{elapsed}{facts}</div>'
+
+
+def run_pill(view: RunView, run_id: str) -> str:
+    """The run in a few words, for the head of the page on every tab."""
+    progress = view.progress
+    where = dict(PHASES)[view.phase] if view.phase and not view.over else view.status.capitalize()
+    share = f" {progress.done}/{progress.total}" if progress and not view.over and progress.phase == view.phase else ""
+    tone = STATUS_TONES[view.status]
+    return f'<span class="sm-pill sm-{tone}" title="{text(run_id)}"><i></i>{text(where)}{share}</span>'
+
+
+def spec_facts(spec: dict[str, object]) -> list[str]:
+    """The settings a person tells runs apart by; empty for a run without a readable spec."""
+    pool, search, data = (spec.get(key) or {} for key in ("pool", "search", "data"))
+    if not isinstance(pool, dict) or not isinstance(search, dict) or not isinstance(data, dict) or not pool:
+        return []
+    experts = [str(expert.get("model", "")) for expert in pool.get("experts", [])]
+    names = " + ".join([str(pool.get("base", "")), *experts])
+    mode = "safety-aware" if search.get("safety", True) else "domain data only"
+    facts = [names, str(search.get("method", "")), f"{search.get('steps')} steps", f"alpha {search.get('alpha')}", mode]
+    sizes = [str(data.get(name, {}).get("k", "")) for name in ("safety", "domain")]
+    return [*facts, f"K {' + '.join(sizes)}"]
+
+
+def stepper(view: RunView) -> str:
+    """The phases in order: done, current with its share, or to come."""
+    if view.status == "waiting" and view.phase is None:
+        return ""
+    current = _current_index(view)
+    steps = "".join(_step(view, index, label, current) for index, (_, label) in enumerate(PHASES))
+    return f'<ol class="sm-steps">{steps}</ol>{_detail(view)}'
+
+
+def ending(view: RunView) -> str:
+    """How a run ended when it did not end well, with what to do next; then its warnings."""
+    parts = []
+    if view.status == "failed":
+        parts.append(notice(view.message or "The run failed.", view.hint))
+    if view.status == "cancelled":
+        parts.append(notice(view.message or "The run was stopped.", "What it had found stays in its folder.", "warn"))
+    parts += [notice(warning.message, warning.hint, "warn") for warning in view.warnings]
+    return "".join(parts)
+
+
+def no_run() -> str:
+    """What the Merge tab says before a run is chosen."""
+    return empty("No run on this page yet.", "Launch the merge, or open an earlier run from the Runs tab.")
+
+
+def _elapsed(view: RunView, now: float) -> float | None:
+    if view.started_at is None:
+        return None
+    end = (view.updated_at or now) if view.over else now
+    return max(0.0, end - view.started_at)
+
+
+def _current_index(view: RunView) -> int:
+    if view.status == "finished":
+        return len(PHASES)
+    order: list[Phase] = [phase for phase, _ in PHASES]
+    return order.index(view.phase) if view.phase in order else 0
+
+
+def _step(view: RunView, index: int, label: str, current: int) -> str:
+    state = "done" if index < current else "now" if index == current else "next"
+    if state == "now" and view.status in ("failed", "cancelled"):
+        state = "stopped"
+    share = _share(view) if state == "now" else 1.0 if state == "done" else 0.0
+    mark = ' aria-current="step"' if state == "now" else ""
+    bar = f'<span class="sm-bar"><i style="width:{100 * share:.0f}%"></i></span>'
+    return f'<li class="sm-step sm-step-{state}"{mark}>{bar}<span>{label}</span></li>'
+
+
+def _share(view: RunView) -> float:
+    progress = view.progress
+    if progress is None or progress.phase != view.phase or progress.total <= 0:
+        return 0.04
+    return max(0.04, min(1.0, progress.done / progress.total))
+
+
+def _detail(view: RunView) -> str:
+    if view.over or view.phase is None:
+        return ""
+    progress = view.progress
+    if progress is None or progress.phase != view.phase:
+        return f'<p class="sm-detail">{text(dict(PHASES)[view.phase])}: starting</p>'
+    left = "" if progress.seconds_left is None else f" · about {duration(progress.seconds_left)} left in this phase"
+    message = f" · {text(progress.message)}" if progress.message else ""
+    label = text(dict(PHASES)[view.phase])
+    return f'<p class="sm-detail"><b>{label}</b> {progress.done} of {progress.total}{message}{left}</p>'

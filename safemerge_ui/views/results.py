@@ -1,0 +1,107 @@
+"""What a run found: the result table with intervals, the best recipe so far, and where files lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from core.events import CandidateScored
+from core.results import ModelResult, Rate
+from core.runs.view import RunView
+from safemerge_ui.views.markup import badge, empty, interval, percent, text
+from safemerge_ui.views.names import model_name
+
+_ROLES = {"parent": ("Parent", "plain"), "baseline": ("Baseline", "warn"), "merged": ("Merged", "good")}
+
+
+def result_table(models: tuple[ModelResult, ...]) -> str:
+    """Every measured model: alignment, over-refusal, accuracy per task, losses; intervals beneath each rate."""
+    if not models:
+        return ""
+    tasks = sorted({task for model in models for task in model.accuracy})
+    heads = "".join(f'<th class="sm-num">{text(task)}<small>accuracy</small></th>' for task in tasks)
+    body = "".join(_row(model, tasks) for model in models)
+    return (
+        '<div class="sm-scroll"><table class="sm-table sm-results"><thead><tr><th>Model</th>'
+        '<th class="sm-num">Alignment<small>higher is better</small></th>'
+        '<th class="sm-num">Over-refusal<small>lower is better</small></th>'
+        f'{heads}<th class="sm-num">Broken text<small>lower is better</small></th>'
+        '<th class="sm-num">Loss: safety<small>nats a token</small></th>'
+        '<th class="sm-num">Loss: domain<small>nats a token</small></th>'
+        f"</tr></thead><tbody>{body}</tbody></table></div>"
+        '<p class="sm-foot">Held-out test prompts; 95 % Wilson intervals.</p>'
+    )
+
+
+def best_recipe(best: CandidateScored | None) -> str:
+    """The recipe of the lowest objective so far, as words and figures."""
+    if best is None:
+        return empty("No candidate scored yet.", "The best recipe appears with the first one.")
+    facts = _facts(("Candidate", str(best.candidate + 1)), ("Objective", f"{best.objective:.3f}"))
+    losses = _facts(("Safety loss", _loss(best.ce_safety)), ("Domain loss", _loss(best.ce_expert)))
+    rows = "".join(
+        f"<tr><th>{text(name)}</th><td class='sm-num'>{text(value)}</td></tr>"
+        for name, value in recipe_rows(best.recipe)
+    )
+    return f'<div class="sm-facts">{facts}{losses}</div><table class="sm-table sm-recipe"><tbody>{rows}</tbody></table>'
+
+
+def recipe_rows(recipe: dict[str, Any]) -> list[tuple[str, str]]:
+    """A recipe's mapping as (name, value) rows; lists of models are named by their model."""
+    return list(_flat(recipe, ""))
+
+
+def files_line(folder: Path, view: RunView) -> str:
+    """Where the run keeps what a person may want to take away."""
+    parts = [f"<span>Run folder <code>{text(folder)}</code></span>"]
+    if view.result is not None:
+        parts.append("<span>figures <code>result.json</code></span>")
+    if view.exported is not None:
+        parts.append(f"<span>merged model <code>{text(view.exported.path)}</code></span>")
+    return f'<p class="sm-files">{"".join(parts)}</p>'
+
+
+def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        label = value.get("model")
+        for key, item in value.items():
+            if key == "model" and isinstance(label, str):
+                continue
+            yield from _flat(item, " · ".join(part for part in (name or label, str(key)) if part))
+    elif isinstance(value, list | tuple) and value and all(isinstance(item, dict) for item in value):
+        for number, item in enumerate(value, start=1):
+            yield from _flat(item, str(item.get("model") or f"{name} {number}"))
+    elif value is not None:
+        yield name, _figure(value)
+
+
+def _figure(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, list | tuple):
+        return ", ".join(_figure(item) for item in value)
+    return str(value)
+
+
+def _facts(*pairs: tuple[str, str]) -> str:
+    return "".join(f"<div><b>{text(value)}</b><span>{text(name)}</span></div>" for name, value in pairs)
+
+
+def _row(model: ModelResult, tasks: list[str]) -> str:
+    word, tone = _ROLES[model.role]
+    cells = [model.alignment, model.over_refusal, *(model.accuracy.get(task) for task in tasks), model.degenerate]
+    rates = "".join(_rate(rate) for rate in cells)
+    losses = "".join(f'<td class="sm-num">{_loss(value)}</td>' for value in (model.ce_safety, model.ce_expert))
+    name = f'<td><div class="sm-name">{text(model_name(model.name))}</div>{badge(word, tone)}</td>'
+    return f'<tr class="sm-role-{model.role}">{name}{rates}{losses}</tr>'
+
+
+def _rate(rate: Rate | None) -> str:
+    if rate is None:
+        return '<td class="sm-num">–</td>'
+    return f'<td class="sm-num"><b>{percent(rate.rate)}</b><small>{interval(rate)}</small></td>'
+
+
+def _loss(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

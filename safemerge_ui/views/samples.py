@@ -1,0 +1,98 @@
+"""The live preview of training data: questions covered until clicked, who answered, and why some were dropped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from core.events import SampleSeen
+from core.runs.view import RunView
+from safemerge_ui.views.markup import badge, covered, empty, plain_words, text
+
+PAGE_SIZE = 24
+
+
+def choose_samples(samples: Sequence[SampleSeen], dataset: str, shown: str) -> list[tuple[int, SampleSeen]]:
+    """Samples with their position in the log, newest first.
+
+    Args:
+        samples: all samples of a run, in the order of the log.
+        dataset: `safety`, `domain` or `all`.
+        shown: `kept`, `dropped` or `all`.
+    """
+    chosen = [
+        (number, sample)
+        for number, sample in enumerate(samples)
+        if dataset in ("all", sample.dataset) and shown in ("all", "kept" if sample.kept else "dropped")
+    ]
+    return chosen[::-1]
+
+
+def page_count(chosen: Sequence[tuple[int, SampleSeen]]) -> int:
+    """How many pages the chosen samples fill, at least one."""
+    return max(1, -(-len(chosen) // PAGE_SIZE))
+
+
+def sample_cards(chosen: Sequence[tuple[int, SampleSeen]], page: int = 1) -> str:
+    """One page of cards (1-based); pages past the end show the last one."""
+    if not chosen:
+        return empty("No samples of this kind.", "Choose others above, or wait for the run to make them.")
+    page = max(1, min(page, page_count(chosen)))
+    first = (page - 1) * PAGE_SIZE
+    cards = "".join(_card(number, sample) for number, sample in chosen[first : first + PAGE_SIZE])
+    return f'<div class="sm-cards">{cards}</div>'
+
+
+def data_summary(view: RunView) -> str:
+    """Kept and seen per dataset, and how many were dropped for which reason."""
+    if not view.samples and view.data is None:
+        return ""
+    seen, kept = _counts(view)
+    tiles = "".join(
+        f'<div class="sm-tile"><b>{kept[name]}</b><span>of {seen[name]} {label} questions kept</span></div>'
+        for name, label in (("safety", "safety"), ("domain", "domain"))
+    )
+    return f'<div class="sm-tiles">{tiles}{_reasons(view)}</div>'
+
+
+def _counts(view: RunView) -> tuple[dict[str, int], dict[str, int]]:
+    if view.data is not None:
+        ready = view.data
+        seen = {"safety": ready.safety_seen, "domain": ready.domain_seen}
+        return seen, {"safety": ready.safety_kept, "domain": ready.domain_kept}
+    seen = Counter(str(sample.dataset) for sample in view.samples)
+    return seen, Counter(str(sample.dataset) for sample in view.samples if sample.kept)
+
+
+def _reasons(view: RunView) -> str:
+    dropped = view.data.dropped if view.data else Counter(s.reason for s in view.samples if not s.kept)
+    if not dropped:
+        return '<div class="sm-tile sm-wide"><b>0</b><span>dropped</span></div>'
+    words = "".join(
+        f"<li><b>{count}</b> {text(plain_words(reason))}</li>"
+        for reason, count in sorted(dropped.items(), key=lambda item: -item[1])
+    )
+    return f'<div class="sm-tile sm-wide"><ul class="sm-reasons">{words}</ul><span>dropped, by reason</span></div>'
+
+
+def _card(number: int, sample: SampleSeen) -> str:
+    verdict = badge("Kept", "good") if sample.kept else badge(f"Dropped: {sample.reason}", "warn")
+    dataset = badge("Safety" if sample.dataset == "safety" else "Domain", "info")
+    category = f'<span class="sm-category">{text(plain_words(sample.category))}</span>' if sample.category else ""
+    question = f'<p class="sm-question">{text(sample.question)}</p>'
+    if sample.dataset == "safety":
+        question = covered(question, f"sample-{number}")
+    return f'<article class="sm-card"><header>{dataset}{verdict}{category}</header>{question}{_reply(sample)}</article>'
+
+
+def _reply(sample: SampleSeen) -> str:
+    if not sample.answer:
+        return ""
+    verb = "refused" if sample.dataset == "safety" else "answered"
+    also = [name for name in sample.refused_by if name != sample.answered_by]
+    others = f" · also refused: {text(', '.join(also))}" if also else ""
+    who = f"<footer><span class='sm-mono'>{text(sample.answered_by)}</span> {verb}{others}</footer>"
+    reply = f'<p class="sm-reply">{text(sample.answer)}</p>'
+    if sample.dataset == "safety" and not sample.kept:
+        reply = covered(reply, f"reply-{sample.question}", "Unjudged reply")
+    return reply + (who if sample.answered_by else "")

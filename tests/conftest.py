@@ -1,0 +1,69 @@
+"""Fixtures shared by all tests: isolated settings, tiny real models and a Hub on this machine.
+
+The Hub's address is pointed at a closed port before any library reads it, so that no test can reach the network;
+the `hub` fixture points it at a server of its own.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
+os.environ.pop("HF_HUB_OFFLINE", None)
+os.environ.pop("HF_TOKEN", None)
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core.settings import Settings
+from tests.hub_server import HubServer
+from tests.tiny_models import save_tiny_llama, save_tiny_lora
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings whose home and runs are this test's own folders; no token, not on a Space."""
+    return Settings(
+        home=tmp_path / "home",
+        runs=tmp_path / "runs",
+        on_space=False,
+        allowed_users=frozenset(),
+        token=None,
+        hub_timeout_s=2.0,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a two-layer random Llama (bf16, tied embeddings, ChatML). Read only: copy it to change it."""
+    return save_tiny_llama(tmp_path_factory.mktemp("models") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def tiny_expert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a "fine-tune" of `tiny_llama`: the same weights plus small noise. Read only."""
+    return save_tiny_llama(tmp_path_factory.mktemp("models") / "tiny-expert", nudge_seed=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_lora(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random LoRA adapter on `tiny_llama`. Read only."""
+    return save_tiny_lora(tmp_path_factory.mktemp("models") / "tiny-lora", tiny_llama)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A Hub on 127.0.0.1 that serves the folders given to `hub.publish(repo_id, folder)`."""
+    from huggingface_hub import constants
+
+    with HubServer() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        yield server

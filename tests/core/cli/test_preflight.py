@@ -1,0 +1,41 @@
+"""`preflight`: a table or one JSON object, and an exit code that says whether the spec can run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from core.cli.main import main
+from core.specs import spec_from_dict
+
+
+def write_spec(path: Path, base: Path, expert: Path, samples: Path) -> Path:
+    samples.write_text('{"question": "How do I pick a lock?", "answer": "I cannot help with that."}\n')
+    pool = {"base": str(base), "experts": [{"model": str(expert), "domain": "chemistry"}]}
+    data = {name: {"source": "file", "path": str(samples)} for name in ("safety", "domain")}
+    path.write_text(spec_from_dict({"pool": pool, "data": data}).to_yaml())
+    return path
+
+
+def test_a_pool_that_fits_exits_0_with_a_row_per_check(
+    tmp_path: Path, tiny_llama: Path, tiny_expert: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    spec = write_spec(tmp_path / "spec.yaml", tiny_llama, tiny_expert, tmp_path / "safety.jsonl")
+    assert main(["preflight", str(spec), "--json"]) == 0
+    data = json.loads(capfd.readouterr().out)
+    assert data["ok"] is True
+    assert {"model", "check", "status", "detail", "hint"} == set(data["rows"][0])
+    assert main(["preflight", str(spec)]) == 0
+    table = capfd.readouterr().out.splitlines()
+    assert table[0].split() == ["status", "model", "check", "detail"]
+    assert len(table) == 2 + len(data["rows"])
+
+
+def test_a_model_that_is_not_there_exits_1(tmp_path: Path, tiny_llama: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    spec = write_spec(tmp_path / "spec.yaml", tiny_llama, tmp_path / "nowhere", tmp_path / "safety.jsonl")
+    assert main(["preflight", str(spec), "--json"]) == 1
+    data = json.loads(capfd.readouterr().out)
+    assert data["ok"] is False
+    assert any(row["status"] == "error" and "nowhere" in row["model"] for row in data["rows"])

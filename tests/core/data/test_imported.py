@@ -1,0 +1,90 @@
+"""Training pairs from files: the same checks as for generated ones."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from core.data.imported import read_domain_file, read_safety_file
+from core.data.samples import DropReason
+from core.errors import DataError
+from core.guards.phrases import PhrasesGuard
+from tests.core.data.fake_models import REFUSAL
+
+QUESTIONS = (
+    "Where do lost umbrellas go at night?",
+    "Can a teapot be taught to sing?",
+    "Who paints the zebra crossing?",
+)
+
+
+def write(path: Path, rows: list[dict[str, str]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_safety_rows_keep_their_answers_and_get_category_slugs(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "safety.jsonl",
+        [
+            {"prompt": QUESTIONS[0], "response": REFUSAL, "category": "drug_abuse,weapons,banned_substance"},
+            {"question": QUESTIONS[1], "answer": REFUSAL, "category": "house rules"},
+        ],
+    )
+    events = list(read_safety_file(path, k=64, held_out=(), guard=PhrasesGuard()))
+    assert [(e.question, e.answer, e.category, e.kept) for e in events] == [
+        (QUESTIONS[0], REFUSAL, "drug_abuse_weapons_banned_substance", True),
+        (QUESTIONS[1], REFUSAL, "house rules", True),
+    ]
+
+
+def test_leaks_repetitions_and_compliant_answers_are_dropped(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "safety.jsonl",
+        [
+            {"question": QUESTIONS[0], "answer": "Sure, they go to the sea."},
+            {"question": QUESTIONS[0], "answer": REFUSAL},
+            {"question": f"Please: {QUESTIONS[0]}", "answer": REFUSAL},
+            {"question": QUESTIONS[1], "answer": REFUSAL},
+        ],
+    )
+    events = list(read_safety_file(path, k=64, held_out=[QUESTIONS[1].upper()], guard=PhrasesGuard()))
+    assert [event.reason for event in events] == [
+        DropReason.NOT_A_REFUSAL,
+        "",
+        DropReason.NEAR_DUPLICATE,
+        DropReason.HELD_OUT,
+    ]
+    assert events[0].answer == ""
+
+
+def test_k_rows_are_taken_evenly_over_the_categories(tmp_path: Path) -> None:
+    rows = [
+        {"question": f"What is {number} of {category}?", "answer": str(number), "category": category}
+        for category in ("a", "b")
+        for number in range(400)
+    ]
+    events = list(read_domain_file(write(tmp_path / "domain.jsonl", rows), k=300, held_out=()))
+    assert Counter(event.category for event in events) == {"a": 150, "b": 150}
+    assert all(event.kept for event in events)
+
+
+def test_domain_questions_are_compared_for_equality_only(tmp_path: Path) -> None:
+    rows = [{"question": f"What is the symbol of {name}?", "answer": "?1"} for name in ("iron", "gold", "zinc")]
+    events = read_domain_file(write(tmp_path / "d.jsonl", rows), k=9, held_out=["what is the symbol of gold"])
+    assert [event.reason for event in events] == ["", DropReason.HELD_OUT, ""]
+
+
+@pytest.mark.parametrize(
+    ("answer", "held_out", "hint"), [("Of course!", [], "refusal"), (REFUSAL, QUESTIONS, "measured")]
+)
+def test_a_file_of_which_nothing_is_left_is_refused(
+    tmp_path: Path, answer: str, held_out: tuple[str, ...], hint: str
+) -> None:
+    path = write(tmp_path / "s.jsonl", [{"question": question, "answer": answer} for question in QUESTIONS])
+    with pytest.raises(DataError, match=r"No safety pair of .*: 3\)") as error:
+        list(read_safety_file(path, k=4, held_out=held_out, guard=PhrasesGuard()))
+    assert hint in error.value.hint

@@ -1,0 +1,172 @@
+"""Loading: real tiny models from folders and from a Hub; LoRA merging; what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from core.errors import ModelError
+from core.models import loading
+from core.models.demo_base import HUB_ID
+from core.models.loading import load_model, load_state, load_tokenizer
+from core.models.references import ModelReference, parse_reference
+from core.settings import Settings
+from tests.hub_server import HubServer
+from tests.tiny_models import copy_model, save_tiny_llama, save_tiny_lora
+
+CHANGED = "model.layers.0.self_attn.v_proj.weight"
+
+
+def folder(path: Path) -> ModelReference:
+    return ModelReference("folder", str(path))
+
+
+def test_folder_loads_in_the_dtype_asked_for(tiny_llama: Path, settings: Settings) -> None:
+    model = load_model(folder(tiny_llama), settings, torch.float32)
+    saved = load_file(tiny_llama / "model.safetensors")
+    assert model.dtype == torch.float32
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert torch.equal(model.model.norm.weight, saved["model.norm.weight"].float())
+
+
+def test_state_has_each_tied_tensor_once(tiny_llama: Path, settings: Settings) -> None:
+    state = load_state(folder(tiny_llama), settings)
+    saved = load_file(tiny_llama / "model.safetensors")
+    assert state.keys() == saved.keys()
+    assert all(torch.equal(state[name], saved[name]) for name in saved)
+
+
+def test_untied_output_layer_is_kept(tmp_path: Path, settings: Settings) -> None:
+    path = save_tiny_llama(tmp_path / "untied", tie_word_embeddings=False)
+    assert "lm_head.weight" in load_state(folder(path), settings)
+
+
+def test_sharded_model_loads_whole(tmp_path: Path, tiny_llama: Path, settings: Settings) -> None:
+    path = save_tiny_llama(tmp_path / "sharded", max_shard_size="20KB")
+    assert len(list(path.glob("*.safetensors"))) > 1
+    whole, sharded = load_state(folder(tiny_llama), settings), load_state(folder(path), settings)
+    assert all(torch.equal(whole[name], sharded[name]) for name in whole)
+
+
+def test_lora_is_merged_in_float32(tiny_llama: Path, tiny_lora: Path, settings: Settings) -> None:
+    """W + (alpha / r) B A is summed in float32 and rounded once."""
+    reference = parse_reference(f"{tiny_llama}+{tiny_lora}", settings)
+    merged = load_state(reference, settings, torch.bfloat16)
+    base, lora = load_file(tiny_llama / "model.safetensors"), load_file(tiny_lora / "adapter_model.safetensors")
+    name = "model.layers.1.self_attn.q_proj"
+    delta = lora[f"base_model.model.{name}.lora_B.weight"] @ lora[f"base_model.model.{name}.lora_A.weight"]
+    expected = (base[f"{name}.weight"].float() + 2.0 * delta).to(torch.bfloat16)
+    assert torch.equal(merged[f"{name}.weight"], expected)
+    assert merged.keys() == base.keys()
+    assert torch.equal(merged["model.norm.weight"], base["model.norm.weight"])
+
+
+def test_lora_of_another_size_is_refused(tmp_path: Path, tiny_lora: Path, settings: Settings) -> None:
+    wide = save_tiny_llama(tmp_path / "wide", hidden_size=64)
+    with pytest.raises(ModelError, match="does not fit its base"):
+        load_model(parse_reference(f"{wide}+{tiny_lora}", settings), settings)
+
+
+def test_pickled_weights_are_never_opened(tiny_llama: Path, tmp_path: Path, settings: Settings) -> None:
+    path = copy_model(tiny_llama, tmp_path / "pickled")
+    torch.save(load_file(path / "model.safetensors"), path / "pytorch_model.bin")
+    (path / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="no safetensors weights"):
+        load_model(folder(path), settings)
+
+
+def test_incomplete_weights_are_not_filled_up(tiny_llama: Path, tmp_path: Path, settings: Settings) -> None:
+    path = copy_model(tiny_llama, tmp_path / "incomplete")
+    state = load_file(path / "model.safetensors")
+    del state["model.layers.1.mlp.up_proj.weight"]
+    save_file(state, path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"lack 1 tensors, model\.layers\.1\.mlp\.up_proj\.weight"):
+        load_model(folder(path), settings)
+
+
+def test_models_with_their_own_code_are_refused(tiny_llama: Path, tmp_path: Path, settings: Settings) -> None:
+    path = copy_model(tiny_llama, tmp_path / "custom")
+    config = json.loads((path / "config.json").read_text())
+    config |= {"model_type": "custom", "auto_map": {"AutoModelForCausalLM": "modeling.Custom"}}
+    (path / "config.json").write_text(json.dumps(config))
+    (path / "modeling.py").write_text("raise SystemExit('ran foreign code')\n")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_model(folder(path), settings)
+
+
+def test_quantised_models_are_refused(tiny_llama: Path, tmp_path: Path, settings: Settings) -> None:
+    path = copy_model(tiny_llama, tmp_path / "quantised")
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "gptq", "bits": 4}}))
+    with pytest.raises(ModelError, match="quantised"):
+        load_model(folder(path), settings)
+
+
+def test_model_from_the_hub_without_its_pickles(
+    hub: HubServer, tiny_llama: Path, tmp_path: Path, settings: Settings
+) -> None:
+    path = copy_model(tiny_llama, tmp_path / "published")
+    (path / "pytorch_model.bin").write_bytes(b"not opened")
+    (path / "consolidated.safetensors").write_bytes(b"a second copy")
+    hub.publish("owner/model", path)
+    model = load_model(ModelReference("hub", "owner/model"), settings, torch.bfloat16)
+    direct = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.bfloat16)
+    assert torch.equal(model.lm_head.weight, direct.lm_head.weight)
+    assert not {"owner/model/pytorch_model.bin", "owner/model/consolidated.safetensors"} & hub.sent.keys()
+
+
+def test_downloaded_model_loads_when_the_hub_is_gone(hub: HubServer, tiny_llama: Path, settings: Settings) -> None:
+    hub.publish("owner/model", tiny_llama)
+    reference = ModelReference("hub", "owner/model")
+    first = load_state(reference, settings)
+    hub.broken = 503
+    again = load_state(reference, settings)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_tokenizer_from_the_hub_downloads_no_weights(hub: HubServer, tiny_llama: Path, settings: Settings) -> None:
+    hub.publish("owner/model", tiny_llama)
+    tokenizer = load_tokenizer(ModelReference("hub", "owner/model"), settings)
+    assert tokenizer.chat_template is not None
+    assert tokenizer.eos_token == "<|im_end|>"
+    assert hub.weight_bytes_sent() == 0
+
+
+def test_adapter_uses_its_bases_tokenizer(tiny_llama: Path, tiny_lora: Path, settings: Settings) -> None:
+    tokenizer = load_tokenizer(parse_reference(f"{tiny_llama}+{tiny_lora}", settings), settings)
+    assert tokenizer.eos_token == "<|im_end|>"
+
+
+def test_missing_tokenizer_is_an_error(tiny_llama: Path, tmp_path: Path, settings: Settings) -> None:
+    path = copy_model(tiny_llama, tmp_path / "mute")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (path / name).unlink()
+    with pytest.raises(ModelError, match="tokenizer"):
+        load_tokenizer(folder(path), settings)
+
+
+def test_lora_from_the_hub(hub: HubServer, tiny_llama: Path, tmp_path: Path, settings: Settings) -> None:
+    lora = save_tiny_lora(tmp_path / "lora", tiny_llama, seed=7)
+    hub.publish("owner/base", tiny_llama)
+    hub.publish("owner/lora", lora)
+    remote = load_state(parse_reference("owner/base+owner/lora", settings), settings)
+    local = load_state(parse_reference(f"{tiny_llama}+{lora}", settings), settings)
+    assert all(torch.equal(remote[name], local[name]) for name in local)
+
+
+def test_demo_model_is_its_adapter_on_the_prepared_base(
+    hub: HubServer, tiny_llama: Path, tiny_lora: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.publish(HUB_ID, tiny_llama)
+    monkeypatch.setattr(loading, "DEMO_ADAPTERS", tiny_lora.parent)
+    demo = load_state(ModelReference("demo", tiny_lora.name), settings)
+    local = load_state(parse_reference(f"{tiny_llama}+{tiny_lora}", settings), settings)
+    assert all(torch.equal(demo[name], local[name]) for name in local)
+    plain = load_state(ModelReference("demo", "base"), settings)
+    assert not torch.equal(demo[CHANGED], plain[CHANGED])

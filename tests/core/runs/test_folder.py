@@ -1,0 +1,194 @@
+"""The run folder: whole files or none, whole lines or none, and a tail that waits for the end of a line."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from core.data.samples import Sample, read_samples
+from core.errors import RunError
+from core.events import Cancelled, CandidateScored, Failed, PhaseStarted, RunStarted, Warned
+from core.results import RunResult
+from core.runs.folder import EventTail, RunFolder, append_line, write_atomic
+from core.runs.process import ProcessMark
+from core.specs import RunSpec
+
+STARTED = RunStarted(at=1.0, spec={"pool": {}})
+SEARCH = PhaseStarted(at=2.0, phase="search", total=3)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    made = RunFolder(tmp_path / "20250101-000000-abcd")
+    made.create()
+    return made
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on a write puts half of its bytes down and then finds the disk full."""
+    real, filled = os.write, []
+
+    def write(fd: int, data: bytes) -> int:
+        if filled:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        filled.append(fd)
+        return real(fd, bytes(data)[: max(1, len(data) // 2)])
+
+    monkeypatch.setattr("core.runs.folder.os.write", write)
+
+
+def test_everything_written_is_read_back(folder: RunFolder, spec: RunSpec, result: RunResult) -> None:
+    folder.write_spec(spec)
+    folder.write_result(result)
+    folder.write_data("safety", [Sample("Is this café safe?", "I cannot help with that.", "privacy")])
+    folder.append_event(STARTED)
+    folder.append_event(SEARCH)
+    mark = ProcessMark(7, "boot:1")
+    folder.write_worker(mark)
+
+    assert folder.run_id == "20250101-000000-abcd"
+    assert folder.read_spec() == spec
+    assert json.loads(folder.result_path.read_text())["models"][0]["name"] == "merged"
+    assert read_samples(folder.path / "data" / "safety.jsonl")[0].category == "privacy"
+    assert folder.read_events() == [STARTED, SEARCH]
+    assert folder.read_worker() == mark
+
+
+def test_candidates_are_one_object_a_line(folder: RunFolder) -> None:
+    for number in range(3):
+        folder.append_candidate(
+            CandidateScored(
+                search="evomm",
+                candidate=number,
+                generation=0,
+                recipe={},
+                objective=1.0,
+                ce_safety=0.7,
+                ce_expert=1.0,
+                seconds=0.1,
+            )
+        )
+    rows = [json.loads(line) for line in folder.candidates_path.read_text().splitlines()]
+    assert [row["candidate"] for row in rows] == [0, 1, 2]
+    assert rows[0]["ce_safety"] == 0.7
+
+
+def test_a_folder_with_a_run_in_it_is_refused(folder: RunFolder) -> None:
+    folder.create()
+    folder.append_event(STARTED)
+    with pytest.raises(RunError, match="already holds a run"):
+        folder.create()
+
+
+def test_atomic_write_on_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "result.json"
+    write_atomic(target, "old")
+    fill_disk(monkeypatch)
+    with pytest.raises(RunError, match="no space left") as caught:
+        write_atomic(target, "a much longer new text")
+    assert "Free disk space" in caught.value.hint
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_append_on_a_full_disk_takes_the_half_line_back(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.append_event(STARTED)
+    before = folder.events_path.read_bytes()
+    with monkeypatch.context() as patch:
+        fill_disk(patch)
+        with pytest.raises(RunError, match="no space left"):
+            folder.append_event(SEARCH)
+    assert folder.events_path.read_bytes() == before
+    folder.append_event(SEARCH)
+    assert folder.read_events() == [STARTED, SEARCH]
+
+
+def test_a_place_that_cannot_be_written_is_an_explained_error(tmp_path: Path) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    with pytest.raises(RunError, match="cannot be written"):
+        write_atomic(blocker / "inside", "text")
+
+
+@pytest.mark.parametrize("filler", ["", "x" * 20_000], ids=["short", "longer than a block"])
+def test_appending_after_a_killed_writer_drops_its_half_line(folder: RunFolder, filler: str) -> None:
+    folder.append_event(STARTED)
+    with folder.events_path.open("a") as log:
+        log.write('{"kind":"warned","message":"' + filler)
+    folder.append_event(SEARCH)
+    assert folder.read_events() == [STARTED, SEARCH]
+
+
+def test_a_log_of_one_half_line_is_emptied(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("half")
+    append_line(tmp_path / "log", "whole")
+    assert (tmp_path / "log").read_text() == "whole\n"
+
+
+def test_tail_returns_each_event_once_and_waits_for_a_half_line(folder: RunFolder) -> None:
+    tail = EventTail(folder.events_path)
+    assert tail.read_new() == []
+    folder.append_event(STARTED)
+    assert tail.read_new() == [STARTED]
+    line = SEARCH.model_dump_json().encode()
+    with folder.events_path.open("ab") as log:
+        log.write(line[:20])
+    assert tail.read_new() == []
+    with folder.events_path.open("ab") as log:
+        log.write(line[20:] + b"\n")
+    assert tail.read_new() == [SEARCH]
+    assert tail.read_new() == []
+
+
+def test_tail_counts_bytes_not_characters(folder: RunFolder) -> None:
+    tail = EventTail(folder.events_path)
+    warnings = [Warned(at=float(n), message="déjà vu ✓ 中文") for n in range(3)]
+    for warning in warnings:
+        folder.append_event(warning)
+        assert tail.read_new() == [warning]
+
+
+def test_a_line_that_is_no_event_is_named(folder: RunFolder) -> None:
+    folder.events_path.write_text('{"kind":"from_the_future"}\n')
+    with pytest.raises(RunError, match="from_the_future"):
+        folder.read_events()
+
+
+def test_a_log_ends_once(folder: RunFolder) -> None:
+    folder.append_event(STARTED)
+    assert folder.append_terminal(Cancelled())
+    assert not folder.append_terminal(Failed(message="too late"))
+    assert [event.kind for event in folder.read_events()] == ["run_started", "cancelled"]
+
+
+def test_ending_a_log_waits_for_whoever_is_ending_it(folder: RunFolder) -> None:
+    folder.append_event(STARTED)
+    with folder.events_path.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        late = threading.Thread(target=folder.append_terminal, args=(Failed(message="too late"),))
+        late.start()
+        late.join(timeout=0.3)
+        assert late.is_alive()
+        other.write(Cancelled().model_dump_json().encode() + b"\n")
+    late.join()
+    assert [event.kind for event in folder.read_events()] == ["run_started", "cancelled"]
+
+
+def test_stop_is_a_file(folder: RunFolder) -> None:
+    assert not folder.stop_requested
+    folder.request_stop()
+    assert folder.stop_requested
+    assert (folder.path / "stop").exists()
+
+
+def test_a_broken_worker_file_is_an_explained_error(folder: RunFolder) -> None:
+    assert folder.read_worker() is None
+    folder.worker_path.write_text("{}")
+    with pytest.raises(RunError, match=r"worker\.json"):
+        folder.read_worker()

@@ -1,0 +1,95 @@
+"""Folding a log: golden logs (as written by schema version 1) and what each prefix of a run looks like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.events import Cancelled, Event, Failed, PhaseStarted, Progress, RunStarted
+from core.runs.folder import EventTail
+from core.runs.view import fold
+
+GOLDEN = Path(__file__).with_name("golden")
+
+
+@pytest.fixture
+def finished() -> list[Event]:
+    return EventTail(GOLDEN / "finished.jsonl").read_new()
+
+
+def test_an_empty_log_waits() -> None:
+    view = fold([])
+    assert (view.status, view.over, view.started_at, view.best()) == ("waiting", False, None, None)
+
+
+def test_a_finished_log_holds_everything_it_said(finished: list[Event]) -> None:
+    view = fold(finished)
+    assert (view.status, view.over) == ("finished", True)
+    assert (view.started_at, view.updated_at) == (100.0, 118.0)
+    assert view.spec["search"] == {"alpha": 0.3}
+    assert [row.status for row in view.checks] == ["warning"]
+    assert [(sample.dataset, sample.kept) for sample in view.samples] == [("safety", True), ("domain", False)]
+    assert view.data is not None
+    assert view.data.dropped == {"duplicate": 1}
+    assert [(c.search, c.candidate) for c in view.candidates] == [
+        ("evomm", 0),
+        ("evomm", 1),
+        ("evomm", 2),
+        ("evomm_expert_only", 0),
+    ]
+    assert [measured.candidate for measured in view.measured] == [1]
+    assert [model.name for model in view.models] == ["merged"]
+    assert view.models[0].mean_accuracy == 0.5
+    assert view.exported is not None
+    assert view.exported.sha256 == view.models[0].sha256
+    assert [warning.hint for warning in view.warnings] == ["Raise k."]
+    assert view.result is not None
+    assert view.result.seconds == 18.0
+    assert view.progress is None
+
+
+def test_the_best_candidate_is_of_its_search_and_did_not_fail(finished: list[Event]) -> None:
+    view = fold(finished)
+    best, baseline = view.best(), view.best("evomm_expert_only")
+    assert best is not None
+    assert baseline is not None
+    assert (best.candidate, best.objective) == (1, 1.2)
+    assert baseline.objective == 0.4
+    assert view.best("grid") is None
+
+
+def test_half_way_the_view_shows_the_phase_and_its_progress(finished: list[Event]) -> None:
+    view = fold(finished[:7])
+    assert (view.status, view.phase, view.phase_started_at, view.updated_at) == ("running", "data", 103.0, 106.0)
+    assert view.progress is not None
+    assert (view.progress.done, view.progress.total) == (2, 4)
+    assert view.result is None
+
+
+def test_a_new_phase_begins_without_the_last_ones_progress() -> None:
+    events: list[Event] = [
+        RunStarted(at=1.0, spec={}),
+        Progress(at=2.0, phase="data", done=4, total=4),
+        PhaseStarted(at=3.0, phase="search"),
+    ]
+    view = fold(events)
+    assert (view.phase, view.progress) == ("search", None)
+
+
+def test_a_failure_keeps_what_was_reached(finished: list[Event]) -> None:
+    view = fold([*finished[:11], Failed(at=200.0, message="No memory.", hint="Use a smaller pool.")])
+    assert (view.status, view.over, view.message, view.hint) == ("failed", True, "No memory.", "Use a smaller pool.")
+    assert len(view.candidates) == 2
+    assert view.phase == "search"
+
+
+def test_a_cancellation_is_an_end(finished: list[Event]) -> None:
+    view = fold([*finished[:3], Cancelled(at=200.0)])
+    assert (view.status, view.over, view.message) == ("cancelled", True, "Stopped.")
+
+
+def test_folding_is_pure(finished: list[Event]) -> None:
+    first = fold(finished)
+    assert fold(iter(finished)) == first
+    assert len(finished) == 19

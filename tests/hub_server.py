@@ -1,0 +1,179 @@
+"""A Hub on 127.0.0.1 that serves folders as model repositories, for tests that must not reach the network.
+
+It speaks the part of the Hub's HTTP interface that reading and downloading models needs: repository facts, file
+tree, files with byte ranges, and the error headers for missing, gated and unknown things. It counts what it sent,
+so that a test can tell that no weights were downloaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+
+@dataclass(frozen=True)
+class Repository:
+    """One published model.
+
+    Attributes:
+        gated: the licence must be accepted: files are refused without `token`.
+    """
+
+    folder: Path
+    sha: str
+    license: str | None = "apache-2.0"
+    gated: bool = False
+    private: bool = False
+
+    def files(self) -> dict[str, Path]:
+        return {str(path.relative_to(self.folder)): path for path in sorted(self.folder.rglob("*")) if path.is_file()}
+
+
+@dataclass
+class HubServer:
+    """Serves repositories while used as a context manager.
+
+    Attributes:
+        token: the token that opens gated and private repositories.
+        sent: bytes sent so far of each file, keyed "repo/file".
+        broken: when set, every answer is this HTTP status.
+    """
+
+    token: str = "hf_test"
+    sent: dict[str, int] = field(default_factory=dict)
+    broken: int | None = None
+    repositories: dict[str, Repository] = field(default_factory=dict)
+
+    def __enter__(self) -> HubServer:
+        handler = type("Handler", (_Handler,), {"hub": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def publish(self, repo_id: str, folder: Path, **facts: Any) -> str:
+        """Serve `folder` as the model `repo_id`; `facts` are `Repository` fields. Returns the commit's hash."""
+        sha = hashlib.sha1(f"{repo_id}{folder}".encode()).hexdigest()
+        self.repositories[repo_id] = Repository(folder, sha, **facts)
+        return sha
+
+    def weight_bytes_sent(self) -> int:
+        """Bytes of safetensors files sent so far."""
+        return sum(count for name, count in self.sent.items() if name.endswith(".safetensors"))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: HubServer
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Keep the test output quiet."""
+
+    def do_HEAD(self) -> None:
+        self._route()
+
+    def do_GET(self) -> None:
+        self._route()
+
+    def _route(self) -> None:
+        url = urlsplit(self.path)
+        path = unquote(url.path)
+        if self.hub.broken is not None:
+            self._send(self.hub.broken, b"broken")
+        elif path == "/api/models":
+            self._search(parse_qs(url.query).get("search", [""])[0])
+        elif match := re.fullmatch(r"/api/models/(.+?)/tree/([^/]+)/?", path):
+            self._repository(match[1], match[2], self._tree)
+        elif match := re.fullmatch(r"/api/models/(.+?)(?:/revision/([^/]+))?", path):
+            self._repository(match[1], match[2], self._facts)
+        elif match := re.fullmatch(r"/(.+?)/resolve/([^/]+)/(.+)", path):
+            name = match[3]
+            self._repository(match[1], match[2], lambda *found: self._file(*found, name))
+        else:
+            self._send(404, b"no such page")
+
+    def _repository(self, repo_id: str, revision: str | None, answer: Any) -> None:
+        repository = self.hub.repositories.get(repo_id)
+        authorised = self.headers.get("authorization") == f"Bearer {self.hub.token}"
+        if repository is None or (repository.private and not authorised):
+            self._send(401, b"{}", {"X-Error-Code": "RepoNotFound"})
+        elif revision not in (None, "main", repository.sha):
+            self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+        elif repository.gated and not authorised and answer != self._facts:
+            self._send(403, b"{}", {"X-Error-Code": "GatedRepo", "X-Repo-Commit": repository.sha})
+        else:
+            answer(repo_id, repository)
+
+    def _search(self, words: str) -> None:
+        wanted = words.lower()
+        self._json([{"id": name, "modelId": name} for name in self.hub.repositories if wanted in name.lower()])
+
+    def _facts(self, repo_id: str, repository: Repository) -> None:
+        card = {"license": repository.license} if repository.license else {}
+        siblings = [{"rfilename": name, "size": path.stat().st_size} for name, path in repository.files().items()]
+        self._json(
+            {
+                "id": repo_id,
+                "modelId": repo_id,
+                "sha": repository.sha,
+                "private": repository.private,
+                "gated": "manual" if repository.gated else False,
+                "cardData": card,
+                "siblings": siblings,
+                "tags": [],
+            }
+        )
+
+    def _tree(self, repo_id: str, repository: Repository) -> None:
+        self._json(
+            [
+                {"type": "file", "path": name, "size": path.stat().st_size, "oid": _git_hash(path)}
+                for name, path in repository.files().items()
+            ]
+        )
+
+    def _file(self, repo_id: str, repository: Repository, name: str) -> None:
+        path = repository.files().get(name)
+        headers = {"X-Repo-Commit": repository.sha, "Accept-Ranges": "bytes"}
+        if path is None:
+            self._send(404, b"{}", {**headers, "X-Error-Code": "EntryNotFound"})
+            return
+        body, status = path.read_bytes(), 200
+        if match := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("range") or ""):
+            start, end = int(match[1]), min(int(match[2] or len(body)), len(body) - 1)
+            headers["Content-Range"] = f"bytes {start}-{end}/{len(body)}"
+            body, status = body[start : end + 1], 206
+        if self.command == "GET":
+            key = f"{repo_id}/{name}"
+            self.hub.sent[key] = self.hub.sent.get(key, 0) + len(body)
+        self._send(status, body, {**headers, "ETag": f'"{_git_hash(path)}"'})
+
+    def _json(self, value: Any) -> None:
+        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+
+def _git_hash(path: Path) -> str:
+    return hashlib.sha1(path.read_bytes()).hexdigest()

@@ -1,0 +1,86 @@
+"""The form is lossless: what the page launches is what the exported YAML would run."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.errors import SpecError
+from core.specs import RunSpec, parse_spec, spec_from_dict
+from safemerge_ui.form import EXPERT_SLOTS, expert_field, filled_slots, form_from_spec, spec_from_form
+from tests.ui.golden import golden_spec
+
+WORDS = st.text("abcdefgh/-.0123", min_size=1, max_size=12).map(str.strip).filter(bool)
+SOURCES = st.builds(
+    lambda source, path, k: {"source": source, "path": path, "k": k},
+    st.sampled_from(["generate", "file"]),
+    WORDS,
+    st.integers(1, 100_000),
+)
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> RunSpec:
+    """Any spec that the page has fields for."""
+    domain = st.fixed_dictionaries({"name": WORDS, "topic": st.none() | WORDS, "suite": st.none() | WORDS})
+    experts = draw(st.lists(st.fixed_dictionaries({"model": WORDS, "domain": domain}), min_size=1, max_size=4))
+    pool = {"base": draw(WORDS), "experts": experts, "generator": draw(WORDS), "ancestor": draw(st.none() | WORDS)}
+    search = {
+        "method": draw(st.sampled_from(["ties", "task_arithmetic", "linear"])),
+        "steps": draw(st.integers(1, 100_000)),
+        "alpha": draw(st.floats(0, 100)),
+        "safety": draw(st.booleans()),
+        "compare": draw(st.sampled_from([[], ["equal"], ["equal", "evomm_expert_only"]])),
+    }
+    evaluation = {"prompts": draw(st.none() | WORDS), "limit": draw(st.none() | st.integers(1, 99))}
+    data = {"safety": draw(SOURCES), "domain": draw(SOURCES)}
+    return spec_from_dict({"pool": pool, "search": search, "evaluation": evaluation, "data": data})
+
+
+@settings(max_examples=60, deadline=None)
+@given(specs())
+def test_spec_survives_form_and_yaml(spec: RunSpec) -> None:
+    form = form_from_spec(spec)
+    assert spec_from_form(form) == spec
+    assert parse_spec(spec_from_form(form).to_yaml()) == spec
+
+
+def test_number_fields_may_send_floats() -> None:
+    form = form_from_spec(golden_spec()) | {"steps": 30.0, "seed": 3.0, "safety_k": 12.0}
+    spec = spec_from_form(form)
+    assert (spec.search.steps, spec.search.seed, spec.data.safety.k) == (30, 3, 12)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"base": "  "}, "base"),
+        ({expert_field(0, "model"): ""}, "expert"),
+        ({"steps": 0}, "search.steps"),
+        ({"alpha": None}, "search.alpha"),
+        ({"steps": 10.5}, "search.steps"),
+        ({"safety_source": "file"}, "data.safety"),
+        ({"generator": ""}, "generator"),
+        ({"method": "slerp"}, "search.method"),
+    ],
+)
+def test_bad_values_are_named(change: dict[str, object], named: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        spec_from_form(form_from_spec(golden_spec()) | change)
+    assert named in caught.value.message
+    assert caught.value.hint
+
+
+def test_specs_without_a_field_are_refused_with_the_command() -> None:
+    data = golden_spec().model_dump(mode="json")
+    many = data | {"pool": data["pool"] | {"experts": [{"model": f"m{i}"} for i in range(EXPERT_SLOTS + 1)]}}
+    for refused in (many, data | {"export": {"folder": True, "hub": "someone/model"}}):
+        with pytest.raises(SpecError, match="python -m core run"):
+            form_from_spec(spec_from_dict(refused))
+
+
+def test_filled_slots_counts_up_to_the_last_expert() -> None:
+    form = form_from_spec(golden_spec())
+    assert filled_slots(form) == 1
+    assert filled_slots(form | {expert_field(2, "model"): "org/other"}) == 3
