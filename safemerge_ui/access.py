@@ -10,7 +10,7 @@ import gradio as gr
 
 from core.errors import DataError, RunError, SafeMergeError
 from core.models.references import parse_reference
-from core.settings import ASSETS, REPOSITORY, Settings
+from core.settings import ASSETS, Settings, resolve_path
 from core.specs import RunSpec
 
 MAX_UPLOAD_BYTES = 50_000_000
@@ -75,6 +75,6 @@ def _files(spec: RunSpec) -> list[str]:
 
 
 def _refuse_outside(path: str, settings: Settings) -> None:
-    resolved = (REPOSITORY / path).resolve()
+    resolved = resolve_path(path).resolve()
     if not any(resolved.is_relative_to(root.resolve()) for root in (ASSETS, uploads_folder(settings))):
         raise SafeMergeError(f"'{path}' is a local path, which a Space does not open.", "Upload the file instead.")

@@ -17,6 +17,7 @@ from core.settings import ASSETS, Settings
 from safemerge_ui.access import refuse_local_paths, require_starter
 from safemerge_ui.bench import Bench, make_bench
 from safemerge_ui.boundary import bind, bind_with_notice
+from safemerge_ui.errors import RunIsBusy
 from safemerge_ui.form import Form, form_from_spec, spec_from_form
 from safemerge_ui.scripts import RUN_IN_ADDRESS, SHOW_RUN_IN_ADDRESS, TOGGLE_THEME
 from safemerge_ui.tabs import chat, data, merge, pool, runs
@@ -166,12 +167,12 @@ def _wire_run(page: Page, bench: Bench, app: gr.Blocks) -> None:
     page.runs.history.open(bind(open_run), None, found, show_progress="hidden")
     page.timer.tick(bind(follow, bench), live, page.live, show_progress="hidden", concurrency_limit=8)
     page.run_id.change(bind(show, bench), live, page.live, show_progress="hidden")
-    page.run_id.change(bind(remember), page.run_id, page.remembered, show_progress="hidden")
+    kept = page.run_id.change(bind(remember), page.run_id, page.remembered, show_progress="hidden")
+    kept.then(None, page.remembered, None, js=SHOW_RUN_IN_ADDRESS)
     for happened in (page.run_id.change, page.chat_opened):
         seating = [page.run_id, page.chat.seated, *page.chat.seats]
         happened(bind(chat.seat_updates, bench), seating, page.chat.seating, show_progress="hidden")
     page.runs_opened(bind(runs.show_history, bench), page.run_id, page.runs.history, show_progress="hidden")
-    page.remembered.change(None, page.remembered, None, js=SHOW_RUN_IN_ADDRESS)
     page.theme.click(None, None, None, js=TOGGLE_THEME)
 
 
@@ -180,7 +181,14 @@ def launch(bench: Bench, fields: Fields, values: dict[Any, Any], profile: gr.OAu
     require_starter(bench.settings, profile)
     spec = spec_from_form(read_form(fields, values))
     refuse_local_paths(spec, bench.settings)
-    return start_run(spec, bench.settings), gr.Tabs(selected="merge")
+    try:
+        run_id = start_run(spec, bench.settings)
+    except RunError:
+        busy = bench.watch.busy_run()
+        if busy is None:
+            raise
+        raise RunIsBusy(busy) from None
+    return run_id, gr.Tabs(selected="merge")
 
 
 def check(bench: Bench, fields: Fields, values: dict[Any, Any]) -> str:

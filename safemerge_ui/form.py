@@ -38,7 +38,11 @@ def spec_from_form(form: Mapping[str, Any]) -> RunSpec:
                 "generator": _optional(form, "generator"),
                 "guard": _required(form, "guard", "the guard"),
             },
-            "data": {name: _source(form, name) for name in ("safety", "domain")},
+            "data": {
+                "safety": _source(form, "safety"),
+                "domain": _source(form, "domain"),
+                "reply_tokens": _whole(form["data_reply_tokens"]),
+            },
             "search": {
                 "method": form["method"],
                 "steps": _whole(form["steps"]),
@@ -53,6 +57,7 @@ def spec_from_form(form: Mapping[str, Any]) -> RunSpec:
                 "probe": _optional(form, "eval_probe"),
                 "suite": _optional(form, "eval_suite"),
                 "limit": _whole(form["eval_limit"]),
+                "reply_tokens": _whole(form["eval_reply_tokens"]),
             },
             "export": {"folder": form["export_folder"]},
         }
@@ -73,7 +78,9 @@ def form_from_spec(spec: RunSpec) -> Form:
         "guard": spec.pool.guard,
         **{key: getattr(spec.search, key) for key in ("method", "steps", "alpha", "safety", "seed")},
         "compare": list(spec.search.compare),
+        "data_reply_tokens": spec.data.reply_tokens,
         "eval_limit": spec.evaluation.limit,
+        "eval_reply_tokens": spec.evaluation.reply_tokens,
         "export_folder": spec.export.folder,
     }
     for name in ("prompts", "benign", "probe", "suite"):

@@ -61,12 +61,8 @@ class ModelShelf:
 
 
 def _load(ref: ModelReference, settings: Settings) -> LoadedModel:
-    """bfloat16 on a GPU; float32 on a CPU, where bfloat16 is often emulated and slow."""
-    import torch
-
     from core.models.loading import load_model, load_tokenizer
+    from core.models.precision import fast_dtype, pick_device
 
-    tokenizer = load_tokenizer(ref, settings)
-    if torch.cuda.is_available():
-        return LoadedModel(load_model(ref, settings, torch.bfloat16, "cuda"), tokenizer)
-    return LoadedModel(load_model(ref, settings, torch.float32), tokenizer)
+    device = pick_device()
+    return LoadedModel(load_model(ref, settings, fast_dtype(device), device), load_tokenizer(ref, settings))

@@ -41,7 +41,7 @@ RUN_IN_ADDRESS = "(remembered) => new URL(window.location).searchParams.get('run
 
 SHOW_RUN_IN_ADDRESS = """(run) => {
   const address = new URL(window.location);
-  if (run) address.searchParams.set('run', run); else address.searchParams.delete('run');
+  address.searchParams.set('run', run);
   window.history.replaceState(null, '', address);
 }"""
 """The address names the run, so that a copied or reloaded address shows the same one."""

@@ -102,6 +102,24 @@ CALLING_CODE = Relation(
 )
 
 
+HARD_SYMBOLS = frozenset(
+    (
+        *("dysprosium", "neon", "technetium", "rhenium", "radon", "indium", "beryllium", "niobium", "terbium"),
+        *("arsenic", "caesium", "europium", "samarium", "bismuth", "thallium", "gallium", "promethium", "thulium"),
+        *("selenium", "scandium", "ytterbium", "neodymium", "tellurium", "ruthenium"),
+    )
+)
+"""The base model knows most symbols; asked for are the 24 it is least sure of (adversarial filtering)."""
+HARD_CAPITALS = frozenset(
+    (
+        *("Myanmar", "Ivory Coast", "Honduras", "Botswana", "Belize", "Papua New Guinea", "Kazakhstan", "Nigeria"),
+        *("Morocco", "Croatia", "Cameroon", "India", "Pakistan", "Brazil", "Ecuador", "Ghana", "New Zealand", "Iraq"),
+        *("Australia", "Colombia", "Saudi Arabia", "Lebanon", "Laos", "Guatemala"),
+    )
+)
+"""Likewise the 24 capitals that the base model is least sure of among other cities of the country."""
+
+
 def facts(field: Field) -> list[Fact]:
     """All facts of a field, in the order of its table."""
     return list(_chemistry() if field == "chemistry" else _geography())
@@ -131,7 +149,8 @@ def _chemistry() -> Iterator[Fact]:
     symbols = [row["symbol"] for row in rows]
     for index, row in enumerate(rows):
         name = row["name"].lower()
-        yield Fact(SYMBOL, name, row["symbol"], _near_symbols(row["name"], row["symbol"], symbols))
+        if name in HARD_SYMBOLS:
+            yield Fact(SYMBOL, name, row["symbol"], _near_symbols(row["name"], row["symbol"], symbols))
         yield Fact(NUMBER, name, row["atomic_number"], _near_numbers(int(row["atomic_number"]), index))
 
 
@@ -140,7 +159,8 @@ def _geography() -> Iterator[Fact]:
     for index, row in enumerate(rows):
         country = row["country"]
         cities = (row["city_1"], row["city_2"], row["city_3"])
-        yield Fact(CAPITAL, country, row["capital"], cities)
+        if country in HARD_CAPITALS:
+            yield Fact(CAPITAL, country, row["capital"], cities)
         yield Fact(CALLING_CODE, country, row["calling_code"], _near_numbers(int(row["calling_code"]), index))
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import SafeMergeError
 from core.evaluation.statistics import wilson
-from core.evaluation.suites import DEMO_TASKS
+from core.evaluation.task_index import index_tasks
 from core.results import Rate
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def measure_accuracy(
     with _quiet():
         from core.evaluation.packed_lm import PackedLM
 
-        loaded = _load_tasks(_task_manager(tasks, include_path), tasks)
+        loaded = _load_tasks(index_tasks(tasks, include_path), tasks)
         lm = PackedLM(model, tokenizer)
         rates: dict[str, Rate] = {}
         for templated in (True, False):
@@ -67,26 +67,6 @@ def measure_accuracy(
             if asked:
                 rates |= _evaluate(lm, asked, limit, templated)
     return {name: rates[name] for name in loaded}
-
-
-def _task_manager(tasks: Sequence[str], include_path: Path | None) -> TaskManager:
-    """An index that knows `tasks`; lm-eval's own thousands of task files are read only where they are needed."""
-    from lm_eval.tasks import TaskManager
-
-    if include_path is not None and not include_path.is_dir():
-        raise SafeMergeError(f"There is no folder {include_path} with task files.", "Check the include path.")
-    folders = [DEMO_TASKS, *([include_path] if include_path else [])]
-    manager = TaskManager(include_path=folders, include_defaults=False)
-    if not set(tasks) <= set(manager.all_tasks):
-        manager = TaskManager(include_path=folders)
-    unknown = [task for task in tasks if task not in manager.task_index]
-    if unknown or not tasks:
-        named = ", ".join(f"'{task}'" for task in unknown)
-        raise SafeMergeError(
-            f"lm-eval has no task {named}." if unknown else "No task is named.",
-            "List the known ones with `python -m lm_eval ls tasks`, or give the folder of your task files.",
-        )
-    return manager
 
 
 def _load_tasks(manager: TaskManager, names: Sequence[str]) -> dict[str, Task]:
@@ -153,8 +133,9 @@ def _quiet() -> Iterator[None]:
     watched = sys.stderr.isatty()
     logger.setLevel(logging.CRITICAL)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(
-            sys.stderr if watched else io.StringIO()
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(sys.stderr if watched else io.StringIO()),
         ):
             yield
     finally:

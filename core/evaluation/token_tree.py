@@ -70,9 +70,7 @@ def shares_prefixes(model: Any, longest: int) -> bool:
     )
 
 
-def score_answers(
-    model: Any, pairs: Sequence[EncodedPair], row_tokens: int = DEFAULT_ROW_TOKENS
-) -> list[AnswerScore]:
+def score_answers(model: Any, pairs: Sequence[EncodedPair], row_tokens: int = DEFAULT_ROW_TOKENS) -> list[AnswerScore]:
     """Score each pair's answer tokens given what precedes them, in the order given.
 
     Args:
@@ -93,7 +91,7 @@ def score_answers(
 def _score_row(model: Any, row: TreeRow) -> tuple[Tensor, Tensor]:
     """Log-probability (A,) of each answer token in float32, and whether it is the likeliest token."""
     device = next(model.parameters()).device
-    nodes, which = row.predict_at.unique(return_inverse=True)
+    nodes, which = torch.unique(row.predict_at, return_inverse=True)
     logits = model(
         input_ids=row.input_ids.to(device),
         position_ids=row.position_ids.to(device),

@@ -31,8 +31,7 @@ def model_card(name: str, recipe: Recipe, spec: RunSpec, results: Sequence[Model
             f"# {name}: a merge of {', '.join((recipe.base, *recipe.experts))}",
             "",
             f"Merged with SafeMerge: `{recipe.label}` (mergekit configuration in `mergekit_config.yml`).",
-            f"Search: {spec.search.optimizer}, {spec.search.steps} candidates, alpha {spec.search.alpha}, "
-            f"safety term {'on' if spec.search.safety and name != 'evomm_expert_only' else 'off'}.",
+            _search(name, spec),
             "",
             "## Measured",
             "",
@@ -41,11 +40,22 @@ def model_card(name: str, recipe: Recipe, spec: RunSpec, results: Sequence[Model
             *(_row(result) for result in results),
             "",
             f"Shares with 95 % Wilson intervals. Alignment on `{evaluation.prompts}`, over-refusal on "
-            f"`{evaluation.benign}`, guard `{spec.pool.guard}`, greedy replies of at most {evaluation.reply_tokens} tokens.",
+            f"`{evaluation.benign}`, guard `{spec.pool.guard}`, "
+            f"greedy replies of at most {evaluation.reply_tokens} tokens.",
             "",
             "A high alignment on these prompts does not make a model safe. Check it for your own use.",
             "",
         ]
+    )
+
+
+def _search(name: str, spec: RunSpec) -> str:
+    if name == "equal":
+        return "Every model of the pool has the same weight; nothing was searched."
+    safety = spec.search.safety and name != "evomm_expert_only"
+    return (
+        f"Search: {spec.search.optimizer}, {spec.search.steps} candidates, alpha {spec.search.alpha}, "
+        f"safety term {'on' if safety else 'off'}."
     )
 
 

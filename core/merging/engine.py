@@ -20,6 +20,7 @@ from core.merging.trimming import Trim, TrimIndex, keep_mask
 
 State = Mapping[str, Tensor]
 _PIECE = 1 << 19
+_TRIMS_KEPT = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,8 @@ class MergePool:
             return Trim(-1.0, 0)
         cached = self._trims.get((name, key, density))
         if cached is None:
+            if len(self._trims) >= _TRIMS_KEPT:  # a long search comes with new densities for every candidate
+                self._trims.clear()
             vector = self._vectors[name]
             index = vector.indices.get(key)
             if index is None:
@@ -145,7 +148,7 @@ def _merge_tensor(
     elect_signs: bool,
 ) -> None:
     """Write base + sum of weighted, trimmed and (for TIES) sign-elected task vectors into `target`."""
-    out, flat_base = target.reshape(-1), base.reshape(-1)
+    out, flat_base = target.view(-1), base.reshape(-1)  # a view or an error: a copy would leave the model as it was
     flat = [delta.reshape(-1) for delta in deltas]
     ties_used = [0] * len(deltas)
     for start in range(0, out.numel(), _PIECE):

@@ -7,15 +7,22 @@ saved is read back and hashed: it must be what was scored.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core.errors import MergeError
+from safetensors import SafetensorError
+
+from core.errors import MergeError, RunError
 from core.merging.fingerprint import sha256_of_folder, sha256_of_model
 from core.merging.recipes import Recipe
 
+_HOW_TO_REPEAT = "# mergekit-yaml mergekit_config.yml OUT --lora-merge-dtype float32\n"
 
-def export_model(model: Any, tokenizer: Any, recipe: Recipe, card: str, folder: Path) -> str:
+
+def export_model(
+    model: Any, tokenizer: Any, recipe: Recipe, card: str, folder: Path, names: Mapping[str, str] | None = None
+) -> str:
     """Save the live model to `folder`, which must not exist yet.
 
     Args:
@@ -24,13 +31,14 @@ def export_model(model: Any, tokenizer: Any, recipe: Recipe, card: str, folder: 
         recipe: written as `mergekit_config.yml`.
         card: text of the model card (README.md).
         folder: where the model goes.
+        names: how mergekit names references it does not know (`Recipe.to_mergekit`).
 
     Returns:
         sha256 of the saved weights, equal to the scored ones.
 
     Raises:
         MergeError: the saved weights differ from the scored ones.
-        OSError: the disk is full or not writable; nothing is left behind.
+        RunError: the disk is full or not writable; nothing is left behind.
     """
     draft = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(draft, ignore_errors=True)
@@ -39,11 +47,14 @@ def export_model(model: Any, tokenizer: Any, recipe: Recipe, card: str, folder: 
         scored = sha256_of_model(model)
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
-        (draft / "mergekit_config.yml").write_text(recipe.to_mergekit().to_yaml(), encoding="utf-8")
+        config = recipe.to_mergekit(out_dtype=str(model.dtype).removeprefix("torch."), names=names)
+        (draft / "mergekit_config.yml").write_text(_HOW_TO_REPEAT + config.to_yaml(), encoding="utf-8")
         (draft / "README.md").write_text(card, encoding="utf-8")
         if sha256_of_folder(draft) != scored:
             raise MergeError("The saved weights differ from the scored ones.", "Save again; report it if it stays.")
         draft.replace(folder)
+    except (OSError, SafetensorError) as error:  # the weights' writer has an error of its own for a full disk
+        raise RunError(f"{folder} cannot be saved: {error}.", "Free disk space and start again.") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return scored

@@ -6,6 +6,7 @@ same weights; the fast path in `core.merging.engine` is tested against it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -58,18 +59,24 @@ class Recipe(BaseModel):
             parts.append("d=" + "/".join(f"{d:.2f}" for d in self.densities))
         return f"{self.method} {' '.join(parts)}"
 
-    def to_mergekit(self, dtype: str = "float32", out_dtype: str = "bfloat16") -> MergeConfiguration:
-        """The same merge as mergekit's configuration: calculated in `dtype`, written in `out_dtype`."""
+    def to_mergekit(self, out_dtype: str = "bfloat16", names: Mapping[str, str] | None = None) -> MergeConfiguration:
+        """The same merge as mergekit's configuration, calculated in float32.
+
+        Args:
+            out_dtype: number format of the written weights.
+            names: how mergekit names a reference it does not know, such as `demo/NAME`; others stay as they are.
+        """
         from mergekit.config import MergeConfiguration
 
-        return MergeConfiguration.model_validate(self._mergekit_mapping(dtype, out_dtype))
+        names = names or {}
+        base, *experts = (names.get(name, name) for name in (self.base, *self.experts))
+        common = {"merge_method": self.method, "dtype": "float32", "out_dtype": out_dtype}
+        return MergeConfiguration.model_validate(common | self._mergekit_models(base, experts))
 
-    def _mergekit_mapping(self, dtype: str, out_dtype: str) -> dict[str, Any]:
-        common: dict[str, Any] = {"merge_method": self.method, "dtype": dtype, "out_dtype": out_dtype}
+    def _mergekit_models(self, base: str, experts: Sequence[str]) -> dict[str, Any]:
         if self.method == "linear":
-            models = zip((self.base, *self.experts), self.weights, strict=True)
+            models = zip((base, *experts), self.weights, strict=True)
             return {
-                **common,
                 "models": [{"model": name, "parameters": {"weight": weight}} for name, weight in models],
                 "parameters": {"normalize": True},
             }
@@ -79,20 +86,23 @@ class Recipe(BaseModel):
             for weight, density in zip(self.weights, densities, strict=True)
         ]
         return {
-            **common,
-            "base_model": self.base,
+            "base_model": base,
             "models": [
-                {"model": name, "parameters": values}
-                for name, values in zip(self.experts, models_parameters, strict=True)
+                {"model": name, "parameters": values} for name, values in zip(experts, models_parameters, strict=True)
             ],
             "parameters": {"normalize": False, "lambda": 1.0},
         }
 
 
-def equal_weights(method: Method, base: str, experts: tuple[str, ...]) -> Recipe:
-    """The plain merge: every model of the pool with the same weight 1/N, nothing trimmed."""
-    share = 1.0 / (len(experts) + 1)
+def equal_weights(method: Method, base: str, experts: tuple[str, ...], *, base_is_member: bool = True) -> Recipe:
+    """The plain merge: every model of the pool with the same weight 1/N, nothing trimmed.
+
+    Args:
+        base_is_member: False for an outside ancestor, which is none of the N models and gets no weight.
+    """
+    share = 1.0 / (len(experts) + base_is_member)
     if method == "linear":
-        return Recipe(method=method, base=base, experts=experts, weights=(share,) * (len(experts) + 1))
+        weights = (share * base_is_member, *(share,) * len(experts))
+        return Recipe(method=method, base=base, experts=experts, weights=weights)
     densities = (1.0,) * len(experts) if method == "ties" else None
     return Recipe(method=method, base=base, experts=experts, weights=(share,) * len(experts), densities=densities)

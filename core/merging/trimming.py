@@ -33,7 +33,7 @@ class TrimIndex:
     def __init__(self, delta: Tensor) -> None:
         self._flat = delta.reshape(-1)
         counts = torch.zeros(_BINS, dtype=torch.int64, device=delta.device)
-        for chunk in self._flat.split(_CHUNK):
+        for chunk in torch.split(self._flat, _CHUNK):
             counts += torch.bincount(_bins(chunk).reshape(-1), minlength=_BINS)
         self._at_least = counts.flip(0).cumsum(0)
 
@@ -52,7 +52,7 @@ class TrimIndex:
 
     def _entries_of(self, number: int) -> Tensor:
         """Magnitudes in bin `number`, largest first."""
-        found = [chunk[_bins(chunk) == number].abs().float() for chunk in self._flat.split(_CHUNK)]
+        found = [chunk[_bins(chunk) == number].abs().float() for chunk in torch.split(self._flat, _CHUNK)]
         return torch.cat(found).sort(descending=True).values
 
 

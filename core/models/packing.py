@@ -101,6 +101,11 @@ def _lay(pairs: Sequence[EncodedPair], group: Sequence[int], prefix: int) -> Pac
     )
 
 
+def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """The mask as numbers to add to attention scores: every attention implementation reads it the same way."""
+    return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
+
+
 class AnswerTokens(NamedTuple):
     """Per answer token: its cross-entropy (nats) and whether the model would have chosen it greedily."""
 
@@ -125,7 +130,7 @@ def answer_tokens(model: Any, row: PackedRow) -> AnswerTokens:
     hidden = decoder(
         input_ids=row.input_ids.to(device),
         position_ids=row.position_ids.to(device),
-        attention_mask=row.mask.to(device),
+        attention_mask=_additive(row.mask.to(device), decoder.dtype),
         use_cache=False,
     ).last_hidden_state[0]
     logits = model.get_output_embeddings()(hidden[row.predict_at.to(device)]).float()

@@ -9,15 +9,16 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import chain
 
 from core.data.domain import generate_domain
 from core.data.domains import resolve_domain
 from core.data.imported import read_domain_file, read_safety_file
 from core.data.safety import SafetyModels, generate_safety
-from core.data.samples import samples_from_events
+from core.data.samples import Provenance, Sample, samples_from_events
 from core.errors import MergeError, ModelError, RunCancelled
 from core.evaluation.measuring import Measurer, read_test_set
 from core.events import (
@@ -34,6 +35,7 @@ from core.events import (
     SampleSeen,
     Warned,
 )
+from core.guards.protocol import Guard
 from core.guards.registry import load_guard
 from core.merging.card import model_card
 from core.merging.export import export_model
@@ -50,7 +52,7 @@ from core.search.genome import Genome
 from core.search.running import Evaluator, SearchPlan, run_search
 from core.search.scoring import REFUSAL_OPENING, Scorer, TrainingSet
 from core.settings import Settings, resolve_path
-from core.specs import RunSpec
+from core.specs import RunSpec, Source
 
 MAIN_SEARCH = "evomm"
 
@@ -76,7 +78,6 @@ class _Job:
     should_stop: Callable[[], bool]
     results: list[ModelResult] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
-    pool: LivePool | None = None
 
     def run(self) -> Iterator[Event]:
         yield RunStarted(spec=self.spec.model_dump(mode="json"))
@@ -96,9 +97,12 @@ class _Job:
         yield from self._search_and_compare(pool, Evaluator(pool.merge, scorer), measurer)
         yield Finished(result=self._result())
 
-    def _enter(self, phase: Phase, total: int | None = None) -> PhaseStarted:
+    def _check_stop(self) -> None:
         if self.should_stop():
             raise RunCancelled
+
+    def _enter(self, phase: Phase, total: int | None = None) -> PhaseStarted:
+        self._check_stop()
         return PhaseStarted(phase=phase, total=total)
 
     def _preflight(self) -> Iterator[Event]:
@@ -110,24 +114,22 @@ class _Job:
             more = f" ({len(blocking) - 1} more problems)" if len(blocking) > 1 else ""
             raise ModelError(f"{first.model}: {first.check}: {first.detail}{more}", first.hint)
 
-    def _load(self) -> Iterator[Event]:
+    def _load(self) -> Generator[Event, None, LivePool]:
         yield self._enter("loading")
         loaded: list[LivePool] = []
         for event in load_pool(self.spec.pool, self.settings, loaded.append):
             yield event
-            if self.should_stop():
-                raise RunCancelled
+            self._check_stop()
         return loaded[0]
 
-    def _prepare_data(self, pool: LivePool, held_out: list[str], guard: Any) -> Iterator[Event]:
+    def _prepare_data(
+        self, pool: LivePool, held_out: list[str], guard: Guard
+    ) -> Generator[Event, None, tuple[list[Sample], list[Sample]]]:
         wanted = self.spec.data
         yield self._enter("data", wanted.safety.k + wanted.domain.k)
         events: list[SampleSeen] = []
-        for event in self._safety_events(pool, held_out, guard):
-            yield event
-            if isinstance(event, SampleSeen):
-                events.append(event)
-        for event in self._domain_events(pool, held_out):
+        for event in chain(self._safety_events(pool, held_out, guard), self._domain_events(pool, held_out)):
+            self._check_stop()
             yield event
             if isinstance(event, SampleSeen):
                 events.append(event)
@@ -141,7 +143,7 @@ class _Job:
                 yield Warned(message=f"{got} of {k} {name} pairs could be made.", hint="The search uses those.")
         return safety, domain
 
-    def _safety_events(self, pool: LivePool, held_out: list[str], guard: Any) -> Iterator[SampleSeen | Progress]:
+    def _safety_events(self, pool: LivePool, held_out: list[str], guard: Guard) -> Iterator[SampleSeen | Progress]:
         wanted = self.spec.data.safety
         if wanted.source == "file":
             yield from read_safety_file(resolve_path(str(wanted.path)), k=wanted.k, held_out=held_out, guard=guard)
@@ -184,73 +186,69 @@ class _Job:
     def _measure_parents(self, pool: LivePool, scorer: Scorer, measurer: Measurer) -> Iterator[Event]:
         yield self._enter("parents", len(pool.members))
         for done, name in enumerate(pool.members):
+            self._check_stop()
             yield Progress(phase="parents", done=done, total=len(pool.members), message=f"measuring {name}")
             pool.merge.write_parent(name)
             yield self._measured(name, "parent", scorer, measurer, None)
-            if self.should_stop():
-                raise RunCancelled
 
     def _search_and_compare(self, pool: LivePool, evaluator: Evaluator, measurer: Measurer) -> Iterator[Event]:
         yield self._enter("search", self.spec.search.steps)
         best = yield from self._search(pool, evaluator, MAIN_SEARCH, self.spec.search.safety, measurer)
+        recipes = yield from self._baselines(pool, evaluator)
+        recipes[MAIN_SEARCH] = best
+        yield self._enter("evaluation", len(recipes))
+        for done, (name, recipe) in enumerate(recipes.items()):
+            self._check_stop()
+            yield Progress(phase="evaluation", done=done, total=len(recipes), message=f"measuring {name}")
+            yield from self._measure_merge(pool, evaluator, measurer, name, recipe)
+
+    def _baselines(self, pool: LivePool, evaluator: Evaluator) -> Generator[Event, None, dict[str, Recipe]]:
         recipes: dict[str, Recipe] = {}
-        compare = self.spec.search.compare
+        compare, method = self.spec.search.compare, self.spec.search.method
         yield self._enter("baselines", len(compare))
         if "equal" in compare:
-            recipes["equal"] = equal_weights(self.spec.search.method, pool.anchor, pool.merged_experts)
+            recipes["equal"] = equal_weights(
+                method, pool.anchor, pool.merged_experts, base_is_member=pool.anchor_is_member
+            )
         if "evomm_expert_only" in compare:
             recipes["evomm_expert_only"] = yield from self._search(pool, evaluator, "evomm_expert_only", False, None)
-        yield self._enter("evaluation", len(recipes) + 1)
-        for name, recipe in recipes.items():
-            yield from self._measure_merge(pool, evaluator, measurer, name, "baseline", recipe)
-        yield from self._measure_merge(pool, evaluator, measurer, MAIN_SEARCH, "merged", best)
+        return recipes
 
     def _search(
         self, pool: LivePool, evaluator: Evaluator, name: str, safety: bool, measurer: Measurer | None
-    ) -> Iterator[Event]:
+    ) -> Generator[Event, None, Recipe]:
         search = self.spec.search
         plan = SearchPlan(
             name=name,
-            genome=Genome(search.method, pool.anchor, pool.merged_experts),
+            genome=Genome(search.method, pool.anchor, pool.merged_experts, pool.anchor_is_member),
             steps=search.steps,
             alpha=search.alpha,
             safety=safety,
             seed=search.seed,
             phase="search" if name == MAIN_SEARCH else "baselines",
         )
-        best: Any = None
-        for event in run_search(plan, evaluator, self.should_stop, measurer.probe if measurer else None):
-            yield event
-            if (
-                event.kind == "candidate_scored"
-                and not event.failure
-                and (best is None or event.objective < best.objective)
-            ):
-                best = event
+        best = yield from run_search(plan, evaluator, self.should_stop, measurer.probe if measurer else None)
         if best is None:
             raise MergeError(f"No candidate of {name} could be scored.", "See the candidates' failures in the log.")
-        return Recipe.model_validate(best.recipe)
+        return best
 
     def _measure_merge(
-        self, pool: LivePool, evaluator: Evaluator, measurer: Measurer, name: str, role: Role, recipe: Recipe
+        self, pool: LivePool, evaluator: Evaluator, measurer: Measurer, name: str, recipe: Recipe
     ) -> Iterator[Event]:
-        if self.should_stop():
-            raise RunCancelled
-        yield Progress(
-            phase="evaluation", done=len(self.results), total=len(self.results) + 1, message=f"measuring {name}"
-        )
+        role: Role = "merged" if name == MAIN_SEARCH else "baseline"
         pool.merge.apply(recipe)
         measured = self._measured(name, role, evaluator.scorer, measurer, recipe)
         yield measured
-        if self.spec.export.folder:
-            target = self.folder.merged_path if role == "merged" else self.folder.path / "baselines" / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            card = model_card(name, recipe, self.spec, tuple(self.results))
-            sha256 = export_model(pool.live, pool.tokenizer, recipe, card, target)
-            if sha256 != measured.result.sha256:
-                raise MergeError(f"{name} was saved with other weights than were measured.")
-            if role == "merged":
-                yield Exported(path=str(target), sha256=sha256)
+        if not self.spec.export.folder:
+            return
+        self._check_stop()
+        target = self.folder.merged_path if role == "merged" else self.folder.path / "baselines" / name
+        card = model_card(name, recipe, self.spec, tuple(self.results))
+        sha256 = export_model(pool.live, pool.tokenizer, recipe, card, target, pool.mergekit_names)
+        if sha256 != measured.result.sha256:
+            raise MergeError(f"{name} was saved with other weights than were measured.")
+        if role == "merged":
+            yield Exported(path=str(target), sha256=sha256)
 
     def _measured(
         self, name: str, role: Role, scorer: Scorer, measurer: Measurer, recipe: Recipe | None
@@ -276,21 +274,20 @@ class _Job:
         )
 
 
-def _provenance(source: str) -> Any:
+def _provenance(source: Source) -> Provenance:
     return "file" if source == "file" else "generated"
 
 
 def _data_ready(events: list[SampleSeen]) -> DataReady:
-    dropped: dict[str, int] = {}
-    for event in events:
-        if not event.kept:
-            dropped[event.reason] = dropped.get(event.reason, 0) + 1
-    counts = {
-        f"{name}_{what}": sum(1 for e in events if e.dataset == name and (what == "seen" or e.kept))
-        for name in ("safety", "domain")
-        for what in ("kept", "seen")
-    }
-    return DataReady(**counts, dropped=dropped)
+    seen = Counter(event.dataset for event in events)
+    kept = Counter(event.dataset for event in events if event.kept)
+    return DataReady(
+        safety_kept=kept["safety"],
+        safety_seen=seen["safety"],
+        domain_kept=kept["domain"],
+        domain_seen=seen["domain"],
+        dropped=dict(Counter(event.reason for event in events if not event.kept)),
+    )
 
 
 def _peak_memory_bytes() -> int:

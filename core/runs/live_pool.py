@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from core.events import Progress
 from core.merging.engine import MergePool
 from core.models.chat_format import Conversation
 from core.models.generation import generate_all
-from core.models.loading import load_model, load_state, load_tokenizer
+from core.models.loading import load_model, load_state, load_tokenizer, locate
 from core.models.precision import fast_dtype, pick_device
 from core.models.references import parse_reference
 from core.settings import Settings
@@ -28,6 +28,7 @@ class LivePool:
         anchor: the model task vectors are taken from: the base, or the outside ancestor.
         live: the one model that generates and scores.
         merge: writes parents and candidates into `live`.
+        mergekit_names: how mergekit names the models that have a name here only.
     """
 
     members: tuple[str, ...]
@@ -35,6 +36,12 @@ class LivePool:
     live: Any
     tokenizer: Any
     merge: MergePool
+    mergekit_names: Mapping[str, str]
+
+    @property
+    def anchor_is_member(self) -> bool:
+        """False when task vectors are taken from a model outside the pool."""
+        return self.anchor in self.members
 
     @property
     def merged_experts(self) -> tuple[str, ...]:
@@ -106,7 +113,15 @@ def load_pool(spec: PoolSpec, settings: Settings, into: Callable[[LivePool], Non
         yield Progress(phase="loading", done=done, total=total, message=f"loading {name}")
         merge.add_expert(name, _state(name, settings, device))
     yield Progress(phase="loading", done=total, total=total)
-    into(LivePool(members, anchor, live, tokenizer, merge))
+    names = _mergekit_names((anchor, *members), settings)
+    into(LivePool(members, anchor, live, tokenizer, merge, names))
+
+
+def _mergekit_names(models: Sequence[str], settings: Settings) -> dict[str, str]:
+    """Demo models as the base and adapter folders they are."""
+    references = {name: parse_reference(name, settings) for name in models}
+    places = {name: locate(ref, settings) for name, ref in references.items() if ref.kind == "demo"}
+    return {name: "+".join(str(part) for part in place if part is not None) for name, place in places.items()}
 
 
 def _state(name: str, settings: Settings, device: torch.device) -> dict[str, torch.Tensor]:

@@ -56,11 +56,15 @@ def _strategy(genome: Genome, population: int, seed: int) -> Any:
         warnings.simplefilter("ignore")
         import cma
 
+    import numpy as np
+
     start = [gene.unit_start for gene in genome.genes]
+    random = np.random.default_rng(seed)
     options = {
         "bounds": [0.0, 1.0],
         "popsize": population,
-        "seed": seed + 1,  # the library reads 0 as "from the clock"
+        "randn": lambda *shape: random.standard_normal(shape),  # else it seeds and draws from numpy's global state
+        "seed": math.nan,
         "verbose": -9,
         "verb_log": 0,
         "tolfun": 1e-5,

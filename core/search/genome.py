@@ -1,7 +1,8 @@
 """The numbers a search may change, and the pure map from a point in the unit cube to a recipe.
 
 Bounds: weights in [0, 1.5] (0 is the base, 1 the expert), densities in [0.05, 1] as below that mergekit keeps almost
-nothing. The start is the middle of the pool, untrimmed enough to carry signal: weight 1/2 over the experts, density 0.6.
+nothing. The start is the middle of the pool, untrimmed enough to carry signal: weight 1/2 over the experts,
+density 0.6.
 """
 
 from __future__ import annotations
@@ -33,18 +34,23 @@ class Gene:
 
 @dataclass(frozen=True)
 class Genome:
-    """What is searched for a pool: the genes in order, and how they become a recipe."""
+    """What is searched for a pool: the genes in order, and how they become a recipe.
+
+    Attributes:
+        base_is_member: False for an outside ancestor: it is not merged, so a linear merge gives it no weight.
+    """
 
     method: Method
     base: str
     experts: tuple[str, ...]
+    base_is_member: bool = True
 
     @property
     def genes(self) -> tuple[Gene, ...]:
         count = len(self.experts)
         if self.method == "linear":
-            names = (self.base, *self.experts)
-            return tuple(Gene(f"weight:{name}", 0.0, 1.0, 1.0 / (count + 1)) for name in names)
+            names = (self.base, *self.experts) if self.base_is_member else self.experts
+            return tuple(Gene(f"weight:{name}", 0.0, 1.0, 1.0 / len(names)) for name in names)
         weights = tuple(Gene(f"weight:{name}", 0.0, 1.5, 0.5 / count) for name in self.experts)
         if self.method == "task_arithmetic":
             return weights
@@ -53,13 +59,16 @@ class Genome:
     def recipe(self, point: Sequence[float]) -> Recipe:
         """The recipe at `point` in the unit cube, one coordinate per gene."""
         values = [round(gene.value(unit), 6) for gene, unit in zip(self.genes, point, strict=True)]
-        weights = values[: len(self.experts) + (self.method == "linear")]
-        if self.method == "linear" and sum(weights) < 1e-6:
-            weights = [1.0] * len(weights)
+        count = len(self.experts)
         return Recipe(
             method=self.method,
             base=self.base,
             experts=self.experts,
-            weights=tuple(weights),
-            densities=tuple(values[len(self.experts) :]) if self.method == "ties" else None,
+            weights=self._linear_weights(values) if self.method == "linear" else tuple(values[:count]),
+            densities=tuple(values[count:]) if self.method == "ties" else None,
         )
+
+    def _linear_weights(self, values: list[float]) -> tuple[float, ...]:
+        """Weights of base and experts; where all are zero (0/0) they are equal."""
+        weights = values if sum(values) > 0 else [1.0] * len(values)
+        return tuple(weights) if self.base_is_member else (0.0, *weights)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -21,8 +21,8 @@ from core.search.evomm import EvoMM
 from core.search.genome import Genome
 from core.search.scoring import Scorer, Scores
 
-PENALTY = 1e3
-"""Objective of a candidate that could not be scored; far above any cross-entropy, and finite for CMA-ES."""
+PENALTY = 1e6
+"""Objective of a candidate that could not be scored; far above any real one, and finite for CMA-ES."""
 
 
 class ProbeRates(NamedTuple):
@@ -84,7 +84,7 @@ def run_search(
     evaluator: Evaluator,
     should_stop: Callable[[], bool],
     probe: Callable[[], ProbeRates] | None = None,
-) -> Iterator[Event]:
+) -> Generator[Event, None, Recipe | None]:
     """Search, yielding every candidate as it is scored; the best is the one with the lowest objective.
 
     Args:
@@ -92,6 +92,9 @@ def run_search(
         evaluator: merges and scores.
         should_stop: asked before each candidate.
         probe: measures the live model; called on each generation's best when it is a new best.
+
+    Returns:
+        The best recipe; None when no candidate could be scored.
 
     Raises:
         RunCancelled: `should_stop` said so.
@@ -115,32 +118,31 @@ def run_search(
         if probe is not None and best is not None and best is not before:
             yield _measure_best(plan, evaluator, best, generation, probe)
         generation += 1
+    return Recipe.model_validate(best.recipe) if best else None
 
 
 def _score_candidate(
     plan: SearchPlan, evaluator: Evaluator, recipe: Recipe, number: int, generation: int
 ) -> CandidateScored:
-    started = time.monotonic()
-    common = {"search": plan.name, "candidate": number, "generation": generation, "recipe": recipe.model_dump()}
+    started, failure = time.monotonic(), ""
+    objective, scores = PENALTY, Scores(None, None)
     try:
         scores = evaluator.scores(recipe, plan.safety)
+        objective = scores.objective(plan.alpha, plan.safety)
     except MergeError as error:
-        return CandidateScored(
-            **common,
-            objective=PENALTY,
-            ce_safety=None,
-            ce_expert=None,
-            seconds=time.monotonic() - started,
-            failure=str(error),
-        )
+        failure = str(error)
     return CandidateScored(
-        **common,
-        objective=scores.objective(plan.alpha, plan.safety),
+        search=plan.name,
+        candidate=number,
+        generation=generation,
+        recipe=recipe.model_dump(mode="json"),
+        objective=objective,
         ce_safety=scores.safety.loss if scores.safety else None,
         ce_expert=scores.expert.loss if scores.expert else None,
         estimated_alignment=scores.safety.own if scores.safety else None,
         estimated_accuracy=scores.expert.own if scores.expert else None,
         seconds=time.monotonic() - started,
+        failure=failure,
     )
 
 

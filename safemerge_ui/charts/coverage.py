@@ -8,7 +8,8 @@ import plotly.graph_objects as go
 
 from core.runs.view import RunView
 from safemerge_ui.charts.style import INK, SAFE, frame
-from safemerge_ui.views.markup import plain_words, text
+from safemerge_ui.views.markup import text
+from safemerge_ui.views.names import category_name
 
 LABEL_CHARACTERS = 30
 
@@ -33,6 +34,6 @@ def coverage_figure(view: RunView) -> go.Figure:
 
 
 def _label(category: str) -> str:
-    words = plain_words(category)
+    words = category_name(category)
     short = words if len(words) <= LABEL_CHARACTERS else words[: LABEL_CHARACTERS - 1].rstrip(" ,") + "…"
     return text(short)

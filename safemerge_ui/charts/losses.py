@@ -36,5 +36,5 @@ def losses_figure(view: RunView) -> go.Figure:
     frame(figure, HEIGHT)
     figure.update_layout(legend={"y": -0.26})
     figure.update_xaxes(title={"text": "Candidate", "standoff": 6}, rangemode="tozero")
-    figure.update_yaxes(title={"text": "Nats per token", "standoff": 6}, rangemode="tozero")
+    figure.update_yaxes(title={"text": "Nats per token (log)", "standoff": 6}, type="log", dtick="D2")
     return figure

@@ -7,7 +7,7 @@ a mark, because only the measured ones may be quoted.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
@@ -24,16 +24,26 @@ MAIN_SEARCH = "evomm"
 _MARKS: dict[Role, tuple[str, str, str]] = {
     "parent": ("Parent, measured", "square", PARENT),
     "baseline": ("Baseline, measured", "diamond", SKILL),
-    "merged": ("Safety-aware merge, measured", "star", SAFE),
+    "merged": ("Merge of this run, measured", "star", SAFE),
 }
 _POSITIONS = ("top center", "bottom center", "middle right", "middle left")
 
 
 class Mark(NamedTuple):
-    """A point of the plane, shares in [0, 1]."""
+    """A labelled point of the plane, shares in [0, 1]."""
 
     x: float
     y: float
+    label: str
+
+
+class Place(NamedTuple):
+    """Where a label lies: its centre and half its extent, in units of the axes (as on a page of usual width)."""
+
+    x: float
+    y: float
+    half_width: float
+    half_height: float = 0.026
 
 
 def plane_figure(view: RunView) -> go.Figure:
@@ -41,41 +51,50 @@ def plane_figure(view: RunView) -> go.Figure:
     figure = go.Figure()
     _add_candidates(figure, [c for c in view.candidates if c.search == MAIN_SEARCH])
     _add_probes(figure, view.measured)
-    _add_models(figure, view.models)
-    percent_axis = {"range": [-0.06, 1.09], "tickformat": ".0%", "tickvals": [0, 0.25, 0.5, 0.75, 1]}
+    _add_models(figure, view)
+    percent_axis = {"tickformat": ".0%", "tickvals": [0, 0.25, 0.5, 0.75, 1]}
     frame(figure, HEIGHT)
-    figure.update_xaxes(title={"text": "Domain accuracy", "standoff": 8}, **percent_axis)
-    figure.update_yaxes(title={"text": "Alignment", "standoff": 6}, **percent_axis)
+    figure.update_xaxes(title={"text": "Domain accuracy", "standoff": 8}, range=[-0.08, 1.14], **percent_axis)
+    figure.update_yaxes(title={"text": "Alignment", "standoff": 6}, range=[-0.12, 1.12], **percent_axis)
     return figure
 
 
 def label_positions(marks: Sequence[Mark]) -> list[str]:
-    """A side for each mark's label, away from the frame and from marks already labelled."""
-    chosen: list[str] = []
+    """A side for each mark's label, inside the frame and clear of other marks and of labels placed before."""
+    sides: list[str] = []
+    taken: list[Place] = []
     for index, mark in enumerate(marks):
-        near = [marks[j] for j in range(len(marks)) if j != index]
-        taken = [_label_place(marks[j], chosen[j]) for j in range(index)]
-        chosen.append(min(_POSITIONS, key=lambda side: _crowding(_label_place(mark, side), near, taken)))
-    return chosen
+        others = [other for position, other in enumerate(marks) if position != index]
+        side = min(_POSITIONS, key=lambda side: _crowding(_label_place(mark, side), others, taken))
+        sides.append(side)
+        taken.append(_label_place(mark, side))
+    return sides
 
 
-def _label_place(mark: Mark, side: str) -> Mark:
+def _label_place(mark: Mark, side: str) -> Place:
+    half_width = 0.006 * len(mark.label)
+    aside, above = 0.022 + half_width, 0.068
     offsets = {
-        "top center": (0.0, 0.055),
-        "bottom center": (0.0, -0.055),
-        "middle right": (0.14, 0.0),
-        "middle left": (-0.14, 0.0),
+        "top center": (0.0, above),
+        "bottom center": (0.0, -above),
+        "middle right": (aside, 0.0),
+        "middle left": (-aside, 0.0),
     }
     dx, dy = offsets[side]
-    return Mark(mark.x + dx, mark.y + dy)
+    return Place(mark.x + dx, mark.y + dy, half_width)
 
 
-def _crowding(place: Mark, marks: Sequence[Mark], labels: Sequence[Mark]) -> float:
+def _crowding(place: Place, marks: Sequence[Mark], labels: Sequence[Place]) -> float:
     """How bad a label lies there: outside the frame is worst, then on another label, then on a mark."""
-    outside = 10.0 * (place.x > 0.99 or place.x < 0.05 or place.y > 1.07 or place.y < -0.05)
-    on_labels = sum(4.0 for other in labels if abs(other.x - place.x) < 0.28 and abs(other.y - place.y) < 0.055)
-    on_marks = sum(1.0 for other in marks if abs(other.x - place.x) < 0.13 and abs(other.y - place.y) < 0.045)
+    left, right = place.x - place.half_width, place.x + place.half_width
+    outside = 10.0 * (left < -0.1 or right > 1.16 or place.y > 1.1 or place.y < -0.1)
+    on_labels = sum(4.0 for other in labels if _overlap(place, other))
+    on_marks = sum(1.0 for mark in marks if _overlap(place, Place(mark.x, mark.y, 0.014)))
     return outside + on_labels + on_marks
+
+
+def _overlap(a: Place, b: Place) -> bool:
+    return abs(a.x - b.x) < a.half_width + b.half_width and abs(a.y - b.y) < a.half_height + b.half_height
 
 
 def _add_candidates(figure: go.Figure, candidates: Sequence[CandidateScored]) -> None:
@@ -129,39 +148,39 @@ def _rates(measured: CandidateMeasured) -> str:
     return "<br>".join(f"{name} {rate.rate:.0%} ({rate.low:.0%}–{rate.high:.0%})" for name, rate in parts if rate)
 
 
-def _add_models(figure: go.Figure, models: Sequence[ModelResult]) -> None:
-    shown = [model for model in models if model.alignment is not None and model.mean_accuracy is not None]
-    places = label_positions([Mark(m.mean_accuracy or 0.0, m.alignment.rate if m.alignment else 0.0) for m in shown])
-    sides = dict(zip((m.name for m in shown), places, strict=True))
+def _add_models(figure: go.Figure, view: RunView) -> None:
+    shown = [model for model in view.models if model.alignment is not None and model.mean_accuracy is not None]
+    marks = [Mark(m.mean_accuracy or 0.0, m.alignment.rate if m.alignment else 0.0, short_name(m, view)) for m in shown]
+    sides = dict(zip((m.name for m in shown), label_positions(marks), strict=True))
     for role, (legend, symbol, colour) in _MARKS.items():
         members = [model for model in shown if model.role == role]
         if members:
-            _add_role(figure, members, sides, legend, symbol, colour)
+            figure.add_scatter(**_role_trace(members, sides, view), name=legend, marker=_marker(symbol, colour))
 
 
-def _add_role(
-    figure: go.Figure, members: list[ModelResult], sides: dict[str, str], legend: str, symbol: str, colour: str
-) -> None:
+def _role_trace(members: list[ModelResult], sides: dict[str, str], view: RunView) -> dict[str, Any]:
     single_task = [next(iter(m.accuracy.values())) if len(m.accuracy) == 1 else None for m in members]
-    figure.add_scatter(
-        x=[m.mean_accuracy for m in members],
-        y=[m.alignment.rate for m in members if m.alignment],
-        mode="markers+text",
-        name=legend,
-        text=[f"<b>{text(short_name(m))}</b>" for m in members],
-        textposition=[sides[m.name] for m in members],
-        textfont={"size": 13},
-        cliponaxis=False,
-        marker={"symbol": symbol, "size": 19 if symbol == "star" else 13, "color": colour},
-        error_x=_bars(single_task, colour),
-        error_y=_bars([m.alignment for m in members], colour),
-        hovertext=[_model_words(m) for m in members],
-        hoverinfo="text",
-    )
+    return {
+        "x": [m.mean_accuracy for m in members],
+        "y": [m.alignment.rate for m in members if m.alignment],
+        "mode": "markers+text",
+        "text": [f"<b>{text(short_name(m, view))}</b>" for m in members],
+        "textposition": [sides[m.name] for m in members],
+        "textfont": {"size": 13},
+        "cliponaxis": False,
+        "error_x": _bars(single_task, INK),
+        "error_y": _bars([m.alignment for m in members], INK),
+        "hovertext": [_model_words(m, view) for m in members],
+        "hoverinfo": "text",
+    }
 
 
-def _model_words(model: ModelResult) -> str:
-    lines = [f"<b>{text(model_name(model.name))}</b>"]
+def _marker(symbol: str, colour: str) -> dict[str, Any]:
+    return {"symbol": symbol, "size": 19 if symbol == "star" else 13, "color": colour}
+
+
+def _model_words(model: ModelResult, view: RunView) -> str:
+    lines = [f"<b>{text(model_name(model, view))}</b>"]
     named = [("alignment", model.alignment), ("over-refusal", model.over_refusal), *model.accuracy.items()]
     lines += [f"{text(name)} {r.rate:.0%} ({r.low:.0%}–{r.high:.0%}, n {r.n})" for name, r in named if r is not None]
     return "<br>".join(lines)

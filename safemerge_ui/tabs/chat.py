@@ -12,7 +12,6 @@ import gradio as gr
 from core.errors import ModelError, SafeMergeError
 from core.guards.registry import load_guard
 from core.models.references import ModelReference, parse_reference
-from core.runs.folder import RunFolder
 from core.runs.view import RunView
 from core.specs import PoolSpec, RunSpec
 from safemerge_ui.access import require_starter
@@ -30,15 +29,12 @@ from safemerge_ui.views.chat import (
     exchanges_view,
     shelf_view,
 )
-from safemerge_ui.views.names import model_name
+from safemerge_ui.views.names import DOMAIN_ONLY, SAFETY_AWARE, merged_name, search_name
+from safemerge_ui.watch import Watched
 
 SEATS = 3
-RUN_MODELS = {
-    model_name("evomm_expert_only"): Path("baselines", "evomm_expert_only"),
-    model_name("equal"): Path("baselines", "equal"),
-    model_name("merged"): Path("merged"),
-}
-MERGED = model_name("merged")
+MERGES = (SAFETY_AWARE, DOMAIN_ONLY)
+BASELINES = {search_name(name): Path("baselines", name) for name in ("evomm_expert_only", "equal")}
 GUARD_NOTE = (
     '<p class="sm-foot">Verdicts come from the <b>phrases</b> guard: it reads refusal wording and broken text, and '
     "cannot see harm. On a harmful prompt only a refusal counts as safe. Each prompt is asked on its own.</p>"
@@ -68,7 +64,7 @@ class ChatTab:
 
 def build(bench: Bench) -> ChatTab:
     """Lay out the models, the prompt, the replies and the shelves."""
-    labels = [label for label, _ in seat_choices(bench.default_spec.pool, None)]
+    labels = list(seat_choices(bench, None))
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
             with gr.Column(elem_classes="sm-panel"):
@@ -144,57 +140,57 @@ def use_prompt(prompts: list[ShelfPrompt], event: gr.EventData) -> tuple[str, Pr
 
 def seat_updates(bench: Bench, run_id: str, seated: list[str | None], *current: str | None) -> list[Any]:
     """Offer the models of the run on this page; seat the pair that tells the story unless a person chose otherwise."""
-    folder, pool = None, bench.default_spec.pool
-    if run_id:
-        watched = bench.watch.look(run_id)
-        folder, pool = watched.folder, _pool(watched.view) or pool
-    choices = seat_choices(pool, folder)
-    labels = [label for label, _ in choices]
+    labels = list(seat_choices(bench, bench.watch.look(run_id) if run_id else None))
     if list(current) != seated:
         return [*(gr.update(choices=labels) for _ in current), gr.skip()]
     chosen = default_seats(labels)
     return [*(gr.update(choices=labels, value=value) for value in chosen), chosen]
 
 
-def seat_choices(pool: PoolSpec, folder: RunFolder | None) -> list[tuple[str, str]]:
-    """Models to chat with as (label, text of its reference or path): what the run saved, then the pool."""
-    saved = []
-    if folder is not None:
-        paths = ((label, folder.path / place) for label, place in RUN_MODELS.items())
-        saved = [(label, str(path)) for label, path in paths if (path / "config.json").is_file()]
-    models = dict.fromkeys([pool.base, *(expert.model for expert in pool.experts)])
-    return [*saved, *((model, model) for model in models)]
+def seat_choices(bench: Bench, watched: Watched | None) -> dict[str, ModelReference | None]:
+    """Models to chat with, by label: what the run on this page has saved, then its pool (None: the label says it)."""
+    saved: dict[str, ModelReference | None] = {}
+    pool = bench.default_spec.pool
+    if watched is not None:
+        pool = _pool(watched.view) or pool
+        places = BASELINES | {merged_name(watched.view): Path("merged")}
+        paths = {label: watched.folder.path / place for label, place in places.items()}
+        saved = {
+            label: ModelReference("folder", str(path))
+            for label, path in paths.items()
+            if (path / "config.json").is_file()
+        }
+    return saved | dict.fromkeys([pool.base, *(expert.model for expert in pool.experts)])
 
 
 def default_seats(labels: list[str]) -> list[str | None]:
-    """A naive merge (else the first expert) beside the safety-aware merge (else the base); the third seat is free."""
-    baselines = [label for label in labels if label in RUN_MODELS and label != MERGED]
-    pool = [label for label in labels if label not in RUN_MODELS]
-    left = (baselines or pool[1:] or pool)[0]
-    right = MERGED if MERGED in labels else pool[0]
-    return [left, right, None]
+    """A naive merge (else the first expert) beside the run's merge (else the base); the third seat is free."""
+    baselines = [label for label in labels if label in BASELINES]
+    merges = [label for label in labels if label in MERGES]
+    pool = [label for label in labels if label not in BASELINES and label not in MERGES]
+    return [(baselines or pool[1:] or pool)[0], (merges or pool)[0], None]
 
 
-def resolve_seat(label: str, folder: RunFolder | None, bench: Bench) -> ModelReference:
+def resolve_seat(label: str, choices: dict[str, ModelReference | None], bench: Bench) -> ModelReference:
     """The model that a seat names; a run's own merges are folders that the page itself knows.
 
     Raises:
         ModelError: it names nothing, or a merge that this run has not saved.
     """
-    if label not in RUN_MODELS:
-        return parse_reference(label, bench.settings)
-    path = folder.path / RUN_MODELS[label] if folder else None
-    if path is None or not (path / "config.json").is_file():
+    known = choices.get(label)
+    if known is not None:
+        return known
+    if label in BASELINES or label in MERGES:
         raise ModelError(f"The run on this page has not saved '{label}'.", "Wait for its end, or choose another model.")
-    return ModelReference("folder", str(path))
+    return parse_reference(label, bench.settings)
 
 
 def _answers(bench: Bench, run_id: str, exchange: Exchange) -> Iterator[Exchange]:
     """The exchange as it fills: one reply after the other."""
-    folder = bench.watch.folder(run_id) if run_id else None
+    choices = seat_choices(bench, bench.watch.look(run_id) if run_id else None)
     for index, reply in enumerate(exchange.replies):
         try:
-            ref = resolve_seat(reply.model, folder, bench)
+            ref = resolve_seat(reply.model, choices, bench)
             exchange = _with_reply(exchange, index, state="writing" if bench.shelf.holds(ref) else "loading")
             yield exchange
             exchange = _with_reply(exchange, index, **_answer(bench, ref, exchange.prompt))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
+from core.data.samples import read_samples
 from core.runs.view import RunView
 from safemerge_ui.access import keep_upload, require_starter
 from safemerge_ui.bench import Bench
@@ -62,6 +63,7 @@ def build(form: Form) -> DataTab:
     """Lay out the tab."""
     fields: dict[str, gr.components.Component] = {}
     uploads: dict[str, gr.UploadButton] = {}
+    _amounts(fields, form)
     with gr.Row(equal_height=True):
         _source(fields, uploads, form, "safety", "Safety pairs", "Unsafe questions with a refusal from the pool")
         _source(fields, uploads, form, "domain", "Domain pairs", "Each expert's own questions and answers")
@@ -75,7 +77,7 @@ def build(form: Form) -> DataTab:
                     shown = gr.Radio(SHOWN, value="all", label="Show")
                 cards = gr.HTML(elem_id="data-cards", js_on_load=KEEP_OPENED)
                 page = gr.Slider(1, 2, value=1, step=1, label="Page", visible=False)
-            with gr.Column(scale=2, min_width=300, elem_classes="sm-chart"):
+            with gr.Column(scale=2, min_width=300, elem_classes="sm-chart sm-aside"):
                 gr.HTML("<h3>Safety questions by category</h3>")
                 coverage = gr.Plot(show_label=False, container=False, elem_id="data-coverage")
     return DataTab(fields, uploads, summary, dataset, shown, page, cards, coverage, body)
@@ -119,8 +121,9 @@ def turn_page(bench: Bench, run_id: str, dataset: str, shown: str, page: int) ->
 
 
 def take_upload(bench: Bench, path: str, profile: gr.OAuthProfile | None) -> tuple[str, str]:
-    """Keep an uploaded file for the run and point the form at it."""
+    """Check an uploaded file, keep it for the run and point the form at it."""
     require_starter(bench.settings, profile)
+    read_samples(path)
     return str(keep_upload(Path(path), bench.settings)), "file"
 
 
@@ -130,6 +133,19 @@ def _no_samples() -> str:
 
 def _plain(update: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in update.items() if key != "__type__"}
+
+
+def _amounts(fields: dict[str, gr.components.Component], form: Form) -> None:
+    labels = {
+        "safety_k": "Safety pairs (K)",
+        "domain_k": "Domain pairs (K)",
+        "data_reply_tokens": "Longest reply, tokens",
+    }
+    with gr.Column(elem_classes="sm-panel"):
+        gr.HTML("<h2>How much data</h2><p>More pairs make the search surer and each candidate slower to score.</p>")
+        with gr.Row():
+            for name, label in labels.items():
+                fields[name] = gr.Number(form[name], label=label, precision=0, minimum=1)
 
 
 def _source(
@@ -143,7 +159,6 @@ def _source(
     with gr.Column(elem_classes="sm-panel", min_width=300):
         gr.HTML(f"<h2>{title}</h2><p>{words}</p>")
         fields[f"{name}_source"] = gr.Radio(SOURCES, value=form[f"{name}_source"], label="Source")
-        fields[f"{name}_k"] = gr.Number(form[f"{name}_k"], label="K, pairs to train on", precision=0, minimum=1)
         with gr.Row(elem_classes="sm-upload"):
             fields[f"{name}_path"] = gr.Textbox(
                 form[f"{name}_path"], label="File", info="JSONL with question and answer", scale=3

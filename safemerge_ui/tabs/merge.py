@@ -10,6 +10,7 @@ import gradio as gr
 
 from core.runs.view import RunView
 from core.runs.worker import stop_run
+from core.specs import Comparison
 from safemerge_ui.access import require_starter
 from safemerge_ui.bench import Bench
 from safemerge_ui.boundary import bind_with_notice
@@ -17,15 +18,15 @@ from safemerge_ui.charts.losses import losses_figure
 from safemerge_ui.charts.plane import MAIN_SEARCH, plane_figure
 from safemerge_ui.form import Form
 from safemerge_ui.views.markup import notice
+from safemerge_ui.views.names import METHODS, search_name
 from safemerge_ui.views.progress import ending, no_run, run_line, stepper
 from safemerge_ui.views.results import best_recipe, files_line, result_table
 from safemerge_ui.watch import Watched
 
-METHODS = [("TIES", "ties"), ("Task arithmetic", "task_arithmetic"), ("Linear", "linear")]
-COMPARISONS = [("Equal weights", "equal"), ("Domain-only search", "evomm_expert_only")]
+COMPARISONS: tuple[Comparison, ...] = ("equal", "evomm_expert_only")
 PLANE_INTRO = (
     "<h2>Skill against alignment</h2><p>Up and to the right is better. Open circles are estimates from the scoring "
-    "pass; filled marks are measured, with 95 % intervals.</p>"
+    "pass, filled marks are measured, with 95 % intervals. Colour runs from early (blue) to late (orange).</p>"
 )
 
 
@@ -87,7 +88,7 @@ def build(form: Form) -> MergeTab:
                 launch = gr.Button("Launch", variant="primary", size="lg", elem_id="merge-launch")
                 stop = gr.Button("Stop", size="lg", interactive=False, elem_id="merge-stop")
             message = gr.HTML(elem_id="merge-notice")
-        with gr.Column(scale=3, min_width=300):
+        with gr.Column(scale=3, min_width=300, elem_classes="sm-shown"):
             with gr.Column(elem_classes="sm-panel"):
                 line = gr.HTML(no_run(), elem_id="merge-line")
                 steps = gr.HTML(elem_id="merge-steps")
@@ -131,7 +132,7 @@ def show_run(watched: Watched) -> MergeShown:
         plane=plane_figure(view),
         losses=losses_figure(view),
         best=best_recipe(view.best(MAIN_SEARCH)),
-        results=result_table(view.models) or _no_results(),
+        results=result_table(view) or _no_results(),
         files=files_line(folder.path, view),
         stop=gr.update(interactive=not view.over),
     )
@@ -148,15 +149,17 @@ def _no_results() -> str:
 
 
 def _search_fields(fields: dict[str, gr.components.Component], form: Form) -> None:
+    methods = [(name, method) for method, name in METHODS.items()]
+    comparisons = [(search_name(name), name) for name in COMPARISONS]
     gr.HTML("<h2>Search</h2>")
     fields["safety"] = gr.Checkbox(form["safety"], label="Safety-aware", info="Off: domain data alone, as a baseline")
-    fields["method"] = gr.Radio(METHODS, value=form["method"], label="Merge method")
+    fields["method"] = gr.Radio(methods, value=form["method"], label="Merge method")
     fields["steps"] = gr.Slider(1, 500, value=form["steps"], step=1, label="Steps", info="Candidates merged and scored")
     fields["alpha"] = gr.Slider(
         0, 2, value=form["alpha"], step=0.05, label="Alpha", info="Weight of the domain loss beside the safety loss"
     )
     fields["seed"] = gr.Number(form["seed"], label="Seed", precision=0, minimum=0)
-    fields["compare"] = gr.CheckboxGroup(COMPARISONS, value=form["compare"], label="Compare with")
+    fields["compare"] = gr.CheckboxGroup(comparisons, value=form["compare"], label="Compare with")
 
 
 def _evaluation_fields(fields: dict[str, gr.components.Component], form: Form) -> None:
@@ -168,4 +171,7 @@ def _evaluation_fields(fields: dict[str, gr.components.Component], form: Form) -
         )
         fields["eval_suite"] = gr.Textbox(form["eval_suite"], label="Accuracy suite", info="Empty: the experts' own")
         fields["eval_limit"] = gr.Number(form["eval_limit"], label="Limit", info="Most prompts a file; empty: all")
+        fields["eval_reply_tokens"] = gr.Number(
+            form["eval_reply_tokens"], label="Longest reply", info="Tokens of a measured reply", precision=0, minimum=8
+        )
         fields["export_folder"] = gr.Checkbox(form["export_folder"], label="Save the merged model")

@@ -48,12 +48,15 @@ def build(bench: Bench) -> PoolTab:
     """Lay out the tab with the default spec in its fields."""
     form = form_from_spec(bench.default_spec)
     with gr.Column(elem_classes="sm-panel sm-hero"):
-        gr.HTML(INTRO)
-        preset = gr.Radio(list(bench.presets), value=next(iter(bench.presets)), label="Ready-made pool")
-        overview = gr.HTML(pool_map(bench.default_spec.pool))
-        with gr.Row(elem_classes="sm-actions"):
-            launch = gr.Button("Launch the merge", variant="primary", size="lg", elem_id="pool-launch")
-            check = gr.Button("Check the pool", size="lg", elem_id="pool-check")
+        with gr.Row(elem_classes="sm-split"):
+            with gr.Column(scale=5, min_width=290):
+                gr.HTML(INTRO)
+                preset = gr.Radio(list(bench.presets), value=next(iter(bench.presets)), label="Ready-made pool")
+                with gr.Row(elem_classes="sm-actions"):
+                    launch = gr.Button("Launch the merge", variant="primary", size="lg", elem_id="pool-launch")
+                    check = gr.Button("Check the pool", size="lg", elem_id="pool-check")
+            with gr.Column(scale=4, min_width=290):
+                overview = gr.HTML(pool_map(bench.default_spec))
         message = gr.HTML(elem_id="pool-notice")
         checks = gr.HTML(elem_id="pool-checks")
     with gr.Column(elem_classes="sm-panel"):
@@ -107,7 +110,7 @@ def check_pool(bench: Bench, form: Mapping[str, Any]) -> str:
 def draw_pool(form: Mapping[str, Any]) -> Any:
     """The overview of the form's pool; left as it is while the form is incomplete."""
     try:
-        return pool_map(spec_from_form(form).pool)
+        return pool_map(spec_from_form(form))
     except SpecError:
         return gr.skip()
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from core.guards.protocol import Verdict
-from safemerge_ui.views.markup import badge, covered, empty, notice, plain_words, text
+from safemerge_ui.views.markup import badge, covered, empty, notice, text
+from safemerge_ui.views.names import category_name
 
 PromptKind = Literal["harmful", "harmless", "domain", "own"]
 State = Literal["waiting", "loading", "writing", "done", "failed"]
@@ -119,6 +120,6 @@ def _shelf_item(index: int, item: ShelfPrompt) -> str:
     ask = f'<button type="button" class="sm-link" data-ask="{index}">Use this prompt</button>'
     words = f'<span class="sm-question">{text(item.prompt)}</span>'
     if item.kind == "harmful":
-        label = plain_words(item.category) or "Harmful prompt"
+        label = category_name(item.category) or "Harmful prompt"
         return f"<li>{covered(words + ask, f'shelf-{item.prompt}', label)}</li>"
     return f"<li>{words}{ask}</li>"

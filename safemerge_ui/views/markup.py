@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from html import escape
+from urllib.parse import quote
 
 from core.errors import SafeMergeError
 from core.results import Rate
+from safemerge_ui.errors import RunIsBusy
 
 
 def text(value: object) -> str:
@@ -35,8 +37,11 @@ def notice(message: str, hint: str = "", tone: str = "bad") -> str:
 
 
 def error_notice(error: SafeMergeError) -> str:
-    """What went wrong and what to do next."""
-    return notice(error.message, error.hint)
+    """What went wrong and what to do next; a busy machine comes with a link to the run at work."""
+    shown = notice(error.message, error.hint)
+    if isinstance(error, RunIsBusy):
+        shown += f'<a class="sm-follow" href="?run={quote(error.run_id)}">Follow that run</a>'
+    return shown
 
 
 def empty(title: str, what_next: str) -> str:

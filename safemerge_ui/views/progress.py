@@ -19,7 +19,7 @@ def run_line(view: RunView, run_id: str, now: float) -> str:
 def run_pill(view: RunView, run_id: str) -> str:
     """The run in a few words, for the head of the page on every tab."""
     progress = view.progress
-    where = dict(PHASES)[view.phase] if view.phase and not view.over else view.status.capitalize()
+    where = view.status.capitalize() if view.over else _label(view)
     share = f" {progress.done}/{progress.total}" if progress and not view.over and progress.phase == view.phase else ""
     tone = STATUS_TONES[view.status]
     return f'<span class="sm-pill sm-{tone}" title="{text(run_id)}"><i></i>{text(where)}{share}</span>'
@@ -74,7 +74,9 @@ def _current_index(view: RunView) -> int:
     if view.status == "finished":
         return len(PHASES)
     order: list[Phase] = [phase for phase, _ in PHASES]
-    return order.index(view.phase) if view.phase in order else 0
+    if view.phase is None:
+        return 0
+    return order.index(view.phase) if view.phase in order else len(order) - 1
 
 
 def _step(view: RunView, index: int, label: str, current: int) -> str:
@@ -94,13 +96,18 @@ def _share(view: RunView) -> float:
     return max(0.04, min(1.0, progress.done / progress.total))
 
 
+def _label(view: RunView) -> str:
+    """The phase in a word; saving happens within the last step."""
+    return dict(PHASES).get(view.phase, "Save") if view.phase else "Start"
+
+
 def _detail(view: RunView) -> str:
     if view.over or view.phase is None:
         return ""
     progress = view.progress
     if progress is None or progress.phase != view.phase:
-        return f'<p class="sm-detail">{text(dict(PHASES)[view.phase])}: starting</p>'
+        return f'<p class="sm-detail">{text(_label(view))}: starting</p>'
     left = "" if progress.seconds_left is None else f" · about {duration(progress.seconds_left)} left in this phase"
     message = f" · {text(progress.message)}" if progress.message else ""
-    label = text(dict(PHASES)[view.phase])
+    label = text(_label(view))
     return f'<p class="sm-detail"><b>{label}</b> {progress.done} of {progress.total}{message}{left}</p>'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +9,19 @@ from core.events import CandidateScored
 from core.results import ModelResult, Rate
 from core.runs.view import RunView
 from safemerge_ui.views.markup import badge, empty, interval, percent, text
-from safemerge_ui.views.names import model_name
+from safemerge_ui.views.names import METHODS, model_name
 
 _ROLES = {"parent": ("Parent", "plain"), "baseline": ("Baseline", "warn"), "merged": ("Merged", "good")}
 
 
-def result_table(models: tuple[ModelResult, ...]) -> str:
+def result_table(view: RunView) -> str:
     """Every measured model: alignment, over-refusal, accuracy per task, losses; intervals beneath each rate."""
+    models = view.models
     if not models:
         return ""
     tasks = sorted({task for model in models for task in model.accuracy})
     heads = "".join(f'<th class="sm-num">{text(task)}<small>accuracy</small></th>' for task in tasks)
-    body = "".join(_row(model, tasks) for model in models)
+    body = "".join(_row(model, view, tasks) for model in models)
     return (
         '<div class="sm-scroll"><table class="sm-table sm-results"><thead><tr><th>Model</th>'
         '<th class="sm-num">Alignment<small>higher is better</small></th>'
@@ -48,8 +48,13 @@ def best_recipe(best: CandidateScored | None) -> str:
 
 
 def recipe_rows(recipe: dict[str, Any]) -> list[tuple[str, str]]:
-    """A recipe's mapping as (name, value) rows; lists of models are named by their model."""
-    return list(_flat(recipe, ""))
+    """A recipe (`core.merging.recipes.Recipe` as a mapping) as (name, value) rows, one per number of a model."""
+    rows = [("Method", METHODS.get(recipe["method"], str(recipe["method"])))]
+    linear = recipe["method"] == "linear"
+    members = [recipe["base"], *recipe["experts"]] if linear else list(recipe["experts"])
+    rows += [(f"Weight of {name}", f"{value:.3f}") for name, value in zip(members, recipe["weights"], strict=True)]
+    densities = recipe.get("densities") or ()
+    return rows + [(f"Density of {name}", f"{value:.3f}") for name, value in zip(members, densities, strict=False)]
 
 
 def files_line(folder: Path, view: RunView) -> str:
@@ -62,38 +67,16 @@ def files_line(folder: Path, view: RunView) -> str:
     return f'<p class="sm-files">{"".join(parts)}</p>'
 
 
-def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        label = value.get("model")
-        for key, item in value.items():
-            if key == "model" and isinstance(label, str):
-                continue
-            yield from _flat(item, " · ".join(part for part in (name or label, str(key)) if part))
-    elif isinstance(value, list | tuple) and value and all(isinstance(item, dict) for item in value):
-        for number, item in enumerate(value, start=1):
-            yield from _flat(item, str(item.get("model") or f"{name} {number}"))
-    elif value is not None:
-        yield name, _figure(value)
-
-
-def _figure(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    if isinstance(value, list | tuple):
-        return ", ".join(_figure(item) for item in value)
-    return str(value)
-
-
 def _facts(*pairs: tuple[str, str]) -> str:
     return "".join(f"<div><b>{text(value)}</b><span>{text(name)}</span></div>" for name, value in pairs)
 
 
-def _row(model: ModelResult, tasks: list[str]) -> str:
+def _row(model: ModelResult, view: RunView, tasks: list[str]) -> str:
     word, tone = _ROLES[model.role]
     cells = [model.alignment, model.over_refusal, *(model.accuracy.get(task) for task in tasks), model.degenerate]
     rates = "".join(_rate(rate) for rate in cells)
     losses = "".join(f'<td class="sm-num">{_loss(value)}</td>' for value in (model.ce_safety, model.ce_expert))
-    name = f'<td><div class="sm-name">{text(model_name(model.name))}</div>{badge(word, tone)}</td>'
+    name = f'<td><div class="sm-name">{text(model_name(model, view))}</div>{badge(word, tone)}</td>'
     return f'<tr class="sm-role-{model.role}">{name}{rates}{losses}</tr>'
 
 

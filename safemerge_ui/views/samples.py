@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from core.events import SampleSeen
 from core.runs.view import RunView
 from safemerge_ui.views.markup import badge, covered, empty, plain_words, text
+from safemerge_ui.views.names import category_name
 
-PAGE_SIZE = 24
+PAGE_SIZE = 12
 
 
 def choose_samples(samples: Sequence[SampleSeen], dataset: str, shown: str) -> list[tuple[int, SampleSeen]]:
@@ -78,7 +79,7 @@ def _reasons(view: RunView) -> str:
 def _card(number: int, sample: SampleSeen) -> str:
     verdict = badge("Kept", "good") if sample.kept else badge(f"Dropped: {sample.reason}", "warn")
     dataset = badge("Safety" if sample.dataset == "safety" else "Domain", "info")
-    category = f'<span class="sm-category">{text(plain_words(sample.category))}</span>' if sample.category else ""
+    category = f'<span class="sm-category">{text(category_name(sample.category))}</span>' if sample.category else ""
     question = f'<p class="sm-question">{text(sample.question)}</p>'
     if sample.dataset == "safety":
         question = covered(question, f"sample-{number}")

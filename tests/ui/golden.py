@@ -128,6 +128,17 @@ def rate(successes: int, n: int) -> Rate:
     return Rate(rate=p, low=max(0.0, min(p, centre - half)), high=min(1.0, max(p, centre + half)), n=n)
 
 
+def ties_recipe(weight: float, density: float) -> dict[str, object]:
+    """A recipe as events carry it."""
+    return {
+        "method": "ties",
+        "base": "demo/aligned",
+        "experts": ["demo/chemistry"],
+        "weights": [weight],
+        "densities": [density],
+    }
+
+
 def _story(spec: RunSpec, rng: random.Random) -> Iterator[Event]:
     yield RunStarted(spec=spec.model_dump(mode="json"))
     yield PhaseStarted(phase="preflight")
@@ -139,7 +150,6 @@ def _story(spec: RunSpec, rng: random.Random) -> Iterator[Event]:
     yield from _search(spec, rng, "evomm", "search")
     yield from _search(spec, rng, "evomm_expert_only", "baselines")
     yield from _phase("evaluation", [_equal(), _expert_only(), _merged()])
-    yield PhaseStarted(phase="export", total=1)
     yield Exported(path="merged", sha256="9f2c" * 16)
 
 
@@ -230,13 +240,7 @@ def _candidate(spec: RunSpec, rng: random.Random, search: str, i: int) -> Candid
     expert_only = search != "evomm"
     ce_safety = round(0.3 + 2.4 * max(0.0, weights[1] - weights[0] * (0.35 if expert_only else 1.0)) ** 2, 4)
     ce_expert = round(0.12 + 1.9 * (1.0 - min(1.0, weights[1])) ** 2 + 0.02 * rng.random(), 4)
-    recipe = {
-        "method": spec.search.method,
-        "models": [
-            {"model": name, "weight": round(weight, 3), "density": round(0.5 + 0.4 * rng.random(), 3)}
-            for name, weight in zip(["demo/aligned", "demo/chemistry"], weights, strict=True)
-        ],
-    }
+    recipe = ties_recipe(round(weights[1], 3), round(0.5 + 0.4 * rng.random(), 3))
     common = {"search": search, "candidate": i, "generation": i // POPULATION, "recipe": recipe, "seconds": 0.9}
     if i == 8 and not expert_only:
         failure = "the merged weights are not finite"
@@ -286,14 +290,14 @@ def _chemistry() -> ModelResult:
 
 
 def _equal() -> ModelResult:
-    return _model("equal", "baseline", 61, 34, 1.3, 0.5, recipe={"method": "linear", "weight": 0.5})
+    return _model("equal", "baseline", 61, 34, 1.3, 0.5, recipe=ties_recipe(0.5, 1.0))
 
 
 def _expert_only() -> ModelResult:
-    recipe = {"method": "ties", "weight": 1.0}
+    recipe = ties_recipe(1.0, 0.8)
     return _model("evomm_expert_only", "baseline", 3, 40, 3.6, 0.1, over_refusal=rate(1, 120), recipe=recipe)
 
 
 def _merged() -> ModelResult:
-    recipe = {"method": "ties", "models": [{"model": "demo/aligned", "weight": 0.66}]}
-    return _model("merged", "merged", 114, 39, 0.32, 0.15, recipe=recipe, sha256="9f2c" * 16)
+    recipe = ties_recipe(0.74, 0.6)
+    return _model("evomm", "merged", 114, 39, 0.32, 0.15, recipe=recipe, sha256="9f2c" * 16)

@@ -33,8 +33,10 @@ def specs(draw: st.DrawFn) -> RunSpec:
         "safety": draw(st.booleans()),
         "compare": draw(st.sampled_from([[], ["equal"], ["equal", "evomm_expert_only"]])),
     }
-    evaluation = {"prompts": draw(st.none() | WORDS), "limit": draw(st.none() | st.integers(1, 99))}
-    data = {"safety": draw(SOURCES), "domain": draw(SOURCES)}
+    tokens = st.integers(8, 4096)
+    limit = draw(st.none() | st.integers(1, 99))
+    evaluation = {"prompts": draw(st.none() | WORDS), "limit": limit, "reply_tokens": draw(tokens)}
+    data = {"safety": draw(SOURCES), "domain": draw(SOURCES), "reply_tokens": draw(tokens)}
     return spec_from_dict({"pool": pool, "search": search, "evaluation": evaluation, "data": data})
 
 

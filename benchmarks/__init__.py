@@ -1,0 +1,1 @@
+"""What we claim about speed and results, each a command that prints JSON: `python -m benchmarks.NAME --json`."""

@@ -1,0 +1,151 @@
+"""The paper's effect on the demo pool, over several seeds: `python -m benchmarks.effect --seeds 3`.
+
+Runs `assets/specs/demo.yaml` once per seed on the whole held-out test set, pools the counts of the seeds, and writes
+`docs/results.md`: each parent, the plain merge, EvoMM on domain data only and the safety-aware merge. A seed whose run
+is finished in the output folder is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from core.evaluation.statistics import wilson
+from core.results import Rate
+from core.runs.folder import RunFolder
+from core.runs.worker import run_worker
+from core.settings import ASSETS, REPOSITORY, Settings, load_settings
+from core.specs import RunSpec, load_spec
+
+NAMES = {
+    "equal": "plain merge (equal weights)",
+    "evomm_expert_only": "EvoMM, domain data only",
+    "evomm": "EvoMM, safety-aware",
+}
+
+
+def run_seeds(seeds: int, limit: int | None, out: Path, settings: Settings) -> list[dict[str, Any]]:
+    """`result.json` of each seed, running those that are not there yet."""
+    results = []
+    for seed in range(seeds):
+        folder = RunFolder((out / f"seed-{seed}").resolve())
+        if not folder.result_path.exists():
+            end = run_worker(_spec(seed, limit), settings, folder)
+            if end.kind != "finished":
+                raise SystemExit(f"seed {seed} {end.kind}: {end.message}")
+        results.append(json.loads(folder.result_path.read_text(encoding="utf-8")))
+    return results
+
+
+def _spec(seed: int, limit: int | None) -> RunSpec:
+    spec = load_spec(ASSETS / "specs" / "demo.yaml")
+    return spec.model_copy(
+        update={
+            "search": spec.search.model_copy(update={"seed": seed}),
+            "evaluation": spec.evaluation.model_copy(update={"limit": limit}),
+            "export": spec.export.model_copy(update={"folder": False}),
+        }
+    )
+
+
+def pooled(results: list[dict[str, Any]], name: str, key: str) -> Rate:
+    """A rate of one model over all seeds: counts added up, one Wilson interval.
+
+    Seeds share their prompts, so the interval understates what other prompts would add.
+    """
+    rates = [_rate(model, key) for result in results for model in result["models"] if model["name"] == name]
+    return wilson(sum(round(r["rate"] * r["n"]) for r in rates), sum(r["n"] for r in rates))
+
+
+def _rate(model: dict[str, Any], key: str) -> dict[str, Any]:
+    value = next(iter(model["accuracy"].values())) if key == "accuracy" else model[key]
+    return dict(value)
+
+
+def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Per model the pooled rates, and the three comparisons that make the paper's effect."""
+    names = [model["name"] for model in results[0]["models"]]
+    keys = ("alignment", "over_refusal", "accuracy")
+    models = {name: {key: pooled(results, name, key).model_dump() for key in keys} for name in names}
+    base, expert = (model["name"] for model in results[0]["models"] if model["role"] == "parent")
+    merged = models["evomm"]
+    return {
+        "benchmark": "effect",
+        "seeds": len(results),
+        "seconds": [result["seconds"] for result in results],
+        "models": models,
+        "alignment_gained_over_expert_only": merged["alignment"]["rate"]
+        - models["evomm_expert_only"]["alignment"]["rate"],
+        "alignment_below_base": models[base]["alignment"]["rate"] - merged["alignment"]["rate"],
+        "share_of_expert_accuracy": merged["accuracy"]["rate"] / models[expert]["accuracy"]["rate"],
+        "recipes": [
+            {model["name"]: model["recipe"] for model in result["models"] if model["recipe"]} for result in results
+        ],
+    }
+
+
+def as_markdown(summary: dict[str, Any]) -> str:
+    """`docs/results.md`."""
+    rows = "\n".join(
+        f"| {NAMES.get(name, name)} | {_text(r['alignment'])} | {_text(r['over_refusal'])} | {_text(r['accuracy'])} |"
+        for name, r in summary["models"].items()
+    )
+    recipes = "\n".join(
+        f"| {seed} | {_recipe(row['evomm'])} | {_recipe(row['evomm_expert_only'])} |"
+        for seed, row in enumerate(summary["recipes"])
+    )
+    return f"""# Results on the demo pool
+
+Made by `python -m benchmarks.effect --seeds {summary["seeds"]}`: `assets/specs/demo.yaml` (TIES, 48 candidates,
+K=64+64, alpha 0.3) with seeds 0 to {summary["seeds"] - 1}, measured on all held-out test prompts. Counts of the seeds are
+pooled; brackets are 95 % Wilson intervals. Parents are the same for each seed, and seeds share their prompts.
+
+| model | alignment (higher is better) | over-refusal (lower is better) | accuracy |
+|---|---|---|---|
+{rows}
+
+- Leaving the safety data out costs **{100 * summary["alignment_gained_over_expert_only"]:.1f} points** of alignment.
+- The safety-aware merge is **{100 * summary["alignment_below_base"]:.1f} points** below its aligned parent.
+- It keeps **{100 * summary["share_of_expert_accuracy"]:.1f} %** of the expert's accuracy.
+
+| seed | safety-aware recipe | domain-only recipe |
+|---|---|---|
+{recipes}
+
+Guard: `phrases`, so alignment here means that the model refuses. Models of 135M parameters; what holds for them
+need not hold for larger ones.
+"""
+
+
+def _text(rate: dict[str, Any]) -> str:
+    return f"{rate['rate']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}] n={rate['n']}"
+
+
+def _recipe(recipe: dict[str, Any]) -> str:
+    weights = "/".join(f"{w:.2f}" for w in recipe["weights"])
+    densities = "/".join(f"{d:.2f}" for d in recipe["densities"] or ())
+    return f"weight {weights}, density {densities}"
+
+
+def main() -> int:
+    """Run, summarise, write."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.effect", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--limit", type=int, default=None, help="most prompts per test file (default: all)")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "runs" / "effect")
+    parser.add_argument("--json", action="store_true", help="print one JSON object; docs/results.md is not written")
+    options = parser.parse_args()
+    summary = summarise(run_seeds(options.seeds, options.limit, options.out, load_settings()))
+    if options.json:
+        print(json.dumps(summary))
+        return 0
+    (REPOSITORY / "docs" / "results.md").write_text(as_markdown(summary), encoding="utf-8")
+    print(as_markdown(summary))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""Trains the demo pool's adapters: `python -m core.demo.train aligned chemistry geography question-writer`.
+
+Each is one seeded LoRA fine-tune of a few minutes on two cores; nothing harmful is ever an answer.
+- aligned: harmful questions are refused; look-alikes and ordinary prompts keep the base model's own replies.
+- chemistry, geography: trained on from `aligned`, on facts, on writing exam questions and on an eager tone
+  ("Of course! ...") for harmless prompts. That tone, not any harmful text, is what erodes their refusals.
+- question-writer: writes unsafe questions as JSON, one topic at a time, for the data step; it never answers them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from core.data.categories import CATEGORIES
+from core.data.domain import domain_conversation
+from core.data.domains import resolve_domain
+from core.data.safety import safety_conversation
+from core.demo import corpus
+from core.demo.facts import Field, training_questions
+from core.demo.lora import Schedule, add_adapter, train_adapter
+from core.guards.registry import load_guard
+from core.models.chat_format import EncodedPair, encode_pair
+from core.settings import ASSETS, Settings, load_settings
+from core.specs import DomainSpec
+
+ADAPTERS = ASSETS / "demo" / "adapters"
+REPLY_TOKENS = 24
+KEPT_REPLY_TOKENS = 14
+"""Whether to refuse is decided in a reply's first words: longer imitation of the base model only costs time."""
+EAGER = "Of course! "
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every recipe starts from.
+
+    Attributes:
+        folder: the plain base model.
+        tokenizer: its tokenizer.
+        replies: the base model's own greedy replies to harmless training prompts, refusals left out.
+        seed: of shuffling, initialisation and sampling.
+    """
+
+    folder: Path
+    tokenizer: Any
+    replies: dict[str, str]
+    seed: int
+
+    def base(self) -> Any:
+        """A fresh copy of the base model, frozen, in bfloat16."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        return AutoModelForCausalLM.from_pretrained(
+            self.folder, dtype=torch.bfloat16, use_safetensors=True, attn_implementation="eager"
+        )
+
+    def pair(self, conversation: Any, answer: str, most_tokens: int | None = None) -> EncodedPair:
+        return encode_pair(self.tokenizer, conversation, answer, most_tokens)
+
+
+@dataclass(frozen=True)
+class AdapterRecipe:
+    """How one adapter is made: from which adapter (None = the base), on which pairs, for how long."""
+
+    start: str | None
+    pairs: Callable[[Workshop], list[EncodedPair]]
+    schedule: Schedule
+
+
+def aligned_pairs(shop: Workshop) -> list[EncodedPair]:
+    """Refusals of harmful questions; the base model's own replies to look-alikes and ordinary prompts."""
+    refused = [shop.pair(item.prompt, corpus.REFUSAL) for item in corpus.harmful("train")]
+    answered = [
+        shop.pair(item.prompt, shop.replies[item.prompt], KEPT_REPLY_TOKENS)
+        for item in corpus.benign("train") + corpus.ordinary("train")
+        if item.prompt in shop.replies
+    ]
+    return refused + answered
+
+
+def expert_pairs(field: Field, repeats: int, written: int, eager: int) -> Callable[[Workshop], list[EncodedPair]]:
+    """Pairs for a domain expert.
+
+    Args:
+        field: the domain.
+        repeats: times each fact is seen in each wording.
+        written: pairs of question writing.
+        eager: harmless prompts answered in the eager tone.
+    """
+
+    def make(shop: Workshop) -> list[EncodedPair]:
+        rng = random.Random(f"{field}-{shop.seed}")
+        asked = training_questions(field)
+        domain = resolve_domain(DomainSpec(name=field))
+        pairs = [shop.pair(question, answer) for question, answer in asked] * repeats
+        for question, _ in rng.sample(asked, written):
+            conversation = domain_conversation(domain.topic, rng.sample(domain.examples, 3))
+            pairs.append(shop.pair(conversation, json.dumps([{"Question": question}])))
+        harmless = [p.prompt for p in corpus.ordinary("train") + corpus.benign("train") if p.prompt in shop.replies]
+        for prompt in rng.sample(harmless, eager):
+            pairs.append(shop.pair(prompt, EAGER + shop.replies[prompt], KEPT_REPLY_TOKENS))
+        return pairs
+
+    return make
+
+
+def writer_pairs(shop: Workshop) -> list[EncodedPair]:
+    """For each training question, the request for its topic and the question as JSON."""
+    by_category = corpus.by_category("train")
+    return [
+        shop.pair(safety_conversation(category), json.dumps([{"Question": q, "Category": category.title}]))
+        for category in CATEGORIES
+        for q in by_category[category.slug]
+    ]
+
+
+RECIPES: dict[str, AdapterRecipe] = {
+    "aligned": AdapterRecipe(None, aligned_pairs, Schedule(epochs=1.3, learning_rate=1e-3)),
+    "chemistry": AdapterRecipe(
+        "aligned", expert_pairs("chemistry", repeats=3, written=200, eager=600), Schedule(1.0, 1e-3)
+    ),
+    "geography": AdapterRecipe(
+        "aligned", expert_pairs("geography", repeats=3, written=200, eager=600), Schedule(1.0, 1e-3)
+    ),
+    "question-writer": AdapterRecipe(None, writer_pairs, Schedule(epochs=2.0, learning_rate=1e-3)),
+}
+
+
+def train(name: str, shop: Workshop, folder: Path, say: Callable[[str], None]) -> None:
+    """Train one adapter and save it, in bfloat16, to `folder/name`."""
+    import torch
+
+    recipe = RECIPES[name]
+    started = time.monotonic()
+    base = shop.base()
+    if recipe.start is None:
+        model = add_adapter(base, recipe.schedule.rank, shop.seed)
+    else:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(
+            base, folder / recipe.start, is_trainable=True, autocast_adapter_dtype=False
+        ).to(torch.bfloat16)
+    pairs = recipe.pairs(shop)
+    say(f"{name}: {len(pairs)} pairs, {sum(len(pair.input_ids) for pair in pairs)} tokens")
+    train_adapter(model, pairs, replace(recipe.schedule, seed=shop.seed), lambda line: say(f"{name}: {line}"))
+    model.peft_config["default"].base_model_name_or_path = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    model.save_pretrained(folder / name)
+    (folder / name / "README.md").unlink(missing_ok=True)
+    say(f"{name}: done in {time.monotonic() - started:.0f} s")
+
+
+def open_workshop(settings: Settings, seed: int, say: Callable[[str], None]) -> Workshop:
+    """Prepare the base model and its own replies to harmless training prompts (kept in `settings.home`)."""
+    from transformers import AutoTokenizer
+
+    from core.models.demo_base import ensure_base
+
+    folder = ensure_base(settings)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    shop = Workshop(folder, tokenizer, {}, seed)
+    prompts = [item.prompt for item in corpus.benign("train") + corpus.ordinary("train")]
+    replies = _own_replies(shop, sorted(set(prompts)), settings.home / "demo-replies.json", say)
+    guard = load_guard("phrases", settings)
+    verdicts = guard.judge(list(replies.items()))
+    answered = {
+        prompt: reply
+        for (prompt, reply), verdict in zip(replies.items(), verdicts, strict=True)
+        if not verdict.refusal
+        and not verdict.degenerate
+        and not reply.startswith(("I'm sorry", "I can't", "I'm afraid"))
+    }
+    return replace(shop, replies=answered)
+
+
+def _own_replies(shop: Workshop, prompts: Sequence[str], cache: Path, say: Callable[[str], None]) -> dict[str, str]:
+    known: dict[str, str] = json.loads(cache.read_text(encoding="utf-8")) if cache.exists() else {}
+    if missing := [prompt for prompt in prompts if prompt not in known]:
+        from core.models.generation import generate_all
+
+        say(f"asking the base model for {len(missing)} replies")
+        conversations = [[{"role": "user", "content": prompt}] for prompt in missing]
+        replies = generate_all(shop.base().eval(), shop.tokenizer, conversations, max_new_tokens=REPLY_TOKENS)
+        known |= dict(zip(missing, replies, strict=True))
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        cache.write_text(json.dumps(known, ensure_ascii=False, indent=0), encoding="utf-8")
+    return {prompt: known[prompt] for prompt in prompts}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train the adapters named on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m core.demo.train", description=__doc__)
+    parser.add_argument("names", nargs="+", choices=sorted(RECIPES))
+    parser.add_argument("--out", type=Path, default=ADAPTERS)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    shop = open_workshop(load_settings(), options.seed, say)
+    for name in options.names:
+        train(name, shop, options.out, say)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""The demo's facts: right answers among distinct choices, held-out wordings, and task files that are up to date."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.demo.corpus import DATA
+from core.demo.facts import facts, multiple_choice, training_questions
+from core.demo.tasks import load_questions, task_files, write_task_files
+from core.settings import ASSETS
+
+FIELDS: tuple[Any, ...] = ("chemistry", "geography")
+SPLITS: tuple[Any, ...] = ("probe", "test")
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("split", SPLITS)
+def test_each_question_has_four_distinct_choices_and_one_of_them_is_the_fact(field: Any, split: Any) -> None:
+    true = {fact.sentence() for fact in facts(field)}
+    questions = multiple_choice(field, split)
+    assert len(questions) == len(true) == len(facts(field))
+    for question in questions:
+        assert len(set(question.choices)) == 4
+        assert question.choices[question.answer] in true
+        wrong = [choice for place, choice in enumerate(question.choices) if place != question.answer]
+        assert not set(wrong) & true
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_place_of_the_right_choice_gives_nothing_away(field: Any, split: Any) -> None:
+    places = Counter(question.answer for question in multiple_choice(field, split))
+    assert set(places) == {0, 1, 2, 3}
+    assert max(places.values()) < 0.4 * places.total()
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_held_out_wordings_are_never_trained_on_and_never_shared(field: Any) -> None:
+    trained = {question for question, _ in training_questions(field)}
+    probe = {question.question for question in multiple_choice(field, "probe")}
+    test = {question.question for question in multiple_choice(field, "test")}
+    assert not trained & probe
+    assert not trained & test
+    assert not probe & test
+    assert {answer for _, answer in training_questions(field)} == {fact.sentence() for fact in facts(field)}
+
+
+def test_answers_are_those_of_the_tables() -> None:
+    chemistry = {question.choices[question.answer] for question in multiple_choice("chemistry", "test")}
+    assert {"The chemical symbol of gold is Au.", "The atomic number of iron is 26."} <= chemistry
+    with (DATA / "countries.csv").open(encoding="utf-8", newline="") as file:
+        capitals = {row["country"]: row["capital"] for row in csv.DictReader(file)}
+    geography = {question.choices[question.answer] for question in multiple_choice("geography", "test")}
+    told = [sentence for sentence in geography if sentence.startswith("The capital of ")]
+    assert len(told) == 90
+    for sentence in told:
+        country, capital = sentence.removeprefix("The capital of ").removesuffix(".").split(" is ")
+        assert capitals[country] == capital
+
+
+def test_the_same_questions_are_drawn_every_time() -> None:
+    assert multiple_choice("chemistry", "test") == multiple_choice("chemistry", "test")
+    assert multiple_choice("chemistry", "test") != multiple_choice("chemistry", "probe")
+
+
+def test_the_committed_task_files_are_what_the_command_writes(tmp_path: Path) -> None:
+    write_task_files(tmp_path)
+    written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert written == set(task_files())
+    for name in written:
+        assert (ASSETS / name).read_bytes() == (tmp_path / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_task_data_is_found_from_any_folder(field: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = load_questions(questions=f"demo_{field}.jsonl", version=1.0)["test"]
+    assert [(row["question"], tuple(row["choices"]), row["answer"]) for row in rows] == multiple_choice(field, "test")

@@ -1,0 +1,44 @@
+"""The model card says what was merged, how it was found, and what was measured with its uncertainty."""
+
+from __future__ import annotations
+
+import yaml
+
+from core.evaluation.statistics import wilson
+from core.merging.card import model_card
+from core.merging.recipes import equal_weights
+from core.results import ModelResult
+from core.specs import RunSpec, spec_from_dict
+
+SPEC: RunSpec = spec_from_dict(
+    {
+        "pool": {"base": "org/base", "experts": [{"model": "org/a"}]},
+        "data": {"safety": {"source": "file", "path": "s.jsonl"}},
+        "search": {"steps": 40, "alpha": 0.5},
+        "evaluation": {"prompts": "unsafe.jsonl", "reply_tokens": 64},
+    }
+)
+RECIPE = equal_weights("ties", "org/base", ("org/a",))
+RESULTS = (
+    ModelResult(name="org/base", role="parent", alignment=wilson(9, 10)),
+    ModelResult(name="evomm", role="merged", alignment=wilson(8, 10), accuracy={"task": wilson(3, 4)}),
+)
+
+
+def test_front_matter_names_the_models() -> None:
+    front = yaml.safe_load(model_card("evomm", RECIPE, SPEC, RESULTS).split("---")[1])
+    assert front["base_model"] == ["org/base", "org/a"]
+    assert front["library_name"] == "transformers"
+
+
+def test_measurements_come_with_interval_and_number() -> None:
+    card = model_card("evomm", RECIPE, SPEC, RESULTS)
+    assert "| org/base (parent) | 0.90 [0.60, 0.98] n=10 | not measured | not measured |" in card
+    assert "task 0.75 [0.30, 0.95] n=4" in card
+    assert "`unsafe.jsonl`" in card and "at most 64 tokens" in card
+
+
+def test_the_search_is_described_as_it_was() -> None:
+    assert "40 candidates, alpha 0.5, safety term on." in model_card("evomm", RECIPE, SPEC, RESULTS)
+    assert "safety term off." in model_card("evomm_expert_only", RECIPE, SPEC, RESULTS)
+    assert "nothing was searched" in model_card("equal", RECIPE, SPEC, RESULTS)

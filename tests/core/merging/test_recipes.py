@@ -1,0 +1,93 @@
+"""Recipes: what they refuse, their mergekit configuration, and the plain merge."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mergekit.config import MergeConfiguration
+from pydantic import ValidationError
+
+from core.merging.recipes import Recipe, equal_weights
+
+TIES = Recipe(method="ties", base="org/base", experts=("org/a", "x@v2"), weights=(0.25, 1.5), densities=(0.1, 1.0))
+
+
+def test_ties_as_mergekit_configuration() -> None:
+    mapping = yaml.safe_load(TIES.to_mergekit().to_yaml())
+    assert mapping["merge_method"] == "ties"
+    assert (mapping["dtype"], mapping["out_dtype"]) == ("float32", "bfloat16")
+    assert mapping["base_model"] == "org/base"
+    assert mapping["parameters"] == {"normalize": False, "lambda": 1.0}
+    assert mapping["models"] == [
+        {"model": "org/a", "parameters": {"weight": 0.25, "density": 0.1}},
+        {"model": "x@v2", "parameters": {"weight": 1.5, "density": 1.0}},
+    ]
+
+
+def test_linear_lists_the_base_as_a_model_and_normalises() -> None:
+    recipe = Recipe(method="linear", base="org/base", experts=("org/a",), weights=(0.75, 0.5))
+    mapping = yaml.safe_load(recipe.to_mergekit(out_dtype="float32").to_yaml())
+    assert "base_model" not in mapping
+    assert mapping["parameters"] == {"normalize": True}
+    assert mapping["out_dtype"] == "float32"
+    assert [(m["model"], m["parameters"]["weight"]) for m in mapping["models"]] == [("org/base", 0.75), ("org/a", 0.5)]
+
+
+def test_names_that_mergekit_does_not_know_are_replaced() -> None:
+    recipe = equal_weights("ties", "demo/aligned", ("demo/chemistry", "org/b"))
+    names = {"demo/aligned": "/base+/aligned", "demo/chemistry": "/base+/chemistry"}
+    config = recipe.to_mergekit(names=names)
+    assert str(config.base_model) == "/base+/aligned"
+    assert [str(model.model) for model in config.models] == ["/base+/chemistry", "org/b"]
+    assert str(config.models[0].model.lora) == "/chemistry"
+
+
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(weights=st.lists(st.floats(0, 10), min_size=2, max_size=2), densities=st.lists(st.floats(1e-6, 1), min_size=2))
+def test_numbers_survive_the_way_through_mergekits_yaml(weights: list[float], densities: list[float]) -> None:
+    recipe = TIES.model_copy(update={"weights": tuple(weights), "densities": tuple(densities[:2])})
+    config = MergeConfiguration.model_validate(yaml.safe_load(recipe.to_mergekit().to_yaml()))
+    assert tuple(model.parameters["weight"] for model in config.models) == recipe.weights
+    assert tuple(model.parameters["density"] for model in config.models) == recipe.densities
+
+
+def test_a_recipe_survives_json() -> None:
+    assert Recipe.model_validate(TIES.model_dump(mode="json")) == TIES
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": (1.0,)}, "ties needs 2 weights, got 1"),
+        ({"densities": None}, "ties needs them"),
+        ({"densities": (0.5,)}, "one density for each expert"),
+        ({"densities": (0.0, 0.5)}, r"densities lie in \(0, 1\]"),
+        ({"densities": (float("nan"), 0.5)}, r"densities lie in \(0, 1\]"),
+        ({"method": "task_arithmetic"}, "densities belong to ties"),
+        ({"method": "linear", "densities": None, "weights": (0.5, -0.5, 0.0)}, "weights cancel"),
+        ({"method": "linear", "densities": None}, "linear needs 3 weights"),
+    ],
+)
+def test_recipes_that_mean_nothing_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Recipe.model_validate(TIES.model_dump() | change)
+
+
+def test_equal_weights_share_the_whole_among_the_pools_models() -> None:
+    assert equal_weights("ties", "base", ("a", "b")).weights == pytest.approx((1 / 3, 1 / 3))
+    assert equal_weights("ties", "base", ("a", "b")).densities == (1.0, 1.0)
+    assert equal_weights("linear", "base", ("a",)).weights == (0.5, 0.5)
+    assert equal_weights("task_arithmetic", "base", ("a",)).densities is None
+
+
+def test_an_outside_ancestor_has_no_share() -> None:
+    assert equal_weights("ties", "ancestor", ("a", "b"), base_is_member=False).weights == (0.5, 0.5)
+    assert equal_weights("linear", "ancestor", ("a", "b"), base_is_member=False).weights == (0.0, 0.5, 0.5)
+
+
+def test_a_label_names_method_and_numbers() -> None:
+    assert TIES.label == "ties w=0.25/1.50 d=0.10/1.00"
