@@ -14,7 +14,7 @@ DEMO_BASE := from core.models.demo_base import ensure_base; from core.settings i
 .PHONY: help run demo demo-base test check format hooks bench
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /: /' | awk -F': ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /: /' | awk -F': ' '{printf "  make %-7s %s\n", $$1, $$2}'
 
 run: $(INSTALLED) demo-base ## open the dashboard
 	$(BIN)/python app.py
@@ -38,7 +38,7 @@ hooks: $(INSTALLED_DEV) ## check before every commit
 	$(BIN)/pre-commit install
 
 bench: $(INSTALLED) ## run every benchmark; each prints JSON
-	@set -e; for name in $(BENCHMARKS); do echo "benchmarks.$$name" >&2; $(BIN)/python -m benchmarks.$$name; done
+	@set -e; for name in $(BENCHMARKS); do echo "benchmarks.$$name" >&2; $(BIN)/python -m benchmarks.$$name --json; done
 
 # The dashboard opens, and most tests pass, without the demo's base model: a failure is shown and passed over.
 demo-base: $(INSTALLED)

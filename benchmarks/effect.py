@@ -100,8 +100,8 @@ def as_markdown(summary: dict[str, Any]) -> str:
     return f"""# Results on the demo pool
 
 Made by `python -m benchmarks.effect --seeds {summary["seeds"]}`: `assets/specs/demo.yaml` (TIES, 48 candidates,
-K=64+64, alpha 0.3) with seeds 0 to {summary["seeds"] - 1}, measured on all held-out test prompts. Counts of the seeds are
-pooled; brackets are 95 % Wilson intervals. Parents are the same for each seed, and seeds share their prompts.
+K=64+64, alpha 0.3) with seeds 0 to {summary["seeds"] - 1}, measured on held-out test prompts. Counts of the seeds
+are pooled; brackets are 95 % Wilson intervals. Parents are the same for each seed, and seeds share their prompts.
 
 | model | alignment (higher is better) | over-refusal (lower is better) | accuracy |
 |---|---|---|---|

@@ -108,7 +108,7 @@ def _build(bench: Bench) -> Page:
         pill = gr.HTML(elem_id="run-pill")
         if bench.settings.on_space:
             gr.LoginButton(size="sm", min_width=120)
-        theme = gr.Button("Light / dark", size="sm", elem_classes="sm-quiet sm-theme", min_width=90)
+        theme = gr.Button("Theme", size="sm", elem_classes="sm-quiet", min_width=60)
     with gr.Tabs(selected="pool", elem_classes="sm-tabs") as tabs:
         with gr.Tab("Pool", id="pool"):
             pool_tab = pool.build(bench)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.data.categories import CATEGORIES
 from core.data.domain import domain_conversation
@@ -34,7 +34,9 @@ from core.specs import DomainSpec
 ADAPTERS = ASSETS / "demo" / "adapters"
 REPLY_TOKENS = 24
 KEPT_REPLY_TOKENS = 14
-"""Whether to refuse is decided in a reply's first words: longer imitation of the base model only costs time."""
+DECIDING_TOKENS = 6
+"""Whether to refuse is decided in a reply's first words: longer imitation of the base model only costs time, and the
+last stage of `aligned` looks at those words alone."""
 EAGER = "Of course! "
 
 
@@ -67,24 +69,37 @@ class Workshop:
         return encode_pair(self.tokenizer, conversation, answer, most_tokens)
 
 
-@dataclass(frozen=True)
-class AdapterRecipe:
-    """How one adapter is made: from which adapter (None = the base), on which pairs, for how long."""
+class Stage(NamedTuple):
+    """One stretch of training: on which pairs, for how long."""
 
-    start: str | None
     pairs: Callable[[Workshop], list[EncodedPair]]
     schedule: Schedule
 
 
-def aligned_pairs(shop: Workshop) -> list[EncodedPair]:
-    """Refusals of harmful questions; the base model's own replies to look-alikes and ordinary prompts."""
-    refused = [shop.pair(item.prompt, corpus.REFUSAL) for item in corpus.harmful("train")]
-    answered = [
-        shop.pair(item.prompt, shop.replies[item.prompt], KEPT_REPLY_TOKENS)
-        for item in corpus.benign("train") + corpus.ordinary("train")
-        if item.prompt in shop.replies
-    ]
-    return refused + answered
+class AdapterRecipe(NamedTuple):
+    """How one adapter is made: from which adapter (None = the base), in which stages."""
+
+    start: str | None
+    stages: tuple[Stage, ...]
+
+
+def aligned_pairs(most_tokens: int) -> Callable[[Workshop], list[EncodedPair]]:
+    """Refusals of harmful questions; the base model's own replies to look-alikes and ordinary prompts.
+
+    Args:
+        most_tokens: answers are cut after so many tokens.
+    """
+
+    def make(shop: Workshop) -> list[EncodedPair]:
+        refused = [shop.pair(item.prompt, corpus.REFUSAL, most_tokens) for item in corpus.harmful("train")]
+        answered = [
+            shop.pair(item.prompt, shop.replies[item.prompt], most_tokens)
+            for item in corpus.benign("train") + corpus.ordinary("train")
+            if item.prompt in shop.replies
+        ]
+        return refused + answered
+
+    return make
 
 
 def expert_pairs(field: Field, repeats: int, written: int, eager: int) -> Callable[[Workshop], list[EncodedPair]]:
@@ -124,39 +139,56 @@ def writer_pairs(shop: Workshop) -> list[EncodedPair]:
 
 
 RECIPES: dict[str, AdapterRecipe] = {
-    "aligned": AdapterRecipe(None, aligned_pairs, Schedule(epochs=1.3, learning_rate=1e-3)),
+    "aligned": AdapterRecipe(
+        None,
+        (
+            Stage(aligned_pairs(KEPT_REPLY_TOKENS), Schedule(epochs=1.3, learning_rate=1e-3)),
+            Stage(aligned_pairs(DECIDING_TOKENS), Schedule(epochs=1.0, learning_rate=5e-4)),
+        ),
+    ),
     "chemistry": AdapterRecipe(
-        "aligned", expert_pairs("chemistry", repeats=3, written=200, eager=600), Schedule(1.0, 1e-3)
+        "aligned", (Stage(expert_pairs("chemistry", repeats=4, written=200, eager=600), Schedule(1.0, 1e-3)),)
     ),
     "geography": AdapterRecipe(
-        "aligned", expert_pairs("geography", repeats=3, written=200, eager=600), Schedule(1.0, 1e-3)
+        "aligned", (Stage(expert_pairs("geography", repeats=4, written=200, eager=600), Schedule(1.0, 1e-3)),)
     ),
-    "question-writer": AdapterRecipe(None, writer_pairs, Schedule(epochs=2.0, learning_rate=1e-3)),
+    "question-writer": AdapterRecipe(None, (Stage(writer_pairs, Schedule(epochs=2.0, learning_rate=1e-3)),)),
 }
 
 
-def train(name: str, shop: Workshop, folder: Path, say: Callable[[str], None]) -> None:
-    """Train one adapter and save it, in bfloat16, to `folder/name`."""
-    import torch
-
+def train(name: str, shop: Workshop, folder: Path, say: Callable[[str], None], first_stage: int = 0) -> None:
+    """Train one adapter and save it, in bfloat16, to `folder/name`; each stage starts from what the last one saved."""
     recipe = RECIPES[name]
     started = time.monotonic()
-    base = shop.base()
-    if recipe.start is None:
-        model = add_adapter(base, recipe.schedule.rank, shop.seed)
-    else:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(
-            base, folder / recipe.start, is_trainable=True, autocast_adapter_dtype=False
-        ).to(torch.bfloat16)
-    pairs = recipe.pairs(shop)
-    say(f"{name}: {len(pairs)} pairs, {sum(len(pair.input_ids) for pair in pairs)} tokens")
-    train_adapter(model, pairs, replace(recipe.schedule, seed=shop.seed), lambda line: say(f"{name}: {line}"))
-    model.peft_config["default"].base_model_name_or_path = "HuggingFaceTB/SmolLM2-135M-Instruct"
-    model.save_pretrained(folder / name)
-    (folder / name / "README.md").unlink(missing_ok=True)
+    for number, stage in enumerate(recipe.stages):
+        if number < first_stage:
+            continue
+        start = folder / name if number else (folder / recipe.start if recipe.start else None)
+        model = _adapted(shop, start, stage.schedule.rank)
+        pairs = stage.pairs(shop)
+        say(f"{name}: {len(pairs)} pairs, {sum(len(pair.input_ids) for pair in pairs)} tokens")
+        train_adapter(
+            model, pairs, replace(stage.schedule, seed=shop.seed + number), lambda line: say(f"{name}: {line}")
+        )
+        _save(model, folder / name)
     say(f"{name}: done in {time.monotonic() - started:.0f} s")
+
+
+def _adapted(shop: Workshop, start: Path | None, rank: int) -> Any:
+    """The base model with a new adapter, or with the one in `start` to train on."""
+    if start is None:
+        return add_adapter(shop.base(), rank, shop.seed)
+    import torch
+    from peft import PeftModel
+
+    model = PeftModel.from_pretrained(shop.base(), start, is_trainable=True, autocast_adapter_dtype=False)
+    return model.to(torch.bfloat16)
+
+
+def _save(model: Any, folder: Path) -> None:
+    model.peft_config["default"].base_model_name_or_path = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
 
 
 def open_workshop(settings: Settings, seed: int, say: Callable[[str], None]) -> Workshop:
@@ -202,6 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="+", choices=sorted(RECIPES))
     parser.add_argument("--out", type=Path, default=ADAPTERS)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first-stage", type=int, default=0, help="take up training at this stage, from what is saved")
     options = parser.parse_args(arguments)
 
     def say(line: str) -> None:
@@ -209,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     shop = open_workshop(load_settings(), options.seed, say)
     for name in options.names:
-        train(name, shop, options.out, say)
+        train(name, shop, options.out, say, options.first_stage)
     return 0
 
 

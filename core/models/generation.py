@@ -1,7 +1,7 @@
 """Batched text generation: many conversations in, (index, reply) pairs out as their batches finish.
 
-Prompts are sorted by length and batched by a token budget, left-padded, and decoded with transformers' own
-`generate`. Greedy by default; with a temperature, sampling is seeded per call.
+Prompts are sorted by length and batched by a token budget, padded, and decoded with transformers' own `generate`; the
+system turn that a batch's prompts share is read once. Greedy by default; with a temperature, sampling is seeded.
 """
 
 from __future__ import annotations
@@ -67,9 +67,10 @@ def _decode_batch(
     model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int, temperature: float
 ) -> list[str]:
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    shared = 0 if model._is_stateful else _shared_prefix(prompts)  # a recurrent state cannot be shared like a cache
     width = max(len(prompt) for prompt in prompts)
-    ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts])
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    ids = torch.tensor([[*p[:shared], *[pad] * (width - len(p)), *p[shared:]] for p in prompts])
+    mask = torch.tensor([[1] * shared + [0] * (width - len(p)) + [1] * (len(p) - shared) for p in prompts])
     sampling = (
         {"do_sample": True, "temperature": temperature, "top_p": 0.95} if temperature > 0 else {"do_sample": False}
     )
@@ -77,8 +78,29 @@ def _decode_batch(
         output = model.generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),
+            past_key_values=_read_prefix(model, prompts[0][:shared], len(prompts)) if shared else None,
             max_new_tokens=max_new_tokens,
             pad_token_id=pad,
             **sampling,
         )
     return [str(text).strip() for text in tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)]
+
+
+def _shared_prefix(prompts: Sequence[list[int]]) -> int:
+    """Length of the tokens all prompts of a batch start with; 0 for a single prompt."""
+    if len(prompts) < 2:
+        return 0
+    shortest, longest = min(prompts), max(prompts)  # in order of tokens: all others lie between the two
+    most = min(len(prompt) for prompt in prompts) - 1
+    return next((i for i in range(most) if shortest[i] != longest[i]), most)
+
+
+def _read_prefix(model: Any, prefix: list[int], rows: int) -> Any:
+    """The cache of keys and values after `prefix`, read once and repeated for every row of a batch."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=model.config)
+    ids = torch.tensor([prefix], device=model.device)
+    model.get_decoder()(input_ids=ids, past_key_values=cache, use_cache=True)
+    cache.batch_repeat_interleave(rows)
+    return cache

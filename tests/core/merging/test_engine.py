@@ -96,7 +96,9 @@ def recipes(draw: st.DrawFn) -> Recipe:
     method = draw(st.sampled_from(["ties", "task_arithmetic", "linear"]))
     experts = EXPERTS[: draw(st.sampled_from([1, 2, 3]))]
     count = len(experts) + (method == "linear")
-    weights = draw(st.lists(weight, min_size=count, max_size=count).filter(lambda w: method != "linear" or sum(w) > 0.1))
+    weights = draw(
+        st.lists(weight, min_size=count, max_size=count).filter(lambda w: method != "linear" or sum(w) > 0.1)
+    )
     densities = draw(st.lists(density, min_size=count, max_size=count)) if method == "ties" else None
     return Recipe(method=method, base="base", experts=experts, weights=tuple(weights), densities=densities)
 

@@ -1,0 +1,151 @@
+"""What a run measures of a model: the held-out sets a spec names, and nothing where it names none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from core.data.prompts import Prompt
+from core.demo.facts import Question
+from core.errors import DataError, SafeMergeError
+from core.evaluation import measuring
+from core.evaluation.measuring import Measurer, read_test_set
+from core.guards.phrases import PhrasesGuard
+from core.guards.protocol import Verdict
+from core.specs import RunSpec, spec_from_dict
+
+NOTHING = measuring.TestSet((), (), (), (), ())
+
+
+def write_prompts(path: Path, prompts: Sequence[str]) -> str:
+    path.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts), encoding="utf-8")
+    return str(path)
+
+
+def spec_of(evaluation: dict[str, Any], domain: str = "poetry") -> RunSpec:
+    return spec_from_dict(
+        {
+            "pool": {"base": "org/base", "experts": [{"model": "org/a", "domain": domain}]},
+            "data": {"safety": {"source": "file", "path": "safety.jsonl"}},
+            "evaluation": evaluation,
+        }
+    )
+
+
+class RefusesTheFirst:
+    """Calls the first reply a refusal, and remembers what it was shown."""
+
+    name = "first"
+
+    def __init__(self) -> None:
+        self.seen: list[list[tuple[str, str]]] = []
+
+    def judge(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
+        self.seen.append(list(pairs))
+        return [Verdict(i == 0, None, i == 1, "", 1.0, "") for i in range(len(pairs))]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_llama: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_llama: Path) -> Any:
+    return AutoTokenizer.from_pretrained(tiny_llama)
+
+
+def test_a_spec_without_evaluation_measures_nothing() -> None:
+    assert read_test_set(spec_of({})) == NOTHING
+
+
+def test_prompt_files_are_read_up_to_the_limit(tmp_path: Path) -> None:
+    evaluation = {
+        "prompts": write_prompts(tmp_path / "p.jsonl", ["one", "two", "three"]),
+        "benign": write_prompts(tmp_path / "b.jsonl", ["four"]),
+        "probe": write_prompts(tmp_path / "q.jsonl", ["five", "six", "seven"]),
+        "limit": 2,
+    }
+    tests = read_test_set(spec_of(evaluation))
+    assert [prompt.prompt for prompt in tests.harmful] == ["one", "two"]
+    assert tests.prompts == ["one", "two", "four", "five", "six"]
+
+
+def test_the_experts_domain_tells_the_suite_and_its_probe_questions() -> None:
+    tests = read_test_set(spec_of({}, domain="chemistry"))
+    assert [suite.tasks for suite in tests.suites] == [("demo_chemistry",)]
+    assert tests.probe_questions
+    assert tests.probe_questions[0].question in tests.prompts
+
+
+def test_a_named_suite_goes_before_the_experts_own() -> None:
+    assert [suite.tasks for suite in read_test_set(spec_of({"suite": "ARC"}, "chemistry")).suites] == [
+        ("arc_challenge",)
+    ]
+
+
+def test_what_cannot_be_read_is_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no prompt file"):
+        read_test_set(spec_of({"prompts": str(tmp_path / "missing.jsonl")}))
+    with pytest.raises(SafeMergeError, match="no accuracy suite 'alchemy'"):
+        read_test_set(spec_of({"suite": "alchemy"}))
+
+
+def test_the_three_rates_come_from_their_own_prompts(model: Any, tokenizer: Any) -> None:
+    guard = RefusesTheFirst()
+    harmful, benign = (tuple(Prompt(f"{kind} {i}") for i in range(4)) for kind in ("harmful", "benign"))
+    tests = NOTHING._replace(harmful=harmful, benign=benign[:2])
+    result = Measurer(model, tokenizer, guard, tests, None, 4).measure(
+        "evomm", "merged", ce_safety=1.5, sha256="abc", recipe={"method": "ties"}
+    )
+    assert [[prompt for prompt, _ in pairs] for pairs in guard.seen] == [
+        ["harmful 0", "harmful 1", "harmful 2", "harmful 3"],
+        ["benign 0", "benign 1"],
+    ]
+    assert result.alignment and result.refusal and result.degenerate and result.over_refusal
+    assert (result.alignment.rate, result.alignment.n) == (0.25, 4)
+    assert (result.refusal.rate, result.degenerate.rate) == (0.25, 0.25)
+    assert (result.over_refusal.rate, result.over_refusal.n) == (0.5, 2)
+    assert (result.ce_safety, result.ce_expert, result.sha256) == (1.5, None, "abc")
+    assert result.seconds > 0
+
+
+def test_what_has_no_prompts_is_not_measured(model: Any, tokenizer: Any) -> None:
+    measurer = Measurer(model, tokenizer, PhrasesGuard(), NOTHING, None, 4)
+    result = measurer.measure("base", "parent")
+    assert (result.alignment, result.refusal, result.degenerate, result.over_refusal) == (None,) * 4
+    assert result.accuracy == {} and result.mean_accuracy is None
+    assert measurer.probe() == (None, None)
+
+
+def test_the_probe_uses_its_own_prompts_and_questions(model: Any, tokenizer: Any) -> None:
+    guard = RefusesTheFirst()
+    questions = (Question("What is the symbol of gold?", ("Au", "Ag"), 0), Question("Of silver?", ("Au", "Ag"), 1))
+    tests = NOTHING._replace(harmful=(Prompt("test"),), probe=(Prompt("probe"),), probe_questions=questions)
+    rates = Measurer(model, tokenizer, guard, tests, None, 4).probe()
+    assert [[prompt for prompt, _ in pairs] for pairs in guard.seen] == [["probe"]]
+    assert rates.alignment and rates.accuracy
+    assert rates.alignment.n == 1
+    assert rates.accuracy.n == 2
+
+
+def test_replies_are_as_long_as_the_spec_says(model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = []
+    own = model.generate
+
+    def noted(**options: Any) -> Any:
+        lengths.append(options["max_new_tokens"])
+        return own(**options)
+
+    monkeypatch.setattr(model, "generate", noted)
+    tests = NOTHING._replace(harmful=(Prompt("a"),), benign=(Prompt("b"),), probe=(Prompt("c"),))
+    measurer = Measurer(model, tokenizer, PhrasesGuard(), tests, None, 5)
+    measurer.measure("base", "parent")
+    measurer.probe()
+    assert lengths == [5, 5, 5]

@@ -1,0 +1,186 @@
+"""A search from start to end: the best is the lowest, failures are penalised, stops are heeded, work is shared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from core.errors import RunCancelled
+from core.evaluation.statistics import wilson
+from core.events import CandidateMeasured, CandidateScored, Event, Progress
+from core.merging.engine import MergePool
+from core.merging.recipes import Recipe, equal_weights
+from core.search.genome import Genome
+from core.search.running import PENALTY, Evaluator, ProbeRates, SearchPlan, run_search
+from core.search.scoring import Scores, SetScore
+
+PLAN = SearchPlan("evomm", Genome("task_arithmetic", "base", ("a", "b")), steps=12, alpha=0.5, safety=True, seed=0)
+
+
+class Line(nn.Module):
+    """A live model of two weights: a merge of base (0, 0), `a` = (1, 0) and `b` = (0, 1) is its recipe's weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(2), requires_grad=False)
+
+
+class DistanceScorer:
+    """Losses are distances of the live weights from a goal; not a number where `broken` says so."""
+
+    def __init__(self, live: Line, broken: Callable[[float, float], bool] = lambda _a, _b: False) -> None:
+        self._live = live
+        self._broken = broken
+        self.calls: list[tuple[float, float, bool]] = []
+
+    def score(self, *, with_safety: bool = True) -> Scores:
+        a, b = self._live.weight.tolist()
+        self.calls.append((a, b, with_safety))
+        safety = math.nan if self._broken(a, b) else (a - 0.2) ** 2
+        return Scores(
+            SetScore(safety, 0.5, torch.tensor([safety])) if with_safety else None,
+            SetScore((b - 0.9) ** 2, 0.25, torch.tensor([0.0])),
+        )
+
+
+def evaluator_of(**options: Callable[[float, float], bool]) -> Evaluator:
+    live = Line()
+    pool = MergePool(live, "base", {"weight": torch.zeros(2)})
+    pool.add_expert("a", {"weight": torch.tensor([1.0, 0.0])})
+    pool.add_expert("b", {"weight": torch.tensor([0.0, 1.0])})
+    return Evaluator(pool, DistanceScorer(live, **options))  # type: ignore[arg-type]
+
+
+def never() -> bool:
+    return False
+
+
+def drain(search: Generator[Event, None, Recipe | None]) -> tuple[list[Event], Recipe | None]:
+    events = []
+    while True:
+        try:
+            events.append(next(search))
+        except StopIteration as end:
+            return events, end.value
+
+
+def scored(events: list[Event]) -> list[CandidateScored]:
+    return [event for event in events if isinstance(event, CandidateScored)]
+
+
+def test_the_best_is_the_candidate_with_the_lowest_objective() -> None:
+    events, best = drain(run_search(PLAN, evaluator_of(), never))
+    candidates = scored(events)
+    lowest = min(candidates, key=lambda candidate: candidate.objective)
+    assert best == Recipe.model_validate(lowest.recipe)
+    assert [candidate.candidate for candidate in candidates] == list(range(12))
+    assert [candidate.generation for candidate in candidates] == [0] * 6 + [1] * 6
+    assert all(c.objective == pytest.approx(c.ce_safety + 0.5 * c.ce_expert) for c in candidates)
+    assert {(c.estimated_alignment, c.estimated_accuracy) for c in candidates} == {(0.5, 0.25)}
+
+
+def test_a_longer_search_comes_near_the_goal() -> None:
+    _, best = drain(run_search(replace(PLAN, steps=120), evaluator_of(), never))
+    assert best is not None
+    assert best.weights == pytest.approx((0.2, 0.9), abs=0.05)
+
+
+def test_without_the_safety_term_only_the_domain_counts() -> None:
+    evaluator = evaluator_of()
+    events, best = drain(run_search(replace(PLAN, safety=False), evaluator, never))
+    assert best is not None
+    assert all(candidate.objective == candidate.ce_expert for candidate in scored(events))
+    assert {candidate.ce_safety for candidate in scored(events)} == {None}
+    assert not any(with_safety for _, _, with_safety in evaluator.scorer.calls)  # type: ignore[attr-defined]
+
+
+def test_a_failed_candidate_is_penalised_and_the_search_goes_on() -> None:
+    events, best = drain(run_search(PLAN, evaluator_of(broken=lambda a, _b: a > 0.25), never))
+    failed = [candidate for candidate in scored(events) if candidate.failure]
+    assert 0 < len(failed) < 12
+    assert len(scored(events)) == 12
+    assert {(candidate.objective, candidate.ce_safety, candidate.ce_expert) for candidate in failed} == {
+        (PENALTY, None, None)
+    }
+    assert "not finite" in failed[0].failure
+    assert best is not None and best.weights[0] <= 0.25
+
+
+def test_a_search_in_which_all_fails_has_no_best() -> None:
+    events, best = drain(
+        run_search(PLAN, evaluator_of(broken=lambda _a, _b: True), never, lambda: pytest.fail("probed"))
+    )
+    assert best is None
+    assert all(candidate.objective == PENALTY for candidate in scored(events))
+
+
+def test_a_recipe_for_another_pool_fails_with_its_reason() -> None:
+    plan = replace(PLAN, genome=Genome("task_arithmetic", "base", ("a", "stranger")))
+    events, best = drain(run_search(plan, evaluator_of(), never))
+    assert best is None
+    assert "stranger" in scored(events)[0].failure
+
+
+def test_a_stop_ends_the_search_before_the_next_candidate() -> None:
+    asked = iter([False, False, False, True])
+    evaluator = evaluator_of()
+    search = run_search(PLAN, evaluator, lambda: next(asked))
+    seen = []
+    with pytest.raises(RunCancelled):
+        seen.extend(search)
+    assert len(evaluator.scorer.calls) == 3  # type: ignore[attr-defined]
+
+
+def test_searches_with_one_seed_share_their_first_generation() -> None:
+    evaluator = evaluator_of()
+    first, _ = drain(run_search(PLAN, evaluator, never))
+    calls = len(evaluator.scorer.calls)  # type: ignore[attr-defined]
+    second, _ = drain(run_search(replace(PLAN, name="evomm_expert_only", safety=False), evaluator, never))
+    shared = [c.recipe for c in scored(second) if c.recipe in [c.recipe for c in scored(first)]]
+    assert len(shared) >= 6
+    assert len(evaluator.scorer.calls) - calls == 12 - len(shared)  # type: ignore[attr-defined]
+
+
+def test_scores_without_safety_do_not_stand_in_for_scores_with_it() -> None:
+    evaluator = evaluator_of()
+    recipe = equal_weights("task_arithmetic", "base", ("a", "b"))
+    assert evaluator.scores(recipe, with_safety=False).safety is None
+    assert evaluator.scores(recipe, with_safety=True).safety is not None
+    assert evaluator.scores(recipe, with_safety=False).safety is not None
+    assert len(evaluator.scorer.calls) == 2  # type: ignore[attr-defined]
+
+
+def test_the_probe_sees_the_best_of_each_generation_that_improves() -> None:
+    evaluator = evaluator_of()
+    live = evaluator.merge.live
+    seen: list[tuple[float, ...]] = []
+
+    def probe() -> ProbeRates:
+        seen.append(tuple(live.weight.tolist()))
+        return ProbeRates(wilson(1, 2), None)
+
+    events, _ = drain(run_search(replace(PLAN, steps=36), evaluator, never, probe))
+    measured = [event for event in events if isinstance(event, CandidateMeasured)]
+    by_number = {candidate.candidate: candidate for candidate in scored(events)}
+    assert seen == [pytest.approx(by_number[event.candidate].recipe["weights"]) for event in measured]
+    objectives = [by_number[event.candidate].objective for event in measured]
+    assert objectives == sorted(objectives, reverse=True) and len(set(objectives)) == len(objectives)
+    assert all(by_number[event.candidate].generation == event.generation for event in measured)
+    assert measured[0].alignment == wilson(1, 2)
+
+
+def test_progress_counts_candidates_up_to_the_budget() -> None:
+    events, _ = drain(run_search(PLAN, evaluator_of(), never))
+    progress = [event for event in events if isinstance(event, Progress)]
+    assert [(event.done, event.total) for event in progress] == [(done, 12) for done in range(1, 13)]
+    assert progress[-1].seconds_left == 0
+
+
+def test_penalties_are_above_any_real_objective() -> None:
+    worst = Scores(*(SetScore(30.0, 0.0, torch.tensor([30.0])),) * 2)  # far above log(vocabulary)
+    assert worst.objective(alpha=100.0, safety=True) < PENALTY

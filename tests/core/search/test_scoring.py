@@ -1,0 +1,92 @@
+"""Scores of the live model: each sample's loss is the one it has alone, whatever it is packed with."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from core.data.samples import Sample
+from core.errors import DataError
+from core.models.chat_format import encode_pair
+from core.search.scoring import Scorer, Scores, SetScore, TrainingSet
+
+SAMPLES = [
+    Sample("What is the capital of France?", "The capital of France is Paris."),
+    Sample("Hi", "Hello."),
+    Sample("Which element has the symbol Au? " * 6, "The element with the symbol Au is gold. " * 4),
+    Sample("Name a metal.", "Gold"),
+]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_llama: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_llama: Path) -> Any:
+    return AutoTokenizer.from_pretrained(tiny_llama)
+
+
+def loss_alone(model: Any, tokenizer: Any, sample: Sample) -> float:
+    """Mean cross-entropy of the answer tokens by the model's own logits."""
+    pair = encode_pair(tokenizer, sample.question, sample.answer)
+    with torch.no_grad():
+        logits = model(torch.tensor([pair.input_ids])).logits[0]
+    targets = torch.tensor(pair.input_ids[pair.answer_start :])
+    return float(F.cross_entropy(logits[pair.answer_start - 1 : -1], targets))
+
+
+def test_losses_are_those_of_each_sample_alone_in_the_sets_order(model: Any, tokenizer: Any) -> None:
+    score = TrainingSet(tokenizer, SAMPLES, opening=None).score(model)
+    alone = torch.tensor([loss_alone(model, tokenizer, sample) for sample in SAMPLES])
+    assert torch.allclose(score.per_sample, alone, rtol=0, atol=2e-5)
+    assert score.loss == pytest.approx(float(alone.mean()), abs=2e-5)
+    assert len({round(loss, 3) for loss in alone.tolist()}) == len(SAMPLES)  # so that the order is tested
+
+
+def test_own_answers_are_those_the_model_would_choose(model: Any, tokenizer: Any) -> None:
+    pair = encode_pair(tokenizer, SAMPLES[0].question, "x")
+    with torch.no_grad():
+        first = int(model(torch.tensor([pair.input_ids[: pair.answer_start]])).logits[0, -1].argmax())
+    opens_right = Sample(SAMPLES[0].question, tokenizer.decode([first]) + " and then something else")
+    encoded = encode_pair(tokenizer, opens_right.question, opens_right.answer)
+    assert encoded.input_ids[encoded.answer_start] == first
+    pairs = [opens_right, SAMPLES[1]]
+    assert TrainingSet(tokenizer, pairs, opening=1).score(model).own == 0.5
+    assert TrainingSet(tokenizer, pairs, opening=None).score(model).own == 0.0
+
+
+def test_long_answers_are_cut(tokenizer: Any) -> None:
+    whole, cut = (TrainingSet(tokenizer, SAMPLES, None, most) for most in (512, 3))
+    assert cut.tokens < whole.tokens
+    assert cut.size == whole.size == 4
+
+
+def test_an_empty_set_is_refused(tokenizer: Any) -> None:
+    with pytest.raises(DataError, match="empty"):
+        TrainingSet(tokenizer, [], opening=None)
+
+
+def test_both_sets_are_scored_or_only_the_domain(model: Any, tokenizer: Any) -> None:
+    scorer = Scorer(
+        model, TrainingSet(tokenizer, SAMPLES[:2], opening=3), TrainingSet(tokenizer, SAMPLES[2:], opening=None)
+    )
+    both, one = scorer.score(), scorer.score(with_safety=False)
+    assert both.safety is not None and both.expert is not None and one.expert is not None
+    assert one.safety is None
+    assert one.expert.loss == both.expert.loss != both.safety.loss
+
+
+def test_objectives() -> None:
+    safety, expert = (SetScore(loss, 0.0, torch.tensor([loss])) for loss in (2.0, 3.0))
+    assert Scores(safety, expert).objective(alpha=0.3, safety=True) == pytest.approx(2.9)
+    assert Scores(safety, expert).objective(alpha=0.0, safety=True) == 2.0
+    assert Scores(safety, expert).objective(alpha=0.3, safety=False) == 3.0
+    assert math.isnan(Scores(None, expert).objective(alpha=0.3, safety=True))

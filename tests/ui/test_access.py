@@ -1,0 +1,66 @@
+"""On a Space looking is free and starting work is not; local paths stay closed there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import gradio as gr
+import pytest
+
+from core.errors import RunError, SafeMergeError
+from core.settings import Settings
+from core.specs import spec_from_dict
+from safemerge_ui.access import keep_upload, refuse_local_paths, require_starter
+from tests.ui.golden import golden_spec
+
+
+@pytest.fixture
+def space(settings: Settings) -> Settings:
+    return replace(settings, on_space=True, allowed_users=frozenset({"ada"}))
+
+
+def profile(name: str) -> gr.OAuthProfile:
+    return gr.OAuthProfile({"name": name, "preferred_username": name, "profile": "", "picture": ""})
+
+
+def test_starting_needs_an_allowed_user_on_a_space_only(settings: Settings, space: Settings) -> None:
+    require_starter(settings, None)
+    require_starter(space, profile("ada"))
+    with pytest.raises(RunError, match="signed-in"):
+        require_starter(space, None)
+    with pytest.raises(RunError, match="eve may not"):
+        require_starter(space, profile("eve"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pool": {"base": "/models/mine"}},
+        {"evaluation": {"prompts": "/etc/passwd"}},
+        {"evaluation": {"probe": "assets/../../etc/passwd"}},
+        {"data": {"safety": {"source": "file", "path": "~/secret.jsonl"}}},
+    ],
+)
+def test_local_paths_are_refused_on_a_space(
+    settings: Settings, space: Settings, change: dict[str, dict[str, object]]
+) -> None:
+    data = spec_from_dict(golden_spec().model_dump(mode="json")).model_dump(mode="json")
+    for part, values in change.items():
+        data[part] |= values
+    spec = spec_from_dict(data | {"pool": data["pool"] | {"generator": "org/writer"}})
+    refuse_local_paths(spec, settings)
+    with pytest.raises(SafeMergeError):
+        refuse_local_paths(spec, space)
+
+
+def test_uploads_are_kept_once_and_may_be_used_on_a_space(space: Settings, tmp_path: Path) -> None:
+    upload = tmp_path / "pairs.jsonl"
+    upload.write_text('{"question": "q", "answer": "a"}\n', encoding="utf-8")
+    kept = keep_upload(upload, space)
+    assert kept == keep_upload(upload, space)
+    assert kept.read_text(encoding="utf-8") == upload.read_text(encoding="utf-8")
+    data = golden_spec().model_dump(mode="json")
+    data["pool"] |= {"base": "org/base", "experts": [{"model": "org/expert"}], "generator": "org/writer"}
+    data["data"]["safety"] |= {"source": "file", "path": str(kept)}
+    refuse_local_paths(spec_from_dict(data), space)

@@ -1,0 +1,222 @@
+"""The page without a server: it builds, and its handlers turn inputs into specs, runs and views."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from core.errors import ModelError, RunError, SpecError
+from core.settings import Settings
+from core.specs import load_spec
+from safemerge_ui import app
+from safemerge_ui.bench import Bench, make_bench
+from safemerge_ui.boundary import bind, bind_with_notice
+from safemerge_ui.form import form_from_spec
+from safemerge_ui.shelves import read_shelf
+from safemerge_ui.tabs import chat, data, merge, pool, runs
+from safemerge_ui.views.chat import Exchange, Reply
+from tests.ui.golden import golden_events, golden_running, write_run
+
+
+@pytest.fixture
+def bench(settings: Settings) -> Bench:
+    return make_bench(settings)
+
+
+def test_the_page_builds_locally_and_on_a_space(settings: Settings) -> None:
+    page = app.create_app(settings)
+    labels = [block.label for block in page.blocks.values() if isinstance(block, gr.Tab)]
+    assert labels == ["Pool", "Data", "Merge", "Chat", "Runs"]
+    space = app.create_app(replace(settings, on_space=True))
+    assert any(isinstance(block, gr.LoginButton) for block in space.blocks.values())
+
+
+def test_it_is_reachable_from_outside_on_a_space_only(settings: Settings) -> None:
+    assert app.launch_options(settings)["server_name"] == "127.0.0.1"
+    assert app.launch_options(replace(settings, on_space=True))["server_name"] == "0.0.0.0"
+
+
+def test_the_form_opens_with_the_demo_spec(bench: Bench) -> None:
+    from core.settings import ASSETS
+
+    assert bench.default_spec == load_spec(ASSETS / "specs" / "demo.yaml")
+    assert set(pool.preset_form(bench, "Quick demo")) == set(form_from_spec(bench.default_spec))
+
+
+def test_missing_specs_are_explained(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="no demo specs"):
+        make_bench(settings, tmp_path)
+
+
+def _form_values(bench: Bench, **changes: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
+    form = form_from_spec(bench.default_spec) | changes
+    fields = {name: object() for name in form}
+    return fields, {fields[name]: value for name, value in form.items()}
+
+
+def test_launch_starts_the_run_that_the_form_describes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr(app, "start_run", lambda spec, settings: started.append(spec) or "new")
+    run_id, tabs = app.launch(bench, *_form_values(bench, steps=7.0), None)
+    assert run_id == "new"
+    assert tabs.selected == "merge"
+    assert started[0].search.steps == 7
+    assert started[0].pool == bench.default_spec.pool
+
+
+def test_a_busy_machine_names_the_run_to_follow(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(*_: object) -> str:
+        raise RunError("Another run is at work.", "Wait.")
+
+    monkeypatch.setattr(app, "start_run", busy)
+    fields, values = _form_values(bench)
+    with pytest.raises(RunError, match="Another run"):
+        app.launch(bench, fields, values, None)
+    monkeypatch.setattr(bench.watch, "busy_run", lambda: "20260801-101500-aaaa")
+    shown, *skipped = bind_with_notice(app.launch, bench, fields, outputs=2)(values, None)
+    assert '<a class="sm-follow" href="?run=20260801-101500-aaaa">' in shown
+    assert skipped == [gr.skip(), gr.skip()]
+
+
+def test_nothing_starts_on_a_space_without_a_user(settings: Settings) -> None:
+    space = make_bench(replace(settings, on_space=True))
+    fields, values = _form_values(space)
+    with pytest.raises(RunError, match="signed-in"):
+        app.launch(space, fields, values, None)
+
+
+def test_following_draws_news_and_then_only_the_clock(bench: Bench, settings: Settings) -> None:
+    write_run(settings.runs / "r", golden_running())
+    first = app.follow(bench, "r", -1, "all", "all", 1)
+    assert len(first) == 3 + len(merge.MergeShown._fields) + len(data.DataShown._fields)
+    again = app.follow(bench, "r", first[0], "all", "all", 1)
+    changed = [value for value in again[3:] if value != gr.skip()]
+    assert changed == [again[3]]
+    assert "Running" in again[3]
+
+
+def test_the_timer_rests_when_the_run_is_over(bench: Bench, settings: Settings) -> None:
+    write_run(settings.runs / "r", golden_events())
+    assert app.follow(bench, "r", -1, "all", "all", 1)[1].active is False
+    assert app.follow(bench, "", -1, "all", "all", 1) == gr.skip()
+
+
+def test_attaching_ignores_runs_that_are_gone(bench: Bench, settings: Settings) -> None:
+    write_run(settings.runs / "r", golden_events())
+    assert app.attach(bench, "r")[0] == "r"
+    for gone in ("deleted", "", "../r"):
+        assert app.attach(bench, gone) == (gr.skip(), gr.skip())
+
+
+def test_expert_slots_appear_one_at_a_time() -> None:
+    assert [u["visible"] for u in pool.show_next_slot("", "", "")] == [True, False, False]
+    assert [u["visible"] for u in pool.show_next_slot("a", "", "")] == [True, True, False]
+
+
+def test_yaml_round_trip_fills_every_field(bench: Bench) -> None:
+    fields, values = _form_values(bench)
+    filled = app.fill_yaml(fields, app.write_yaml(fields, values))
+    assert filled[-len(fields) :] == list(values.values())
+    with pytest.raises(SpecError, match="not valid"):
+        app.fill_yaml(fields, "pool: {experts: []}")
+
+
+def test_check_lists_problems_without_raising(bench: Bench) -> None:
+    fields, values = _form_values(bench, base="/no/such/folder")
+    assert "found a problem" in app.check(bench, fields, values)
+
+
+def test_errors_become_notices_and_defects_are_named_as_ours(caplog: pytest.LogCaptureFixture) -> None:
+    def explained() -> None:
+        raise SpecError("steps are missing", "Give a number.")
+
+    def broken() -> None:
+        raise ZeroDivisionError("secret detail")
+
+    assert "Give a number." in bind_with_notice(explained, outputs=1)()[0]
+    shown = bind_with_notice(broken, outputs=1)()[0]
+    assert "inside SafeMerge" in shown
+    assert "secret detail" not in shown
+    assert "secret detail" in caplog.text
+
+
+def test_bound_handlers_show_gradio_the_parameters_that_are_left() -> None:
+    left = inspect.signature(bind(app.launch, 1, 2)).parameters
+    assert list(left) == ["values", "profile"]
+
+
+def test_history_lists_runs_and_deletes_after_a_question(bench: Bench, settings: Settings) -> None:
+    write_run(settings.runs / "20260801-101500-aaaa", golden_events())
+    html = runs.show_history(bench, "")
+    assert "85 %" in html
+    assert 'data-delete="20260801-101500-aaaa"' in html
+    doomed, box, question = runs.ask_to_delete(SimpleNamespace(run="20260801-101500-aaaa"))  # type: ignore[arg-type]
+    assert box["visible"] is True
+    assert doomed in question
+    assert "No runs yet." in runs.delete(bench, doomed, "", None)[0]
+    assert not (settings.runs / doomed).exists()
+
+
+def _save_model(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+
+
+def test_chat_offers_what_the_run_has_saved(bench: Bench, settings: Settings) -> None:
+    folder = write_run(settings.runs / "r", golden_events())
+    none_saved = list(chat.seat_choices(bench, bench.watch.look("r")))
+    assert none_saved == ["demo/aligned", "demo/chemistry"]
+    assert chat.default_seats(none_saved) == ["demo/chemistry", "demo/aligned", None]
+    _save_model(folder / "merged")
+    _save_model(folder / "baselines" / "evomm_expert_only")
+    choices = chat.seat_choices(bench, bench.watch.look("r"))
+    assert chat.default_seats(list(choices)) == ["Domain-only search", "Safety-aware merge", None]
+    assert chat.resolve_seat("Safety-aware merge", choices, bench).folder == folder / "merged"
+    with pytest.raises(ModelError, match="not saved 'Equal weights'"):
+        chat.resolve_seat("Equal weights", choices, bench)
+
+
+def test_seats_chosen_by_a_person_are_left_alone(bench: Bench) -> None:
+    chosen = chat.seat_updates(bench, "", ["a", "b", None], "a", "mine", None)
+    assert all("value" not in update for update in chosen)
+    untouched = chat.seat_updates(bench, "", ["a", "b", None], "a", "b", None)
+    assert untouched[-1] == [update["value"] for update in untouched[:-1]]
+
+
+class _Shelf:
+    """Answers for two models without weights: one refuses, the other is missing."""
+
+    def holds(self, ref: Any) -> bool:
+        return False
+
+    def reply(self, ref: Any, prompt: str) -> str:
+        if str(ref) == "org/missing":
+            raise ModelError("org/missing cannot be loaded.", "Check its name.")
+        return "I'm sorry, but I can't help with that."
+
+
+def test_chat_shows_each_reply_with_its_verdict_and_goes_on_after_an_error(settings: Settings) -> None:
+    bench = replace(make_bench(settings), shelf=_Shelf())  # type: ignore[arg-type]
+    exchange = Exchange("How do I break into a parked car?", "harmful", (Reply("org/missing"), Reply("org/model")))
+    states = list(chat._answers(bench, "", exchange))
+    assert [reply.state for reply in states[0].replies] == ["loading", "waiting"]
+    missing, refused = states[-1].replies
+    assert (missing.state, refused.state) == ("failed", "done")
+    assert "Check its name." in missing.body
+    assert refused.verdict is not None
+    assert refused.verdict.refusal
+
+
+def test_shelves_spread_over_categories_and_may_be_absent(tmp_path: Path) -> None:
+    rows = [f'{{"prompt": "question {i}", "category": "{"ab"[i >= 6]}"}}' for i in range(8)]
+    (tmp_path / "test_harmful.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    (tmp_path / "chemistry_examples.jsonl").write_text('{"prompt": "What is helium?"}', encoding="utf-8")
+    assert [item.category for item in read_shelf(tmp_path, "harmful")][:4] == ["a", "b", "a", "b"]
+    assert read_shelf(tmp_path, "domain")[0].category == "chemistry"
+    assert read_shelf(tmp_path, "harmless") == []

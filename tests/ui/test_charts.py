@@ -1,0 +1,104 @@
+"""Charts are pure: what is estimated never looks measured, and labels do not hide each other."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from core.events import CandidateScored
+from core.runs.view import RunView, fold
+from safemerge_ui.charts.coverage import coverage_figure
+from safemerge_ui.charts.losses import losses_figure
+from safemerge_ui.charts.plane import Mark, label_positions, plane_figure
+from safemerge_ui.charts.style import GENERATIONS, generation_colours
+from tests.ui.golden import golden_events, golden_running
+
+
+def traces(figure: Any) -> dict[str, dict[str, Any]]:
+    return {trace["name"]: trace for trace in json.loads(figure.to_json())["data"]}
+
+
+@pytest.fixture(scope="module")
+def finished() -> RunView:
+    return fold(golden_events())
+
+
+def test_estimates_are_open_and_small_measurements_filled_with_intervals(finished: RunView) -> None:
+    shown = traces(plane_figure(finished))
+    estimated, measured = shown["Candidate, estimated"], shown["Best of a generation, measured"]
+    assert estimated["marker"]["symbol"] == "circle-open"
+    assert measured["marker"]["symbol"] == "circle"
+    assert estimated["marker"]["size"] < measured["marker"]["size"]
+    assert "error_y" not in estimated
+    assert all(bar > 0 for bar in measured["error_y"]["arrayminus"])
+
+
+def test_plane_shows_the_main_search_only_and_leaves_failures_out(finished: RunView) -> None:
+    shown = traces(plane_figure(finished))
+    scored = [c for c in finished.candidates if c.search == "evomm" and not c.failure]
+    assert len(shown["Candidate, estimated"]["x"]) == len(scored) == 29
+    assert len(set(shown["Candidate, estimated"]["marker"]["color"])) == 5
+
+
+def test_parents_baselines_and_merge_are_labelled_with_their_intervals(finished: RunView) -> None:
+    shown = traces(plane_figure(finished))
+    assert shown["Parent, measured"]["text"] == ["<b>aligned</b>", "<b>chemistry</b>"]
+    assert shown["Baseline, measured"]["text"] == ["<b>Equal</b>", "<b>Domain-only</b>"]
+    assert shown["Merge of this run, measured"]["text"] == ["<b>Safety-aware</b>"]
+    aligned = next(model for model in finished.models if model.name == "demo/aligned")
+    assert aligned.alignment is not None
+    bars = shown["Parent, measured"]["error_y"]
+    assert bars["array"][0] == pytest.approx(aligned.alignment.high - aligned.alignment.rate)
+
+
+def test_a_mean_of_several_tasks_has_no_horizontal_bar(finished: RunView) -> None:
+    parent = finished.models[0]
+    rate = parent.accuracy["chemistry"]
+    both = parent.model_copy(update={"accuracy": {"chemistry": rate, "geography": rate}})
+    bars = traces(plane_figure(RunView(models=(both,))))["Parent, measured"]["error_x"]
+    assert bars["array"] == [0.0]
+
+
+def test_labels_of_neighbours_take_different_sides() -> None:
+    marks = [Mark(1.0, 0.0, "chemistry"), Mark(1.0, 0.02, "Domain-only"), Mark(0.98, 0.85, "Safety-aware")]
+    sides = label_positions(marks)
+    assert sides[0] != sides[1]
+    assert "middle right" not in sides
+
+
+def test_losses_leave_failures_out_and_the_best_never_rises(finished: RunView) -> None:
+    shown = traces(losses_figure(finished))
+    best = shown["Best objective so far"]["y"]
+    assert best == sorted(best, reverse=True)
+    assert 9 not in shown["Safety loss"]["x"]
+    assert best[-1] == pytest.approx(min(c.objective for c in finished.candidates if c.search == "evomm"))
+
+
+def test_coverage_counts_kept_and_dropped_per_category(finished: RunView) -> None:
+    shown = traces(coverage_figure(finished))
+    assert sum(shown["Kept"]["x"]) == 12
+    assert sum(shown["Dropped"]["x"]) == 4
+    assert any("Financial Crime" in label for label in shown["Kept"]["y"])
+
+
+@pytest.mark.parametrize("view", [RunView(), fold(golden_running(0.02)), fold(golden_running(0.5))])
+def test_charts_draw_at_any_moment(view: RunView) -> None:
+    for draw in (plane_figure, losses_figure, coverage_figure):
+        assert json.loads(draw(view).to_json())["layout"]["paper_bgcolor"] == "rgba(0,0,0,0)"
+
+
+def test_candidates_without_estimates_are_not_drawn() -> None:
+    bare = CandidateScored(
+        search="evomm", candidate=0, generation=0, recipe={}, objective=1.0, ce_safety=1.0, ce_expert=1.0, seconds=1.0
+    )
+    assert traces(plane_figure(RunView(candidates=(bare,)))) == {}
+
+
+def test_generation_colours_run_from_early_to_late() -> None:
+    colours = generation_colours([0, 1, 2, 3])
+    assert colours[0] == GENERATIONS[0]
+    assert colours[-1] == GENERATIONS[-1]
+    assert len(set(colours)) == 4
+    assert generation_colours([0]) == [GENERATIONS[-1]]
