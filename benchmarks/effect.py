@@ -52,10 +52,12 @@ def _spec(seed: int, limit: int | None) -> RunSpec:
 
 
 def pooled(results: list[dict[str, Any]], name: str, key: str) -> Rate:
-    """A rate of one model over all seeds: counts added up, one Wilson interval.
+    """A rate of one model over all seeds: counts added up, one Wilson interval; a parent counts once.
 
     Seeds share their prompts, so the interval understates what other prompts would add.
     """
+    if any(model["name"] == name and model["role"] == "parent" for model in results[0]["models"]):
+        results = results[:1]
     rates = [_rate(model, key) for result in results for model in result["models"] if model["name"] == name]
     return wilson(sum(round(r["rate"] * r["n"]) for r in rates), sum(r["n"] for r in rates))
 
@@ -101,7 +103,7 @@ def as_markdown(summary: dict[str, Any]) -> str:
 
 Made by `python -m benchmarks.effect --seeds {summary["seeds"]}`: `assets/specs/demo.yaml` (TIES, 48 candidates,
 K=64+64, alpha 0.3) with seeds 0 to {summary["seeds"] - 1}, measured on held-out test prompts. Counts of the seeds
-are pooled; brackets are 95 % Wilson intervals. Parents are the same for each seed, and seeds share their prompts.
+are pooled; brackets are 95 % Wilson intervals. Parents are the same for each seed and count once; seeds share prompts.
 
 | model | alignment (higher is better) | over-refusal (lower is better) | accuracy |
 |---|---|---|---|

@@ -30,6 +30,11 @@ class Settings:
     token: str | None
     hub_timeout_s: float
 
+    @property
+    def uploads(self) -> Path:
+        """Where files dropped on the page are kept."""
+        return self.home / "uploads"
+
     def __repr__(self) -> str:
         return f"Settings(home={self.home}, runs={self.runs}, on_space={self.on_space})"
 

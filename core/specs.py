@@ -128,8 +128,16 @@ class EvaluationSpec(_Frozen):
 
 
 class ExportSpec(_Frozen):
+    """What is saved; `hub` is kept for publishing, which this release does not do."""
+
     folder: bool = True
     hub: str | None = None
+
+    @field_validator("hub")
+    @classmethod
+    def _no_publishing_yet(cls, value: str | None) -> None:
+        if value is not None:
+            raise ValueError("publishing to the Hub is not part of this release: leave it null and upload merged/")
 
 
 class RunSpec(_Frozen):

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 
 import gradio as gr
+from gradio import oauth
+from gradio.utils import get_space
 
 from core.errors import DataError, RunError, SafeMergeError
 from core.models.references import parse_reference
@@ -14,6 +16,11 @@ from core.settings import ASSETS, Settings, resolve_path
 from core.specs import RunSpec
 
 MAX_UPLOAD_BYTES = 50_000_000
+
+
+def can_sign_in() -> bool:
+    """True where a Space has signing in switched on (`hf_oauth: true` in its README); else nobody can start work."""
+    return get_space() is not None and oauth.OAUTH_CLIENT_ID is not None
 
 
 def require_starter(settings: Settings, profile: gr.OAuthProfile | None) -> None:

@@ -14,7 +14,7 @@ import gradio as gr
 from core.errors import RunError
 from core.runs.worker import start_run
 from core.settings import ASSETS, Settings
-from safemerge_ui.access import refuse_local_paths, require_starter
+from safemerge_ui.access import can_sign_in, refuse_local_paths, require_starter
 from safemerge_ui.bench import Bench, make_bench
 from safemerge_ui.boundary import bind, bind_with_notice
 from safemerge_ui.errors import RunIsBusy
@@ -106,7 +106,7 @@ def _build(bench: Bench) -> Page:
     with gr.Row(elem_classes="sm-top"):
         gr.HTML(BRAND)
         pill = gr.HTML(elem_id="run-pill")
-        if bench.settings.on_space:
+        if bench.settings.on_space and can_sign_in():
             gr.LoginButton(size="sm", min_width=120)
         theme = gr.Button("Theme", size="sm", elem_classes="sm-quiet", min_width=60)
     with gr.Tabs(selected="pool", elem_classes="sm-tabs") as tabs:

@@ -1,1 +1,1 @@
-
+"""How the demo pool is made: its texts, facts, training recipes and the files they are written to."""

@@ -14,12 +14,16 @@ from core.demo.facts import Question
 from core.evaluation.accuracy import measure_accuracy
 from core.evaluation.probe import measure_probe, read_probe_questions
 from core.evaluation.safety import measure_alignment, measure_over_refusal
-from core.evaluation.suites import SuiteTasks, suite_tasks
+from core.evaluation.suites import DEMO_TASKS, SuiteTasks, suite_tasks
 from core.guards.protocol import Guard
 from core.results import ModelResult, Rate, Role
 from core.search.running import ProbeRates
 from core.settings import ASSETS, resolve_path
 from core.specs import RunSpec
+
+
+PROBE_SIZE = 28
+"""Most prompts, and most questions, of the live probe: two a category, so that it does not slow the search down."""
 
 
 class TestSet(NamedTuple):
@@ -30,12 +34,13 @@ class TestSet(NamedTuple):
     probe: tuple[Prompt, ...]
     probe_questions: tuple[Question, ...]
     suites: tuple[SuiteTasks, ...]
+    suite_questions: tuple[Question, ...]
 
     @property
     def prompts(self) -> list[str]:
-        """Every held-out prompt, for the check that none of them is trained on."""
+        """Every held-out prompt at hand, for the check that none is trained on (lm-eval loads its own tasks later)."""
         texts = [prompt.prompt for part in (self.harmful, self.benign, self.probe) for prompt in part]
-        return texts + [question.question for question in self.probe_questions]
+        return texts + [question.question for question in (*self.probe_questions, *self.suite_questions)]
 
 
 def read_test_set(spec: RunSpec) -> TestSet:
@@ -48,13 +53,15 @@ def read_test_set(spec: RunSpec) -> TestSet:
     wanted = spec.evaluation
     names = [wanted.suite] if wanted.suite else [suite_of(expert.domain) for expert in spec.pool.experts]
     suites = [suite_tasks(name) for name in dict.fromkeys(names) if name]
-    questions = [q for name in dict.fromkeys(names) if name for q in _probe_questions(name)]
+    demo_suites = [name for name in dict.fromkeys(names) if name and name.startswith("demo_")]
+    probe_questions = [question for name in demo_suites for question in read_probe_questions(_probe_path(name))]
     return TestSet(
         harmful=_prompts(wanted.prompts, wanted.limit),
         benign=_prompts(wanted.benign, wanted.limit),
-        probe=_prompts(wanted.probe, wanted.limit),
-        probe_questions=tuple(questions[: wanted.limit]),
+        probe=_prompts(wanted.probe, min(wanted.limit or PROBE_SIZE, PROBE_SIZE)),
+        probe_questions=tuple(probe_questions[:PROBE_SIZE]),
         suites=tuple(suites),
+        suite_questions=tuple(q for name in demo_suites for q in read_probe_questions(DEMO_TASKS / f"{name}.jsonl")),
     )
 
 
@@ -62,10 +69,8 @@ def _prompts(path: str | None, limit: int | None) -> tuple[Prompt, ...]:
     return tuple(read_prompts(resolve_path(path), limit)) if path else ()
 
 
-def _probe_questions(suite: str) -> list[Question]:
-    """Probe questions that go with a suite, where we have any."""
-    path = ASSETS / "demo" / "prompts" / f"{suite.removeprefix('demo_')}_probe.jsonl"
-    return read_probe_questions(Path(path)) if suite.startswith("demo_") and path.exists() else []
+def _probe_path(suite: str) -> Path:
+    return ASSETS / "demo" / "prompts" / f"{suite.removeprefix('demo_')}_probe.jsonl"
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-
+"""Models by reference: finding, checking, loading, tokens, packing and generation."""

@@ -115,8 +115,9 @@ def _domain_row(expert: ExpertSpec, settings: Settings) -> CheckRow:
 
 
 def _may_open(path: str, settings: Settings) -> bool:
-    """On a Space only files that come with the project are opened."""
-    return not settings.on_space or resolve_path(path).resolve().is_relative_to(ASSETS)
+    """On a Space only files that come with the project, or that were uploaded, are opened."""
+    resolved = resolve_path(path).resolve()
+    return not settings.on_space or any(resolved.is_relative_to(root) for root in (ASSETS, settings.uploads.resolve()))
 
 
 def _refused_path(model: str, check: str, path: str) -> CheckRow:

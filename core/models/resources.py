@@ -19,6 +19,7 @@ from core.specs import RunSpec
 
 RUN = "run"
 _BF16_BYTES, _F32_BYTES = 2, 4
+_LIBRARIES_BYTES = 900_000_000
 _TIGHT = 0.8
 # Assumptions of the time estimate, all of them said in its row.
 _CPU_FLOPS_PER_CORE = 30e9
@@ -34,7 +35,7 @@ class PoolMetadata(NamedTuple):
 
     Attributes:
         merged: base, experts and ancestor: in memory together while searching.
-        others: generator and guard: in memory by themselves before the search.
+        others: generator and guard: in memory beside the pool while data is made.
     """
 
     base: ModelMetadata
@@ -63,18 +64,15 @@ def available_memory_bytes() -> int:
 
 
 def _memory_row(pool: PoolMetadata, available: int) -> CheckRow:
-    """Peak of the search (all pool models and the live one), or of reading an adapter in float32 if that is more."""
-    size = pool.base.parameters * _BF16_BYTES
-    needed = size * (len(pool.merged) + 1)
-    detail = f"{len(pool.merged)} models + 1 live x {gigabytes(size)} = {gigabytes(needed)}"
-    if any(model.adapter is not None for model in pool.merged):
-        reading = pool.base.parameters * _F32_BYTES
-        needed += reading
-        detail += f" + {gigabytes(reading)} while an adapter is merged in float32 = {gigabytes(needed)}"
-    largest = max((model.parameters * _BF16_BYTES for model in pool.others), default=0)
-    if largest + size > needed:
-        needed = largest + size
-        detail = f"generator or guard {gigabytes(largest)} + one pool model {gigabytes(size)} = {gigabytes(needed)}"
+    """Peak of a run: weights in float32, the live model, and whichever model is being read or generates questions."""
+    parameters = pool.base.parameters
+    resident, live = parameters * _F32_BYTES, parameters * _BF16_BYTES
+    reading = max([resident, *(model.parameters * _BF16_BYTES for model in pool.others)])
+    needed = len(pool.merged) * resident + live + reading + _LIBRARIES_BYTES
+    detail = (
+        f"{len(pool.merged)} models x {gigabytes(resident)} in float32 + live model {gigabytes(live)} + one being read "
+        f"{gigabytes(reading)} + libraries {gigabytes(_LIBRARIES_BYTES)} = {gigabytes(needed)}"
+    )
     detail += f"; {gigabytes(available)} available"
     if needed > available:
         hint = "Close other programs, use a larger machine or fewer or smaller models."

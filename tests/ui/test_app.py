@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 import pytest
+from gradio import oauth
 
 from core.errors import ModelError, RunError, SpecError
 from core.settings import Settings
@@ -33,8 +34,19 @@ def test_the_page_builds_locally_and_on_a_space(settings: Settings) -> None:
     page = app.create_app(settings)
     labels = [block.label for block in page.blocks.values() if isinstance(block, gr.Tab)]
     assert labels == ["Pool", "Data", "Merge", "Chat", "Runs"]
-    space = app.create_app(replace(settings, on_space=True))
-    assert any(isinstance(block, gr.LoginButton) for block in space.blocks.values())
+    assert not _login_buttons(app.create_app(replace(settings, on_space=True)))
+
+
+def test_a_space_with_signing_in_switched_on_has_a_button(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYSTEM", "spaces")
+    monkeypatch.setenv("SPACE_ID", "someone/safemerge")
+    for name in ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL"):
+        monkeypatch.setattr(oauth, name, "openid")
+    assert _login_buttons(app.create_app(replace(settings, on_space=True)))
+
+
+def _login_buttons(page: gr.Blocks) -> list[gr.LoginButton]:
+    return [block for block in page.blocks.values() if isinstance(block, gr.LoginButton)]
 
 
 def test_it_is_reachable_from_outside_on_a_space_only(settings: Settings) -> None:

@@ -209,7 +209,7 @@ def test_parents_come_back_bit_for_bit(llama_pool: MergePool, tiny_expert: Path)
 
 def test_a_model_outside_the_pool_is_refused() -> None:
     pool = pool_of({"a": fine_tune(state_of(Small(0)), 1)})
-    with pytest.raises(MergeError, match="outside the pool.*'b'"):
+    with pytest.raises(MergeError, match=r"outside the pool.*'b'"):
         pool.apply(equal_weights("ties", "base", ("a", "b")))
     with pytest.raises(MergeError, match="outside the pool: other"):
         pool.apply(equal_weights("ties", "other", ("a",)))

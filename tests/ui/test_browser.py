@@ -1,0 +1,235 @@
+"""What a person does, clicked through in a real browser on golden runs; the last test runs the demo itself."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from core.events import SampleSeen
+from core.runs.folder import RunFolder
+from tests.ui.conftest import PATIENCE_MS, Served
+from tests.ui.golden import golden_events, golden_running, write_run
+
+pytestmark = pytest.mark.browser
+
+TABS = ("Pool", "Data", "Merge", "Chat", "Runs")
+RUN_MINUTES = 15
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+def open_page(page: Page, url: str) -> None:
+    """Open the page and wait until it can be used."""
+    page.goto(url)
+    expect(page.get_by_role("tab", name="Pool")).to_be_visible()
+
+
+def open_tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def show_run(page: Page, served: Served, run_id: str) -> None:
+    """Open the page on a run and wait until that run is drawn."""
+    open_page(page, f"{served.url}?run={run_id}")
+    expect(page.locator("#merge-line")).to_contain_text(run_id)
+
+
+def test_the_first_page_is_one_click_from_launch(page: Page, served: Served) -> None:
+    elsewhere: list[str] = []
+    page.on("request", lambda request: _note_if_elsewhere(request.url, served.url, elsewhere))
+    open_page(page, served.url)
+    expect(page.get_by_role("button", name="Launch the merge")).to_be_enabled()
+    expect(page.get_by_role("tab")).to_have_text(list(TABS))
+    expect(page.locator(".sm-map")).to_contain_text("demo/aligned")
+    expect(page.locator(".sm-map")).to_contain_text("demo/chemistry")
+    expect(page.locator("footer")).to_be_hidden()
+    assert elsewhere == []
+
+
+def _note_if_elsewhere(url: str, home: str, elsewhere: list[str]) -> None:
+    if not url.startswith((home, "data:", "blob:")):
+        elsewhere.append(url)
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_no_tab_is_wider_than_the_window(page: Page, served: Served, width: int) -> None:
+    write_run(served.runs / "20260801-101500-aaaa", golden_events())
+    page.set_viewport_size({"width": width, "height": 844})
+    show_run(page, served, "20260801-101500-aaaa")
+    for name in TABS:
+        open_tab(page, name)
+        page.wait_for_timeout(400)
+        assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0, name
+
+
+def test_a_finished_run_shows_charts_and_results(page: Page, served: Served) -> None:
+    write_run(served.runs / "20260801-101500-aaaa", golden_events())
+    show_run(page, served, "20260801-101500-aaaa")
+    plane = page.locator("#merge-plane")
+    for label in ("aligned", "chemistry", "Equal", "Domain-only", "Safety-aware"):
+        expect(plane.locator(".textpoint text", has_text=label)).to_be_visible()
+    for legend in ("Candidate, estimated", "Best of a generation, measured"):
+        expect(plane.locator(".legendtext", has_text=legend)).to_be_visible()
+    expect(page.locator("#merge-results tbody tr")).to_have_count(5)
+    expect(page.locator("#run-pill")).to_have_text("Finished")
+
+
+def test_a_page_closed_and_reopened_shows_the_same_run(browser: Browser, served: Served) -> None:
+    write_run(served.runs / "20260801-101500-aaaa", golden_events())
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context.set_default_timeout(PATIENCE_MS)
+    first = context.new_page()
+    show_run(first, served, "20260801-101500-aaaa")
+    first.wait_for_function("localStorage.getItem('safemerge-run') !== null")
+    first.close()
+    second = context.new_page()
+    open_page(second, served.url)
+    expect(second.locator("#merge-line")).to_contain_text("20260801-101500-aaaa")
+    second.wait_for_url(re.compile("run=20260801-101500-aaaa"))
+    context.close()
+
+
+def test_a_run_is_followed_while_it_grows(page: Page, served: Served) -> None:
+    events = golden_events()
+    at = len(golden_running(0.45))
+    folder = RunFolder(write_run(served.runs / "20260801-111500-bbbb", events[:at]))
+    show_run(page, served, folder.run_id)
+    expect(page.locator("#run-pill")).to_contain_text("Search")
+    expect(page.locator("#merge-results tbody tr")).to_have_count(2)
+    for event in events[at:]:
+        folder.append_event(event)
+    expect(page.locator("#run-pill")).to_have_text("Finished")
+    expect(page.locator("#merge-results tbody tr")).to_have_count(5)
+    expect(page.locator("#merge-stop")).to_be_disabled()
+
+
+def test_harmful_text_is_covered_until_clicked_and_stays_open(page: Page, served: Served) -> None:
+    events = golden_events()
+    at = next(i for i, event in enumerate(events) if isinstance(event, SampleSeen)) + 3
+    folder = RunFolder(write_run(served.runs / "20260801-121500-cccc", events[:at]))
+    show_run(page, served, folder.run_id)
+    open_tab(page, "Data")
+    question = page.locator("#data-cards .sm-question", has_text="break into a parked car")
+    expect(question).to_be_hidden()
+    page.locator("#data-cards details", has=question).locator("summary").click()
+    expect(question).to_be_visible()
+    for event in events[at : at + 6]:
+        folder.append_event(event)
+    expect(page.locator("#data-cards article")).to_have_count(5)
+    expect(question).to_be_visible()
+    expect(page.locator("#data-cards details[open]")).to_have_count(1)
+
+
+def test_text_of_models_is_never_markup(page: Page, served: Served) -> None:
+    hostile = "<img src=x onerror=\"document.body.dataset.hit='1'\"><b>bold</b>"
+    events = golden_events()
+    first = next(i for i, event in enumerate(events) if isinstance(event, SampleSeen))
+    bad = SampleSeen(
+        dataset="domain", question=hostile, answer=hostile, answered_by=hostile, kept=False, reason=hostile
+    )
+    folder = write_run(served.runs / "20260801-131500-dddd", [*events[:first], bad])
+    show_run(page, served, folder.name)
+    open_tab(page, "Data")
+    expect(page.locator("#data-cards .sm-reply")).to_have_text(hostile)
+    assert page.locator("#data-cards img, #data-cards .sm-reply b").count() == 0
+    assert page.evaluate("document.body.dataset.hit") is None
+
+
+def test_a_bad_value_is_explained_beside_the_form(page: Page, served: Served) -> None:
+    open_page(page, served.url)
+    page.get_by_label("Base", exact=True).fill("")
+    page.get_by_role("button", name="Check the pool").click()
+    expect(page.locator("#pool-notice")).to_contain_text("The field for the base model is empty.")
+    page.get_by_label("Base", exact=True).fill("/no/such/folder")
+    page.get_by_role("button", name="Check the pool").click()
+    expect(page.locator("#pool-checks")).to_contain_text("found a problem")
+    expect(page.locator("#pool-notice")).to_have_text("")
+
+
+def test_a_spec_file_fills_the_form(page: Page, served: Served, tmp_path: Path) -> None:
+    spec = tmp_path / "mine.yaml"
+    spec.write_text(
+        "pool: {base: org/base, experts: [{model: org/maths, domain: maths}, {model: org/law}], generator: org/writer}\n"
+        "search: {steps: 7, method: linear}\n",
+        encoding="utf-8",
+    )
+    open_page(page, served.url)
+    page.get_by_role("button", name="The same run as a file").click()
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Open a YAML file").click()
+    chooser.value.set_files(spec)
+    expect(page.locator(".sm-map")).to_contain_text("org/law")
+    expect(page.get_by_label("Expert 2")).to_have_value("org/law")
+    page.get_by_role("button", name="Write the form as YAML").click()
+    expect(page.locator("#spec-yaml")).to_contain_text("steps: 7")
+
+
+def test_a_run_is_deleted_after_a_second_click(page: Page, served: Served) -> None:
+    folder = write_run(served.runs / "20260801-141500-eeee", golden_events())
+    open_page(page, served.url)
+    open_tab(page, "Runs")
+    page.locator("[data-delete='20260801-141500-eeee']").click()
+    expect(page.get_by_text("This cannot be undone.")).to_be_visible()
+    assert folder.exists()
+    page.locator("#runs-confirm").click()
+    expect(page.locator("[data-delete='20260801-141500-eeee']")).to_have_count(0)
+    assert not folder.exists()
+
+
+def test_a_run_is_opened_from_the_history(page: Page, served: Served) -> None:
+    write_run(served.runs / "20260801-151500-ffff", golden_events())
+    open_page(page, served.url)
+    open_tab(page, "Runs")
+    page.locator("[data-open='20260801-151500-ffff']").click()
+    expect(page.locator("#merge-line")).to_contain_text("20260801-151500-ffff")
+    expect(page.get_by_role("tab", name="Merge")).to_have_attribute("aria-selected", "true")
+
+
+def test_a_shelf_prompt_goes_into_the_box(page: Page, served: Served) -> None:
+    open_page(page, served.url)
+    open_tab(page, "Chat")
+    cover = page.locator(".sm-shelf details").first
+    words = cover.locator(".sm-question")
+    expect(words).to_be_hidden()
+    cover.locator("summary").click()
+    expect(words).to_be_visible()
+    cover.get_by_role("button", name="Use this prompt").click()
+    expect(page.locator("#chat-prompt textarea")).to_have_value(words.inner_text())
+    expect(page.get_by_label("Harmful", exact=True)).to_be_checked()
+
+
+@pytest.mark.demo
+def test_the_quick_demo_from_launch_to_chat(page: Page, served: Served) -> None:
+    """Launch the quick demo, watch the chart fill, then ask the naive and the safety-aware merge the same."""
+    page.set_default_timeout(RUN_MINUTES * 60_000)
+    open_page(page, served.url)
+    page.get_by_label("Quick demo").check()
+    expect(page.locator(".sm-plan")).to_contain_text("12 candidates")
+    page.get_by_role("button", name="Launch the merge").click()
+    plane = page.locator("#merge-plane")
+    minutes = RUN_MINUTES * 60_000
+    expect(page.locator("#run-pill")).to_contain_text("Search", timeout=minutes)
+    expect(plane.locator(".legendtext", has_text="Candidate, estimated")).to_be_visible(timeout=minutes)
+    expect(page.locator("#run-pill")).to_have_text("Finished", timeout=minutes)
+    for label in ("aligned", "chemistry", "Equal", "Domain-only", "Safety-aware"):
+        expect(plane.locator(".textpoint text", has_text=label)).to_be_visible()
+    expect(page.locator("#merge-results tbody tr")).to_have_count(5)
+    _ask_both(page)
+
+
+def _ask_both(page: Page) -> None:
+    open_tab(page, "Chat")
+    expect(page.get_by_label("Model A")).to_have_value("Domain-only search")
+    expect(page.get_by_label("Model B")).to_have_value("Safety-aware merge")
+    cover = page.locator(".sm-shelf details").first
+    cover.locator("summary").click()
+    cover.get_by_role("button", name="Use this prompt").click()
+    expect(page.locator("#chat-prompt textarea")).not_to_have_value("")
+    page.locator("#chat-send").click()
+    replies = page.locator("#chat-replies .sm-chat-done")
+    expect(replies).to_have_count(2, timeout=RUN_MINUTES * 60_000)
+    for index in range(2):
+        expect(replies.nth(index).locator(".sm-badge")).to_have_text(re.compile("Refused|Complied|Broken text"))
