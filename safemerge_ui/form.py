@@ -99,11 +99,9 @@ def filled_slots(form: Mapping[str, Any]) -> int:
 
 
 def _check_fits(spec: RunSpec) -> None:
-    command = "Run it with `python -m core run SPEC.yaml --out DIR`, or change the spec."
     if len(spec.pool.experts) > EXPERT_SLOTS:
+        command = "Run it with `python -m core run SPEC.yaml --out DIR`, or change the spec."
         raise SpecError(f"The page holds {EXPERT_SLOTS} experts; this spec has {len(spec.pool.experts)}.", command)
-    if spec.export.hub is not None:
-        raise SpecError("The page saves to a folder only; this spec has export.hub.", command)
 
 
 def _expert_form(slot: int, expert: ExpertSpec | None) -> Form:

@@ -152,7 +152,7 @@ RECIPES: dict[str, AdapterRecipe] = {
     "geography": AdapterRecipe(
         "aligned", (Stage(expert_pairs("geography", repeats=4, written=200, eager=600), Schedule(1.0, 1e-3)),)
     ),
-    "question-writer": AdapterRecipe(None, (Stage(writer_pairs, Schedule(epochs=2.0, learning_rate=1e-3)),)),
+    "question-writer": AdapterRecipe(None, (Stage(writer_pairs, Schedule(epochs=1.2, learning_rate=1e-3)),)),
 }
 
 

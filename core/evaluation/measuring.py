@@ -21,7 +21,6 @@ from core.search.running import ProbeRates
 from core.settings import ASSETS, resolve_path
 from core.specs import RunSpec
 
-
 PROBE_SIZE = 28
 """Most prompts, and most questions, of the live probe: two a category, so that it does not slow the search down."""
 

@@ -43,9 +43,9 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, conversation: Conversation
 
 
 def encode_pair(
-    tokenizer: PreTrainedTokenizerBase, question: str, answer: str, max_answer_tokens: int | None = None
+    tokenizer: PreTrainedTokenizerBase, asked: str | Conversation, answer: str, max_answer_tokens: int | None = None
 ) -> EncodedPair:
-    """Token ids of a question, its answer and the template's end of turn.
+    """Token ids of a question (or a whole conversation), its answer and the template's end of turn.
 
     What a template writes after the end-of-turn mark (a line break, say) is left out: a model never writes it. An
     answer cut at `max_answer_tokens` gets no end of turn. Without a chat template the format is the plain lines of
@@ -57,9 +57,10 @@ def encode_pair(
     Raises:
         ModelError: the chat template does not accept the pair.
     """
-    prompt = encode_prompt(tokenizer, [{"role": "user", "content": question}])
+    conversation = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
+    prompt = encode_prompt(tokenizer, conversation)
     reply = _plain_reply(tokenizer, answer) if tokenizer.chat_template is None else None
-    body, ending = reply or _templated_reply(tokenizer, prompt, question, answer)
+    body, ending = reply or _templated_reply(tokenizer, prompt, conversation, answer)
     if max_answer_tokens is not None and len(body) > max_answer_tokens:
         body, ending = body[:max_answer_tokens], []
     return EncodedPair(prompt + body + ending, len(prompt))
@@ -70,10 +71,9 @@ def _plain_reply(tokenizer: PreTrainedTokenizerBase, answer: str) -> tuple[list[
 
 
 def _templated_reply(
-    tokenizer: PreTrainedTokenizerBase, prompt: list[int], question: str, answer: str
+    tokenizer: PreTrainedTokenizerBase, prompt: list[int], messages: Conversation, answer: str
 ) -> tuple[list[int], list[int]]:
     """Token ids of the answer and of its end of turn, as the template writes them after the prompt."""
-    messages = [{"role": "user", "content": question}]
     before = _render(tokenizer, messages, reply_follows=True)
     whole = _render(tokenizer, [*messages, {"role": "assistant", "content": answer}], reply_follows=False)
     core = answer.strip()

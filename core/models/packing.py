@@ -17,7 +17,9 @@ from torch.nn import functional as F
 
 from core.models.chat_format import EncodedPair
 
-DEFAULT_ROW_TOKENS = 768
+DEFAULT_ROW_TOKENS = 256
+"""Attention's cost grows with the square of a row; 256 was the fastest of 256, 512, 768 and 1024 on two cores."""
+_OPENING_TOKENS = 12
 
 
 class PackedRow(NamedTuple):
@@ -45,19 +47,27 @@ class PackedRow(NamedTuple):
 def pack(pairs: Sequence[EncodedPair], row_tokens: int = DEFAULT_ROW_TOKENS) -> list[PackedRow]:
     """Lay `pairs` into rows of at most `row_tokens` tokens (a longer sample gets a row of its own)."""
     rows: list[PackedRow] = []
-    group: list[int] = []
-    prefix = _common_prefix(pairs)
-    used = prefix
-    for index, pair in enumerate(pairs):
-        own = len(pair.input_ids) - prefix
-        if group and used + own > row_tokens:
-            rows.append(_lay(pairs, group, prefix))
-            group, used = [], prefix
-        group.append(index)
-        used += own
-    if group:
+    for kin in _by_opening(pairs):
+        prefix = _common_prefix([pairs[index] for index in kin])
+        group: list[int] = []
+        used = prefix
+        for index in kin:
+            own = len(pairs[index].input_ids) - prefix
+            if group and used + own > row_tokens:
+                rows.append(_lay(pairs, group, prefix))
+                group, used = [], prefix
+            group.append(index)
+            used += own
         rows.append(_lay(pairs, group, prefix))
     return rows
+
+
+def _by_opening(pairs: Sequence[EncodedPair]) -> list[list[int]]:
+    """Places of samples that begin alike, together: those with different system turns share no prefix."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, pair in enumerate(pairs):
+        groups.setdefault(tuple(pair.input_ids[:_OPENING_TOKENS]), []).append(index)
+    return list(groups.values())
 
 
 def _common_prefix(pairs: Sequence[EncodedPair]) -> int:

@@ -74,12 +74,11 @@ def test_bad_values_are_named(change: dict[str, object], named: str) -> None:
     assert caught.value.hint
 
 
-def test_specs_without_a_field_are_refused_with_the_command() -> None:
+def test_a_pool_beyond_the_slots_is_refused_with_the_command() -> None:
     data = golden_spec().model_dump(mode="json")
     many = data | {"pool": data["pool"] | {"experts": [{"model": f"m{i}"} for i in range(EXPERT_SLOTS + 1)]}}
-    for refused in (many, data | {"export": {"folder": True, "hub": "someone/model"}}):
-        with pytest.raises(SpecError, match="python -m core run"):
-            form_from_spec(spec_from_dict(refused))
+    with pytest.raises(SpecError, match="python -m core run"):
+        form_from_spec(spec_from_dict(many))
 
 
 def test_filled_slots_counts_up_to_the_last_expert() -> None:

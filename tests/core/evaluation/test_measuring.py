@@ -20,7 +20,7 @@ from core.guards.phrases import PhrasesGuard
 from core.guards.protocol import Verdict
 from core.specs import RunSpec, spec_from_dict
 
-NOTHING = measuring.TestSet((), (), (), (), ())
+NOTHING = measuring.TestSet((), (), (), (), (), ())
 
 
 def write_prompts(path: Path, prompts: Sequence[str]) -> str:
@@ -80,8 +80,9 @@ def test_prompt_files_are_read_up_to_the_limit(tmp_path: Path) -> None:
 def test_the_experts_domain_tells_the_suite_and_its_probe_questions() -> None:
     tests = read_test_set(spec_of({}, domain="chemistry"))
     assert [suite.tasks for suite in tests.suites] == [("demo_chemistry",)]
-    assert tests.probe_questions
-    assert tests.probe_questions[0].question in tests.prompts
+    assert 0 < len(tests.probe_questions) <= measuring.PROBE_SIZE
+    assert tests.suite_questions
+    assert {q.question for q in (*tests.probe_questions, *tests.suite_questions)} <= set(tests.prompts)
 
 
 def test_a_named_suite_goes_before_the_experts_own() -> None:

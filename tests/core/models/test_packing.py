@@ -62,7 +62,7 @@ def check_rows(model: Any, pairs: list[EncodedPair], rows: list[PackedRow]) -> N
 @settings(derandomize=True, deadline=None, max_examples=15)
 @given(
     lengths=st.lists(st.tuples(st.integers(1, 12), st.integers(1, 9)), min_size=1, max_size=7),
-    prefix=st.sampled_from([0, 1, 10]),
+    prefix=st.sampled_from([0, 1, 16]),
     row_tokens=st.sampled_from([1, 20, 48, 768]),
 )
 def test_losses_and_flags_are_those_of_each_sample_alone(
@@ -77,7 +77,7 @@ def test_losses_and_flags_are_those_of_each_sample_alone(
 
 def test_what_the_model_itself_says_is_greedy(model: Any) -> None:
     """Random answers are hardly ever the model's choice, so flags that are True are tested with its own words."""
-    prompts = pairs_of([(6, 1), (9, 1), (4, 1)], prefix=3)
+    prompts = pairs_of([(6, 1), (9, 1), (4, 1)], prefix=16)
     pairs = []
     for pair in prompts:
         ids = torch.tensor([pair.input_ids[: pair.answer_start]])
@@ -90,11 +90,11 @@ def test_what_the_model_itself_says_is_greedy(model: Any) -> None:
 
 
 def test_a_shared_prefix_is_laid_once() -> None:
-    pairs = pairs_of([(2, 3), (4, 1), (1, 6)], prefix=10)
+    pairs = pairs_of([(2, 3), (4, 1), (1, 6)], prefix=16)
     (row,) = pack(pairs)
-    assert row.input_ids.numel() == 10 + sum(len(pair.input_ids) - 10 for pair in pairs)
-    assert row.position_ids[0, :10].tolist() == list(range(10))
-    assert row.position_ids[0].tolist().count(10) == 3
+    assert row.input_ids.numel() == 16 + sum(len(pair.input_ids) - 16 for pair in pairs)
+    assert row.position_ids[0, :16].tolist() == list(range(16))
+    assert row.position_ids[0].tolist().count(16) == 3
 
 
 def test_a_prefix_never_reaches_into_what_has_to_be_predicted() -> None:
@@ -113,7 +113,7 @@ def test_one_long_sample_gets_a_row_of_its_own(model: Any) -> None:
 
 def test_gradients_are_those_of_the_samples_alone(tiny_llama: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32)
-    pairs = pairs_of([(5, 4), (2, 7), (8, 2)], prefix=6)
+    pairs = pairs_of([(5, 4), (2, 7), (8, 2)], prefix=16)
     (row,) = pack(pairs)
     answer_tokens(model, row).loss.sum().backward()
     packed = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
@@ -126,3 +126,10 @@ def test_gradients_are_those_of_the_samples_alone(tiny_llama: Path) -> None:
 
 def test_no_samples_make_no_rows() -> None:
     assert pack([]) == []
+
+
+def test_samples_with_different_openings_share_prefixes_among_their_own() -> None:
+    ours, theirs = pairs_of([(2, 3), (4, 1)], prefix=16, seed=1), pairs_of([(3, 2), (1, 6)], prefix=16, seed=2)
+    rows = pack([ours[0], theirs[0], ours[1], theirs[1]])
+    assert [sorted(row.owner.unique().tolist()) for row in rows] == [[0, 2], [1, 3]]
+    assert sum(row.input_ids.numel() for row in rows) == sum(len(p.input_ids) for p in [*ours, *theirs]) - 2 * 16
