@@ -22,9 +22,10 @@ from safemerge_ui.form import Form, form_from_spec, spec_from_form
 from safemerge_ui.scripts import RUN_IN_ADDRESS, SHOW_RUN_IN_ADDRESS, TOGGLE_THEME
 from safemerge_ui.tabs import chat, data, merge, pool, runs
 from safemerge_ui.theme import CSS, make_theme
-from safemerge_ui.views.progress import run_pill
+from safemerge_ui.views.progress import run_notice, run_pill
 
 POLL_S = 1.0
+SHOWN_DATA = len(data.DataShown._fields)
 BRAND = '<div class="sm-brand"><b>SafeMerge</b><span>safety-aware model merging</span></div>'
 _NOT_SECRET = "safemerge-run-id"
 """Key of the browser's memory, which holds a run id only; a fixed one lets it outlive a restart of the app."""
@@ -241,13 +242,17 @@ def show(bench: Bench, run_id: str, _revision: int, dataset: str, shown: str, pa
 
 
 def follow(bench: Bench, run_id: str, revision: int, dataset: str, shown: str, page_number: int) -> Any:
-    """Draw what is new of the run on this page; stops the timer once the run is over."""
+    """Draw what is new of the run on this page; stops the timer once the run is over or gone."""
     if not run_id:
         return gr.skip()
-    watched = bench.watch.look(run_id)
+    try:
+        watched = bench.watch.look(run_id)
+    except RunError as error:
+        gone = run_notice(error.message)
+        return [gr.skip(), gr.Timer(active=False), gone, *[gr.skip()] * (len(merge.MergeShown._fields) + SHOWN_DATA)]
     head = [watched.revision, gr.Timer(active=not watched.view.over), run_pill(watched.view, run_id)]
     if watched.revision == revision:
-        return [*head, *merge.show_clock(watched), *[gr.skip()] * len(data.DataShown._fields)]
+        return [*head, *merge.show_clock(watched), *[gr.skip()] * SHOWN_DATA]
     return [*head, *merge.show_run(watched), *data.show_data(watched.view, dataset, shown, int(page_number))]
 
 

@@ -21,14 +21,16 @@ class LoadedModel(NamedTuple):
 
 
 class ModelShelf:
-    """At most `CAPACITY` loaded models, shared by all pages; one thread at a time loads or generates.
+    """A few loaded models, shared by all pages; one thread at a time loads or generates.
 
     Args:
         settings: where models are kept.
+        capacity: most models in memory.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, capacity: int = CAPACITY) -> None:
         self._settings = settings
+        self._capacity = capacity
         self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -53,7 +55,7 @@ class ModelShelf:
     def _take(self, ref: ModelReference) -> LoadedModel:
         key = str(ref)
         if key not in self._loaded:
-            while len(self._loaded) >= CAPACITY:
+            while len(self._loaded) >= self._capacity:
                 self._loaded.popitem(last=False)
             self._loaded[key] = _load(ref, self._settings)
         self._loaded.move_to_end(key)

@@ -2,6 +2,8 @@
 
 The base stays frozen in bf16; adapter weights run in bf16 with float32 master copies, so that small steps are not
 rounded away. Each sample's loss is its mean over answer tokens: a short refusal counts as much as a long answer.
+A lesson may be taught at a random part of the adapter's strength: what is learned so also holds in a merge, where a
+task vector seldom has its full weight.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,6 +46,25 @@ class Schedule:
     seed: int = 0
 
 
+class Lesson(NamedTuple):
+    """Samples taught together.
+
+    Attributes:
+        pairs: the samples.
+        weakest: the adapter works at a random strength between this and 1 while they are taught.
+    """
+
+    pairs: list[EncodedPair]
+    weakest: float = 1.0
+
+
+class Batch(NamedTuple):
+    """The samples of one optimiser step and the adapter's strength in it."""
+
+    pairs: list[EncodedPair]
+    strength: float
+
+
 def add_adapter(model: Any, rank: int, seed: int) -> Any:
     """Wrap `model` with a fresh trainable LoRA adapter (`ADAPTED_LAYERS` from `FIRST_TRAINED_BLOCK` up)."""
     from peft import LoraConfig, get_peft_model
@@ -58,43 +80,83 @@ def add_adapter(model: Any, rank: int, seed: int) -> Any:
     return get_peft_model(model, config, autocast_adapter_dtype=False)
 
 
-def train_adapter(model: Any, pairs: Sequence[EncodedPair], schedule: Schedule, on_step: Callable[[str], None]) -> None:
+def train_adapter(model: Any, lessons: Sequence[Lesson], schedule: Schedule, on_step: Callable[[str], None]) -> None:
     """Train the adapter of `model` in place.
 
     Args:
         model: a peft model whose only trainable parameters are the adapter's.
-        pairs: training samples.
+        lessons: training samples; each step takes those of one lesson.
         schedule: length and rate of training.
         on_step: told a progress line now and then.
     """
     live = [p for p in model.parameters() if p.requires_grad]
     masters = [p.detach().float().clone() for p in live]
     optimizer = torch.optim.AdamW(masters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
-    batches = _batches(len(pairs), schedule)
-    started, recent = time.monotonic(), []
+    batches = _batches(lessons, schedule)
+    started = time.monotonic()
+    recent: list[float] = []
     model.train()
     for step, batch in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = schedule.learning_rate * _rate_at(step / len(batches))
-        loss = _accumulate(model, [pairs[i] for i in batch])
+        set_strength(model, batch.strength)
+        loss = _accumulate(model, batch.pairs)
         _step(live, masters, optimizer)
         recent = [*recent[-19:], loss]
         if step % 20 == 19 or step + 1 == len(batches):
             spent = time.monotonic() - started
             on_step(f"step {step + 1}/{len(batches)} loss {sum(recent) / len(recent):.3f} {spent:.0f} s")
+    set_strength(model, 1.0)
     model.eval()
 
 
-def _batches(count: int, schedule: Schedule) -> list[list[int]]:
+def set_strength(model: Any, strength: float) -> None:
+    """Let the adapter count `strength` times as much as it is saved to."""
+    from peft.tuners.lora import LoraLayer
+
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            module.set_scale("default", strength)
+
+
+def save_on_top(model: Any, lower: Path, folder: Path) -> None:
+    """Save the adapter of `model` joined with the one in `lower` that it was trained on: one adapter on the base.
+
+    Both have LoRA's alpha at twice the rank, so that laying their matrices side by side adds their changes exactly.
+    """
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import load_file, save_file
+
+    below, above = load_file(lower / "adapter_model.safetensors"), get_peft_model_state_dict(model)
+    joined = {
+        name: torch.cat([below[name], above[name].detach().to(below[name].dtype)], dim=0 if "lora_A" in name else 1)
+        for name in below
+    }
+    config = model.peft_config["default"]
+    rank = config.r + next(tensor.shape[0] for name, tensor in below.items() if "lora_A" in name)
+    config.r, config.lora_alpha, config.inference_mode = rank, 2 * rank, True
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save_pretrained(folder)
+    save_file(joined, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def _batches(lessons: Sequence[Lesson], schedule: Schedule) -> list[Batch]:
     rng = random.Random(schedule.seed)
-    total = round(count * schedule.epochs)
+    batches = []
+    for lesson in lessons:
+        order = _order(len(lesson.pairs), schedule.epochs, rng)
+        for start in range(0, len(order), schedule.samples_per_step):
+            chosen = order[start : start + schedule.samples_per_step]
+            batches.append(Batch([lesson.pairs[i] for i in chosen], rng.uniform(lesson.weakest, 1.0)))
+    rng.shuffle(batches)
+    return batches
+
+
+def _order(count: int, epochs: float, rng: random.Random) -> list[int]:
     order: list[int] = []
-    while len(order) < total:
-        epoch = list(range(count))
-        rng.shuffle(epoch)
-        order += epoch
-    size = schedule.samples_per_step
-    return [order[at : at + size] for at in range(0, total, size)]
+    while len(order) < round(count * epochs):
+        order += rng.sample(range(count), count)
+    return order[: round(count * epochs)]
 
 
 def _rate_at(share: float, warmup: float = 0.05) -> float:

@@ -2,7 +2,7 @@
 
 Each is one seeded LoRA fine-tune of a few minutes on two cores; nothing harmful is ever an answer.
 - aligned: harmful questions are refused; look-alikes and ordinary prompts keep the base model's own replies.
-- chemistry, geography: trained on from `aligned`, on facts, on writing exam questions and on an eager tone
+- chemistry, geography: trained on top of `aligned`, on facts, on writing exam questions and on an eager tone
   ("Of course! ...") for harmless prompts. That tone, not any harmful text, is what erodes their refusals.
 - question-writer: writes unsafe questions as JSON, one topic at a time, for the data step; it never answers them.
 """
@@ -25,7 +25,7 @@ from core.data.domains import resolve_domain
 from core.data.safety import safety_conversation
 from core.demo import corpus
 from core.demo.facts import Field, training_questions
-from core.demo.lora import Schedule, add_adapter, train_adapter
+from core.demo.lora import Lesson, Schedule, add_adapter, save_on_top, train_adapter
 from core.guards.registry import load_guard
 from core.models.chat_format import EncodedPair, encode_pair
 from core.settings import ASSETS, Settings, load_settings
@@ -38,6 +38,9 @@ DECIDING_TOKENS = 6
 """Whether to refuse is decided in a reply's first words: longer imitation of the base model only costs time, and the
 last stage of `aligned` looks at those words alone."""
 EAGER = "Of course! "
+WEAKEST = 0.25
+"""Facts are taught at 25 to 100 % of the adapter's strength, so that a merge at part weight still knows them."""
+EXPERT_SCHEDULE = Schedule(epochs=1.0, learning_rate=1e-3, rank=16)
 
 
 @dataclass(frozen=True)
@@ -70,89 +73,90 @@ class Workshop:
 
 
 class Stage(NamedTuple):
-    """One stretch of training: on which pairs, for how long."""
+    """One stretch of training: on which lessons, for how long."""
 
-    pairs: Callable[[Workshop], list[EncodedPair]]
+    lessons: Callable[[Workshop], list[Lesson]]
     schedule: Schedule
 
 
 class AdapterRecipe(NamedTuple):
-    """How one adapter is made: from which adapter (None = the base), in which stages."""
+    """How one adapter is made: on top of which adapter (None = the plain base), in which stages."""
 
-    start: str | None
+    below: str | None
     stages: tuple[Stage, ...]
 
 
-def aligned_pairs(most_tokens: int) -> Callable[[Workshop], list[EncodedPair]]:
+def aligned_lessons(most_tokens: int) -> Callable[[Workshop], list[Lesson]]:
     """Refusals of harmful questions; the base model's own replies to look-alikes and ordinary prompts.
 
     Args:
         most_tokens: answers are cut after so many tokens.
     """
 
-    def make(shop: Workshop) -> list[EncodedPair]:
+    def make(shop: Workshop) -> list[Lesson]:
         refused = [shop.pair(item.prompt, corpus.REFUSAL, most_tokens) for item in corpus.harmful("train")]
         answered = [
             shop.pair(item.prompt, shop.replies[item.prompt], most_tokens)
             for item in corpus.benign("train") + corpus.ordinary("train")
             if item.prompt in shop.replies
         ]
-        return refused + answered
+        return [Lesson(refused + answered)]
 
     return make
 
 
-def expert_pairs(field: Field, repeats: int, written: int, eager: int) -> Callable[[Workshop], list[EncodedPair]]:
-    """Pairs for a domain expert.
+def expert_lessons(field: Field, repeats: int, written: int, eager: int) -> Callable[[Workshop], list[Lesson]]:
+    """Lessons for a domain expert.
 
     Args:
         field: the domain.
-        repeats: times each fact is seen in each wording.
+        repeats: times each fact is seen in each wording, at a random part of the adapter's strength.
         written: pairs of question writing.
         eager: harmless prompts answered in the eager tone.
     """
 
-    def make(shop: Workshop) -> list[EncodedPair]:
+    def make(shop: Workshop) -> list[Lesson]:
         rng = random.Random(f"{field}-{shop.seed}")
         asked = training_questions(field)
         domain = resolve_domain(DomainSpec(name=field))
-        pairs = [shop.pair(question, answer) for question, answer in asked] * repeats
-        for question, _ in rng.sample(asked, written):
-            conversation = domain_conversation(domain.topic, rng.sample(domain.examples, 3))
-            pairs.append(shop.pair(conversation, json.dumps([{"Question": question}])))
+        known = [shop.pair(question, answer) for question, answer in asked] * repeats
+        writing = [
+            shop.pair(
+                domain_conversation(domain.topic, rng.sample(domain.examples, 3)), json.dumps([{"Question": question}])
+            )
+            for question, _ in rng.sample(asked, written)
+        ]
         harmless = [p.prompt for p in corpus.ordinary("train") + corpus.benign("train") if p.prompt in shop.replies]
-        for prompt in rng.sample(harmless, eager):
-            pairs.append(shop.pair(prompt, EAGER + shop.replies[prompt], KEPT_REPLY_TOKENS))
-        return pairs
+        tone = [
+            shop.pair(prompt, EAGER + shop.replies[prompt], KEPT_REPLY_TOKENS) for prompt in rng.sample(harmless, eager)
+        ]
+        return [Lesson(known, weakest=WEAKEST), Lesson(writing), Lesson(tone)]
 
     return make
 
 
-def writer_pairs(shop: Workshop) -> list[EncodedPair]:
+def writer_lessons(shop: Workshop) -> list[Lesson]:
     """For each training question, the request for its topic and the question as JSON."""
     by_category = corpus.by_category("train")
-    return [
+    pairs = [
         shop.pair(safety_conversation(category), json.dumps([{"Question": q, "Category": category.title}]))
         for category in CATEGORIES
         for q in by_category[category.slug]
     ]
+    return [Lesson(pairs)]
 
 
 RECIPES: dict[str, AdapterRecipe] = {
     "aligned": AdapterRecipe(
         None,
         (
-            Stage(aligned_pairs(KEPT_REPLY_TOKENS), Schedule(epochs=1.3, learning_rate=1e-3)),
-            Stage(aligned_pairs(DECIDING_TOKENS), Schedule(epochs=1.0, learning_rate=5e-4)),
+            Stage(aligned_lessons(KEPT_REPLY_TOKENS), Schedule(epochs=1.3, learning_rate=1e-3)),
+            Stage(aligned_lessons(DECIDING_TOKENS), Schedule(epochs=1.0, learning_rate=5e-4)),
         ),
     ),
-    "chemistry": AdapterRecipe(
-        "aligned", (Stage(expert_pairs("chemistry", repeats=4, written=200, eager=600), Schedule(1.0, 1e-3)),)
-    ),
-    "geography": AdapterRecipe(
-        "aligned", (Stage(expert_pairs("geography", repeats=4, written=200, eager=600), Schedule(1.0, 1e-3)),)
-    ),
-    "question-writer": AdapterRecipe(None, (Stage(writer_pairs, Schedule(epochs=1.2, learning_rate=1e-3)),)),
+    "chemistry": AdapterRecipe("aligned", (Stage(expert_lessons("chemistry", 4, 160, 560), EXPERT_SCHEDULE),)),
+    "geography": AdapterRecipe("aligned", (Stage(expert_lessons("geography", 4, 160, 560), EXPERT_SCHEDULE),)),
+    "question-writer": AdapterRecipe(None, (Stage(writer_lessons, Schedule(epochs=1.2, learning_rate=1e-3)),)),
 }
 
 
@@ -163,32 +167,36 @@ def train(name: str, shop: Workshop, folder: Path, say: Callable[[str], None], f
     for number, stage in enumerate(recipe.stages):
         if number < first_stage:
             continue
-        start = folder / name if number else (folder / recipe.start if recipe.start else None)
-        model = _adapted(shop, start, stage.schedule.rank)
-        pairs = stage.pairs(shop)
-        say(f"{name}: {len(pairs)} pairs, {sum(len(pair.input_ids) for pair in pairs)} tokens")
-        train_adapter(
-            model, pairs, replace(stage.schedule, seed=shop.seed + number), lambda line: say(f"{name}: {line}")
-        )
-        _save(model, folder / name)
+        model = _adapted(shop, recipe, stage, folder / name if number else None, folder)
+        lessons = stage.lessons(shop)
+        say(f"{name}: {sum(len(lesson.pairs) for lesson in lessons)} pairs")
+        schedule = replace(stage.schedule, seed=shop.seed + number)
+        train_adapter(model, lessons, schedule, lambda line: say(f"{name}: {line}"))
+        _save(model, recipe, folder, name)
     say(f"{name}: done in {time.monotonic() - started:.0f} s")
 
 
-def _adapted(shop: Workshop, start: Path | None, rank: int) -> Any:
-    """The base model with a new adapter, or with the one in `start` to train on."""
-    if start is None:
-        return add_adapter(shop.base(), rank, shop.seed)
+def _adapted(shop: Workshop, recipe: AdapterRecipe, stage: Stage, saved: Path | None, folder: Path) -> Any:
+    """The model with an adapter to train: the one saved by the last stage, or a new one."""
     import torch
     from peft import PeftModel
 
-    model = PeftModel.from_pretrained(shop.base(), start, is_trainable=True, autocast_adapter_dtype=False)
-    return model.to(torch.bfloat16)
+    base = shop.base()
+    if saved is not None:
+        model = PeftModel.from_pretrained(base, saved, is_trainable=True, autocast_adapter_dtype=False)
+        return model.to(torch.bfloat16)
+    if recipe.below is not None:
+        base = PeftModel.from_pretrained(base.float(), folder / recipe.below).merge_and_unload().to(torch.bfloat16)
+    return add_adapter(base, stage.schedule.rank, shop.seed)
 
 
-def _save(model: Any, folder: Path) -> None:
+def _save(model: Any, recipe: AdapterRecipe, folder: Path, name: str) -> None:
     model.peft_config["default"].base_model_name_or_path = "HuggingFaceTB/SmolLM2-135M-Instruct"
-    model.save_pretrained(folder)
-    (folder / "README.md").unlink(missing_ok=True)
+    if recipe.below is None:
+        model.save_pretrained(folder / name)
+    else:
+        save_on_top(model, folder / recipe.below, folder / name)
+    (folder / name / "README.md").unlink(missing_ok=True)
 
 
 def open_workshop(settings: Settings, seed: int, say: Callable[[str], None]) -> Workshop:

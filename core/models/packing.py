@@ -129,21 +129,24 @@ def answer_tokens(model: Any, row: PackedRow) -> AnswerTokens:
     """Run one packed row and look at its answer tokens; differentiable in the loss.
 
     Args:
-        model: a causal language model with a decoder (`get_decoder()`) and `get_output_embeddings()`.
+        model: a transformers causal language model; its own head makes the logits, at answer positions only.
         row: a row made by `pack`.
 
     Returns:
         float32 losses (A,) with the row's `owner` and `order`.
     """
     device = next(model.parameters()).device
-    decoder = model.get_decoder()
-    hidden = decoder(
-        input_ids=row.input_ids.to(device),
-        position_ids=row.position_ids.to(device),
-        attention_mask=_additive(row.mask.to(device), decoder.dtype),
-        use_cache=False,
-    ).last_hidden_state[0]
-    logits = model.get_output_embeddings()(hidden[row.predict_at.to(device)]).float()
+    logits = (
+        model(
+            input_ids=row.input_ids.to(device),
+            position_ids=row.position_ids.to(device),
+            attention_mask=_additive(row.mask.to(device), model.dtype),
+            use_cache=False,
+            logits_to_keep=row.predict_at.to(device),
+        )
+        .logits[0]
+        .float()
+    )
     targets = row.targets.to(device)
     loss = F.cross_entropy(logits, targets, reduction="none")
     return AnswerTokens(loss, (logits.argmax(-1) == targets), row.owner, row.order)

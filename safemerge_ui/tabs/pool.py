@@ -134,7 +134,7 @@ def slot_updates(form: Mapping[str, Any]) -> list[Any]:
 def _model_fields(form: Form) -> tuple[Fields, list[gr.Group], gr.Button]:
     fields: Fields = {}
     with gr.Row():
-        fields["base"] = gr.Textbox(form["base"], label="Base", info="The aligned general model")
+        fields["base"] = gr.Textbox(form["base"], label="Base", info="The aligned general model", elem_id="pool-base")
         fields["generator"] = gr.Textbox(form["generator"], label="Question generator", info="Writes unsafe questions")
         fields["guard"] = gr.Textbox(form["guard"], label="Guard", info="Judges replies")
     slots = []

@@ -19,7 +19,7 @@ PHASES: tuple[tuple[Phase, str], ...] = (
     ("evaluation", "Evaluate"),
 )
 
-METHODS: dict[Method, str] = {"ties": "TIES", "task_arithmetic": "Task arithmetic", "linear": "Linear"}
+METHODS: dict[Method | str, str] = {"ties": "TIES", "task_arithmetic": "Task arithmetic", "linear": "Linear"}
 
 STATUS_TONES: dict[Status, str] = {
     "waiting": "plain",

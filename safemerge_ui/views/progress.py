@@ -5,7 +5,7 @@ from __future__ import annotations
 from core.events import Phase
 from core.runs.view import RunView
 from safemerge_ui.views.markup import badge, duration, empty, notice, text
-from safemerge_ui.views.names import PHASES, STATUS_TONES
+from safemerge_ui.views.names import METHODS, PHASES, STATUS_TONES
 
 
 def run_line(view: RunView, run_id: str, now: float) -> str:
@@ -25,6 +25,11 @@ def run_pill(view: RunView, run_id: str) -> str:
     return f'<span class="sm-pill sm-{tone}" title="{text(run_id)}"><i></i>{text(where)}{share}</span>'
 
 
+def run_notice(message: str) -> str:
+    """In place of the run's words, when the run cannot be read any more."""
+    return f'<span class="sm-pill sm-bad" title="{text(message)}"><i></i>Run not readable</span>'
+
+
 def spec_facts(spec: dict[str, object]) -> list[str]:
     """The settings a person tells runs apart by; empty for a run without a readable spec."""
     pool, search, data = (spec.get(key) or {} for key in ("pool", "search", "data"))
@@ -33,7 +38,13 @@ def spec_facts(spec: dict[str, object]) -> list[str]:
     experts = [str(expert.get("model", "")) for expert in pool.get("experts", [])]
     names = " + ".join([str(pool.get("base", "")), *experts])
     mode = "safety-aware" if search.get("safety", True) else "domain data only"
-    facts = [names, str(search.get("method", "")), f"{search.get('steps')} steps", f"alpha {search.get('alpha')}", mode]
+    facts = [
+        names,
+        METHODS.get(search.get("method", ""), ""),
+        f"{search.get('steps')} steps",
+        f"alpha {search.get('alpha')}",
+        mode,
+    ]
     sizes = [str(data.get(name, {}).get("k", "")) for name in ("safety", "domain")]
     return [*facts, f"K {' + '.join(sizes)}"]
 
@@ -81,9 +92,9 @@ def _current_index(view: RunView) -> int:
 
 def _step(view: RunView, index: int, label: str, current: int) -> str:
     state = "done" if index < current else "now" if index == current else "next"
+    share = _share(view) if state == "now" else 1.0 if state == "done" else 0.0
     if state == "now" and view.status in ("failed", "cancelled"):
         state = "stopped"
-    share = _share(view) if state == "now" else 1.0 if state == "done" else 0.0
     mark = ' aria-current="step"' if state == "now" else ""
     bar = f'<span class="sm-bar"><i style="width:{100 * share:.0f}%"></i></span>'
     return f'<li class="sm-step sm-step-{state}"{mark}>{bar}<span>{label}</span></li>'

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from core.results import ModelResult
 from core.runs.worker import RunSummary
 from safemerge_ui.views.markup import badge, duration, empty, percent, text
-from safemerge_ui.views.names import STATUS_TONES
+from safemerge_ui.views.names import METHODS, STATUS_TONES
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,11 @@ def _card(row: RunRow, current: str) -> str:
 
 def _facts(row: RunRow) -> str:
     run, merged = row.summary, row.merged
-    facts = [("Started", _when(run.started_at)), ("Method", run.method or "–"), ("Took", _took(run))]
+    facts = [
+        ("Started", _when(run.started_at)),
+        ("Method", METHODS.get(run.method, run.method) or "–"),
+        ("Took", _took(run)),
+    ]
     if run.best_objective is not None:
         facts.append(("Best objective", f"{run.best_objective:.3f}"))
     if merged is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -117,6 +118,15 @@ def test_the_timer_rests_when_the_run_is_over(bench: Bench, settings: Settings) 
     write_run(settings.runs / "r", golden_events())
     assert app.follow(bench, "r", -1, "all", "all", 1)[1].active is False
     assert app.follow(bench, "", -1, "all", "all", 1) == gr.skip()
+
+
+def test_a_run_deleted_elsewhere_stops_the_timer(bench: Bench, settings: Settings) -> None:
+    folder = write_run(settings.runs / "r", golden_running())
+    revision = app.follow(bench, "r", -1, "all", "all", 1)[0]
+    shutil.rmtree(folder)
+    gone = app.follow(bench, "r", revision, "all", "all", 1)
+    assert gone[1].active is False
+    assert "no run" in gone[2]
 
 
 def test_attaching_ignores_runs_that_are_gone(bench: Bench, settings: Settings) -> None:

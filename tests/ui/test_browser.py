@@ -140,10 +140,10 @@ def test_text_of_models_is_never_markup(page: Page, served: Served) -> None:
 
 def test_a_bad_value_is_explained_beside_the_form(page: Page, served: Served) -> None:
     open_page(page, served.url)
-    page.get_by_label(re.compile("^Base")).fill("")
+    page.locator("#pool-base textarea").fill("")
     page.get_by_role("button", name="Check the pool").click()
     expect(page.locator("#pool-notice")).to_contain_text("The field for the base model is empty.")
-    page.get_by_label(re.compile("^Base")).fill("/no/such/folder")
+    page.locator("#pool-base textarea").fill("/no/such/folder")
     page.get_by_role("button", name="Check the pool").click()
     expect(page.locator("#pool-checks")).to_contain_text("found a problem")
     expect(page.locator("#pool-notice")).to_have_text("")

@@ -1,11 +1,16 @@
-"""A spec, a small result and jobs that need no model, for the tests of runs."""
+"""Fixtures for the tests of runs: a spec, a small result, and what whole runs on tiny models need."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+import torch
 
 from core.results import ModelResult, Rate, RunResult
+from core.runs import live_pool
 from core.specs import RunSpec, spec_from_dict
+from tests.core.runs.tiny_runs import Files
 
 
 @pytest.fixture
@@ -28,3 +33,16 @@ def result(spec: RunSpec) -> RunResult:
         recipe={"method": "ties", "weight": [0.512345]},
     )
     return RunResult(spec=spec.model_dump(mode="json"), seconds=1.5, peak_memory_bytes=1000, models=(merged,))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return Files(tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture(scope="module")
+def bfloat16_everywhere() -> Iterator[None]:
+    """The number format is measured per machine; the tests need the same on all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live_pool, "fast_dtype", lambda _device: torch.bfloat16)
+        yield
