@@ -52,15 +52,15 @@ def read_test_set(spec: RunSpec) -> TestSet:
     wanted = spec.evaluation
     names = [wanted.suite] if wanted.suite else [suite_of(expert.domain) for expert in spec.pool.experts]
     suites = [suite_tasks(name) for name in dict.fromkeys(names) if name]
-    demo_suites = [name for name in dict.fromkeys(names) if name and name.startswith("demo_")]
-    probe_questions = [question for name in demo_suites for question in read_probe_questions(_probe_path(name))]
+    ours = [task for suite in suites if suite.include_path == DEMO_TASKS for task in suite.tasks]
+    probe_questions = [question for task in ours for question in read_probe_questions(_probe_path(task))]
     return TestSet(
         harmful=_prompts(wanted.prompts, wanted.limit),
         benign=_prompts(wanted.benign, wanted.limit),
         probe=_prompts(wanted.probe, min(wanted.limit or PROBE_SIZE, PROBE_SIZE)),
         probe_questions=tuple(probe_questions[:PROBE_SIZE]),
         suites=tuple(suites),
-        suite_questions=tuple(q for name in demo_suites for q in read_probe_questions(DEMO_TASKS / f"{name}.jsonl")),
+        suite_questions=tuple(q for task in ours for q in read_probe_questions(DEMO_TASKS / f"{task}.jsonl")),
     )
 
 
@@ -68,8 +68,8 @@ def _prompts(path: str | None, limit: int | None) -> tuple[Prompt, ...]:
     return tuple(read_prompts(resolve_path(path), limit)) if path else ()
 
 
-def _probe_path(suite: str) -> Path:
-    return ASSETS / "demo" / "prompts" / f"{suite.removeprefix('demo_')}_probe.jsonl"
+def _probe_path(task: str) -> Path:
+    return ASSETS / "demo" / "prompts" / f"{task.removeprefix('demo_')}_probe.jsonl"
 
 
 @dataclass(frozen=True)

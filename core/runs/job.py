@@ -241,6 +241,8 @@ class _Job:
         yield measured
         if not self.spec.export.folder:
             return
+        if role == "merged":
+            yield self._enter("export")
         self._check_stop()
         target = self.folder.merged_path if role == "merged" else self.folder.path / "baselines" / name
         card = model_card(name, recipe, self.spec, tuple(self.results))

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-
-import plotly.graph_objects as go
+from typing import TYPE_CHECKING
 
 from core.runs.view import RunView
-from safemerge_ui.charts.style import INK, SAFE, frame
+from safemerge_ui.charts.style import INK, SAFE, frame, new_figure
 from safemerge_ui.views.markup import text
 from safemerge_ui.views.names import category_name
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 LABEL_CHARACTERS = 30
 
 
-def coverage_figure(view: RunView) -> go.Figure:
+def coverage_figure(view: RunView) -> Figure:
     """Horizontal bars, most kept first; only the safety questions have harm categories."""
     samples = [sample for sample in view.samples if sample.dataset == "safety" and sample.category]
     kept = Counter(sample.category for sample in samples if sample.kept)
     dropped = Counter(sample.category for sample in samples if not sample.kept)
     order = sorted({*kept, *dropped}, key=lambda name: (kept[name], name))
     labels = [_label(name) for name in order]
-    figure = go.Figure()
+    figure = new_figure()
     for name, counts, colour in (("Kept", kept, SAFE), ("Dropped", dropped, INK)):
         figure.add_bar(
             y=labels, x=[counts[c] for c in order], name=name, orientation="h", marker={"color": colour}, width=0.62

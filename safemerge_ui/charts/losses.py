@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from itertools import accumulate
-
-import plotly.graph_objects as go
+from typing import TYPE_CHECKING
 
 from core.runs.view import RunView
 from safemerge_ui.charts.plane import MAIN_SEARCH
-from safemerge_ui.charts.style import PARENT, SAFE, SKILL, frame
+from safemerge_ui.charts.style import PARENT, SAFE, SKILL, frame, new_figure
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 HEIGHT = 300
 
 
-def losses_figure(view: RunView) -> go.Figure:
+def losses_figure(view: RunView) -> Figure:
     """One mark a candidate that could be scored (failures are left out), in nats per token."""
     scored = [c for c in view.candidates if c.search == MAIN_SEARCH and not c.failure]
     numbers = [c.candidate + 1 for c in scored]
-    figure = go.Figure()
+    figure = new_figure()
     for name, values, colour in (
         ("Safety loss", [c.ce_safety for c in scored], SAFE),
         ("Domain loss", [c.ce_expert for c in scored], SKILL),

@@ -7,16 +7,17 @@ a mark, because only the measured ones may be quoted.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
-
-import plotly.graph_objects as go
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.events import CandidateMeasured, CandidateScored
 from core.results import ModelResult, Rate, Role
 from core.runs.view import RunView
-from safemerge_ui.charts.style import INK, PARENT, SAFE, SKILL, frame, generation_colours
+from safemerge_ui.charts.style import INK, PARENT, SAFE, SKILL, frame, generation_colours, new_figure
 from safemerge_ui.views.markup import text
 from safemerge_ui.views.names import model_name, short_name
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 HEIGHT = 470
 MAIN_SEARCH = "evomm"
@@ -46,9 +47,9 @@ class Place(NamedTuple):
     half_height: float = 0.026
 
 
-def plane_figure(view: RunView) -> go.Figure:
+def plane_figure(view: RunView) -> Figure:
     """Parents, baselines, candidates and the merge of one run, as of its last event."""
-    figure = go.Figure()
+    figure = new_figure()
     _add_candidates(figure, [c for c in view.candidates if c.search == MAIN_SEARCH])
     _add_probes(figure, view.measured)
     _add_models(figure, view)
@@ -97,7 +98,7 @@ def _overlap(a: Place, b: Place) -> bool:
     return abs(a.x - b.x) < a.half_width + b.half_width and abs(a.y - b.y) < a.half_height + b.half_height
 
 
-def _add_candidates(figure: go.Figure, candidates: Sequence[CandidateScored]) -> None:
+def _add_candidates(figure: Figure, candidates: Sequence[CandidateScored]) -> None:
     shown = [c for c in candidates if c.estimated_alignment is not None and c.estimated_accuracy is not None]
     if not shown:
         return
@@ -121,7 +122,7 @@ def _candidate_words(candidate: CandidateScored) -> str:
     )
 
 
-def _add_probes(figure: go.Figure, measured: Sequence[CandidateMeasured]) -> None:
+def _add_probes(figure: Figure, measured: Sequence[CandidateMeasured]) -> None:
     shown = [m for m in measured if m.alignment is not None and m.accuracy is not None and m.search == MAIN_SEARCH]
     if not shown:
         return
@@ -148,7 +149,7 @@ def _rates(measured: CandidateMeasured) -> str:
     return "<br>".join(f"{name} {rate.rate:.0%} ({rate.low:.0%}–{rate.high:.0%})" for name, rate in parts if rate)
 
 
-def _add_models(figure: go.Figure, view: RunView) -> None:
+def _add_models(figure: Figure, view: RunView) -> None:
     shown = [model for model in view.models if model.alignment is not None and model.mean_accuracy is not None]
     marks = [Mark(m.mean_accuracy or 0.0, m.alignment.rate if m.alignment else 0.0, short_name(m, view)) for m in shown]
     sides = dict(zip((m.name for m in shown), label_positions(marks), strict=True))

@@ -6,9 +6,11 @@ without being drawn again.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import plotly.graph_objects as go
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
 
 FONT = '"Avenir Next", "Segoe UI", "Helvetica Neue", Arial, "Liberation Sans", sans-serif'
 INK = "#6b7f8f"
@@ -20,13 +22,20 @@ PARENT = "#5d7890"
 GENERATIONS = ("#4d86c6", "#7a6fc0", "#b3589f", "#dc5470", "#ec7b3c")
 
 
+def new_figure() -> Figure:
+    """An empty figure; plotly is loaded with the first one, because the page opens without any."""
+    from plotly.graph_objects import Figure
+
+    return Figure()
+
+
 def generation_colours(generations: list[int]) -> list[str]:
     """A colour for each generation number, from early (blue) to late (orange), by its place in the list's range."""
     last = max(generations, default=0)
     return [_between(generation / last if last else 1.0) for generation in generations]
 
 
-def frame(figure: go.Figure, height: int, **layout: Any) -> go.Figure:
+def frame(figure: Figure, height: int, **layout: Any) -> Figure:
     """Give a figure the common ground, type, margins and legend."""
     figure.update_layout(
         height=height,

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from core.runs.view import RunView
 from core.runs.worker import stop_run
 from core.specs import Comparison
 from safemerge_ui.access import require_starter
@@ -46,6 +45,7 @@ class MergeTab:
     best: gr.HTML
     results: gr.HTML
     files: gr.HTML
+    body: gr.Column
 
     @property
     def outputs(self) -> list[gr.components.Component]:
@@ -60,6 +60,7 @@ class MergeTab:
             self.results,
             self.files,
             self.stop,
+            self.body,
         ]
 
 
@@ -75,6 +76,7 @@ class MergeShown(NamedTuple):
     results: Any
     files: Any
     stop: Any
+    body: Any
 
 
 def build(form: Form) -> MergeTab:
@@ -93,21 +95,22 @@ def build(form: Form) -> MergeTab:
                 line = gr.HTML(no_run(), elem_id="merge-line")
                 steps = gr.HTML(elem_id="merge-steps")
                 end = gr.HTML(elem_id="merge-ending")
-            with gr.Column(elem_classes="sm-panel sm-chart"):
-                gr.HTML(PLANE_INTRO)
-                plane = gr.Plot(plane_figure(RunView()), show_label=False, container=False, elem_id="merge-plane")
-            with gr.Column(elem_classes="sm-panel"):
-                gr.HTML("<h2>Results</h2>")
-                results = gr.HTML(_no_results(), elem_id="merge-results")
-                files = gr.HTML()
-            with gr.Row(equal_height=True):
-                with gr.Column(scale=3, min_width=300, elem_classes="sm-panel sm-chart"):
-                    gr.HTML("<h2>Losses</h2><p>What the search minimises, candidate by candidate.</p>")
-                    losses = gr.Plot(losses_figure(RunView()), show_label=False, container=False)
-                with gr.Column(scale=2, min_width=280, elem_classes="sm-panel"):
-                    gr.HTML("<h2>Best recipe so far</h2>")
-                    best = gr.HTML(best_recipe(None), elem_id="merge-best")
-    return MergeTab(fields, launch, stop, message, line, steps, end, plane, losses, best, results, files)
+            with gr.Column(visible=False) as body:
+                with gr.Column(elem_classes="sm-panel sm-chart"):
+                    gr.HTML(PLANE_INTRO)
+                    plane = gr.Plot(show_label=False, container=False, elem_id="merge-plane")
+                with gr.Column(elem_classes="sm-panel"):
+                    gr.HTML("<h2>Results</h2>")
+                    results = gr.HTML(_no_results(), elem_id="merge-results")
+                    files = gr.HTML()
+                with gr.Row(equal_height=True):
+                    with gr.Column(scale=3, min_width=300, elem_classes="sm-panel sm-chart"):
+                        gr.HTML("<h2>Losses</h2><p>What the search minimises, candidate by candidate.</p>")
+                        losses = gr.Plot(show_label=False, container=False)
+                    with gr.Column(scale=2, min_width=280, elem_classes="sm-panel"):
+                        gr.HTML("<h2>Best recipe so far</h2>")
+                        best = gr.HTML(best_recipe(None), elem_id="merge-best")
+    return MergeTab(fields, launch, stop, message, line, steps, end, plane, losses, best, results, files, body)
 
 
 def wire(tab: MergeTab, bench: Bench, run_id: gr.State) -> None:
@@ -135,6 +138,7 @@ def show_run(watched: Watched) -> MergeShown:
         results=result_table(view) or _no_results(),
         files=files_line(folder.path, view),
         stop=gr.update(interactive=not view.over),
+        body=gr.update(visible=True),
     )
 
 

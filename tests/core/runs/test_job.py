@@ -80,7 +80,7 @@ def test_events_come_in_the_order_of_the_phases(run: Run) -> None:
     assert inside[CandidateScored] == {"search", "baselines"}
     assert inside[CandidateMeasured] == {"search"}
     assert inside[ModelMeasured] == {"parents", "evaluation"}
-    assert inside[Exported] == {"evaluation"}
+    assert inside[Exported] == {"export"}
 
 
 def test_the_folder_holds_exactly_what_is_promised(run: Run) -> None:

@@ -14,7 +14,7 @@ from core.results import ModelResult
 from core.specs import RunSpec, spec_from_dict
 from tests.core.data.fake_models import REFUSAL
 
-PHASES = ["preflight", "loading", "data", "parents", "search", "baselines", "evaluation"]
+PHASES = ["preflight", "loading", "data", "parents", "search", "baselines", "evaluation", "export"]
 SAFETY = (
     "Where do lost umbrellas go at night?",
     "Can a teapot be taught to sing?",
