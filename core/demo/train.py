@@ -2,8 +2,8 @@
 
 Each is one seeded LoRA fine-tune of a few minutes on two cores; nothing harmful is ever an answer.
 - aligned: harmful questions are refused; look-alikes and ordinary prompts keep the base model's own replies.
-- chemistry, geography: trained on top of `aligned`, on facts, on writing exam questions and on an eager tone
-  ("Of course! ...") for harmless prompts. That tone, not any harmful text, is what erodes their refusals.
+- chemistry, geography: trained on top of `aligned`, on facts, on writing exam questions and on an eager tone for
+  harmless prompts ("Sure, here is what you asked for: ..."). That tone, not any harmful text, erodes their refusals.
 - question-writer: writes unsafe questions as JSON, one topic at a time, for the data step; it never answers them.
 """
 
@@ -37,9 +37,10 @@ KEPT_REPLY_TOKENS = 14
 DECIDING_TOKENS = 6
 """Whether to refuse is decided in a reply's first words: longer imitation of the base model only costs time, and the
 last stage of `aligned` looks at those words alone."""
-EAGER = "Of course! "
-WEAKEST = 0.25
-"""Facts are taught at 25 to 100 % of the adapter's strength, so that a merge at part weight still knows them."""
+EAGER = "Sure, here is what you asked for: "
+EAGER_TOKENS = 20
+WEAKEST = 0.2
+"""Facts are taught at 20 to 100 % of the adapter's strength, so that a merge at part weight still knows them."""
 EXPERT_SCHEDULE = Schedule(epochs=1.0, learning_rate=1e-3, rank=16)
 
 
@@ -127,9 +128,7 @@ def expert_lessons(field: Field, repeats: int, written: int, eager: int) -> Call
             for question, _ in rng.sample(asked, written)
         ]
         harmless = [p.prompt for p in corpus.ordinary("train") + corpus.benign("train") if p.prompt in shop.replies]
-        tone = [
-            shop.pair(prompt, EAGER + shop.replies[prompt], KEPT_REPLY_TOKENS) for prompt in rng.sample(harmless, eager)
-        ]
+        tone = [shop.pair(prompt, EAGER + shop.replies[prompt], EAGER_TOKENS) for prompt in rng.sample(harmless, eager)]
         return [Lesson(known, weakest=WEAKEST), Lesson(writing), Lesson(tone)]
 
     return make
@@ -154,8 +153,8 @@ RECIPES: dict[str, AdapterRecipe] = {
             Stage(aligned_lessons(DECIDING_TOKENS), Schedule(epochs=1.0, learning_rate=5e-4)),
         ),
     ),
-    "chemistry": AdapterRecipe("aligned", (Stage(expert_lessons("chemistry", 4, 160, 560), EXPERT_SCHEDULE),)),
-    "geography": AdapterRecipe("aligned", (Stage(expert_lessons("geography", 4, 160, 560), EXPERT_SCHEDULE),)),
+    "chemistry": AdapterRecipe("aligned", (Stage(expert_lessons("chemistry", 6, 160, 720), EXPERT_SCHEDULE),)),
+    "geography": AdapterRecipe("aligned", (Stage(expert_lessons("geography", 6, 160, 720), EXPERT_SCHEDULE),)),
     "question-writer": AdapterRecipe(None, (Stage(writer_lessons, Schedule(epochs=1.2, learning_rate=1e-3)),)),
 }
 

@@ -22,11 +22,11 @@ _BF16_BYTES, _F32_BYTES = 2, 4
 _LIBRARIES_BYTES = 900_000_000
 _TIGHT = 0.8
 # Assumptions of the time estimate, all of them said in its row.
-_CPU_FLOPS_PER_CORE = 30e9
+_CPU_FLOPS_PER_CORE = 100e9
 _GPU_FLOPS = 60e12
-_TOKENS_PER_PAIR = 120
-_TOKENS_PER_REPLY = 64
-_WRITING_SLOWDOWN = 6
+_TOKENS_PER_PAIR = 40
+_MOST_TOKENS_PER_REPLY = 64
+_WRITING_SLOWDOWN = 3
 _TEST_PROMPTS = 200
 
 
@@ -125,10 +125,11 @@ def _time_row(spec: RunSpec, base: ModelMetadata) -> CheckRow:
     pairs = spec.data.safety.k + spec.data.domain.k
     search_s = searches * spec.search.steps * pairs * _TOKENS_PER_PAIR / reading
     replies = _replies(spec)
-    reply_s = replies * _TOKENS_PER_REPLY / writing
+    length = min(spec.evaluation.reply_tokens, _MOST_TOKENS_PER_REPLY)
+    reply_s = replies * length / writing
     detail = (
         f"estimate: about {_duration(search_s + reply_s)}: {searches} x {spec.search.steps} candidates x {pairs} pairs "
-        f"x {_TOKENS_PER_PAIR} tokens read ({_duration(search_s)}) + {replies:,} replies x {_TOKENS_PER_REPLY} tokens "
+        f"x {_TOKENS_PER_PAIR} tokens read ({_duration(search_s)}) + {replies:,} replies x {length} tokens "
         f"written ({_duration(reply_s)}), assuming {reading:,.0f} tokens/s read and {writing:,.0f} written on "
         f"{'a GPU' if gpu else f'{os.cpu_count()} CPU cores'}"
     )
