@@ -145,7 +145,7 @@ def _amounts(fields: dict[str, gr.components.Component], form: Form) -> None:
         gr.HTML("<h2>How much data</h2><p>More pairs make the search surer and each candidate slower to score.</p>")
         with gr.Row():
             for name, label in labels.items():
-                fields[name] = gr.Number(form[name], label=label, precision=0, minimum=1)
+                fields[name] = gr.Number(form[name], label=label, precision=0)
 
 
 def _source(

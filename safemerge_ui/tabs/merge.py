@@ -158,11 +158,10 @@ def _search_fields(fields: dict[str, gr.components.Component], form: Form) -> No
     gr.HTML("<h2>Search</h2>")
     fields["safety"] = gr.Checkbox(form["safety"], label="Safety-aware", info="Off: domain data alone, as a baseline")
     fields["method"] = gr.Radio(methods, value=form["method"], label="Merge method")
-    fields["steps"] = gr.Slider(1, 500, value=form["steps"], step=1, label="Steps", info="Candidates merged and scored")
-    fields["alpha"] = gr.Slider(
-        0, 2, value=form["alpha"], step=0.05, label="Alpha", info="Weight of the domain loss beside the safety loss"
-    )
-    fields["seed"] = gr.Number(form["seed"], label="Seed", precision=0, minimum=0)
+    with gr.Row():
+        fields["steps"] = gr.Number(form["steps"], label="Steps", info="Candidates", precision=0, min_width=100)
+        fields["alpha"] = gr.Number(form["alpha"], label="Alpha", info="Weight of the skill", step=0.05, min_width=100)
+    fields["seed"] = gr.Number(form["seed"], label="Seed", info="Same seed, same search", precision=0)
     fields["compare"] = gr.CheckboxGroup(comparisons, value=form["compare"], label="Compare with")
 
 
@@ -176,6 +175,6 @@ def _evaluation_fields(fields: dict[str, gr.components.Component], form: Form) -
         fields["eval_suite"] = gr.Textbox(form["eval_suite"], label="Accuracy suite", info="Empty: the experts' own")
         fields["eval_limit"] = gr.Number(form["eval_limit"], label="Limit", info="Most prompts a file; empty: all")
         fields["eval_reply_tokens"] = gr.Number(
-            form["eval_reply_tokens"], label="Longest reply", info="Tokens of a measured reply", precision=0, minimum=8
+            form["eval_reply_tokens"], label="Longest reply", info="Tokens of a measured reply", precision=0
         )
         fields["export_folder"] = gr.Checkbox(form["export_folder"], label="Save the merged model")
