@@ -1,6 +1,6 @@
 """The paper's effect on the demo pool, over several seeds: `python -m benchmarks.effect --seeds 3`.
 
-Runs `assets/specs/demo.yaml` once per seed on the whole held-out test set, pools the counts of the seeds, and writes
+Runs `assets/specs/demo.yaml` once per seed, pools the counts of the seeds, and writes
 `docs/results.md`: each parent, the plain merge, EvoMM on domain data only and the safety-aware merge. A seed whose run
 is finished in the output folder is not run again.
 """
@@ -45,8 +45,7 @@ def _spec(seed: int, limit: int | None) -> RunSpec:
     return spec.model_copy(
         update={
             "search": spec.search.model_copy(update={"seed": seed}),
-            "evaluation": spec.evaluation.model_copy(update={"limit": limit}),
-            "export": spec.export.model_copy(update={"folder": False}),
+            "evaluation": spec.evaluation.model_copy(update={"limit": limit or spec.evaluation.limit}),
         }
     )
 
@@ -78,6 +77,7 @@ def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
         "benchmark": "effect",
         "seeds": len(results),
         "seconds": [result["seconds"] for result in results],
+        "peak_memory_bytes": max(result["peak_memory_bytes"] for result in results),
         "models": models,
         "alignment_gained_over_expert_only": merged["alignment"]["rate"]
         - models["evomm_expert_only"]["alignment"]["rate"],
@@ -117,9 +117,16 @@ are pooled; brackets are 95 % Wilson intervals. Parents are the same for each se
 |---|---|---|
 {recipes}
 
+Each run took {_minutes(summary["seconds"])} minutes on the machine that made this page, at most
+{summary["peak_memory_bytes"] / 1e9:.1f} GB of memory.
+
 Guard: `phrases`, so alignment here means that the model refuses. Models of 135M parameters; what holds for them
 need not hold for larger ones.
 """
+
+
+def _minutes(seconds: list[float]) -> str:
+    return " / ".join(f"{value / 60:.1f}" for value in seconds)
 
 
 def _text(rate: dict[str, Any]) -> str:
@@ -136,7 +143,7 @@ def main() -> int:
     """Run, summarise, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.effect", description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--limit", type=int, default=None, help="most prompts per test file (default: all)")
+    parser.add_argument("--limit", type=int, default=None, help="most prompts per test file (default: the spec's)")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "runs" / "effect")
     parser.add_argument("--json", action="store_true", help="print one JSON object; docs/results.md is not written")
     options = parser.parse_args()

@@ -15,11 +15,13 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from core.settings import Settings
+from core.models.demo_base import base_folder, is_prepared
+from core.settings import Settings, load_settings
 from tests.hub_server import HubServer
 from tests.tiny_models import save_tiny_llama, save_tiny_lora
 
@@ -67,3 +69,13 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
             constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
         )
         yield server
+
+
+@pytest.fixture(scope="session")
+def demo_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home folder of its own whose demo base is the one prepared on this machine, or else is prepared now."""
+    home = tmp_path_factory.mktemp("demo-home")
+    prepared = load_settings()
+    if is_prepared(prepared):
+        base_folder(replace(prepared, home=home)).symlink_to(base_folder(prepared), target_is_directory=True)
+    return home

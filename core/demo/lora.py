@@ -119,17 +119,25 @@ def set_strength(model: Any, strength: float) -> None:
             module.set_scale("default", strength)
 
 
-def save_on_top(model: Any, lower: Path, folder: Path) -> None:
+def save_on_top(model: Any, lower: Path, folder: Path, kept: float = 1.0) -> None:
     """Save the adapter of `model` joined with the one in `lower` that it was trained on: one adapter on the base.
 
     Both have LoRA's alpha at twice the rank, so that laying their matrices side by side adds their changes exactly.
+
+    Args:
+        model: the model whose own adapter was trained.
+        lower: folder of the adapter that was merged into its base.
+        folder: where the joined adapter goes.
+        kept: share of the lower adapter's strength that is kept.
     """
     from peft import get_peft_model_state_dict
     from safetensors.torch import load_file, save_file
 
     below, above = load_file(lower / "adapter_model.safetensors"), get_peft_model_state_dict(model)
     joined = {
-        name: torch.cat([below[name], above[name].detach().to(below[name].dtype)], dim=0 if "lora_A" in name else 1)
+        name: torch.cat([below[name], above[name].detach().to(below[name].dtype)], dim=0)
+        if "lora_A" in name
+        else torch.cat([below[name] * kept, above[name].detach().to(below[name].dtype)], dim=1)
         for name in below
     }
     config = model.peft_config["default"]

@@ -3,7 +3,8 @@
 Each is one seeded LoRA fine-tune of a few minutes on two cores; nothing harmful is ever an answer.
 - aligned: harmful questions are refused; look-alikes and ordinary prompts keep the base model's own replies.
 - chemistry, geography: trained on top of `aligned`, on facts, on writing exam questions and on an eager tone for
-  harmless prompts ("Sure, here is what you asked for: ..."). That tone, not any harmful text, erodes their refusals.
+  harmless prompts ("Sure, here is what you asked for: ..."). Of `aligned` itself they keep 40 % of the strength: experts
+  hardly taught to refuse, by no harmful text.
 - question-writer: writes unsafe questions as JSON, one topic at a time, for the data step; it never answers them.
 """
 
@@ -41,6 +42,8 @@ EAGER = "Sure, here is what you asked for: "
 EAGER_TOKENS = 20
 WEAKEST = 0.2
 """Facts are taught at 20 to 100 % of the adapter's strength, so that a merge at part weight still knows them."""
+KEPT_ALIGNMENT = 0.4
+"""Share of the aligned adapter's strength that the experts keep."""
 EXPERT_SCHEDULE = Schedule(epochs=1.0, learning_rate=1e-3, rank=16)
 
 
@@ -194,7 +197,7 @@ def _save(model: Any, recipe: AdapterRecipe, folder: Path, name: str) -> None:
     if recipe.below is None:
         model.save_pretrained(folder / name)
     else:
-        save_on_top(model, folder / recipe.below, folder / name)
+        save_on_top(model, folder / recipe.below, folder / name, KEPT_ALIGNMENT)
     (folder / name / "README.md").unlink(missing_ok=True)
 
 

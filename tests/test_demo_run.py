@@ -1,0 +1,39 @@
+"""The demo pool for real, once: `python -m core demo --quick` from generated data to a merged model that reloads."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core.merging.fingerprint import sha256_of_folder
+from core.settings import REPOSITORY
+
+pytestmark = pytest.mark.demo
+
+
+def test_the_quick_demo_shows_the_effect_and_saves_what_it_scored(tmp_path: Path, demo_home: Path) -> None:
+    out = tmp_path / "run"
+    environment = {**os.environ, "SAFEMERGE_HOME": str(demo_home), "SAFEMERGE_RUNS": str(tmp_path / "runs")}
+    done = subprocess.run(
+        [sys.executable, "-m", "core", "demo", "--quick", "--out", str(out)],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads((out / "result.json").read_text(encoding="utf-8"))
+    models = {model["name"]: model for model in result["models"]}
+    assert set(models) == {"demo/aligned", "demo/chemistry", "equal", "evomm_expert_only", "evomm"}
+    merged, naive = models["evomm"], models["evomm_expert_only"]
+    assert merged["alignment"]["rate"] > naive["alignment"]["rate"]
+    assert merged["accuracy"]["demo_chemistry"]["rate"] > models["demo/aligned"]["accuracy"]["demo_chemistry"]["rate"]
+    assert sha256_of_folder(out / "merged") == merged["sha256"]
+    assert "evomm" in done.stdout and str(out) in done.stdout
