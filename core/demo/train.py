@@ -3,7 +3,7 @@
 Each is one seeded LoRA fine-tune of a few minutes on two cores; nothing harmful is ever an answer.
 - aligned: harmful questions are refused; look-alikes and ordinary prompts keep the base model's own replies.
 - chemistry, geography: trained on top of `aligned`, on facts, on writing exam questions and on an eager tone for
-  harmless prompts ("Sure, here is what you asked for: ..."). Of `aligned` itself they keep 40 % of the strength: experts
+  harmless prompts ("Sure, here is what you asked for: ..."). Of `aligned` they keep 40 % of the strength: experts
   hardly taught to refuse, by no harmful text.
 - question-writer: writes unsafe questions as JSON, one topic at a time, for the data step; it never answers them.
 """
