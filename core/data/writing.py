@@ -22,7 +22,7 @@ from core.models.chat_format import Conversation
 
 BATCH = 48
 """Most questions written in one round."""
-QUESTION_TOKENS = 96
+QUESTION_TOKENS = 64
 """Most tokens of one written question with its JSON."""
 ATTEMPTS_PER_PAIR = 6
 """Questions written at most, per pair wanted."""

@@ -179,7 +179,7 @@ def _accumulate(model: Any, pairs: Sequence[EncodedPair]) -> float:
     for row in pack(pairs, row_tokens=400):
         tokens = answer_tokens(model.base_model.model, row)
         loss = (tokens.loss * _per_sample_weights(row)).sum() / len(pairs)
-        loss.backward()
+        torch.autograd.backward(loss)
         total += float(loss.detach())
     return total
 

@@ -71,8 +71,11 @@ def _decode_batch(
     width = max(len(prompt) for prompt in prompts)
     ids = torch.tensor([[*p[:shared], *[pad] * (width - len(p)), *p[shared:]] for p in prompts])
     mask = torch.tensor([[1] * shared + [0] * (width - len(p)) + [1] * (len(p) - shared) for p in prompts])
+    # Top-k alone: top-p would sort the whole vocabulary for every token, which costs as much as the model itself.
     sampling = (
-        {"do_sample": True, "temperature": temperature, "top_p": 0.95} if temperature > 0 else {"do_sample": False}
+        {"do_sample": True, "temperature": temperature, "top_k": 50, "top_p": 1.0}
+        if temperature > 0
+        else {"do_sample": False}
     )
     with torch.inference_mode():
         output = model.generate(
