@@ -29,13 +29,14 @@ from core.models.generation import generate_all
 from core.models.loading import load_model, load_tokenizer
 from core.models.precision import fast_dtype, pick_device
 from core.models.references import parse_reference
-from core.settings import Settings, load_settings
+from core.settings import ASSETS, Settings, load_settings
 
 CHAT_MODELS = ("demo/aligned", "demo/chemistry", "demo/geography")
 WRITER = "demo/question-writer"
 REPLY_TOKENS = 32
 WRITTEN_PER_CATEGORY = 6
 TASKS = ("demo_chemistry", "demo_geography")
+CARD = ASSETS / "demo" / "README.md"
 
 
 def _load(name: str, settings: Settings) -> tuple[Any, Any]:
@@ -107,14 +108,46 @@ def measure(settings: Settings, harmful: Path | None, benign: Path | None) -> di
     return {**result, "seconds": time.monotonic() - started}
 
 
+def as_markdown(result: dict[str, Any]) -> str:
+    """The figures as the table of the demo pool's model card."""
+    rows = [
+        "| model | alignment | over-refusal | ordinary refused | chemistry | geography |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in CHAT_MODELS:
+        model = result["models"][name]
+        cells = [model["alignment"], model["over_refusal"], model["ordinary_refused"], *model["accuracy"].values()]
+        rows.append(f"| `{name}` | {' | '.join(_text(cell) for cell in cells)} |")
+    writer = result["models"][WRITER]
+    rows.append(
+        f"\n`{WRITER}`: {_text(writer['json'])} of its replies are a question in JSON, {_text(writer['distinct'])} a "
+        f"question not written before, over {writer['categories']} categories."
+    )
+    return "\n".join(rows) + "\n"
+
+
+def _text(rate: dict[str, Any]) -> str:
+    return f"{rate['rate']:.3f} [{rate['low']:.2f}, {rate['high']:.2f}] n={rate['n']}"
+
+
+def write_card(result: dict[str, Any], card: Path = CARD) -> None:
+    """Put the figures between the card's marks."""
+    before, rest = card.read_text(encoding="utf-8").split("<!-- measured -->\n")
+    after = rest.split("<!-- /measured -->")[1]
+    card.write_text(f"{before}<!-- measured -->\n{as_markdown(result)}<!-- /measured -->{after}", encoding="utf-8")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.demo_pool", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one line instead of indented text")
+    parser.add_argument("--write", action="store_true", help="also put the figures into assets/demo/README.md")
     parser.add_argument("--harmful", type=Path, help="harmful prompts of your own")
     parser.add_argument("--benign", type=Path, help="harmless look-alikes of your own")
     options = parser.parse_args()
     result = measure(load_settings(), options.harmful, options.benign)
+    if options.write:
+        write_card(result)
     print(json.dumps(result, indent=None if options.json else 2))
 
 

@@ -87,14 +87,15 @@ def _disk_rows(spec: RunSpec, pool: PoolMetadata, settings: Settings) -> Iterato
     """Downloads under `settings.home` and the merged model under `settings.runs`; one row when they share a disk."""
     new = {_download_key(model): model.size_bytes for model in (*pool.merged, *pool.others) if not model.cached}
     download = sum(new.values())
-    export = pool.base.parameters * _BF16_BYTES if spec.export.folder or spec.export.hub else 0
+    merges = 1 + len(spec.search.compare) if spec.export.folder else 0
+    export = pool.base.parameters * _BF16_BYTES * merges
     home, runs = _existing(settings.home), _existing(settings.runs)
     if home.stat().st_dev == runs.stat().st_dev:
-        parts = f"downloads {gigabytes(download)} + merged model {gigabytes(export)}"
+        parts = f"downloads {gigabytes(download)} + {merges} saved merges {gigabytes(export)}"
         yield _disk_row("disk", f"{parts} = {gigabytes(download + export)}", download + export, home)
     else:
         yield _disk_row("disk for downloads", f"downloads {gigabytes(download)}", download, home)
-        yield _disk_row("disk for runs", f"merged model {gigabytes(export)}", export, runs)
+        yield _disk_row("disk for runs", f"{merges} saved merges {gigabytes(export)}", export, runs)
 
 
 def _download_key(model: ModelMetadata) -> str:

@@ -208,7 +208,7 @@ def test_ancestor_needs_no_chat_template(
     ancestor = save_tiny_llama(tmp_path / "ancestor", chat_template=None)
     rows = preflight(make_spec(files, tiny_llama, tiny_expert, pool={"ancestor": str(ancestor)}), settings)
     assert {item.status for item in rows if item.model == str(ancestor)} == {"ok"}
-    assert "3 models + 1 live" in row(rows, "memory").detail
+    assert "3 models x" in row(rows, "memory").detail
 
 
 def test_repeated_model_and_unknown_guard(files: dict[str, str], tiny_llama: Path, settings: Settings) -> None:
@@ -221,12 +221,12 @@ def test_repeated_model_and_unknown_guard(files: dict[str, str], tiny_llama: Pat
 def test_memory_shows_its_arithmetic(
     files: dict[str, str], tiny_llama: Path, tiny_expert: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    needed = 29_856 * 2 * 3
+    needed = 29_856 * (2 * 4 + 2 + 4) + resources._LIBRARIES_BYTES
     for available, status in ((needed * 2, "ok"), (needed + 1, "warning"), (needed - 1, "error")):
         monkeypatch.setattr(resources, "available_memory_bytes", lambda available=available: available)
         found = row(preflight(make_spec(files, tiny_llama, tiny_expert), settings), "memory")
         assert found.status == status
-        assert "2 models + 1 live" in found.detail
+        assert "2 models x" in found.detail and "live model" in found.detail
 
 
 def test_full_disk(
