@@ -17,6 +17,7 @@ PHASES: tuple[tuple[Phase, str], ...] = (
     ("search", "Search"),
     ("baselines", "Baselines"),
     ("evaluation", "Evaluate"),
+    ("export", "Save"),
 )
 
 METHODS: dict[Method | str, str] = {"ties": "TIES", "task_arithmetic": "Task arithmetic", "linear": "Linear"}

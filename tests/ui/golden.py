@@ -150,6 +150,7 @@ def _story(spec: RunSpec, rng: random.Random) -> Iterator[Event]:
     yield from _search(spec, rng, "evomm", "search")
     yield from _search(spec, rng, "evomm_expert_only", "baselines")
     yield from _phase("evaluation", [_equal(), _expert_only(), _merged()])
+    yield PhaseStarted(phase="export")
     yield Exported(path="merged", sha256="9f2c" * 16)
 
 

@@ -115,7 +115,7 @@ def test_stepper_marks_the_phase_and_its_share(running: RunView) -> None:
     assert html.count("sm-step-done") == 4
     assert re.search(r'sm-step-now" aria-current="step">.*?width:\d+%.*?Search', html)
     assert "in this phase" in html
-    assert stepper(fold(golden_events())).count("sm-step-done") == 7
+    assert stepper(fold(golden_events())).count("sm-step-done") == 8
     assert "sm-step-stopped" in stepper(fold(golden_failed()))
     assert stepper(RunView()) == ""
 
