@@ -70,11 +70,12 @@ def add_adapter(model: Any, rank: int, seed: int) -> Any:
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)
+    blocks = model.config.num_hidden_layers
     config = LoraConfig(
         r=rank,
         lora_alpha=2 * rank,
         target_modules=ADAPTED_LAYERS,
-        layers_to_transform=list(range(FIRST_TRAINED_BLOCK, model.config.num_hidden_layers)),
+        layers_to_transform=list(range(min(FIRST_TRAINED_BLOCK, blocks // 2), blocks)),
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config, autocast_adapter_dtype=False)
