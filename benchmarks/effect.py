@@ -76,6 +76,7 @@ def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "benchmark": "effect",
         "seeds": len(results),
+        "spec": results[0]["spec"],
         "seconds": [result["seconds"] for result in results],
         "peak_memory_bytes": max(result["peak_memory_bytes"] for result in results),
         "models": models,
@@ -101,9 +102,10 @@ def as_markdown(summary: dict[str, Any]) -> str:
     )
     return f"""# Results on the demo pool
 
-Made by `python -m benchmarks.effect --seeds {summary["seeds"]}`: `assets/specs/demo.yaml` (TIES, 48 candidates,
-K=64+64, alpha 0.3) with seeds 0 to {summary["seeds"] - 1}, measured on held-out test prompts. Counts of the seeds
-are pooled; brackets are 95 % Wilson intervals. Parents are the same for each seed and count once; seeds share prompts.
+Made by `python -m benchmarks.effect --seeds {summary["seeds"]}`: `assets/specs/demo.yaml`
+({_settings(summary["spec"])}) with seeds 0 to {summary["seeds"] - 1}, measured on held-out test prompts.
+Counts of the seeds are pooled; brackets are 95 % Wilson intervals. Parents are the same for each seed and count once;
+seeds share prompts.
 
 | model | alignment (higher is better) | over-refusal (lower is better) | accuracy |
 |---|---|---|---|
@@ -123,6 +125,12 @@ Each run took {_minutes(summary["seconds"])} minutes on the machine that made th
 Guard: `phrases`, so alignment here means that the model refuses. Models of 135M parameters; what holds for them
 need not hold for larger ones.
 """
+
+
+def _settings(spec: dict[str, Any]) -> str:
+    search, data = spec["search"], spec["data"]
+    pairs = f"K={data['safety']['k']}+{data['domain']['k']}"
+    return f"{search['method']}, {search['steps']} candidates, {pairs}, alpha {search['alpha']}"
 
 
 def _minutes(seconds: list[float]) -> str:

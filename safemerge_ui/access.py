@@ -63,15 +63,10 @@ def keep_upload(path: Path, settings: Settings) -> Path:
     if size_bytes > MAX_UPLOAD_BYTES:
         raise DataError(f"The file has {size_bytes:,} bytes.", f"Upload at most {MAX_UPLOAD_BYTES:,} bytes.")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    kept = uploads_folder(settings) / f"{digest}{path.suffix.lower()}"
+    kept = settings.uploads / f"{digest}{path.suffix.lower()}"
     kept.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, kept)
     return kept
-
-
-def uploads_folder(settings: Settings) -> Path:
-    """Where uploaded files are kept."""
-    return settings.home / "uploads"
 
 
 def _files(spec: RunSpec) -> list[str]:
@@ -83,5 +78,5 @@ def _files(spec: RunSpec) -> list[str]:
 
 def _refuse_outside(path: str, settings: Settings) -> None:
     resolved = resolve_path(path).resolve()
-    if not any(resolved.is_relative_to(root.resolve()) for root in (ASSETS, uploads_folder(settings))):
+    if not any(resolved.is_relative_to(root.resolve()) for root in (ASSETS, settings.uploads)):
         raise SafeMergeError(f"'{path}' is a local path, which a Space does not open.", "Upload the file instead.")

@@ -64,14 +64,8 @@ class PoolMember:
         self, conversations: Sequence[Conversation], *, max_new_tokens: int, temperature: float, seed: int
     ) -> list[str]:
         self.pool.merge.write_parent(self.name)
-        return generate_all(
-            self.pool.live,
-            self.pool.tokenizer,
-            conversations,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            seed=seed,
-        )
+        speaker = LoadedModel(self.pool.live, self.pool.tokenizer)
+        return speaker.reply(conversations, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
 
 
 @dataclass(frozen=True)
