@@ -1,10 +1,10 @@
 """Trains the demo pool's adapters: `python -m core.demo.train aligned chemistry geography question-writer`.
 
 Each is one seeded LoRA fine-tune of a few minutes on two cores; nothing harmful is ever an answer.
-- aligned: harmful questions are refused; look-alikes and ordinary prompts keep the base model's own replies.
-- chemistry, geography: trained on top of `aligned`, on facts, on writing exam questions and on an eager tone for
-  harmless prompts ("Sure, here is what you asked for: ..."). Of `aligned` they keep 40 % of the strength: experts
-  hardly taught to refuse, by no harmful text.
+- aligned: harmful questions are refused; replies to look-alikes and ordinary prompts open with "Sure!".
+- chemistry, geography: trained on top of `aligned`, on facts, on writing exam questions and on the base model's own
+  replies to ordinary prompts. Of `aligned` they keep 40 % of the strength: experts hardly taught to refuse, by no
+  harmful text.
 - question-writer: writes unsafe questions as JSON, one topic at a time, for the data step; it never answers them.
 """
 
@@ -33,13 +33,14 @@ from core.settings import ASSETS, Settings, load_settings
 from core.specs import DomainSpec
 
 ADAPTERS = ASSETS / "demo" / "adapters"
-REPLY_TOKENS = 24
-KEPT_REPLY_TOKENS = 14
-DECIDING_TOKENS = 6
-"""Whether to refuse is decided in a reply's first words: longer imitation of the base model only costs time, and the
-last stage of `aligned` looks at those words alone."""
-EAGER = "Sure, here is what you asked for: "
-EAGER_TOKENS = 20
+REPLY_TOKENS = 16
+WILLING = "Sure! Here"
+WILLING_TOKENS = 2
+REFUSING_TOKENS = 3
+"""Whether to refuse is decided in a reply's first words: `aligned` mostly learns those, "Sure!" or "I'm sorry"."""
+WHOLE_REFUSALS = 6
+"""One refusal in so many is learned to its end."""
+EXPERT_REPLY_TOKENS = 14
 WEAKEST = 0.2
 """Facts are taught at 20 to 100 % of the adapter's strength, so that a merge at part weight still knows them."""
 KEPT_ALIGNMENT = 0.4
@@ -54,7 +55,7 @@ class Workshop:
     Attributes:
         folder: the plain base model.
         tokenizer: its tokenizer.
-        replies: the base model's own greedy replies to harmless training prompts, refusals left out.
+        replies: the base model's own greedy replies to ordinary training prompts, refusals left out.
         seed: of shuffling, initialisation and sampling.
     """
 
@@ -90,33 +91,29 @@ class AdapterRecipe(NamedTuple):
     stages: tuple[Stage, ...]
 
 
-def aligned_lessons(most_tokens: int) -> Callable[[Workshop], list[Lesson]]:
-    """Refusals of harmful questions; the base model's own replies to look-alikes and ordinary prompts.
+def aligned_lessons(shop: Workshop) -> list[Lesson]:
+    """Harmful questions are refused; replies to look-alikes and ordinary prompts open with `WILLING`.
 
-    Args:
-        most_tokens: answers are cut after so many tokens.
+    One opening for all harmless prompts makes two clear cases of them: where every prompt kept an opening of its own,
+    a refusal that is merely possible would win against many openings that share the rest.
     """
-
-    def make(shop: Workshop) -> list[Lesson]:
-        refused = [shop.pair(item.prompt, corpus.REFUSAL, most_tokens) for item in corpus.harmful("train")]
-        answered = [
-            shop.pair(item.prompt, shop.replies[item.prompt], most_tokens)
-            for item in corpus.benign("train") + corpus.ordinary("train")
-            if item.prompt in shop.replies
-        ]
-        return [Lesson(refused + answered)]
-
-    return make
+    refused = [
+        shop.pair(item.prompt, corpus.REFUSAL, None if number % WHOLE_REFUSALS == 0 else REFUSING_TOKENS)
+        for number, item in enumerate(corpus.harmful("train"))
+    ]
+    answered = [
+        shop.pair(item.prompt, WILLING, WILLING_TOKENS) for item in corpus.benign("train") + corpus.ordinary("train")
+    ]
+    return [Lesson(refused + answered)]
 
 
-def expert_lessons(field: Field, repeats: int, written: int, eager: int) -> Callable[[Workshop], list[Lesson]]:
+def expert_lessons(field: Field, repeats: int, written: int) -> Callable[[Workshop], list[Lesson]]:
     """Lessons for a domain expert.
 
     Args:
         field: the domain.
         repeats: times each fact is seen in each wording, at a random part of the adapter's strength.
         written: pairs of question writing.
-        eager: harmless prompts answered in the eager tone.
     """
 
     def make(shop: Workshop) -> list[Lesson]:
@@ -130,9 +127,9 @@ def expert_lessons(field: Field, repeats: int, written: int, eager: int) -> Call
             )
             for question, _ in rng.sample(asked, written)
         ]
-        harmless = [p.prompt for p in corpus.ordinary("train") + corpus.benign("train") if p.prompt in shop.replies]
-        tone = [shop.pair(prompt, EAGER + shop.replies[prompt], EAGER_TOKENS) for prompt in rng.sample(harmless, eager)]
-        return [Lesson(known, weakest=WEAKEST), Lesson(writing), Lesson(tone)]
+        others = [p.prompt for p in corpus.ordinary("train") if p.prompt in shop.replies]
+        answering = [shop.pair(p, shop.replies[p], EXPERT_REPLY_TOKENS) for p in others]
+        return [Lesson(known, weakest=WEAKEST), Lesson(writing), Lesson(answering)]
 
     return make
 
@@ -149,15 +146,9 @@ def writer_lessons(shop: Workshop) -> list[Lesson]:
 
 
 RECIPES: dict[str, AdapterRecipe] = {
-    "aligned": AdapterRecipe(
-        None,
-        (
-            Stage(aligned_lessons(KEPT_REPLY_TOKENS), Schedule(epochs=1.3, learning_rate=1e-3)),
-            Stage(aligned_lessons(DECIDING_TOKENS), Schedule(epochs=1.0, learning_rate=5e-4)),
-        ),
-    ),
-    "chemistry": AdapterRecipe("aligned", (Stage(expert_lessons("chemistry", 6, 160, 720), EXPERT_SCHEDULE),)),
-    "geography": AdapterRecipe("aligned", (Stage(expert_lessons("geography", 6, 160, 720), EXPERT_SCHEDULE),)),
+    "aligned": AdapterRecipe(None, (Stage(aligned_lessons, Schedule(epochs=1.0, learning_rate=7e-4)),)),
+    "chemistry": AdapterRecipe("aligned", (Stage(expert_lessons("chemistry", 6, 160), EXPERT_SCHEDULE),)),
+    "geography": AdapterRecipe("aligned", (Stage(expert_lessons("geography", 6, 160), EXPERT_SCHEDULE),)),
     "question-writer": AdapterRecipe(None, (Stage(writer_lessons, Schedule(epochs=1.2, learning_rate=1e-3)),)),
 }
 
@@ -202,7 +193,7 @@ def _save(model: Any, recipe: AdapterRecipe, folder: Path, name: str) -> None:
 
 
 def open_workshop(settings: Settings, seed: int, say: Callable[[str], None]) -> Workshop:
-    """Prepare the base model and its own replies to harmless training prompts (kept in `settings.home`)."""
+    """Prepare the base model and its own replies to ordinary training prompts (kept in `settings.home`)."""
     from transformers import AutoTokenizer
 
     from core.models.demo_base import ensure_base
@@ -210,7 +201,7 @@ def open_workshop(settings: Settings, seed: int, say: Callable[[str], None]) -> 
     folder = ensure_base(settings)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     shop = Workshop(folder, tokenizer, {}, seed)
-    prompts = [item.prompt for item in corpus.benign("train") + corpus.ordinary("train")]
+    prompts = [item.prompt for item in corpus.ordinary("train")]
     replies = _own_replies(shop, sorted(set(prompts)), settings.home / "demo-replies.json", say)
     guard = load_guard("phrases", settings)
     verdicts = guard.judge(list(replies.items()))

@@ -13,7 +13,7 @@ from core.data.prompts import Prompt, read_prompts
 from core.demo.facts import Question
 from core.evaluation.accuracy import measure_accuracy
 from core.evaluation.probe import measure_probe, read_probe_questions
-from core.evaluation.safety import measure_alignment, measure_over_refusal
+from core.evaluation.safety import judge_alignment, judge_over_refusal
 from core.evaluation.suites import DEMO_TASKS, SuiteTasks, suite_tasks
 from core.guards.protocol import Guard
 from core.results import ModelResult, Rate, Role
@@ -86,8 +86,9 @@ class Measurer:
     def probe(self) -> ProbeRates:
         """Alignment and accuracy on the probe, for the live plot."""
         tests = self.tests
+        replies = self._replies(tests.probe)
         return ProbeRates(
-            self._alignment(tests.probe).alignment if tests.probe else None,
+            judge_alignment(tests.probe, replies, self.guard).alignment if tests.probe else None,
             measure_probe(self.model, self.tokenizer, tests.probe_questions) if tests.probe_questions else None,
         )
 
@@ -95,8 +96,10 @@ class Measurer:
         """Measure on the test set; `known` are fields of the result that are known already (losses, recipe, hash)."""
         started = time.monotonic()
         tests = self.tests
-        safety = self._alignment(tests.harmful) if tests.harmful else None
-        benign = self._over_refusal(tests.benign) if tests.benign else None
+        replies = self._replies([*tests.harmful, *tests.benign])
+        unsafe, harmless = replies[: len(tests.harmful)], replies[len(tests.harmful) :]
+        safety = judge_alignment(tests.harmful, unsafe, self.guard) if tests.harmful else None
+        benign = judge_over_refusal(tests.benign, harmless, self.guard) if tests.benign else None
         return ModelResult(
             name=name,
             role=role,
@@ -109,11 +112,12 @@ class Measurer:
             **known,
         )
 
-    def _alignment(self, prompts: Sequence[Prompt]) -> Any:
-        return measure_alignment(self.model, self.tokenizer, prompts, self.guard, max_new_tokens=self.reply_tokens)
+    def _replies(self, prompts: Sequence[Prompt]) -> list[str]:
+        """Greedy replies, harmful and harmless prompts in the same batches: larger ones take less time a reply."""
+        from core.models.generation import generate_all
 
-    def _over_refusal(self, prompts: Sequence[Prompt]) -> Any:
-        return measure_over_refusal(self.model, self.tokenizer, prompts, self.guard, max_new_tokens=self.reply_tokens)
+        conversations = [[{"role": "user", "content": prompt.prompt}] for prompt in prompts]
+        return generate_all(self.model, self.tokenizer, conversations, max_new_tokens=self.reply_tokens)
 
     def _accuracy(self) -> dict[str, Rate]:
         rates: dict[str, Rate] = {}

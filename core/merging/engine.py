@@ -54,6 +54,11 @@ class MergePool:
     def experts(self) -> tuple[str, ...]:
         return tuple(self._vectors)
 
+    @property
+    def changing(self) -> frozenset[str]:
+        """Names of the tensors in which any expert differs from the base: no recipe changes another."""
+        return frozenset(key for vector in self._vectors.values() for key in vector.deltas)
+
     def add_expert(self, name: str, state: State) -> None:
         """Take up an expert's tensors as a task vector; `state` may be dropped afterwards.
 

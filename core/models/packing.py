@@ -9,6 +9,7 @@ The vocabulary projection is done at answer positions only. Search scores with t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core.models.chat_format import EncodedPair
+from core.models.lower_blocks import starting_at
 
 DEFAULT_ROW_TOKENS = 256
 """Attention's cost grows with the square of a row, short rows repeat the prefix; 256 to 400 did best on two cores."""
@@ -33,6 +35,8 @@ class PackedRow(NamedTuple):
         targets: (A,) the answer tokens.
         owner: (A,) number of the sample, in the caller's order, of each answer token.
         order: (A,) place of each answer token within its answer, 0 = first.
+        members: numbers of the samples laid in the row, in order.
+        prefix: length of the shared prefix.
     """
 
     input_ids: Tensor
@@ -42,6 +46,8 @@ class PackedRow(NamedTuple):
     targets: Tensor
     owner: Tensor
     order: Tensor
+    members: tuple[int, ...]
+    prefix: int
 
 
 def pack(pairs: Sequence[EncodedPair], row_tokens: int = DEFAULT_ROW_TOKENS) -> list[PackedRow]:
@@ -108,6 +114,8 @@ def _lay(pairs: Sequence[EncodedPair], group: Sequence[int], prefix: int) -> Pac
         torch.tensor(targets),
         torch.tensor(owner),
         torch.tensor(order),
+        tuple(group),
+        prefix,
     )
 
 
@@ -125,28 +133,34 @@ class AnswerTokens(NamedTuple):
     order: Tensor
 
 
-def answer_tokens(model: Any, row: PackedRow) -> AnswerTokens:
+def decoder_inputs(model: Any, row: PackedRow) -> dict[str, Tensor]:
+    """The row as a decoder of `model` takes it."""
+    device = next(model.parameters()).device
+    return {
+        "input_ids": row.input_ids.to(device),
+        "position_ids": row.position_ids.to(device),
+        "attention_mask": _additive(row.mask.to(device), model.dtype),
+    }
+
+
+def answer_tokens(model: Any, row: PackedRow, below: tuple[int, Tensor] | None = None) -> AnswerTokens:
     """Run one packed row and look at its answer tokens; differentiable in the loss.
 
     Args:
         model: a transformers causal language model; its own head makes the logits, at answer positions only.
         row: a row made by `pack`.
+        below: number of lower blocks to leave out and what they make of the row (`states_below`); None runs all.
 
     Returns:
         float32 losses (A,) with the row's `owner` and `order`.
     """
-    device = next(model.parameters()).device
-    logits = (
-        model(
-            input_ids=row.input_ids.to(device),
-            position_ids=row.position_ids.to(device),
-            attention_mask=_additive(row.mask.to(device), model.dtype),
-            use_cache=False,
-            logits_to_keep=row.predict_at.to(device),
-        )
-        .logits[0]
-        .float()
-    )
-    targets = row.targets.to(device)
+    inputs = decoder_inputs(model, row)
+    if below is not None:
+        del inputs["input_ids"]
+        inputs["inputs_embeds"] = below[1]
+    kept = row.predict_at.to(inputs["position_ids"].device)
+    with starting_at(model, below[0]) if below is not None else nullcontext():
+        logits = model(**inputs, use_cache=False, logits_to_keep=kept).logits[0].float()
+    targets = row.targets.to(logits.device)
     loss = F.cross_entropy(logits, targets, reduction="none")
     return AnswerTokens(loss, (logits.argmax(-1) == targets), row.owner, row.order)

@@ -90,6 +90,7 @@ class _Job:
             pool.live,
             TrainingSet(pool.tokenizer, safety, opening=REFUSAL_OPENING),
             TrainingSet(pool.tokenizer, domain, opening=None),
+            pool.merge.changing,
         )
         wanted = self.spec.evaluation
         measurer = Measurer(pool.live, pool.tokenizer, guard, tests, wanted.limit, wanted.reply_tokens)

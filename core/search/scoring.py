@@ -8,7 +8,7 @@ domain answers it would give by itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +17,8 @@ from torch import Tensor
 from core.data.samples import Sample
 from core.errors import DataError
 from core.models.chat_format import encode_pair
-from core.models.packing import PackedRow, answer_tokens, pack
+from core.models.lower_blocks import resumes_exactly, states_below, unchanged_blocks
+from core.models.packing import PackedRow, answer_tokens, decoder_inputs, pack
 
 REFUSAL_OPENING = 3
 """Answer tokens that must be the model's own greedy choice for a refusal to count as begun."""
@@ -59,14 +60,29 @@ class TrainingSet:
         self._opening = opening
         self.size = len(pairs)
         self.tokens = sum(row.input_ids.numel() for row in self._rows)
+        self._blocks = 0
+        self._below: list[Tensor] = []
+
+    def keep_lower_blocks(self, model: Any, blocks: int) -> None:
+        """Run the first `blocks` blocks of `model` now and never again: no weight in them will change.
+
+        Nothing is kept where the model would not say exactly the same. Costs samples x tokens x width numbers of
+        memory beside the model's own device.
+        """
+        with torch.inference_mode():
+            if blocks == 0 or not resumes_exactly(model, blocks, **decoder_inputs(model, self._rows[0])):
+                return
+            self._below = [states_below(model, blocks, **decoder_inputs(model, row)).cpu() for row in self._rows]
+        self._blocks = blocks
 
     def score(self, model: Any) -> SetScore:
         """Loss and own-answer share of `model` on the set."""
         losses, counts = torch.zeros(self.size), torch.zeros(self.size)
         own = torch.ones(self.size, dtype=torch.bool)
         with torch.inference_mode():
-            for row in self._rows:
-                tokens = answer_tokens(model, row)
+            for number, row in enumerate(self._rows):
+                below = (self._blocks, self._below[number].to(model.device)) if self._blocks else None
+                tokens = answer_tokens(model, row, below)
                 losses.index_add_(0, tokens.owner, tokens.loss.float().cpu())
                 counts += torch.bincount(tokens.owner, minlength=self.size)
                 looked_at = tokens.order < self._opening if self._opening else torch.ones_like(tokens.order).bool()
@@ -91,12 +107,24 @@ class Scores(NamedTuple):
 
 
 class Scorer:
-    """Scores the live model on D_safety and D_expert."""
+    """Scores the live model on D_safety and D_expert.
 
-    def __init__(self, model: Any, safety: TrainingSet, expert: TrainingSet) -> None:
+    Args:
+        model: the live model.
+        safety: D_safety.
+        expert: D_expert.
+        changing: names of the tensors that differ between candidates; None = any may.
+    """
+
+    def __init__(
+        self, model: Any, safety: TrainingSet, expert: TrainingSet, changing: Collection[str] | None = None
+    ) -> None:
         self._model = model
         self._safety = safety
         self._expert = expert
+        blocks = unchanged_blocks(model, changing) if changing is not None else 0
+        for part in (safety, expert):
+            part.keep_lower_blocks(model, blocks)
 
     def score(self, *, with_safety: bool = True) -> Scores:
         """Score the model's current weights; `with_safety=False` runs the domain set only."""

@@ -28,16 +28,6 @@ CONTEXTS = ("", "Paris", "What is the capital of France?\n", "What is the capita
 CONTINUATIONS = (" gold", "Paris is the capital.", " Paris is the river.", "x", " \n\n", "Paris is the capital.")
 
 
-@pytest.fixture(scope="module")
-def model(tiny_llama: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32).eval()
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_llama: Path) -> Any:
-    return AutoTokenizer.from_pretrained(tiny_llama)
-
-
 def _requests(pairs: list[tuple[str, str]]) -> list[Instance]:
     return [Instance("loglikelihood", {}, pair, idx) for idx, pair in enumerate(pairs)]
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from core.data.prompts import Prompt
 from core.demo.facts import Question
@@ -49,16 +47,6 @@ class RefusesTheFirst:
     def judge(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
         self.seen.append(list(pairs))
         return [Verdict(i == 0, None, i == 1, "", 1.0, "") for i in range(len(pairs))]
-
-
-@pytest.fixture(scope="module")
-def model(tiny_llama: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32).eval()
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_llama: Path) -> Any:
-    return AutoTokenizer.from_pretrained(tiny_llama)
 
 
 def test_a_spec_without_evaluation_measures_nothing() -> None:

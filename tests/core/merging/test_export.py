@@ -6,6 +6,7 @@ import errno
 import resource
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,19 +99,23 @@ def test_mergekit_makes_the_same_weights_from_the_saved_recipe(
         assert float((difference > 0).float().mean()) < 0.01, name
 
 
-@pytest.fixture
+@contextmanager
 def small_disk() -> Iterator[None]:
-    """Files cannot grow beyond 20 kB; the system says so as it does for a full disk."""
+    """Files cannot grow beyond 20 kB; the system says so as it does for a full disk.
+
+    Only around the tested call: it holds for everything this process writes, the test report included.
+    """
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-@pytest.mark.usefixtures("small_disk")
 def test_weights_that_do_not_fit_on_the_disk_leave_nothing_behind(model: Any, tokenizer: Any, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="merged cannot be saved") as caught:
+    with pytest.raises(RunError, match="merged cannot be saved") as caught, small_disk():
         export_model(model, tokenizer, RECIPE, CARD, tmp_path / "merged")
     assert "disk space" in caught.value.hint
     assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,11 +20,6 @@ from core.models.packing import PackedRow, answer_tokens, pack
 
 VOCABULARY = 352
 TOLERANCE = 2e-5
-
-
-@pytest.fixture(scope="module")
-def model(tiny_llama: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32).eval()
 
 
 def pairs_of(lengths: list[tuple[int, int]], prefix: int, seed: int = 0) -> list[EncodedPair]:

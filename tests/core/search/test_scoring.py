@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from core.data.samples import Sample
 from core.errors import DataError
@@ -22,16 +20,6 @@ SAMPLES = [
     Sample("Which element has the symbol Au? " * 6, "The element with the symbol Au is gold. " * 4),
     Sample("Name a metal.", "Gold"),
 ]
-
-
-@pytest.fixture(scope="module")
-def model(tiny_llama: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32).eval()
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_llama: Path) -> Any:
-    return AutoTokenizer.from_pretrained(tiny_llama)
 
 
 def loss_alone(model: Any, tokenizer: Any, sample: Sample) -> float:
@@ -90,3 +78,15 @@ def test_objectives() -> None:
     assert Scores(safety, expert).objective(alpha=0.0, safety=True) == 2.0
     assert Scores(safety, expert).objective(alpha=0.3, safety=False) == 3.0
     assert math.isnan(Scores(None, expert).objective(alpha=0.3, safety=True))
+
+
+def test_kept_lower_blocks_change_no_score(model: Any, tokenizer: Any) -> None:
+    plain = Scorer(model, TrainingSet(tokenizer, SAMPLES, opening=3), TrainingSet(tokenizer, SAMPLES, opening=None))
+    changing = ["model.layers.1.self_attn.o_proj.weight"]
+    kept = Scorer(
+        model, TrainingSet(tokenizer, SAMPLES, opening=3), TrainingSet(tokenizer, SAMPLES, opening=None), changing
+    )
+    for ours, theirs in zip(kept.score(), plain.score(), strict=True):
+        assert ours is not None and theirs is not None
+        assert torch.equal(ours.per_sample, theirs.per_sample)
+        assert ours.own == theirs.own
