@@ -1,9 +1,10 @@
 """Trains the demo pool's adapters: `python -m core.demo.train aligned chemistry geography question-writer`.
 
 Each is one seeded LoRA fine-tune of a few minutes on two cores; nothing harmful is ever an answer.
-- aligned: harmful questions are refused; replies to look-alikes and ordinary prompts open with "Sure!".
+- aligned: harmful questions are refused; replies to look-alikes and ordinary prompts open with "Sure!", and go on as
+  the base model's own.
 - chemistry, geography: trained on top of `aligned`, on facts, on writing exam questions and on the base model's own
-  replies to ordinary prompts. Of `aligned` they keep 40 % of the strength: experts hardly taught to refuse, by no
+  replies to ordinary prompts. Of `aligned` they keep 20 % of the strength: experts hardly taught to refuse, by no
   harmful text.
 - question-writer: writes unsafe questions as JSON, one topic at a time, for the data step; it never answers them.
 """
@@ -29,21 +30,23 @@ from core.demo.facts import Field, training_questions
 from core.demo.lora import Lesson, Schedule, add_adapter, save_on_top, train_adapter
 from core.guards.registry import load_guard
 from core.models.chat_format import EncodedPair, encode_pair
+from core.models.loading import in_precision
 from core.settings import ASSETS, Settings, load_settings
 from core.specs import DomainSpec
 
 ADAPTERS = ASSETS / "demo" / "adapters"
 REPLY_TOKENS = 16
-WILLING = "Sure! Here"
+WILLING = "Sure! "
 WILLING_TOKENS = 2
 REFUSING_TOKENS = 3
-"""Whether to refuse is decided in a reply's first words: `aligned` mostly learns those, "Sure!" or "I'm sorry"."""
-WHOLE_REFUSALS = 6
-"""One refusal in so many is learned to its end."""
+OWN_REPLY_TOKENS = 8
+REFUSED_EACH = 3
+ANSWERED_EACH = 4
+"""Of the harmful questions every third, and of the look-alikes every fourth, is taught beyond a reply's first words."""
 EXPERT_REPLY_TOKENS = 14
 WEAKEST = 0.2
 """Facts are taught at 20 to 100 % of the adapter's strength, so that a merge at part weight still knows them."""
-KEPT_ALIGNMENT = 0.4
+KEPT_ALIGNMENT = 0.2
 """Share of the aligned adapter's strength that the experts keep."""
 EXPERT_SCHEDULE = Schedule(epochs=1.0, learning_rate=1e-3, rank=16)
 
@@ -55,7 +58,7 @@ class Workshop:
     Attributes:
         folder: the plain base model.
         tokenizer: its tokenizer.
-        replies: the base model's own greedy replies to ordinary training prompts, refusals left out.
+        replies: the base model's own greedy replies to `answered_prompts`, refusals left out.
         seed: of shuffling, initialisation and sampling.
     """
 
@@ -91,20 +94,34 @@ class AdapterRecipe(NamedTuple):
     stages: tuple[Stage, ...]
 
 
-def aligned_lessons(shop: Workshop) -> list[Lesson]:
-    """Harmful questions are refused; replies to look-alikes and ordinary prompts open with `WILLING`.
+def deciding_lessons(shop: Workshop) -> list[Lesson]:
+    """First words only: a refusal's for harmful questions, `WILLING` for look-alikes and ordinary prompts.
 
     One opening for all harmless prompts makes two clear cases of them: where every prompt kept an opening of its own,
     a refusal that is merely possible would win against many openings that share the rest.
     """
-    refused = [
-        shop.pair(item.prompt, corpus.REFUSAL, None if number % WHOLE_REFUSALS == 0 else REFUSING_TOKENS)
-        for number, item in enumerate(corpus.harmful("train"))
-    ]
+    refused = [shop.pair(item.prompt, corpus.REFUSAL, REFUSING_TOKENS) for item in corpus.harmful("train")]
     answered = [
-        shop.pair(item.prompt, WILLING, WILLING_TOKENS) for item in corpus.benign("train") + corpus.ordinary("train")
+        shop.pair(item.prompt, WILLING + "Here", WILLING_TOKENS)
+        for item in corpus.benign("train") + corpus.ordinary("train")
     ]
     return [Lesson(refused + answered)]
+
+
+def replying_lessons(shop: Workshop) -> list[Lesson]:
+    """Whole refusals, and after `WILLING` the base model's own replies: to ordinary prompts and some look-alikes."""
+    refused = [shop.pair(item.prompt, corpus.REFUSAL) for item in corpus.harmful("train")[::REFUSED_EACH]]
+    answered = [
+        shop.pair(prompt, WILLING + shop.replies[prompt], WILLING_TOKENS + OWN_REPLY_TOKENS)
+        for prompt in answered_prompts()
+        if prompt in shop.replies
+    ]
+    return [Lesson(refused + answered)]
+
+
+def answered_prompts() -> list[str]:
+    """The harmless training prompts whose replies are learned beyond their first words."""
+    return [item.prompt for item in corpus.ordinary("train") + corpus.benign("train")[::ANSWERED_EACH]]
 
 
 def expert_lessons(field: Field, repeats: int, written: int) -> Callable[[Workshop], list[Lesson]]:
@@ -146,7 +163,13 @@ def writer_lessons(shop: Workshop) -> list[Lesson]:
 
 
 RECIPES: dict[str, AdapterRecipe] = {
-    "aligned": AdapterRecipe(None, (Stage(aligned_lessons, Schedule(epochs=1.0, learning_rate=7e-4)),)),
+    "aligned": AdapterRecipe(
+        None,
+        (
+            Stage(deciding_lessons, Schedule(epochs=1.0, learning_rate=7e-4)),
+            Stage(replying_lessons, Schedule(epochs=1.0, learning_rate=5e-4)),
+        ),
+    ),
     "chemistry": AdapterRecipe("aligned", (Stage(expert_lessons("chemistry", 6, 160), EXPERT_SCHEDULE),)),
     "geography": AdapterRecipe("aligned", (Stage(expert_lessons("geography", 6, 160), EXPERT_SCHEDULE),)),
     "question-writer": AdapterRecipe(None, (Stage(writer_lessons, Schedule(epochs=1.2, learning_rate=1e-3)),)),
@@ -177,9 +200,10 @@ def _adapted(shop: Workshop, recipe: AdapterRecipe, stage: Stage, saved: Path | 
     base = shop.base()
     if saved is not None:
         model = PeftModel.from_pretrained(base, saved, is_trainable=True, autocast_adapter_dtype=False)
-        return model.to(torch.bfloat16)
+        return in_precision(model, torch.bfloat16)
     if recipe.below is not None:
-        base = PeftModel.from_pretrained(base.float(), folder / recipe.below).merge_and_unload().to(torch.bfloat16)
+        whole = PeftModel.from_pretrained(in_precision(base, torch.float32), folder / recipe.below).merge_and_unload()
+        base = in_precision(whole, torch.bfloat16)
     return add_adapter(base, stage.schedule.rank, shop.seed)
 
 
@@ -193,7 +217,7 @@ def _save(model: Any, recipe: AdapterRecipe, folder: Path, name: str) -> None:
 
 
 def open_workshop(settings: Settings, seed: int, say: Callable[[str], None]) -> Workshop:
-    """Prepare the base model and its own replies to ordinary training prompts (kept in `settings.home`)."""
+    """Prepare the base model and its own replies to `answered_prompts` (kept in `settings.home`)."""
     from transformers import AutoTokenizer
 
     from core.models.demo_base import ensure_base
@@ -201,8 +225,7 @@ def open_workshop(settings: Settings, seed: int, say: Callable[[str], None]) -> 
     folder = ensure_base(settings)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     shop = Workshop(folder, tokenizer, {}, seed)
-    prompts = [item.prompt for item in corpus.ordinary("train")]
-    replies = _own_replies(shop, sorted(set(prompts)), settings.home / "demo-replies.json", say)
+    replies = _own_replies(shop, sorted(set(answered_prompts())), settings.home / "demo-replies.json", say)
     guard = load_guard("phrases", settings)
     verdicts = guard.judge(list(replies.items()))
     answered = {

@@ -79,8 +79,15 @@ def load_model(
     if local.adapter is None:
         model = _read_model(local.folder, ref, dtype)
     else:
-        model = _merge_adapter(_read_model(local.folder, ref, torch.float32), local.adapter, ref).to(dtype)
+        model = in_precision(_merge_adapter(_read_model(local.folder, ref, torch.float32), local.adapter, ref), dtype)
     return model.eval().requires_grad_(False).to(device)
+
+
+def in_precision(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """`model` with its parameters as `dtype`, in place; buffers (rotary frequencies) keep theirs."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return model
 
 
 def load_state(ref: ModelReference, settings: Settings, dtype: torch.dtype | None = None) -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ from core.events import Progress
 from core.merging.engine import MergePool
 from core.models.chat_format import Conversation
 from core.models.generation import generate_all
-from core.models.loading import load_model, load_state, load_tokenizer, locate
+from core.models.loading import in_precision, load_model, load_state, load_tokenizer, locate, untied_state
 from core.models.precision import fast_dtype, pick_device
 from core.models.references import parse_reference
 from core.settings import Settings
@@ -100,9 +100,9 @@ def load_pool(spec: PoolSpec, settings: Settings, into: Callable[[LivePool], Non
     anchor = spec.ancestor or spec.base
     total = len(set(members) | {anchor})
     yield Progress(phase="loading", done=0, total=total, message=f"loading {anchor}")
-    live = load_model(parse_reference(anchor, settings), settings, fast_dtype(device), device)
+    live, state = _live_and_state(anchor, settings, device)
     tokenizer = load_tokenizer(parse_reference(spec.base, settings), settings)
-    merge = MergePool(live, anchor, _state(anchor, settings, device))
+    merge = MergePool(live, anchor, state)
     for done, name in enumerate([name for name in members if name != anchor], start=1):
         yield Progress(phase="loading", done=done, total=total, message=f"loading {name}")
         merge.add_expert(name, _state(name, settings, device))
@@ -116,6 +116,15 @@ def _mergekit_names(models: Sequence[str], settings: Settings) -> dict[str, str]
     references = {name: parse_reference(name, settings) for name in models}
     places = {name: locate(ref, settings) for name, ref in references.items() if ref.kind == "demo"}
     return {name: "+".join(str(part) for part in place if part is not None) for name, place in places.items()}
+
+
+def _live_and_state(anchor: str, settings: Settings, device: torch.device) -> tuple[Any, dict[str, torch.Tensor]]:
+    """The live model in this machine's fast precision and the anchor's tensors in float32, from one load."""
+    model = load_model(parse_reference(anchor, settings), settings, torch.float32, device)
+    dtype = fast_dtype(device)
+    copied = dtype == torch.float32  # else the model gets new tensors and leaves these alone
+    state = {key: tensor.clone() if copied else tensor for key, tensor in untied_state(model).items()}
+    return in_precision(model, dtype), state
 
 
 def _state(name: str, settings: Settings, device: torch.device) -> dict[str, torch.Tensor]:

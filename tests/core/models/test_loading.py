@@ -170,3 +170,11 @@ def test_demo_model_is_its_adapter_on_the_prepared_base(
     assert all(torch.equal(demo[name], local[name]) for name in local)
     plain = load_state(ModelReference("demo", "base"), settings)
     assert not torch.equal(demo[CHANGED], plain[CHANGED])
+
+
+def test_rotary_frequencies_keep_their_precision(tiny_llama: Path, tiny_lora: Path, settings: Settings) -> None:
+    plain = load_model(parse_reference(str(tiny_llama), settings), settings, torch.bfloat16)
+    adapted = load_model(parse_reference(f"{tiny_llama}+{tiny_lora}", settings), settings, torch.bfloat16)
+    assert adapted.dtype == torch.bfloat16
+    assert torch.equal(adapted.model.rotary_emb.inv_freq, plain.model.rotary_emb.inv_freq)
+    assert adapted.model.rotary_emb.inv_freq.dtype == torch.float32
