@@ -7,6 +7,7 @@ system turn that a batch's prompts share is read once. Greedy by default; with a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -77,7 +78,7 @@ def _decode_batch(
         if temperature > 0
         else {"do_sample": False}
     )
-    with torch.inference_mode():
+    with torch.inference_mode(), _contiguous_before_head(model):
         output = model.generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),
@@ -87,6 +88,24 @@ def _decode_batch(
             **sampling,
         )
     return [str(text).strip() for text in tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)]
+
+
+@contextmanager
+def _contiguous_before_head(model: Any) -> Iterator[None]:
+    """Copy the last hidden states before the vocabulary projection.
+
+    After a prompt they are a slice with gaps, for which torch multiplies row by row with a copy of the whole head
+    each: on a CPU that takes as long as all of a short reply.
+    """
+    head = model.get_output_embeddings()
+    if head is None:
+        yield
+        return
+    hook = head.register_forward_pre_hook(lambda _head, inputs: (inputs[0].contiguous(), *inputs[1:]))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _shared_prefix(prompts: Sequence[list[int]]) -> int:
