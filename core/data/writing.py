@@ -20,7 +20,7 @@ from core.errors import DataError, RunCancelled
 from core.events import Progress, SampleSeen
 from core.models.chat_format import Conversation
 
-BATCH = 48
+BATCH = 64
 """Most questions written in one round."""
 QUESTION_TOKENS = 64
 """Most tokens of one written question with its JSON."""

@@ -24,7 +24,7 @@ from core.models.lower_blocks import states_below
 from core.models.packing import PackedRow, answer_tokens, decoder_inputs, pack
 
 ADAPTED_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "down_proj"]
-FIRST_TRAINED_BLOCK = 18
+FIRST_TRAINED_BLOCK = 15
 """Blocks below stay as they are and run once for each sample: training, and scoring a merge, cost half. Whether a
 question is harmful can be read off at this height already (a linear probe separates best at blocks 15 to 20)."""
 ROW_TOKENS = 400
