@@ -39,6 +39,8 @@ REPLY_TOKENS = 16
 WILLING = "Sure! "
 WILLING_TOKENS = 2
 REFUSING_TOKENS = 3
+WHOLE_REFUSALS = 6
+"""Of the refusals whose first words are taught, every sixth is taught to its end."""
 OWN_REPLY_TOKENS = 8
 REFUSED_EACH = 3
 ANSWERED_EACH = 4
@@ -100,7 +102,10 @@ def deciding_lessons(shop: Workshop) -> list[Lesson]:
     One opening for all harmless prompts makes two clear cases of them: where every prompt kept an opening of its own,
     a refusal that is merely possible would win against many openings that share the rest.
     """
-    refused = [shop.pair(item.prompt, corpus.REFUSAL, REFUSING_TOKENS) for item in corpus.harmful("train")]
+    refused = [
+        shop.pair(item.prompt, corpus.REFUSAL, None if number % WHOLE_REFUSALS == 0 else REFUSING_TOKENS)
+        for number, item in enumerate(corpus.harmful("train"))
+    ]
     answered = [
         shop.pair(item.prompt, WILLING + "Here", WILLING_TOKENS)
         for item in corpus.benign("train") + corpus.ordinary("train")

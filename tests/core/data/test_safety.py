@@ -11,7 +11,7 @@ import pytest
 from core.data.categories import CATEGORIES
 from core.data.safety import SafetyModels, generate_safety, safety_conversation
 from core.data.samples import DropReason
-from core.data.writing import TextModel
+from core.data.writing import BATCH, TextModel
 from core.errors import DataError, RunCancelled
 from core.events import Progress, SampleSeen
 from core.guards.phrases import PhrasesGuard
@@ -108,7 +108,7 @@ def test_a_generator_without_json_is_told_apart_and_given_up_early() -> None:
     with pytest.raises(DataError) as error:
         make(100, writer, {"aligned": pool})
     assert "not JSON" in error.value.hint and "aligned model" not in error.value.hint
-    assert len(writer.requests) == 3 * 48
+    assert len(writer.requests) == 3 * BATCH
     assert pool.questions == []
 
 
