@@ -67,7 +67,11 @@ def test_a_merge_equals_mergekits(
     named = {"same": (3,)} | {f"t{i}": shape for i, shape in enumerate(shapes)}
     base = state_of(Small(seed, dtype, named))
     states = {"base": base} | {name: fine_tune(base, seed + i) for i, name in enumerate(recipe.experts, start=1)}
-    pool = MergePool(Small(seed, torch.float32, named), "base", base)
+    assert_equals_mergekits(recipe, states, Small(seed, torch.float32, named))
+
+
+def assert_equals_mergekits(recipe: Recipe, states: dict[str, State], live: Small) -> None:
+    pool = MergePool(live, "base", states["base"])
     for name in recipe.experts:
         pool.add_expert(name, states[name])
     pool.apply(recipe)
@@ -95,9 +99,31 @@ def slerp_tolerance(t: float, base: Tensor, expert: Tensor, size: float) -> floa
     if abs(cosine) > 0.9995:
         return 4 * EPSILON * size
     angle, sine = math.acos(cosine), math.sqrt(1 - cosine * cosine)
-    angle_error = 8 * EPSILON * (1 / sine + angle)
-    slopes = [abs(s * math.cos(s * angle) * sine - math.sin(s * angle) * cosine) / sine**2 for s in (t, 1 - t)]
-    return size * (max(slopes) * angle_error + 8 * EPSILON / sine)
+    angle_error = 4 * EPSILON * (1 / sine + angle)
+    shares = [(math.sin(s * angle) / sine, s) for s in (t, 1 - t)]
+    slope = max(abs(s * math.cos(s * angle) - share * cosine) / sine for share, s in shares)
+    return size * (slope * angle_error + 4 * EPSILON * max(share for share, _ in shares))
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(
+    t=st.floats(0.0, 1.0),
+    shapes=st.lists(shape, min_size=1, max_size=3),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
+    seed=st.integers(0, 1000),
+    turn=st.sampled_from([0.03, 0.1, 1.0, 10.0]),
+)
+def test_slerp_equals_mergekits_at_any_angle(
+    t: float, shapes: list[tuple[int, ...]], dtype: torch.dtype, seed: int, turn: float
+) -> None:
+    named = {f"t{i}": shape for i, shape in enumerate(shapes)}
+    base, noise = (state_of(Small(s, torch.float32, named)) for s in (seed, seed + 1))
+    states = {
+        "base": {name: tensor.to(dtype) for name, tensor in base.items()},
+        "a": {name: (tensor + turn * noise[name]).to(dtype) for name, tensor in base.items()},
+    }
+    recipe = Recipe(method="slerp", base="base", experts=("a",), weights=(t,))
+    assert_equals_mergekits(recipe, states, Small(seed, torch.float32, named))
 
 
 def test_of_equal_magnitudes_as_many_and_as_large_ones_are_kept_as_by_mergekit() -> None:
