@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -120,18 +121,17 @@ class MergePool:
         if recipe.method == "slerp":
             self._write_between(recipe.experts[0], recipe.weights[0])
             return
-        densities = dict(zip(recipe.experts, recipe.densities or (), strict=False))
-
-        def keep(name: str, key: str) -> Keep | None:
-            density = densities.get(name, 1.0)
-            if density >= 1:
-                return None
-            if recipe.drops_at_random:
-                return RandomDrop(recipe.seed, name, key, density)
-            return MagnitudeTrim(self._trim(name, key, density))
-
         weights = dict(zip(recipe.experts, task_weights(recipe), strict=True))
-        self._write(weights, keep, elect_signs=recipe.method in ("ties", "dare_ties"))
+        self._write(weights, partial(self._keep, recipe), elect_signs=recipe.method in ("ties", "dare_ties"))
+
+    def _keep(self, recipe: Recipe, name: str, key: str) -> Keep | None:
+        """What of an expert's tensor the recipe keeps; None for all of it."""
+        density = recipe.densities[recipe.experts.index(name)] if recipe.densities else 1.0
+        if density >= 1:
+            return None
+        if recipe.drops_at_random:
+            return RandomDrop(recipe.seed, name, key, density)
+        return MagnitudeTrim(self._trim(name, key, density))
 
     def _write(
         self, weights: Mapping[str, float], keep: Callable[[str, str], Keep | None], elect_signs: bool = False
