@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from core.errors import SpecError
 
-Method = Literal["ties", "task_arithmetic", "linear"]
+Method = Literal["ties", "dare_ties", "dare_linear", "slerp", "task_arithmetic", "linear"]
 Optimizer = Literal["evomm"]
 Comparison = Literal["equal", "evomm_expert_only"]
 Source = Literal["generate", "file"]
@@ -91,6 +91,7 @@ class SearchSpec(_Frozen):
 
     Attributes:
         steps: candidates evaluated (mergekit-evolve's `max_fevals`).
+        method: how models are merged; `slerp` takes a base and one expert.
         alpha: weight of `CE_expert` in `CE_safety + alpha * CE_expert`.
         safety: False drops the safety term (the paper's domain-only baseline as the main run).
         compare: merges measured beside the main result in the same run.
@@ -155,6 +156,22 @@ class RunSpec(_Frozen):
             raise ValueError(
                 "data.safety.source is 'generate' but pool.generator is null: name an uncensored generator "
                 "(demo/question-writer for the demo pool) or give data.safety a file"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _slerp_is_between_two(self) -> RunSpec:
+        if self.search.method != "slerp":
+            return self
+        if len(self.pool.experts) != 1:
+            raise ValueError(
+                f"search.method is 'slerp', which merges exactly two models, but the pool has "
+                f"{1 + len(self.pool.experts)}: keep one expert, or choose another method, such as ties"
+            )
+        if self.pool.ancestor not in (None, self.pool.base):
+            raise ValueError(
+                "search.method is 'slerp', which goes from the base to the expert and takes no task vectors, but "
+                "pool.ancestor is set: make it null, or choose another method, such as ties"
             )
         return self
 

@@ -31,6 +31,7 @@ def model_card(name: str, recipe: Recipe, spec: RunSpec, results: Sequence[Model
             f"# {name}: a merge of {', '.join((recipe.base, *recipe.experts))}",
             "",
             f"Merged with SafeMerge: `{recipe.label}` (mergekit configuration in `mergekit_config.yml`).",
+            *([recipe.repeat_note] if recipe.repeat_note else []),
             _search(name, spec),
             "",
             "## Measured",

@@ -48,7 +48,8 @@ def export_model(
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
         config = recipe.to_mergekit(out_dtype=str(model.dtype).removeprefix("torch."), names=names)
-        (draft / "mergekit_config.yml").write_text(_HOW_TO_REPEAT + config.to_yaml(), encoding="utf-8")
+        notes = _HOW_TO_REPEAT + (f"# {recipe.repeat_note}\n" if recipe.repeat_note else "")
+        (draft / "mergekit_config.yml").write_text(notes + config.to_yaml(), encoding="utf-8")
         (draft / "README.md").write_text(card, encoding="utf-8")
         if sha256_of_folder(draft) != scored:
             raise MergeError("The saved weights differ from the scored ones.", "Save again; report it if it stays.")

@@ -221,7 +221,7 @@ class _Job:
         search = self.spec.search
         plan = SearchPlan(
             name=name,
-            genome=Genome(search.method, pool.anchor, pool.merged_experts, pool.anchor_is_member),
+            genome=Genome(search.method, pool.anchor, pool.merged_experts, pool.anchor_is_member, search.seed),
             steps=search.steps,
             alpha=search.alpha,
             safety=safety,

@@ -157,7 +157,7 @@ def _search_fields(fields: dict[str, gr.components.Component], form: Form) -> No
     comparisons = [(search_name(name), name) for name in COMPARISONS]
     gr.HTML("<h2>Search</h2>")
     fields["safety"] = gr.Checkbox(form["safety"], label="Safety-aware", info="Off: domain data alone, as a baseline")
-    fields["method"] = gr.Radio(methods, value=form["method"], label="Merge method")
+    fields["method"] = gr.Radio(methods, value=form["method"], label="Merge method", info="SLERP: one expert")
     with gr.Row():
         fields["steps"] = gr.Number(form["steps"], label="Steps", info="Candidates", precision=0, min_width=100)
         fields["alpha"] = gr.Number(form["alpha"], label="Alpha", info="Weight of the skill", step=0.05, min_width=100)

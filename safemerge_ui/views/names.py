@@ -20,7 +20,14 @@ PHASES: tuple[tuple[Phase, str], ...] = (
     ("export", "Save"),
 )
 
-METHODS: dict[Method | str, str] = {"ties": "TIES", "task_arithmetic": "Task arithmetic", "linear": "Linear"}
+METHODS: dict[Method | str, str] = {
+    "ties": "TIES",
+    "dare_ties": "DARE-TIES",
+    "dare_linear": "DARE",
+    "slerp": "SLERP",
+    "task_arithmetic": "Task arithmetic",
+    "linear": "Linear",
+}
 
 STATUS_TONES: dict[Status, str] = {
     "waiting": "plain",

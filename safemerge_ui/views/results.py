@@ -50,10 +50,14 @@ def best_recipe(best: CandidateScored | None) -> str:
 def recipe_rows(recipe: dict[str, Any]) -> list[tuple[str, str]]:
     """A recipe (`core.merging.recipes.Recipe` as a mapping) as (name, value) rows, one per number of a model."""
     rows = [("Method", METHODS.get(recipe["method"], str(recipe["method"])))]
+    if recipe["method"] == "slerp":
+        return [*rows, (f"t, from {recipe['base']} to {recipe['experts'][0]}", f"{recipe['weights'][0]:.3f}")]
     linear = recipe["method"] == "linear"
     members = [recipe["base"], *recipe["experts"]] if linear else list(recipe["experts"])
     rows += [(f"Weight of {name}", f"{value:.3f}") for name, value in zip(members, recipe["weights"], strict=True)]
     densities = recipe.get("densities") or ()
+    if recipe["method"].startswith("dare"):
+        rows.append(("Seed of the masks", str(recipe["seed"])))
     return rows + [(f"Density of {name}", f"{value:.3f}") for name, value in zip(members, densities, strict=False)]
 
 

@@ -25,9 +25,12 @@ def specs(draw: st.DrawFn) -> RunSpec:
     """Any spec that the page has fields for."""
     domain = st.fixed_dictionaries({"name": WORDS, "topic": st.none() | WORDS, "suite": st.none() | WORDS})
     experts = draw(st.lists(st.fixed_dictionaries({"model": WORDS, "domain": domain}), min_size=1, max_size=4))
+    methods = ["ties", "dare_ties", "dare_linear", "task_arithmetic", "linear"]
     pool = {"base": draw(WORDS), "experts": experts, "generator": draw(WORDS), "ancestor": draw(st.none() | WORDS)}
+    if len(experts) == 1 and pool["ancestor"] is None:
+        methods.append("slerp")
     search = {
-        "method": draw(st.sampled_from(["ties", "task_arithmetic", "linear"])),
+        "method": draw(st.sampled_from(methods)),
         "steps": draw(st.integers(1, 100_000)),
         "alpha": draw(st.floats(0, 100)),
         "safety": draw(st.booleans()),
@@ -64,7 +67,9 @@ def test_number_fields_may_send_floats() -> None:
         ({"steps": 10.5}, "search.steps"),
         ({"safety_source": "file"}, "data.safety"),
         ({"generator": ""}, "generator"),
-        ({"method": "slerp"}, "search.method"),
+        ({"method": "fisher"}, "search.method"),
+        ({"method": "slerp", "ancestor": "org/other"}, "pool.ancestor"),
+        ({"method": "slerp", expert_field(1, "model"): "org/third"}, "exactly two models"),
     ],
 )
 def test_bad_values_are_named(change: dict[str, object], named: str) -> None:

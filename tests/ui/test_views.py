@@ -159,6 +159,10 @@ def test_best_recipe_shows_each_number_of_each_model(finished: RunView) -> None:
     assert f"{best.objective:.3f}" in text
     assert f"Weight of demo/chemistry {best.recipe['weights'][0]:.3f}" in text
     linear = {"method": "linear", "base": "b", "experts": ["e"], "weights": [0.4, 0.6], "densities": None}
+    slerp = {"method": "slerp", "base": "b", "experts": ["e"], "weights": [0.4], "densities": None}
+    assert recipe_rows(slerp) == [("Method", "SLERP"), ("t, from b to e", "0.400")]
+    dare = {"method": "dare_ties", "base": "b", "experts": ["e"], "weights": [0.4], "densities": [0.5], "seed": 9}
+    assert ("Seed of the masks", "9") in recipe_rows(dare)
     assert recipe_rows(linear)[1:] == [("Weight of b", "0.400"), ("Weight of e", "0.600")]
 
 

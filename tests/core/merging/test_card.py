@@ -25,6 +25,12 @@ RESULTS = (
 )
 
 
+def test_dares_masks_are_told() -> None:
+    recipe = RECIPE.model_copy(update={"method": "dare_ties", "seed": 3})
+    assert "mergekit draws others" in model_card("evomm", recipe, SPEC, RESULTS)
+    assert "mergekit draws" not in model_card("evomm", RECIPE, SPEC, RESULTS)
+
+
 def test_front_matter_names_the_models() -> None:
     front = yaml.safe_load(model_card("evomm", RECIPE, SPEC, RESULTS).split("---")[1])
     assert front["base_model"] == ["org/base", "org/a"]
