@@ -81,7 +81,10 @@ def _whole(genome: Genome) -> Iterator[Recipe]:
 
 
 def _linear(genome: Genome) -> Iterator[Recipe]:
-    """Each expert has the weight, and the base the rest of 1 but at least 0; shares add up to 1."""
+    """Each expert has the weight, and the base the rest of 1 but at least 0; shares add up to 1.
+
+    Where the base is an outside ancestor, all members have the same share whatever the weight: one recipe.
+    """
     count = len(genome.experts)
     for weight in _weights(genome):
         base = max(0.0, 1.0 - count * weight) if genome.base_is_member else 0.0
