@@ -27,22 +27,24 @@ Candidate = TypeVar("Candidate", bound=HasLosses)
 
 
 def rank(candidates: Iterable[Candidate], alpha: float) -> list[Candidate]:
-    """Candidates by `CE_safety + alpha * CE_expert` (paper Eqs. 4 and 5), lowest first; equals keep their order.
+    """Candidates by `CE_safety + alpha * CE_expert` (paper Eqs. 4 and 5), lowest first.
+
+    Of equals the one with the lower safety loss comes first, then the lower domain loss, then the earlier one. So the
+    first is always on the Pareto front.
 
     Raises:
         SpecError: alpha is negative or not finite.
     """
     if not (math.isfinite(alpha) and alpha >= 0):
         raise SpecError(f"Alpha is {alpha}.", "Alpha weighs the domain loss: give a number from 0 upwards.")
-    scored = [(safety + alpha * expert, candidate) for safety, expert, candidate in _with_losses(candidates)]
-    return [candidate for _, candidate in sorted(scored, key=lambda item: item[0])]
+    by_objective = sorted(_with_losses(candidates), key=lambda item: (item[0] + alpha * item[1], *item[:2]))
+    return [candidate for _, _, candidate in by_objective]
 
 
 def pareto_front(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Candidates that no other beats in one loss without being worse in the other, lowest safety loss first.
 
-    Of candidates with the same two losses the first stands for all. For any alpha above 0, the first of `rank` is one
-    of these.
+    Of candidates with the same two losses the first stands for all.
     """
     front: list[Candidate] = []
     lowest_expert = math.inf

@@ -10,8 +10,6 @@ from core.search.ranking import pareto_front, rank
 from safemerge_ui.views.markup import empty, percent, text
 from safemerge_ui.views.results import candidate_facts, recipe_table
 
-MOST_ROWS = 12
-
 
 def alpha_view(view: RunView, alpha: float) -> str:
     """The winner with `alpha` among the run's own candidates, against the run's own alpha, and the Pareto front.
@@ -40,12 +38,11 @@ def _own_choice(view: RunView, candidates: Sequence[CandidateScored], winner: Ca
 
 
 def _front(candidates: Sequence[CandidateScored], winner: CandidateScored) -> str:
-    front = pareto_front(sorted(candidates, key=lambda candidate: candidate.candidate))
-    rows = "".join(_row(candidate, candidate is winner) for candidate in front[:MOST_ROWS])
-    more = f" The first {MOST_ROWS} are shown." if len(front) > MOST_ROWS else ""
+    front = pareto_front(candidates)
+    rows = "".join(_row(candidate, candidate is winner) for candidate in front)
     return (
         f'<p class="sm-foot">{len(front)} of {len(candidates)} candidates are on the front: no other is better in one '
-        f"loss without being worse in the other. Any alpha chooses among them.{more}</p>"
+        "loss without being worse in the other. Any alpha chooses among them.</p>"
         '<div class="sm-scroll"><table class="sm-table"><thead><tr><th>Candidate</th>'
         '<th class="sm-num">Loss: safety</th><th class="sm-num">Loss: domain</th>'
         '<th class="sm-num">Alignment<small>estimated</small></th>'

@@ -191,7 +191,7 @@ def test_the_page_says_why_a_search_ended_early(finished: RunView) -> None:
 def test_the_alpha_explorer_shows_who_would_win(finished: RunView) -> None:
     scored = [c for c in finished.candidates if c.search == "evomm" and not c.failure]
     for alpha in (0.0, 0.3, 20.0):
-        best = min(scored, key=lambda c: c.ce_safety + alpha * c.ce_expert)
+        best = min(scored, key=lambda c: (c.ce_safety + alpha * c.ce_expert, c.ce_expert))
         text = words(alpha_view(finished, alpha))
         assert f"{best.candidate + 1} Candidate" in text
         assert f"{best.candidate + 1}, wins" in text

@@ -38,8 +38,9 @@ def test_alpha_moves_the_winner_from_safety_to_skill(alpha: float, winner: Losse
 def test_ranking_is_by_the_objective_and_leaves_out_what_has_not_both_losses() -> None:
     assert rank(ALL, 1.0) == [MIDDLE, SKILLED, SAFE, BEATEN]
     assert rank([Losses(None, None), DOMAIN_ONLY], 1.0) == []
-    same = [Losses(1.0, 2.0), Losses(2.0, 1.0)]
-    assert rank(same, 1.0) == same
+    same = [Losses(2.0, 1.0), Losses(1.0, 2.0), Losses(1.0, 3.0)]
+    assert rank(same, 1.0) == [same[1], same[0], same[2]]
+    assert rank(same, 0.0) == [same[1], same[2], same[0]]
 
 
 @pytest.mark.parametrize("alpha", [-0.1, math.nan, math.inf])
@@ -55,12 +56,9 @@ def test_the_front_is_what_nothing_beats_safest_first() -> None:
 
 
 @settings(derandomize=True, deadline=None, max_examples=200)
-@given(candidates=candidates, alpha=st.floats(0.01, 100))
+@given(candidates=candidates, alpha=st.floats(0, 100))
 def test_the_winner_of_any_alpha_is_on_the_front(candidates: list[Losses], alpha: float) -> None:
-    front = pareto_front(candidates)
-    assert rank(front, alpha)[0] in front
-    best, found = rank(candidates, alpha)[0], rank(front, alpha)[0]
-    assert found.ce_safety + alpha * found.ce_expert == best.ce_safety + alpha * best.ce_expert
+    assert rank(candidates, alpha)[0] in pareto_front(candidates)
 
 
 @settings(derandomize=True, deadline=None, max_examples=200)
