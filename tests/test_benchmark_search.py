@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.search import GENOME, NEAR, best_synthetic, measure, search, synthetic
+from core.merging.recipes import Recipe
 from core.search.evomm import is_flat, population_size
 
 
@@ -29,7 +30,5 @@ def test_a_seed_stops_where_its_rule_says_and_is_near_where_it_says() -> None:
 
 @pytest.mark.parametrize(("weight", "density"), [(0.2, 0.3), (1.4, 1.0)])
 def test_the_synthetic_objective_rises_away_from_its_best(weight: float, density: float) -> None:
-    point = [
-        (value - gene.low) / (gene.high - gene.low) for gene, value in zip(GENOME.genes, (weight, density), strict=True)
-    ]
-    assert synthetic(GENOME.recipe(point)) > 1.5 * best_synthetic()
+    recipe = Recipe(method="ties", base="base", experts=("a",), weights=(weight,), densities=(density,))
+    assert synthetic(recipe) > 1.5 * best_synthetic()

@@ -12,7 +12,7 @@ from core.events import CandidateMeasured, CandidateScored, Event, Failed, Finis
 from core.merging.fingerprint import sha256_of_model
 from core.runs.folder import RunFolder
 from core.runs.view import fold
-from core.runs.worker import run_worker
+from core.runs.worker import list_runs, run_worker
 from core.search.cocktail import cocktail_weights
 from core.settings import Settings
 from core.specs import Comparison, RunSpec
@@ -109,6 +109,9 @@ def test_another_optimizer_for_the_run_itself(
     assert [e.total for e in events if isinstance(e, PhaseStarted) and e.phase == "search"] == [candidates]
     probed = [e for e in events if isinstance(e, CandidateMeasured) and e.alignment is not None]
     assert len(probed) == (optimizer == "grid")
+    (listed,) = list_runs(settings)
+    assert merged.recipe and listed.method == merged.recipe["method"]
+    assert (listed.best_objective is None) == (optimizer == "cocktail")
     card = (settings.runs / "run" / "merged" / "README.md").read_text(encoding="utf-8")
     assert ("LM-Cocktail" if optimizer == "cocktail" else "Grid search") in card
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import get_args
 
 import pytest
 
@@ -60,3 +61,10 @@ def test_the_grid_is_asked_for_once_and_its_best_is_the_result() -> None:
     assert grid.result(recipes[4]) == recipes[4]
     assert grid.result(None) is None
     assert grid.ended_early == ""
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+def test_every_method_has_a_grid(method: Method) -> None:
+    recipes = grid_recipes(genome_of(method, 1))
+    assert len(recipes) > 1
+    assert {recipe.method for recipe in recipes} == {method}
