@@ -205,7 +205,7 @@ class _Job:
     def _search_and_compare(self, pool: LivePool, evaluator: Evaluator, measurer: Measurer) -> Iterator[Event]:
         plan = self._plan(pool, evaluator, self.spec.search.optimizer)
         yield self._enter("search", make_optimizer(plan).size)
-        best = yield from self._search(plan, evaluator, None if plan.optimizer == "cocktail" else measurer.probe)
+        best = yield from self._search(plan, evaluator, measurer.probe if plan.optimizer == "evomm" else None)
         recipes = yield from self._baselines(pool, evaluator)
         recipes[plan.name] = best
         yield self._enter("evaluation", len(recipes))

@@ -20,6 +20,8 @@ TWO_MODELS = (0.25, 0.5, 1.0)
 MORE_MODELS = (0.1, 0.25, 0.33, 0.5, 1.0)
 """Weights for pools of three models, the largest the paper tries; larger pools take the same."""
 
+Values = tuple[float, ...]
+
 
 class Grid:
     """Every recipe of the grid, once.
@@ -64,23 +66,23 @@ def grid_recipes(genome: Genome) -> list[Recipe]:
     grid = GRIDS.get(genome.method)
     if grid is None:
         raise SpecError(f"There is no grid for {genome.method}.", f"Grid search knows {', '.join(GRIDS)}.")
-    return list(dict.fromkeys(grid(genome)))
+    return list(dict.fromkeys(_recipe(genome, values) for values in grid(genome)))
 
 
-def _trimmed(genome: Genome) -> Iterator[Recipe]:
+def _trimmed(genome: Genome) -> Iterator[Values]:
     """Every weight with every density."""
     count = len(genome.experts)
     for weight, density in product(_weights(genome), DENSITIES):
-        yield _recipe(genome, (weight,) * count, (density,) * count)
+        yield (*(weight,) * count, *(density,) * count)
 
 
-def _whole(genome: Genome) -> Iterator[Recipe]:
+def _whole(genome: Genome) -> Iterator[Values]:
     """Every weight, with whole task vectors."""
     for weight in _weights(genome):
-        yield _recipe(genome, (weight,) * len(genome.experts))
+        yield (weight,) * len(genome.experts)
 
 
-def _linear(genome: Genome) -> Iterator[Recipe]:
+def _linear(genome: Genome) -> Iterator[Values]:
     """Each expert has the weight, and the base the rest of 1 but at least 0; shares add up to 1.
 
     Where the base is an outside ancestor, all members have the same share whatever the weight: one recipe.
@@ -88,16 +90,16 @@ def _linear(genome: Genome) -> Iterator[Recipe]:
     count = len(genome.experts)
     for weight in _weights(genome):
         base = max(0.0, 1.0 - count * weight) if genome.base_is_member else 0.0
-        share = round((1.0 - base) / count, 6)
-        yield _recipe(genome, (round(base, 6), *(share,) * count))
+        experts = ((1.0 - base) / count,) * count
+        yield (base, *experts) if genome.base_is_member else experts
 
 
-GRIDS: dict[Method, Callable[[Genome], Iterator[Recipe]]] = {
+GRIDS: dict[Method, Callable[[Genome], Iterator[Values]]] = {
     "ties": _trimmed,
     "task_arithmetic": _whole,
     "linear": _linear,
 }
-"""Each method's grid. A method with other numbers (an interpolation factor, say) gets a generator of its own here."""
+"""Each method's grid, as values of its genes. A method with other numbers gets a generator of its own here."""
 
 
 def _weights(genome: Genome) -> tuple[float, ...]:
@@ -105,5 +107,8 @@ def _weights(genome: Genome) -> tuple[float, ...]:
     return TWO_MODELS if models <= 2 else MORE_MODELS
 
 
-def _recipe(genome: Genome, weights: tuple[float, ...], densities: tuple[float, ...] | None = None) -> Recipe:
-    return Recipe(method=genome.method, base=genome.base, experts=genome.experts, weights=weights, densities=densities)
+def _recipe(genome: Genome, values: Values) -> Recipe:
+    """The recipe with these values of the genes, which lie within their bounds."""
+    return genome.recipe(
+        [(value - gene.low) / (gene.high - gene.low) for gene, value in zip(genome.genes, values, strict=True)]
+    )
