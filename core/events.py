@@ -41,7 +41,11 @@ class PhaseStarted(_Event):
 
 
 class Progress(_Event):
-    """`done` of `total` units of a phase; `seconds_left` is an estimate for the phase."""
+    """`done` of `total` units of a phase; `seconds_left` is an estimate for the phase.
+
+    Attributes:
+        ended_early: a search needed no more than `done` candidates, and `message` says why.
+    """
 
     kind: Literal["progress"] = "progress"
     phase: Phase
@@ -49,6 +53,7 @@ class Progress(_Event):
     total: int
     message: str = ""
     seconds_left: float | None = None
+    ended_early: bool = False
 
 
 class CheckRow(BaseModel):

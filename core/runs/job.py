@@ -48,13 +48,21 @@ from core.models.references import parse_reference
 from core.results import ModelResult, Role, RunResult
 from core.runs.folder import RunFolder
 from core.runs.live_pool import LivePool, LoadedModel, load_pool
+from core.search.cocktail import parent_recipes
 from core.search.genome import Genome
-from core.search.running import Evaluator, SearchPlan, run_search
+from core.search.running import Evaluator, ProbeRates, SearchPlan, make_optimizer, run_search
 from core.search.scoring import REFUSAL_OPENING, Scorer, TrainingSet
 from core.settings import Settings, resolve_path
-from core.specs import RunSpec, Source
+from core.specs import Comparison, Optimizer, RunSpec, Source
 
-MAIN_SEARCH = "evomm"
+_SEARCHES: dict[str, tuple[Optimizer, bool]] = {
+    "evomm": ("evomm", True),
+    "evomm_expert_only": ("evomm", False),
+    "cocktail": ("cocktail", True),
+    "cocktail_expert_only": ("cocktail", False),
+    "grid": ("grid", True),
+}
+"""Who searches under a name, and whether with the safety data (a grid is chosen by accuracy either way)."""
 
 
 def run_job(spec: RunSpec, settings: Settings, folder: RunFolder, should_stop: Callable[[], bool]) -> Iterator[Event]:
@@ -94,8 +102,9 @@ class _Job:
         )
         wanted = self.spec.evaluation
         measurer = Measurer(pool.live, pool.tokenizer, guard, tests, wanted.limit, wanted.reply_tokens)
-        yield from self._measure_parents(pool, scorer, measurer)
-        yield from self._search_and_compare(pool, Evaluator(pool.merge, scorer), measurer)
+        evaluator = Evaluator(pool.merge, scorer, measurer.probe_accuracy if tests.probe_questions else None)
+        yield from self._measure_parents(pool, evaluator, measurer)
+        yield from self._search_and_compare(pool, evaluator, measurer)
         yield Finished(result=self._result())
 
     def _check_stop(self) -> None:
@@ -184,19 +193,21 @@ class _Job:
             max_new_tokens=self.spec.data.reply_tokens,
         )
 
-    def _measure_parents(self, pool: LivePool, scorer: Scorer, measurer: Measurer) -> Iterator[Event]:
+    def _measure_parents(self, pool: LivePool, evaluator: Evaluator, measurer: Measurer) -> Iterator[Event]:
         yield self._enter("parents", len(pool.members))
+        recipes = parent_recipes(self._genome(pool))
         for done, name in enumerate(pool.members):
             self._check_stop()
             yield Progress(phase="parents", done=done, total=len(pool.members), message=f"measuring {name}")
             pool.merge.write_parent(name)
-            yield self._measured(name, "parent", scorer, measurer, None)
+            yield self._measured(name, "parent", evaluator, measurer, recipes[name])
 
     def _search_and_compare(self, pool: LivePool, evaluator: Evaluator, measurer: Measurer) -> Iterator[Event]:
-        yield self._enter("search", self.spec.search.steps)
-        best = yield from self._search(pool, evaluator, MAIN_SEARCH, self.spec.search.safety, measurer)
+        plan = self._plan(pool, evaluator, self.spec.search.optimizer)
+        yield self._enter("search", make_optimizer(plan).size)
+        best = yield from self._search(plan, evaluator, measurer.probe if plan.optimizer == "evomm" else None)
         recipes = yield from self._baselines(pool, evaluator)
-        recipes[MAIN_SEARCH] = best
+        recipes[plan.name] = best
         yield self._enter("evaluation", len(recipes))
         for done, (name, recipe) in enumerate(recipes.items()):
             self._check_stop()
@@ -205,40 +216,55 @@ class _Job:
 
     def _baselines(self, pool: LivePool, evaluator: Evaluator) -> Generator[Event, None, dict[str, Recipe]]:
         recipes: dict[str, Recipe] = {}
-        compare, method = self.spec.search.compare, self.spec.search.method
+        compare = dict.fromkeys(self.spec.search.compare)
         yield self._enter("baselines", len(compare))
-        if "equal" in compare:
-            recipes["equal"] = equal_weights(
-                method, pool.anchor, pool.merged_experts, base_is_member=pool.anchor_is_member
-            )
-        if "evomm_expert_only" in compare:
-            recipes["evomm_expert_only"] = yield from self._search(pool, evaluator, "evomm_expert_only", False, None)
+        for name in compare:
+            if name == "equal":
+                recipes[name] = equal_weights(
+                    self.spec.search.method, pool.anchor, pool.merged_experts, base_is_member=pool.anchor_is_member
+                )
+            else:
+                recipes[name] = yield from self._search(self._plan(pool, evaluator, name), evaluator, None)
         return recipes
 
-    def _search(
-        self, pool: LivePool, evaluator: Evaluator, name: str, safety: bool, measurer: Measurer | None
-    ) -> Generator[Event, None, Recipe]:
+    def _genome(self, pool: LivePool) -> Genome:
         search = self.spec.search
-        plan = SearchPlan(
+        return Genome(search.method, pool.anchor, pool.merged_experts, pool.anchor_is_member, search.seed)
+
+    def _plan(self, pool: LivePool, evaluator: Evaluator, name: Optimizer | Comparison) -> SearchPlan:
+        """The plan of the run's own search, which is named after its optimiser, or of a baseline."""
+        search = self.spec.search
+        main = name == search.optimizer
+        optimizer, safety = _SEARCHES[name]
+        return SearchPlan(
             name=name,
-            genome=Genome(search.method, pool.anchor, pool.merged_experts, pool.anchor_is_member, search.seed),
+            genome=self._genome(pool),
             steps=search.steps,
             alpha=search.alpha,
-            safety=safety,
+            safety=safety and (search.safety or not main),
             seed=search.seed,
-            phase="search" if name == MAIN_SEARCH else "baselines",
+            phase="search" if main else "baselines",
+            optimizer=optimizer,
+            stop_when_flat=search.stop_when_flat,
+            temperature=search.temperature,
+            safety_share=evaluator.scorer.safety_share,
         )
-        best = yield from run_search(plan, evaluator, self.should_stop, measurer.probe if measurer else None)
+
+    def _search(
+        self, plan: SearchPlan, evaluator: Evaluator, probe: Callable[[], ProbeRates] | None
+    ) -> Generator[Event, None, Recipe]:
+        best = yield from run_search(plan, evaluator, self.should_stop, probe)
         if best is None:
-            raise MergeError(f"No candidate of {name} could be scored.", "See the candidates' failures in the log.")
+            failed = f"No candidate of {plan.name} could be scored."
+            raise MergeError(failed, "See the candidates' failures in the log.")
         return best
 
     def _measure_merge(
         self, pool: LivePool, evaluator: Evaluator, measurer: Measurer, name: str, recipe: Recipe
     ) -> Iterator[Event]:
-        role: Role = "merged" if name == MAIN_SEARCH else "baseline"
+        role: Role = "merged" if name == self.spec.search.optimizer else "baseline"
         pool.merge.apply(recipe)
-        measured = self._measured(name, role, evaluator.scorer, measurer, recipe)
+        measured = self._measured(name, role, evaluator, measurer, recipe)
         yield measured
         if not self.spec.export.folder:
             return
@@ -254,15 +280,15 @@ class _Job:
             yield Exported(path=str(target), sha256=sha256)
 
     def _measured(
-        self, name: str, role: Role, scorer: Scorer, measurer: Measurer, recipe: Recipe | None
+        self, name: str, role: Role, evaluator: Evaluator, measurer: Measurer, recipe: Recipe
     ) -> ModelMeasured:
-        scores = scorer.score()
+        scores = evaluator.live_scores(recipe)
         result = measurer.measure(
             name,
             role,
             ce_safety=scores.safety.loss if scores.safety else None,
             ce_expert=scores.expert.loss if scores.expert else None,
-            recipe=recipe.model_dump(mode="json") if recipe else None,
+            recipe=None if role == "parent" else recipe.model_dump(mode="json"),
             sha256=sha256_of_model(measurer.model),
         )
         self.results.append(result)

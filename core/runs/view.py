@@ -35,7 +35,11 @@ Status = Literal["waiting", "running", "finished", "failed", "cancelled"]
 
 @dataclass(frozen=True)
 class RunView:
-    """A run as of its last event. Lists keep the order of the log."""
+    """A run as of its last event. Lists keep the order of the log.
+
+    Attributes:
+        early_ends: why searches needed fewer candidates than they might have tried.
+    """
 
     status: Status = "waiting"
     spec: dict[str, Any] = field(default_factory=dict)
@@ -52,6 +56,7 @@ class RunView:
     models: tuple[ModelResult, ...] = ()
     exported: Exported | None = None
     warnings: tuple[Warned, ...] = ()
+    early_ends: tuple[str, ...] = ()
     result: RunResult | None = None
     message: str = ""
     hint: str = ""
@@ -61,9 +66,18 @@ class RunView:
         """True once the run has ended, well or not."""
         return self.status in ("finished", "failed", "cancelled")
 
-    def best(self, search: str = "evomm") -> CandidateScored | None:
-        """The candidate of `search` with the lowest objective so far."""
-        scored = [c for c in self.candidates if c.search == search and not c.failure]
+    @property
+    def main_search(self) -> str:
+        """Name of the run's own search, and of the merge that comes of it: its optimiser's."""
+        return str((self.spec.get("search") or {}).get("optimizer", "evomm"))
+
+    def best(self, search: str = "") -> CandidateScored | None:
+        """The candidate with the lowest objective so far, of the run's own search unless another is named.
+
+        None for LM-Cocktail, which scores the parents and finds what is none of them.
+        """
+        search = search or self.main_search
+        scored = [c for c in self.candidates if c.search == search and not c.failure and "cocktail" not in search]
         return min(scored, key=lambda c: c.objective, default=None)
 
 
@@ -100,6 +114,8 @@ def _step(view: RunView, lists: _Lists, event: Event) -> RunView:
         case PhaseStarted():
             return replace(view, phase=event.phase, phase_started_at=event.at, progress=None)
         case Progress():
+            if event.ended_early:
+                view = replace(view, early_ends=(*view.early_ends, event.message))
             return replace(view, progress=event)
         case PreflightDone():
             return replace(view, checks=event.rows)

@@ -329,7 +329,7 @@ def _summary(folder: RunFolder) -> RunSummary:
         status=view.status,
         started_at=view.started_at,
         updated_at=view.updated_at,
-        method=spec.search.method,
+        method="linear" if spec.search.optimizer == "cocktail" else spec.search.method,
         pool=(spec.pool.base, *(expert.model for expert in spec.pool.experts)),
         best_objective=best.objective if best else None,
         message=view.message,

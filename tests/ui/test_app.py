@@ -114,6 +114,13 @@ def test_following_draws_news_and_then_only_the_clock(bench: Bench, settings: Se
     assert "Running" in again[3]
 
 
+def test_another_alpha_shows_another_winner(bench: Bench, settings: Settings) -> None:
+    write_run(settings.runs / "r", golden_events())
+    assert merge.explore(bench, "", 0.3) == gr.skip()
+    safe, skilled = (merge.explore(bench, "r", alpha) for alpha in (0.0, 20.0))
+    assert "wins" in safe and safe != skilled
+
+
 def test_the_timer_rests_when_the_run_is_over(bench: Bench, settings: Settings) -> None:
     write_run(settings.runs / "r", golden_events())
     assert app.follow(bench, "r", -1, "all", "all", 1)[1].active is False

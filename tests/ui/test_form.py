@@ -34,11 +34,15 @@ def specs(draw: st.DrawFn) -> RunSpec:
         "steps": draw(st.integers(1, 100_000)),
         "alpha": draw(st.floats(0, 100)),
         "safety": draw(st.booleans()),
-        "compare": draw(st.sampled_from([[], ["equal"], ["equal", "evomm_expert_only"]])),
+        "optimizer": draw(st.sampled_from(["evomm", "cocktail", "grid"])),
+        "temperature": draw(st.floats(0.01, 100)),
+        "stop_when_flat": draw(st.none() | st.floats(0.001, 1)),
+        "compare": draw(st.sampled_from([[], ["equal"], ["equal", "evomm_expert_only", "cocktail_expert_only"]])),
     }
     tokens = st.integers(8, 4096)
     limit = draw(st.none() | st.integers(1, 99))
-    evaluation = {"prompts": draw(st.none() | WORDS), "limit": limit, "reply_tokens": draw(tokens)}
+    files = {name: draw(st.none() | WORDS) for name in ("prompts", "probe_questions")}
+    evaluation = {**files, "limit": limit, "reply_tokens": draw(tokens)}
     data = {"safety": draw(SOURCES), "domain": draw(SOURCES), "reply_tokens": draw(tokens)}
     return spec_from_dict({"pool": pool, "search": search, "evaluation": evaluation, "data": data})
 
@@ -70,6 +74,12 @@ def test_number_fields_may_send_floats() -> None:
         ({"method": "fisher"}, "search.method"),
         ({"method": "slerp", "ancestor": "org/other"}, "pool.ancestor"),
         ({"method": "slerp", expert_field(1, "model"): "org/third"}, "exactly two models"),
+        ({"optimizer": "random"}, "search.optimizer"),
+        ({"temperature": 0}, "search.temperature"),
+        ({"stop_when_flat": 0}, "search.stop_when_flat"),
+        ({"alpha": -1}, "search.alpha"),
+        ({"compare": ["best_of_all"]}, "search.compare"),
+        ({"optimizer": "grid", "compare": ["grid"]}, "own optimizer"),
     ],
 )
 def test_bad_values_are_named(change: dict[str, object], named: str) -> None:
