@@ -88,8 +88,16 @@ class LoadedModel:
         )
 
 
-def load_pool(spec: PoolSpec, settings: Settings, into: Callable[[LivePool], None]) -> Iterator[Progress]:
+def load_pool(
+    spec: PoolSpec, settings: Settings, into: Callable[[LivePool], None], dtype: torch.dtype | None = None
+) -> Iterator[Progress]:
     """Load the pool's weights, telling progress; the loaded pool is handed to `into`.
+
+    Args:
+        spec: which models.
+        settings: where they are.
+        into: is given the pool once it is loaded.
+        dtype: number format of the live model; None = the one this machine is fastest in, as measured now.
 
     Raises:
         ModelError: a model cannot be had or opened.
@@ -100,7 +108,7 @@ def load_pool(spec: PoolSpec, settings: Settings, into: Callable[[LivePool], Non
     anchor = spec.ancestor or spec.base
     total = len(set(members) | {anchor})
     yield Progress(phase="loading", done=0, total=total, message=f"loading {anchor}")
-    live = load_model(parse_reference(anchor, settings), settings, fast_dtype(device), device)
+    live = load_model(parse_reference(anchor, settings), settings, dtype or fast_dtype(device), device)
     tokenizer = load_tokenizer(parse_reference(spec.base, settings), settings)
     merge = MergePool(live, anchor, _state(anchor, settings, device))
     for done, name in enumerate([name for name in members if name != anchor], start=1):

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import torch
 
 from core.errors import MergeError, RunCancelled
 from core.events import CandidateMeasured, CandidateScored, Event, Phase, Progress
@@ -19,7 +21,7 @@ from core.merging.recipes import Recipe
 from core.results import Rate
 from core.search.evomm import EvoMM
 from core.search.genome import Genome
-from core.search.scoring import Scorer, Scores
+from core.search.scoring import Scorer, Scores, SetScore
 
 PENALTY = 1e6
 """Objective of a candidate that could not be scored; far above any real one, and finite for CMA-ES."""
@@ -57,11 +59,28 @@ class SearchPlan:
 
 @dataclass
 class Evaluator:
-    """Merges recipes into the live model and scores them, remembering what it has scored."""
+    """Merges recipes into the live model and scores them, remembering what it has scored.
+
+    Attributes:
+        scored: how many times a merge was scored.
+    """
 
     merge: MergePool
     scorer: Scorer
+    scored: int = 0
     _seen: dict[tuple[Recipe, bool], Scores] = field(default_factory=dict)
+    _failed: dict[Recipe, str] = field(default_factory=dict)
+
+    def recall(self, candidates: Iterable[CandidateScored]) -> None:
+        """Take candidates that the run has scored before as scored (per-sample losses are not kept)."""
+        for candidate in candidates:
+            recipe = Recipe.model_validate(candidate.recipe)
+            if candidate.failure:
+                self._failed[recipe] = candidate.failure
+                continue
+            safety = _recalled(candidate.ce_safety, candidate.estimated_alignment)
+            expert = _recalled(candidate.ce_expert, candidate.estimated_accuracy)
+            self._seen[recipe, safety is not None] = Scores(safety, expert)
 
     def scores(self, recipe: Recipe, with_safety: bool) -> Scores:
         """Scores of a recipe.
@@ -69,14 +88,21 @@ class Evaluator:
         Raises:
             MergeError: a loss is not finite, or the recipe cannot be applied.
         """
+        if recipe in self._failed:
+            raise MergeError(self._failed[recipe])
         known = self._seen.get((recipe, True)) or self._seen.get((recipe, with_safety))
         if known is None:
+            self.scored += 1
             self.merge.apply(recipe)
             known = self._seen[recipe, with_safety] = self.scorer.score(with_safety=with_safety)
         losses = [part.loss for part in (known.safety, known.expert) if part is not None]
         if not all(math.isfinite(loss) for loss in losses):
             raise MergeError(f"{recipe.label} has a loss that is not finite.")
         return known
+
+
+def _recalled(loss: float | None, own: float | None) -> SetScore | None:
+    return None if loss is None or own is None else SetScore(loss, own, torch.empty(0))
 
 
 def run_search(
@@ -101,7 +127,7 @@ def run_search(
     """
     optimizer = EvoMM(plan.genome, plan.steps, plan.seed)
     best: CandidateScored | None = None
-    count, generation, started = 0, 0, time.monotonic()
+    count, generation, started, before_all = 0, 0, time.monotonic(), evaluator.scored
     while points := optimizer.ask():
         objectives, before = [], best
         for point in points:
@@ -113,7 +139,7 @@ def run_search(
             if not event.failure and (best is None or event.objective < best.objective):
                 best = event
             count += 1
-            yield _progress(plan, count, started)
+            yield _progress(plan, count, evaluator.scored - before_all, started)
         optimizer.tell(objectives)
         if probe is not None and best is not None and best is not before:
             yield _measure_best(plan, evaluator, best, generation, probe)
@@ -160,6 +186,7 @@ def _measure_best(
     )
 
 
-def _progress(plan: SearchPlan, done: int, started: float) -> Progress:
-    left = (time.monotonic() - started) / done * (plan.steps - done)
+def _progress(plan: SearchPlan, done: int, scored: int, started: float) -> Progress:
+    """Candidates known from before cost nothing: only those scored in this search tell how long the others take."""
+    left = (time.monotonic() - started) / scored * (plan.steps - done) if scored else None
     return Progress(phase=plan.phase, done=done, total=plan.steps, message=plan.name, seconds_left=left)
