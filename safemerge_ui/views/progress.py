@@ -64,13 +64,8 @@ def ending(view: RunView) -> str:
     if view.status == "failed":
         parts.append(notice(view.message or "The run failed.", view.hint))
     if view.status == "cancelled":
-        parts.append(
-            notice(
-                view.message or "The run was stopped.",
-                "What it had found stays in its folder. Resume it from the Runs tab.",
-                "warn",
-            )
-        )
+        kept = "What it had found stays in its folder; the Runs tab resumes it."
+        parts.append(notice(view.message or "The run was stopped.", kept, "warn"))
     parts += [notice(warning.message, warning.hint, "warn") for warning in view.warnings]
     return "".join(parts)
 

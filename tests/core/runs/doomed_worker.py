@@ -1,4 +1,4 @@
-"""A worker process killed with kill -9 in the midst of its work: `python doomed_worker.py N SPEC --out DIR --lock-fd L`.
+"""A worker process that is killed with kill -9: `python doomed_worker.py N SPEC --out DIR --lock-fd L`.
 
 The real job runs until its N-th candidate is in the log.
 """

@@ -184,3 +184,18 @@ def test_progress_counts_candidates_up_to_the_budget() -> None:
 def test_penalties_are_above_any_real_objective() -> None:
     worst = Scores(*(SetScore(30.0, 0.0, torch.tensor([30.0])),) * 2)  # far above log(vocabulary)
     assert worst.objective(alpha=100.0, safety=True) < PENALTY
+
+
+def test_recalled_candidates_are_not_scored_again_and_steer_the_search_as_before() -> None:
+    whole, best = drain(run_search(PLAN, evaluator_of(broken=lambda a, _b: a > 0.25), never))
+    evaluator = evaluator_of(broken=lambda a, _b: a > 0.25)
+    evaluator.recall(scored(whole)[:8])
+    again, same = drain(run_search(PLAN, evaluator, never))
+    assert len(evaluator.scorer.calls) == evaluator.scored == 4  # type: ignore[attr-defined]
+    assert any(candidate.failure for candidate in scored(whole)[:8])
+    for before, after in zip(scored(whole), scored(again), strict=True):
+        assert before.model_dump(exclude={"at", "seconds"}) == after.model_dump(exclude={"at", "seconds"})
+    assert same == best
+    left = [event.seconds_left for event in again if isinstance(event, Progress)]
+    assert left[:8] == [None] * 8, "what cost nothing tells nothing about the time that is left"
+    assert None not in left[8:]
