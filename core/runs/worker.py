@@ -12,9 +12,7 @@ import os
 import secrets
 import shutil
 import signal
-import subprocess
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +24,7 @@ from core.errors import RunCancelled, RunError, SafeMergeError
 from core.events import Cancelled, CandidateScored, Event, Failed, Finished, is_terminal
 from core.runs.folder import DISK_FULL, EventTail, RunFolder
 from core.runs.past import Past, read_past
-from core.runs.process import ProcessMark, acquire_lock, mark_process
+from core.runs.process import ProcessMark, acquire_lock, mark_process, start_detached
 from core.runs.signals import ignore_interrupts, interruptible
 from core.runs.view import RunView, Status, fold
 from core.settings import REPOSITORY, Settings
@@ -282,21 +280,7 @@ def _spawn(folder: RunFolder, settings: Settings, command: Sequence[str], lock_f
         "SAFEMERGE_RUNS": str(settings.runs.resolve()),
         "PYTHONPATH": os.pathsep.join(paths),
     }
-    try:
-        with folder.log_path.open("ab") as log:
-            process = subprocess.Popen(
-                arguments,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                pass_fds=(lock_fd,),
-                start_new_session=True,
-            )
-    except OSError as error:
-        raise RunError(f"The worker cannot be started: {error}.", "Check memory and disk space.") from error
-    threading.Thread(target=process.wait, daemon=True).start()  # collects the exit status, so that no zombie stays
-    return process.pid
+    return start_detached(arguments, environment, folder.log_path, lock_fd)
 
 
 def _mark(pid: int) -> ProcessMark:
