@@ -253,12 +253,11 @@ def resume_run(folder: RunFolder, settings: Settings, *, command: Sequence[str] 
 
     Args:
         folder: of a run that failed or was stopped.
-        settings: the worker gets the same home and runs folders.
+        settings: as for `start_run`.
         command: the worker's command line, before `DIR`.
 
     Raises:
-        RunError: the run is finished, at work or not readable, another run is at work on this machine, or the
-            process cannot be made.
+        RunError: the run cannot be resumed, another is at work on this machine, or the process cannot be made.
         SpecError: the spec was changed since the run began.
     """
     read_past(folder)

@@ -250,7 +250,6 @@ def measured(name: str) -> Callable[[Event], bool]:
 
 MOMENTS: dict[str, Callable[[], Callable[[Event], bool]]] = {
     "at the very start": lambda: nth(RunStarted),
-    "while loading": lambda: nth(PhaseStarted, phase="loading"),
     "within a round of safety questions": lambda: nth(SampleSeen, 3, dataset="safety"),
     "after a round of safety questions": lambda: nth(Progress, 3, phase="data"),
     "within the domain questions": lambda: nth(SampleSeen, 4, dataset="domain"),
@@ -260,7 +259,6 @@ MOMENTS: dict[str, Callable[[], Callable[[Event], bool]]] = {
     "after a probe": lambda: nth(CandidateMeasured),
     "within a baseline's search": lambda: nth(CandidateScored, 8, search="evomm_expert_only"),
     "after a baseline was measured": lambda: measured("equal"),
-    "after the merge was measured": lambda: measured("evomm"),
     "before the merge is saved": lambda: nth(PhaseStarted, phase="export"),
     "after the merge was saved": lambda: nth(Exported),
 }
@@ -277,7 +275,7 @@ def test_a_killed_run_ends_as_one_that_was_not(moment: str, bench: Bench, whole:
     assert_same_end(folder, whole)
     assert bench.work[1:] == whole.work[1:]
     partial_rounds = bench.work.requests["writer"] - whole.work.requests["writer"]
-    assert partial_rounds == 0 or "questions" in moment
+    assert partial_rounds == 0 or moment.startswith("within")
     (resumed,) = [event for event in folder.read_events() if isinstance(event, Resumed)]
     assert resumed.paused_s < 60
 
@@ -293,12 +291,12 @@ def test_a_run_killed_again_and_again_does_nothing_twice(bench: Bench, whole: Wh
         return reached
 
     bench.reset()
-    folder = bench.start("again-and-again", every(6))
+    folder = bench.start("again-and-again", every(9))
     kills = 1
     while not isinstance(folder.read_events()[-1], Finished):
-        bench.resume(folder, every(6))
+        bench.resume(folder, every(9))
         kills += 1
-    assert kills > 5
+    assert kills > 4
     assert_same_end(folder, whole)
     assert bench.work[1:] == whole.work[1:]
 
@@ -340,16 +338,18 @@ def test_a_stopped_run_goes_on_with_one_end_and_without_its_pause(bench: Bench, 
     assert resumed.ended == "Stopped."
     assert resumed.paused_s == pytest.approx(3600, abs=60)
     elapsed_s = read_view(folder).elapsed_s()
-    assert elapsed_s is not None and elapsed_s < 60
-    assert result_of(folder)["seconds"] < 60
+    assert elapsed_s is not None and 600 < elapsed_s < 660
+    assert 600 < result_of(folder)["seconds"] < 660
     assert isinstance(seen[-1], Cancelled)
     log = folder.read_events()
     assert tail.read_new() == log[log.index(resumed) :], "a page that saw the end hears of all that follows"
 
 
 def set_back(folder: RunFolder, seconds: float) -> None:
-    """Make the log older, as if nobody had looked for a while."""
-    events = [event.model_copy(update={"at": event.at - seconds}) for event in folder.read_events()]
+    """Make the log older, as if nobody had looked for a while, and its first phase ten minutes long."""
+    first, *others = folder.read_events()
+    events = [first.model_copy(update={"at": first.at - 600 - seconds})]
+    events += [event.model_copy(update={"at": event.at - seconds}) for event in others]
     folder.events_path.write_text("".join(event.model_dump_json() + "\n" for event in events))
 
 
