@@ -59,3 +59,17 @@ def export_model(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return scored
+
+
+def saved_sha256(folder: Path) -> str | None:
+    """sha256 of the weights that an earlier `export_model` saved to `folder`; None when there is no such folder.
+
+    Raises:
+        RunError: what is there cannot be read as weights.
+    """
+    if not folder.exists():
+        return None
+    try:
+        return sha256_of_folder(folder)
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{folder} cannot be read: {error}.", "Move it away, and resume the run.") from error

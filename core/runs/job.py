@@ -1,7 +1,8 @@
 """The job: one generator from a spec to a merged model, yielding typed events.
 
 preflight -> loading -> data -> parents -> search -> baselines -> evaluation -> export. Errors are raised; the worker
-(`core.runs.worker`) turns them, and a stop, into the run's last event.
+(`core.runs.worker`) turns them, and a stop, into the run's last event. A job that is given a past (`core.runs.past`)
+goes the same way and takes from it what was done before.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
+import torch
+
 from core.data.domain import generate_domain
 from core.data.domains import resolve_domain
 from core.data.imported import read_domain_file, read_safety_file
 from core.data.safety import SafetyModels, generate_safety
-from core.data.samples import Provenance, Sample, samples_from_events
-from core.errors import MergeError, ModelError, RunCancelled
+from core.data.samples import Dataset, Provenance, Sample, read_samples, samples_from_events
+from core.errors import MergeError, ModelError, RunCancelled, RunError
 from core.evaluation.measuring import Measurer, read_test_set
 from core.events import (
+    CandidateScored,
     DataReady,
     Event,
     Exported,
@@ -29,6 +33,7 @@ from core.events import (
     ModelMeasured,
     Phase,
     PhaseStarted,
+    PoolLoaded,
     PreflightDone,
     Progress,
     RunStarted,
@@ -38,16 +43,17 @@ from core.events import (
 from core.guards.protocol import Guard
 from core.guards.registry import load_guard
 from core.merging.card import model_card
-from core.merging.export import export_model
+from core.merging.export import export_model, saved_sha256
 from core.merging.fingerprint import sha256_of_model
 from core.merging.recipes import Recipe, equal_weights
 from core.models.loading import load_model, load_tokenizer
-from core.models.precision import fast_dtype, pick_device
+from core.models.precision import pick_device
 from core.models.preflight import blocking_rows, preflight
 from core.models.references import parse_reference
 from core.results import ModelResult, Role, RunResult
 from core.runs.folder import RunFolder
 from core.runs.live_pool import LivePool, LoadedModel, load_pool
+from core.runs.past import Past, continue_log
 from core.search.cocktail import parent_recipes
 from core.search.genome import Genome
 from core.search.running import Evaluator, ProbeRates, SearchPlan, make_optimizer, run_search
@@ -65,17 +71,27 @@ _SEARCHES: dict[str, tuple[Optimizer, bool]] = {
 """Who searches under a name, and whether with the safety data (a grid is chosen by accuracy either way)."""
 
 
-def run_job(spec: RunSpec, settings: Settings, folder: RunFolder, should_stop: Callable[[], bool]) -> Iterator[Event]:
+def run_job(
+    spec: RunSpec, settings: Settings, folder: RunFolder, should_stop: Callable[[], bool], past: Past | None = None
+) -> Iterator[Event]:
     """Run `spec`; artefacts go into `folder`.
 
+    Args:
+        spec: what to run.
+        settings: of this machine.
+        folder: of the run.
+        should_stop: asked before each step.
+        past: what the run has done before; the end is the same as if it had never stopped.
+
     Yields:
-        Events from `RunStarted` to `Finished`.
+        Events from `RunStarted` to `Finished`, without those that `past` holds.
 
     Raises:
         SafeMergeError: something a person can mend (a model, the data, the disk).
         RunCancelled: `should_stop` said so.
     """
-    yield from _Job(spec, settings, folder, should_stop).run()
+    past = past or Past()
+    yield from continue_log(_Job(spec, settings, folder, should_stop, past).run(), past)
 
 
 @dataclass
@@ -84,6 +100,7 @@ class _Job:
     settings: Settings
     folder: RunFolder
     should_stop: Callable[[], bool]
+    past: Past
     results: list[ModelResult] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
@@ -103,6 +120,7 @@ class _Job:
         wanted = self.spec.evaluation
         measurer = Measurer(pool.live, pool.tokenizer, guard, tests, wanted.limit, wanted.reply_tokens)
         evaluator = Evaluator(pool.merge, scorer, measurer.probe_accuracy if tests.probe_questions else None)
+        evaluator.recall(self.past.of(CandidateScored), self.past.measured_candidates("grid"))
         yield from self._measure_parents(pool, evaluator, measurer)
         yield from self._search_and_compare(pool, evaluator, measurer)
         yield Finished(result=self._result())
@@ -127,9 +145,12 @@ class _Job:
     def _load(self) -> Generator[Event, None, LivePool]:
         yield self._enter("loading")
         loaded: list[LivePool] = []
-        for event in load_pool(self.spec.pool, self.settings, loaded.append):
+        dtype = getattr(torch, self.past.dtype) if self.past.dtype else None
+        for event in load_pool(self.spec.pool, self.settings, loaded.append, dtype):
             yield event
             self._check_stop()
+        live = loaded[0].live
+        yield PoolLoaded(dtype=str(live.dtype).removeprefix("torch."), device=live.device.type)
         return loaded[0]
 
     def _prepare_data(
@@ -138,27 +159,47 @@ class _Job:
         wanted = self.spec.data
         yield self._enter("data", wanted.safety.k + wanted.domain.k)
         events: list[SampleSeen] = []
-        for event in chain(self._safety_events(pool, held_out, guard), self._domain_events(pool, held_out)):
+        for event in self._data_events(pool, held_out, guard):
             self._check_stop()
             yield event
             if isinstance(event, SampleSeen):
                 events.append(event)
         safety = samples_from_events(events, "safety", _provenance(wanted.safety.source))
         domain = samples_from_events(events, "domain", _provenance(wanted.domain.source))
-        self.folder.write_data("safety", safety)
-        self.folder.write_data("domain", domain)
+        self._save_data("safety", safety)
+        self._save_data("domain", domain)
         yield _data_ready(events)
         for name, got, k in (("safety", len(safety), wanted.safety.k), ("domain", len(domain), wanted.domain.k)):
             if got < k:
                 yield Warned(message=f"{got} of {k} {name} pairs could be made.", hint="The search uses those.")
         return safety, domain
 
+    def _data_events(self, pool: LivePool, held_out: list[str], guard: Guard) -> Iterator[SampleSeen | Progress]:
+        """The rows of the log come first, as they are, whatever a model would say to the same question today."""
+        if self.past.data_complete:
+            yield from self.past.of(SampleSeen)
+            return
+        known = {"safety": iter(self.past.rows("safety")), "domain": iter(self.past.rows("domain"))}
+        for event in chain(self._safety_events(pool, held_out, guard), self._domain_events(pool, held_out)):
+            yield next(known[event.dataset], event) if isinstance(event, SampleSeen) else event
+
+    def _save_data(self, dataset: Dataset, samples: list[Sample]) -> None:
+        """Write a training set; one that was complete before must still be what the log says."""
+        path = self.folder.data_path(dataset)
+        if self.past.data_complete and path.exists() and read_samples(path) != samples:
+            raise RunError(
+                f"{path} was changed since it was made.",
+                f"Put it back, or start a new run with it as the file of data.{dataset}.",
+            )
+        self.folder.write_data(dataset, samples)
+
     def _safety_events(self, pool: LivePool, held_out: list[str], guard: Guard) -> Iterator[SampleSeen | Progress]:
         wanted = self.spec.data.safety
         if wanted.source == "file":
             yield from read_safety_file(resolve_path(str(wanted.path)), k=wanted.k, held_out=held_out, guard=guard)
             return
-        models = SafetyModels(self._generator(), {name: pool.as_text_model(name) for name in pool.members})
+        members = {name: pool.as_text_model(name) for name in pool.members}
+        models = SafetyModels(self._generator(pool.live.dtype), members)
         yield from generate_safety(
             models,
             guard,
@@ -167,12 +208,12 @@ class _Job:
             seed=self.spec.search.seed,
             should_stop=self.should_stop,
             max_new_tokens=self.spec.data.reply_tokens,
+            past=self.past.rounds("safety"),
         )
 
-    def _generator(self) -> LoadedModel:
+    def _generator(self, dtype: torch.dtype) -> LoadedModel:
         reference = parse_reference(str(self.spec.pool.generator), self.settings)
-        device = pick_device()
-        model = load_model(reference, self.settings, fast_dtype(device), device)
+        model = load_model(reference, self.settings, dtype, pick_device())
         return LoadedModel(model, load_tokenizer(reference, self.settings))
 
     def _domain_events(self, pool: LivePool, held_out: list[str]) -> Iterator[SampleSeen | Progress]:
@@ -191,6 +232,7 @@ class _Job:
             seed=self.spec.search.seed,
             should_stop=self.should_stop,
             max_new_tokens=self.spec.data.reply_tokens,
+            past=self.past.rounds("domain"),
         )
 
     def _measure_parents(self, pool: LivePool, evaluator: Evaluator, measurer: Measurer) -> Iterator[Event]:
@@ -205,7 +247,8 @@ class _Job:
     def _search_and_compare(self, pool: LivePool, evaluator: Evaluator, measurer: Measurer) -> Iterator[Event]:
         plan = self._plan(pool, evaluator, self.spec.search.optimizer)
         yield self._enter("search", make_optimizer(plan).size)
-        best = yield from self._search(plan, evaluator, measurer.probe if plan.optimizer == "evomm" else None)
+        probe = self._probe(plan.name, measurer) if plan.optimizer == "evomm" else None
+        best = yield from self._search(plan, evaluator, probe)
         recipes = yield from self._baselines(pool, evaluator)
         recipes[plan.name] = best
         yield self._enter("evaluation", len(recipes))
@@ -259,6 +302,16 @@ class _Job:
             raise MergeError(failed, "See the candidates' failures in the log.")
         return best
 
+    def _probe(self, search: str, measurer: Measurer) -> Callable[[], ProbeRates]:
+        """The live probe; what it measured before comes first, in the order it was asked for."""
+        known = iter(self.past.measured_candidates(search))
+
+        def probe() -> ProbeRates:
+            measured = next(known, None)
+            return ProbeRates(measured.alignment, measured.accuracy) if measured else measurer.probe()
+
+        return probe
+
     def _measure_merge(
         self, pool: LivePool, evaluator: Evaluator, measurer: Measurer, name: str, recipe: Recipe
     ) -> Iterator[Event]:
@@ -272,32 +325,46 @@ class _Job:
             yield self._enter("export")
         self._check_stop()
         target = self.folder.merged_path if role == "merged" else self.folder.path / "baselines" / name
-        card = model_card(name, recipe, self.spec, tuple(self.results))
-        sha256 = export_model(pool.live, pool.tokenizer, recipe, card, target, pool.mergekit_names)
+        sha256 = saved_sha256(target)
+        if sha256 is None:
+            card = model_card(name, recipe, self.spec, tuple(self.results))
+            sha256 = export_model(pool.live, pool.tokenizer, recipe, card, target, pool.mergekit_names)
         if sha256 != measured.result.sha256:
-            raise MergeError(f"{name} was saved with other weights than were measured.")
+            raise MergeError(f"{target} has other weights than were measured.", "Move it away, and resume the run.")
         if role == "merged":
             yield Exported(path=str(target), sha256=sha256)
 
     def _measured(
         self, name: str, role: Role, evaluator: Evaluator, measurer: Measurer, recipe: Recipe
     ) -> ModelMeasured:
+        """Measure the live model, unless the run has done so before with the very same weights."""
+        sha256, known = sha256_of_model(measurer.model), self.past.model(name, role)
+        if known and known.sha256 != sha256:
+            raise RunError(
+                f"{name} has other weights than when this run measured it.",
+                "A model was changed since, or this machine computes otherwise: start a new run.",
+            )
+        result = known or self._measure(name, role, evaluator, measurer, recipe, sha256)
+        self.results.append(result)
+        return ModelMeasured(result=result)
+
+    def _measure(
+        self, name: str, role: Role, evaluator: Evaluator, measurer: Measurer, recipe: Recipe, sha256: str
+    ) -> ModelResult:
         scores = evaluator.live_scores(recipe)
-        result = measurer.measure(
+        return measurer.measure(
             name,
             role,
             ce_safety=scores.safety.loss if scores.safety else None,
             ce_expert=scores.expert.loss if scores.expert else None,
             recipe=None if role == "parent" else recipe.model_dump(mode="json"),
-            sha256=sha256_of_model(measurer.model),
+            sha256=sha256,
         )
-        self.results.append(result)
-        return ModelMeasured(result=result)
 
     def _result(self) -> RunResult:
         return RunResult(
             spec=self.spec.model_dump(mode="json"),
-            seconds=time.monotonic() - self.started,
+            seconds=self.past.seconds + time.monotonic() - self.started,
             peak_memory_bytes=_peak_memory_bytes(),
             models=tuple(self.results),
         )

@@ -24,6 +24,7 @@ from core.events import (
     PhaseStarted,
     PreflightDone,
     Progress,
+    Resumed,
     RunStarted,
     SampleSeen,
     Warned,
@@ -38,6 +39,7 @@ class RunView:
     """A run as of its last event. Lists keep the order of the log.
 
     Attributes:
+        paused_s: how long nobody worked on it.
         early_ends: why searches needed fewer candidates than they might have tried.
     """
 
@@ -45,6 +47,7 @@ class RunView:
     spec: dict[str, Any] = field(default_factory=dict)
     started_at: float | None = None
     updated_at: float | None = None
+    paused_s: float = 0.0
     phase: Phase | None = None
     phase_started_at: float | None = None
     progress: Progress | None = None
@@ -60,6 +63,13 @@ class RunView:
     result: RunResult | None = None
     message: str = ""
     hint: str = ""
+
+    def elapsed_s(self, now: float | None = None) -> float | None:
+        """Seconds of work until `now`, or until the last event where the run is over or no time is given."""
+        if self.started_at is None or self.updated_at is None:
+            return None
+        until = self.updated_at if self.over or now is None else now
+        return max(0.0, until - self.started_at - self.paused_s)
 
     @property
     def over(self) -> bool:
@@ -111,6 +121,9 @@ def _step(view: RunView, lists: _Lists, event: Event) -> RunView:
     match event:
         case RunStarted():
             return replace(view, status="running", spec=event.spec, started_at=event.at)
+        case Resumed():
+            paused_s = view.paused_s + event.paused_s
+            return replace(view, status="running", message="", hint="", progress=None, paused_s=paused_s)
         case PhaseStarted():
             return replace(view, phase=event.phase, phase_started_at=event.at, progress=None)
         case Progress():

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import torch
 
 from core.errors import DataError, MergeError, RunCancelled
 from core.events import CandidateMeasured, CandidateScored, Event, Phase, Progress
@@ -22,7 +24,7 @@ from core.search.evomm import EvoMM
 from core.search.genome import Genome
 from core.search.grid import Grid
 from core.search.protocol import Optimizer
-from core.search.scoring import Scorer, Scores
+from core.search.scoring import Scorer, Scores, SetScore
 from core.specs import Optimizer as OptimizerName
 
 PENALTY = 1e6
@@ -73,13 +75,36 @@ class Evaluator:
 
     Attributes:
         probe_accuracy: share of probe questions that the live model gets right; None where there are no questions.
+        evaluations: how many times the live model was scored or asked the probe questions.
     """
 
     merge: MergePool
     scorer: Scorer
     probe_accuracy: Callable[[], Rate] | None = None
+    evaluations: int = 0
     _seen: dict[tuple[Recipe, bool], Scores] = field(default_factory=dict)
+    _failed: dict[Recipe, str] = field(default_factory=dict)
     _accuracies: dict[Recipe, Rate] = field(default_factory=dict)
+
+    def recall(self, candidates: Iterable[CandidateScored], measured: Iterable[CandidateMeasured] = ()) -> None:
+        """Take what the run has found out before as known (per-sample losses are not kept).
+
+        Args:
+            candidates: that were scored.
+            measured: accuracies of some of them on all probe questions, by which a grid chooses.
+        """
+        recipes: dict[tuple[str, int], Recipe] = {}
+        for candidate in candidates:
+            recipe = recipes[candidate.search, candidate.candidate] = Recipe.model_validate(candidate.recipe)
+            if candidate.failure:
+                self._failed[recipe] = candidate.failure
+                continue
+            safety = _recalled(candidate.ce_safety, candidate.estimated_alignment)
+            expert = _recalled(candidate.ce_expert, candidate.estimated_accuracy)
+            self._seen[recipe, safety is not None] = Scores(safety, expert)
+        for event in measured:
+            if event.accuracy is not None:
+                self._accuracies[recipes[event.search, event.candidate]] = event.accuracy
 
     def scores(self, recipe: Recipe, with_safety: bool) -> Scores:
         """Scores of a recipe.
@@ -87,8 +112,11 @@ class Evaluator:
         Raises:
             MergeError: a loss is not finite, or the recipe cannot be applied.
         """
+        if recipe in self._failed:
+            raise MergeError(self._failed[recipe])
         known = self._seen.get((recipe, True)) or self._seen.get((recipe, with_safety))
         if known is None:
+            self.evaluations += 1
             self.merge.apply(recipe)
             known = self._seen[recipe, with_safety] = self.scorer.score(with_safety=with_safety)
         losses = [part.loss for part in (known.safety, known.expert) if part is not None]
@@ -100,6 +128,7 @@ class Evaluator:
         """Scores of the live model, which holds `recipe` already; they need not be finite."""
         known = self._seen.get((recipe, True))
         if known is None:
+            self.evaluations += 1
             known = self._seen[recipe, True] = self.scorer.score()
         return known
 
@@ -114,9 +143,14 @@ class Evaluator:
             hint = "Name a file in evaluation.probe_questions, or leave grid search out."
             raise DataError("Grid search chooses by probe questions, and this run has none.", hint)
         if recipe not in self._accuracies:
+            self.evaluations += 1
             self.merge.apply(recipe)
             self._accuracies[recipe] = self.probe_accuracy()
         return self._accuracies[recipe]
+
+
+def _recalled(loss: float | None, own: float | None) -> SetScore | None:
+    return None if loss is None or own is None else SetScore(loss, own, torch.empty(0))
 
 
 def run_search(
@@ -142,12 +176,13 @@ def run_search(
     """
     optimizer = make_optimizer(plan)
     best: CandidateScored | None = None
-    count, generation, started = 0, 0, time.monotonic()
+    count, generation, started, worked = 0, 0, time.monotonic(), 0
     while recipes := optimizer.ask():
         objectives, before = [], best
         for recipe in recipes:
             if should_stop():
                 raise RunCancelled
+            evaluations = evaluator.evaluations
             event = _score_candidate(plan, evaluator, recipe, count, generation)
             yield event
             if plan.optimizer == "grid" and not event.failure:
@@ -156,7 +191,8 @@ def run_search(
             if not event.failure and (best is None or event.objective < best.objective):
                 best = event
             count += 1
-            yield _progress(plan, count, optimizer.size, started)
+            worked += evaluator.evaluations > evaluations
+            yield _progress(plan, count, worked, optimizer.size, started)
         optimizer.tell(objectives)
         if probe is not None and best is not None and best is not before:
             evaluator.merge.apply(Recipe.model_validate(best.recipe))
@@ -224,8 +260,9 @@ def _measured(plan: SearchPlan, candidate: CandidateScored, rates: ProbeRates) -
     )
 
 
-def _progress(plan: SearchPlan, done: int, total: int, started: float) -> Progress:
-    left = (time.monotonic() - started) / done * (total - done)
+def _progress(plan: SearchPlan, done: int, worked: int, total: int, started: float) -> Progress:
+    """Only the candidates that took work, as they were not known before, tell how long the others will take."""
+    left = (time.monotonic() - started) / worked * (total - done) if worked else None
     return Progress(phase=plan.phase, done=done, total=total, message=plan.name, seconds_left=left)
 
 

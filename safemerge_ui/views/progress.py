@@ -11,7 +11,7 @@ from safemerge_ui.views.names import OPTIMIZERS, PHASES, STATUS_TONES, is_safety
 def run_line(view: RunView, run_id: str, now: float) -> str:
     """Status, name, elapsed time and settings of the run that the page shows."""
     status = badge(view.status.capitalize(), STATUS_TONES[view.status])
-    elapsed = f"<span>{duration(_elapsed(view, now))}</span>" if view.started_at is not None else ""
+    elapsed = f"<span>{duration(view.elapsed_s(now))}</span>" if view.started_at is not None else ""
     facts = "".join(f"<span>{text(fact)}</span>" for fact in spec_facts(view.spec))
     return f'<div class="sm-runline">{status}<b class="sm-mono">{text(run_id)}</b>{elapsed}{facts}</div>'
 
@@ -58,7 +58,8 @@ def ending(view: RunView) -> str:
     if view.status == "failed":
         parts.append(notice(view.message or "The run failed.", view.hint))
     if view.status == "cancelled":
-        parts.append(notice(view.message or "The run was stopped.", "What it had found stays in its folder.", "warn"))
+        kept = "What it had found stays in its folder; the Runs tab resumes it."
+        parts.append(notice(view.message or "The run was stopped.", kept, "warn"))
     parts += [notice(warning.message, warning.hint, "warn") for warning in view.warnings]
     parts += [notice(early_end(message), "", "plain") for message in view.early_ends]
     return "".join(parts)
@@ -73,13 +74,6 @@ def early_end(message: str) -> str:
 def no_run() -> str:
     """What the Merge tab says before a run is chosen."""
     return empty("No run on this page yet.", "Launch the merge, or open an earlier run from the Runs tab.")
-
-
-def _elapsed(view: RunView, now: float) -> float | None:
-    if view.started_at is None:
-        return None
-    end = (view.updated_at or now) if view.over else now
-    return max(0.0, end - view.started_at)
 
 
 def _current_index(view: RunView) -> int:

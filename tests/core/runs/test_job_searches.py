@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -21,18 +20,6 @@ from tests.core.runs.tiny_runs import Files, models_of, spec_of
 pytestmark = pytest.mark.usefixtures("bfloat16_everywhere")
 
 EVERY: tuple[Comparison, ...] = ("cocktail_expert_only", "grid", "equal", "evomm_expert_only", "cocktail")
-QUESTIONS = [
-    {"question": "Which city lies on the Seine?", "choices": ["Paris", "gold"], "answer": 0},
-    {"question": "What are most rings made of?", "choices": ["Paris", "gold"], "answer": 1},
-    {"question": "How is the sky?", "choices": ["Blue.", "France."], "answer": 0},
-]
-
-
-@pytest.fixture
-def questions(tmp_path: Path) -> str:
-    path = tmp_path / "questions.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in QUESTIONS), encoding="utf-8")
-    return str(path)
 
 
 def run_of(spec: RunSpec, settings: Settings) -> list[Event]:
@@ -52,11 +39,9 @@ def mean_loss(events: list[Event], name: str) -> float:
     return (4 * (model.ce_safety or 0.0) + 3 * (model.ce_expert or 0.0)) / 7
 
 
-def test_all_baselines_beside_evomm(
-    tiny_llama: Path, tiny_expert: Path, files: Files, settings: Settings, questions: str
-) -> None:
+def test_all_baselines_beside_evomm(tiny_llama: Path, tiny_expert: Path, files: Files, settings: Settings) -> None:
     search = {"steps": 6, "compare": list(EVERY), "temperature": 0.1}
-    spec = spec_of(tiny_llama, tiny_expert, files, search=search, evaluation={"probe_questions": questions})
+    spec = spec_of(tiny_llama, tiny_expert, files, search=search, evaluation={"probe_questions": files.questions})
     events = run_of(spec, settings)
     models = models_of(events)
     assert list(models) == [str(tiny_llama), str(tiny_expert), *EVERY, "evomm"]
@@ -97,10 +82,9 @@ def test_another_optimizer_for_the_run_itself(
     tiny_expert: Path,
     files: Files,
     settings: Settings,
-    questions: str,
 ) -> None:
     search = {"optimizer": optimizer, "compare": []}
-    evaluation = {"probe_questions": questions, "probe": files.probe}
+    evaluation = {"probe_questions": files.questions, "probe": files.probe}
     events = run_of(spec_of(tiny_llama, tiny_expert, files, search=search, evaluation=evaluation), settings)
     merged = models_of(events)[optimizer]
     assert merged.role == "merged"

@@ -284,3 +284,18 @@ def test_a_search_that_is_flat_ends_with_a_word_about_it() -> None:
     assert best is not None
     whole, _ = drain(run_search(replace(PLAN, steps=24, stop_when_flat=1e-12), evaluator_of(), never))
     assert not any(isinstance(event, Progress) and event.ended_early for event in whole)
+
+
+def test_recalled_candidates_are_not_scored_again_and_steer_the_search_as_before() -> None:
+    whole, best = drain(run_search(PLAN, evaluator_of(broken=lambda a, _b: a > 0.25), never))
+    evaluator = evaluator_of(broken=lambda a, _b: a > 0.25)
+    evaluator.recall(scored(whole)[:8])
+    again, same = drain(run_search(PLAN, evaluator, never))
+    assert len(evaluator.scorer.calls) == evaluator.evaluations == 4  # type: ignore[attr-defined]
+    assert any(candidate.failure for candidate in scored(whole)[:8])
+    for before, after in zip(scored(whole), scored(again), strict=True):
+        assert before.model_dump(exclude={"at", "seconds"}) == after.model_dump(exclude={"at", "seconds"})
+    assert same == best
+    left = [event.seconds_left for event in again if isinstance(event, Progress)]
+    assert left[:8] == [None] * 8, "what cost nothing tells nothing about the time that is left"
+    assert None not in left[8:]
