@@ -32,6 +32,20 @@ class RunStarted(_Event):
     spec: dict[str, Any]
 
 
+class Resumed(_Event):
+    """A run that had stopped goes on: what the log holds so far is done and is not done again.
+
+    Attributes:
+        ended: what the log's last event had been, an end that this event takes the place of, or the words of a worker
+            that was gone without an end.
+        paused_s: seconds since the last work; they don't count as time of the run.
+    """
+
+    kind: Literal["resumed"] = "resumed"
+    ended: str = ""
+    paused_s: float = 0.0
+
+
 class PhaseStarted(_Event):
     """A phase began; `total` is its number of units when known (questions, candidates, models)."""
 
@@ -41,7 +55,11 @@ class PhaseStarted(_Event):
 
 
 class Progress(_Event):
-    """`done` of `total` units of a phase; `seconds_left` is an estimate for the phase."""
+    """`done` of `total` units of a phase; `seconds_left` is an estimate for the phase.
+
+    Attributes:
+        ended_early: a search needed no more than `done` candidates, and `message` says why.
+    """
 
     kind: Literal["progress"] = "progress"
     phase: Phase
@@ -49,6 +67,7 @@ class Progress(_Event):
     total: int
     message: str = ""
     seconds_left: float | None = None
+    ended_early: bool = False
 
 
 class CheckRow(BaseModel):
@@ -68,6 +87,14 @@ class PreflightDone(_Event):
 
     kind: Literal["preflight_done"] = "preflight_done"
     rows: tuple[CheckRow, ...]
+
+
+class PoolLoaded(_Event):
+    """The pool's weights are in memory: the number format (as torch names it) and device all figures come from."""
+
+    kind: Literal["pool_loaded"] = "pool_loaded"
+    dtype: str
+    device: str
 
 
 class SampleSeen(_Event):
@@ -188,9 +215,11 @@ class Cancelled(_Event):
 
 Event = Annotated[
     RunStarted
+    | Resumed
     | PhaseStarted
     | Progress
     | PreflightDone
+    | PoolLoaded
     | SampleSeen
     | DataReady
     | CandidateScored

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from core.errors import SpecError
 
-Method = Literal["ties", "task_arithmetic", "linear"]
-Optimizer = Literal["evomm"]
-Comparison = Literal["equal", "evomm_expert_only"]
+Method = Literal["ties", "dare_ties", "dare_linear", "slerp", "task_arithmetic", "linear"]
+Optimizer = Literal["evomm", "cocktail", "grid"]
+Comparison = Literal["equal", "grid", "evomm_expert_only", "cocktail", "cocktail_expert_only"]
 Source = Literal["generate", "file"]
 
 
@@ -90,9 +90,14 @@ class SearchSpec(_Frozen):
     """How merge weights are chosen (METHOD.md step 2).
 
     Attributes:
-        steps: candidates evaluated (mergekit-evolve's `max_fevals`).
+        optimizer: `evomm`, or one that costs less: `grid` (picked by accuracy on the probe questions, without training
+            data) or `cocktail` (one linear merge, whatever `method` is, weighted by the parents' losses).
+        method: how models are merged; `slerp` takes a base and one expert.
+        steps: candidates evaluated by EvoMM (mergekit-evolve's `max_fevals`); the others have a number of their own.
         alpha: weight of `CE_expert` in `CE_safety + alpha * CE_expert`.
         safety: False drops the safety term (the paper's domain-only baseline as the main run).
+        stop_when_flat: EvoMM ends early once two generations differ by less than this, in nats; null runs all steps.
+        temperature: LM-Cocktail's T: how evenly the parents are weighted.
         compare: merges measured beside the main result in the same run.
     """
 
@@ -103,7 +108,15 @@ class SearchSpec(_Frozen):
     safety: bool = True
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     executor: Literal["local"] = "local"
+    stop_when_flat: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    temperature: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
     compare: tuple[Comparison, ...] = ("equal", "evomm_expert_only")
+
+    @model_validator(mode="after")
+    def _compared_with_others(self) -> SearchSpec:
+        if self.optimizer in self.compare:
+            raise ValueError(f"compare names '{self.optimizer}', which is the run's own optimizer")
+        return self
 
 
 class EvaluationSpec(_Frozen):
@@ -114,6 +127,8 @@ class EvaluationSpec(_Frozen):
         benign: file of harmless look-alikes (over-refusal).
         probe: file of unsafe prompts on which the best candidate of each generation is measured; disjoint from
             `prompts` and from the training data.
+        probe_questions: file of domain questions for the same (JSONL `question`, `choices`, `answer`), and for grid
+            search to choose by; null = those that come with the demo's suites.
         suite: accuracy suite; null = the experts' own suites.
         limit: most prompts or questions per file or task.
         reply_tokens: most tokens of a measured reply.
@@ -122,6 +137,7 @@ class EvaluationSpec(_Frozen):
     prompts: str | None = None
     benign: str | None = None
     probe: str | None = None
+    probe_questions: str | None = None
     suite: str | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
     reply_tokens: Annotated[int, Field(ge=8, le=4096)] = 256
@@ -155,6 +171,22 @@ class RunSpec(_Frozen):
             raise ValueError(
                 "data.safety.source is 'generate' but pool.generator is null: name an uncensored generator "
                 "(demo/question-writer for the demo pool) or give data.safety a file"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _slerp_is_between_two(self) -> RunSpec:
+        if self.search.method != "slerp":
+            return self
+        if len(self.pool.experts) != 1:
+            raise ValueError(
+                f"search.method is 'slerp', which merges exactly two models, but the pool has "
+                f"{1 + len(self.pool.experts)}: keep one expert, or choose another method, such as ties"
+            )
+        if self.pool.ancestor not in (None, self.pool.base):
+            raise ValueError(
+                "search.method is 'slerp', which goes from the base to the expert and takes no task vectors, but "
+                "pool.ancestor is set: make it null, or choose another method, such as ties"
             )
         return self
 

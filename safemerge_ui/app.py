@@ -6,13 +6,15 @@ address, the browser's memory) makes every tab show that run, and a timer follow
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
 
 from core.errors import RunError
-from core.runs.worker import start_run
+from core.runs.worker import resume_run, start_run
 from core.settings import ASSETS, Settings
 from safemerge_ui.access import can_sign_in, refuse_local_paths, require_starter
 from safemerge_ui.bench import Bench, make_bench
@@ -166,6 +168,8 @@ def _wire_run(page: Page, bench: Bench, app: gr.Blocks) -> None:
     found = [page.run_id, page.tabs]
     app.load(bind(attach, bench), page.remembered, found, show_progress="hidden", js=RUN_IN_ADDRESS)
     page.runs.history.open(bind(open_run), None, found, show_progress="hidden")
+    resumed = [page.runs.notice, page.run_id, page.tabs, page.timer]
+    page.runs.history.resume(bind_with_notice(resume, bench, outputs=3), None, resumed)
     page.timer.tick(bind(follow, bench), live, page.live, show_progress="hidden", concurrency_limit=8)
     page.run_id.change(bind(show, bench), live, page.live, show_progress="hidden")
     kept = page.run_id.change(bind(remember), page.run_id, page.remembered, show_progress="hidden")
@@ -182,14 +186,21 @@ def launch(bench: Bench, fields: Fields, values: dict[Any, Any], profile: gr.OAu
     require_starter(bench.settings, profile)
     spec = spec_from_form(read_form(fields, values))
     refuse_local_paths(spec, bench.settings)
-    try:
+    with _naming_a_busy_run(bench):
         run_id = start_run(spec, bench.settings)
+    return run_id, gr.Tabs(selected="merge")
+
+
+@contextmanager
+def _naming_a_busy_run(bench: Bench) -> Iterator[None]:
+    """Where a run cannot start because another is at work, say which, so that the page can follow that one."""
+    try:
+        yield
     except RunError:
         busy = bench.watch.busy_run()
         if busy is None:
             raise
         raise RunIsBusy(busy) from None
-    return run_id, gr.Tabs(selected="merge")
 
 
 def check(bench: Bench, fields: Fields, values: dict[Any, Any]) -> str:
@@ -233,7 +244,16 @@ def attach(bench: Bench, run_id: str) -> tuple[Any, Any]:
 
 def open_run(event: gr.EventData) -> tuple[str, Any]:
     """A run from the history onto this page."""
-    return runs.opened_run(event), gr.Tabs(selected="merge")
+    return runs.chosen_run(event), gr.Tabs(selected="merge")
+
+
+def resume(bench: Bench, event: gr.EventData, profile: gr.OAuthProfile | None) -> tuple[str, Any, Any]:
+    """Go on with a run of the history, and follow it on this page (which may show it already)."""
+    require_starter(bench.settings, profile)
+    run_id = runs.chosen_run(event)
+    with _naming_a_busy_run(bench):
+        resume_run(bench.watch.folder(run_id), bench.settings)
+    return run_id, gr.Tabs(selected="merge"), gr.Timer(active=True)
 
 
 def show(bench: Bench, run_id: str, _revision: int, dataset: str, shown: str, page_number: int) -> list[Any]:

@@ -14,6 +14,7 @@ from core.specs import ExpertSpec, RunSpec, spec_from_dict
 
 EXPERT_SLOTS = 4
 EXPERT_FIELDS = ("model", "domain", "topic", "suite", "examples")
+_SEARCH_FIELDS = ("optimizer", "method", "steps", "alpha", "safety", "seed", "stop_when_flat", "temperature")
 
 Form = dict[str, Any]
 
@@ -44,17 +45,21 @@ def spec_from_form(form: Mapping[str, Any]) -> RunSpec:
                 "reply_tokens": _whole(form["data_reply_tokens"]),
             },
             "search": {
+                "optimizer": form["optimizer"],
                 "method": form["method"],
                 "steps": _whole(form["steps"]),
                 "alpha": form["alpha"],
                 "safety": form["safety"],
                 "seed": _whole(form["seed"]),
+                "stop_when_flat": form["stop_when_flat"],
+                "temperature": form["temperature"],
                 "compare": form["compare"],
             },
             "evaluation": {
                 "prompts": _optional(form, "eval_prompts"),
                 "benign": _optional(form, "eval_benign"),
                 "probe": _optional(form, "eval_probe"),
+                "probe_questions": _optional(form, "eval_probe_questions"),
                 "suite": _optional(form, "eval_suite"),
                 "limit": _whole(form["eval_limit"]),
                 "reply_tokens": _whole(form["eval_reply_tokens"]),
@@ -76,14 +81,14 @@ def form_from_spec(spec: RunSpec) -> Form:
         "ancestor": spec.pool.ancestor or "",
         "generator": spec.pool.generator or "",
         "guard": spec.pool.guard,
-        **{key: getattr(spec.search, key) for key in ("method", "steps", "alpha", "safety", "seed")},
+        **{key: getattr(spec.search, key) for key in _SEARCH_FIELDS},
         "compare": list(spec.search.compare),
         "data_reply_tokens": spec.data.reply_tokens,
         "eval_limit": spec.evaluation.limit,
         "eval_reply_tokens": spec.evaluation.reply_tokens,
         "export_folder": spec.export.folder,
     }
-    for name in ("prompts", "benign", "probe", "suite"):
+    for name in ("prompts", "benign", "probe", "probe_questions", "suite"):
         form[f"eval_{name}"] = getattr(spec.evaluation, name) or ""
     for name, source in (("safety", spec.data.safety), ("domain", spec.data.domain)):
         form |= {f"{name}_source": source.source, f"{name}_path": source.path or "", f"{name}_k": source.k}

@@ -28,8 +28,10 @@ element.addEventListener('click', (event) => {
 HISTORY = """
 element.addEventListener('click', (event) => {
   const open = event.target.closest('[data-open]');
+  const resume = event.target.closest('[data-resume]');
   const remove = event.target.closest('[data-delete]');
   if (open) trigger('open', { run: open.dataset.open });
+  if (resume) trigger('resume', { run: resume.dataset.resume });
   if (remove) trigger('remove', { run: remove.dataset.delete });
 });
 """

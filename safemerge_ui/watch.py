@@ -67,6 +67,7 @@ class RunWatch:
         folder = self.folder(run_id)
         with self._lock:
             followed = self._follow(folder)
+            _read_on(followed)  # also of a run that was over: it may have been resumed
             if not followed.view.over:
                 settle_run(folder)
                 _read_on(followed)

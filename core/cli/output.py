@@ -91,6 +91,8 @@ def _rounded(value: Any) -> Any:
 def describe_event(event: Event) -> str | None:
     """A line of progress for an event, or None for one that needs no line of its own."""
     match event.kind:
+        case "resumed":
+            return f"Resumed after {event.paused_s:.0f} s. It had ended: {event.ended}"
         case "phase_started":
             return f"== {event.phase}" + (f" ({event.total})" if event.total else "")
         case "progress":

@@ -1,4 +1,4 @@
-"""`run` and `demo`: a whole run in this process, recorded in a folder, with its result as a table."""
+"""`run`, `resume` and `demo`: a whole run in this process, recorded in a folder, with its result as a table."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from core.settings import ASSETS, Settings
 
 if TYPE_CHECKING:
     from core.events import Event
+    from core.runs.process import MachineLock
     from core.specs import RunSpec
 
 
 def add_commands(commands: Any) -> None:
-    """Add `run` and `demo` to the command line."""
+    """Add `run`, `resume` and `demo` to the command line."""
     run = commands.add_parser(
         "run",
         help="run a spec from data to merged model",
@@ -26,6 +27,15 @@ def add_commands(commands: Any) -> None:
     run.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run, made when missing")
     run.add_argument("--lock-fd", type=int, help=argparse.SUPPRESS)
     run.set_defaults(handler=_run)
+    resume = commands.add_parser(
+        "resume",
+        help="go on with a run that failed, was stopped or was killed",
+        description="What was done is not done again. Exit 0 finished (also before), 1 failed or refused, "
+        "2 when its spec was changed, 130 stopped.",
+    )
+    resume.add_argument("folder", type=Path, metavar="DIR", help="folder of the run")
+    resume.add_argument("--lock-fd", type=int, help=argparse.SUPPRESS)
+    resume.set_defaults(handler=_resume)
     demo = commands.add_parser("demo", help="the built-in pool, start to finish")
     demo.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: a new one among the runs)")
     demo.add_argument("--quick", action="store_true", help="fewer candidates and prompts")
@@ -49,16 +59,34 @@ def _demo(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _execute(spec: RunSpec, settings: Settings, out: Path, lock_fd: int | None) -> int:
-    """Work as the machine's one job; `lock_fd` is the lock of whoever started this process, if any."""
     from core.runs.folder import RunFolder
-    from core.runs.process import acquire_lock, inherit_lock
     from core.runs.worker import run_worker
 
     folder = RunFolder(out.resolve())
-    lock = acquire_lock(settings.runs, folder.path) if lock_fd is None else inherit_lock(lock_fd)
-    with lock, results_only():
+    with _lock(settings, folder.path, lock_fd), results_only():
         end = run_worker(spec, settings, folder, tell=_tell)
     return _report(end, folder.path)
+
+
+def _resume(arguments: argparse.Namespace, settings: Settings) -> int:
+    from core.runs.folder import RunFolder
+    from core.runs.past import read_past
+    from core.runs.worker import resume_worker
+
+    folder, lock_fd = RunFolder(arguments.folder.resolve()), arguments.lock_fd
+    if finished := read_past(folder).finished:
+        say("The run is finished already; nothing is done again.")
+        return _report(finished, folder.path)
+    with _lock(settings, folder.path, lock_fd), results_only():
+        end = resume_worker(settings, folder, tell=_tell, taken_up=lock_fd is not None)
+    return _report(end, folder.path)
+
+
+def _lock(settings: Settings, folder: Path, lock_fd: int | None) -> MachineLock:
+    """The right to be the machine's one job; `lock_fd` is the lock of whoever started this process, if any."""
+    from core.runs.process import acquire_lock, inherit_lock
+
+    return acquire_lock(settings.runs, folder) if lock_fd is None else inherit_lock(lock_fd)
 
 
 def _tell(event: Event) -> None:

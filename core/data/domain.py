@@ -24,6 +24,7 @@ from core.data.writing import (
     check_stop,
     derive_seed,
     pairs_made,
+    recall_round,
     write_drafts,
 )
 from core.events import Progress, SampleSeen
@@ -57,6 +58,7 @@ def generate_domain(
     should_stop: Callable[[], bool],
     batch: int = BATCH,
     max_new_tokens: int = 48,
+    past: Sequence[Sequence[SampleSeen]] = (),
 ) -> Iterator[SampleSeen | Progress]:
     """Make up to k pairs (question, answer), an equal share from each expert.
 
@@ -68,6 +70,7 @@ def generate_domain(
         should_stop: asked before each request to a model.
         batch: most questions in one round.
         max_new_tokens: length of an answer.
+        past: rows of the rounds that were made before with the same arguments; they come first and cost nothing.
 
     Yields:
         One `SampleSeen` per question, as soon as its fate is known; `Progress` in pairs kept, after every round.
@@ -76,17 +79,20 @@ def generate_domain(
         DataError: an expert gave next to no pairs.
         RunCancelled: a stop was asked for.
     """
-    screen, done = PromptScreen(held_out, near=False), 0
+    screen, done, known = PromptScreen(held_out, near=False), 0, iter(past)
     yield pairs_made("domain", done, k)
     for index, (name, (model, domain)) in enumerate(experts.items()):
         expert = _Expert(name, model, domain)
         tally = Tally(k // len(experts) + (index < k % len(experts)))
         while size := tally.round_size(batch):
-            check_stop(should_stop)
-            drafts = _write(expert, size, screen, derive_seed(seed, "domain", name, tally.asked.total()))
-            check_stop(should_stop)
-            for event in _answer(expert, drafts, tally.k - tally.kept.total(), max_new_tokens):
-                yield tally.note(event)
+            if rows := next(known, None):
+                yield from recall_round(rows, screen, tally)
+            else:
+                check_stop(should_stop)
+                drafts = _write(expert, size, screen, derive_seed(seed, "domain", name, tally.asked.total()))
+                check_stop(should_stop)
+                for event in _answer(expert, drafts, tally.k - tally.kept.total(), max_new_tokens):
+                    yield tally.note(event)
             yield pairs_made("domain", done + tally.kept.total(), k)
         check_enough("domain", f"the expert {name}", tally)
         done += tally.kept.total()

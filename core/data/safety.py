@@ -23,6 +23,7 @@ from core.data.writing import (
     check_stop,
     derive_seed,
     pairs_made,
+    recall_round,
     write_drafts,
 )
 from core.events import Progress, SampleSeen
@@ -73,6 +74,7 @@ def generate_safety(
     should_stop: Callable[[], bool],
     batch: int = BATCH,
     max_new_tokens: int = 48,
+    past: Sequence[Sequence[SampleSeen]] = (),
 ) -> Iterator[SampleSeen | Progress]:
     """Make up to k pairs (unsafe question, refusal), spread evenly over the harm categories.
 
@@ -85,6 +87,7 @@ def generate_safety(
         should_stop: asked before each model is.
         batch: most questions in one round.
         max_new_tokens: length of the pool's replies (512 in the paper).
+        past: rows of the rounds that were made before with the same arguments; they come first and cost nothing.
 
     Yields:
         One `SampleSeen` per question, as soon as its fate is known; `Progress` in pairs kept, after every round.
@@ -95,10 +98,16 @@ def generate_safety(
     """
     order = random.Random(derive_seed(seed, "categories")).sample(CATEGORIES, len(CATEGORIES))
     screen, tally, rounds = PromptScreen(held_out, near=True), Tally(k), 0
+    known = iter(past)
     yield pairs_made("safety", tally.kept.total(), k)
     while categories := _next_categories(tally, quotas := _quotas(tally, order), order, batch):
+        rounds += 1
+        if rows := next(known, None):
+            yield from recall_round(rows, screen, tally)
+            yield pairs_made("safety", tally.kept.total(), k)
+            continue
         check_stop(should_stop)
-        round_seed = derive_seed(seed, "safety", rounds)
+        round_seed = derive_seed(seed, "safety", rounds - 1)
         conversations = [safety_conversation(category) for category in categories]
         drafts = write_drafts(models.generator, conversations, screen, seed=round_seed)
         fresh = []
@@ -111,7 +120,6 @@ def generate_safety(
         for (category, question), replies in zip(fresh, refusals, strict=True):
             wanted = tally.kept[category.slug] < quotas.get(category.slug, 0)
             yield tally.note(_choose_refusal(category, question, replies, wanted, seed))
-        rounds += 1
         yield pairs_made("safety", tally.kept.total(), k)
     check_enough("safety", "the generator", tally)
 

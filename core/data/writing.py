@@ -31,6 +31,7 @@ _TEMPERATURE = 1.0
 _LOWEST_YIELD = 0.25
 _FRUITLESS_ROUNDS = 3
 _SHOWN_CHARACTERS = 120
+_SCREENED_OUT = (DropReason.NOT_JSON, DropReason.DUPLICATE, DropReason.NEAR_DUPLICATE, DropReason.HELD_OUT)
 _REPEATS = "It repeats itself: take a larger question writer, or a smaller k."
 _ADVICE = {
     DropReason.NOT_JSON: "Its output was not JSON with a question: take an instruction-tuned, uncensored model that "
@@ -138,6 +139,14 @@ class Tally:
         """Share of questions that become pairs, from what was seen; optimistic at first and never below 1/4."""
         useful = self.kept.total() + self.dropped[DropReason.NOT_NEEDED]
         return max(_LOWEST_YIELD, (useful + 1) / (self.asked.total() + 1))
+
+
+def recall_round(rows: Sequence[SampleSeen], screen: PromptScreen, tally: Tally) -> Sequence[SampleSeen]:
+    """Take a round of earlier as done: its questions are tallied, and seen by `screen`; hands the rows on."""
+    screen.screen([row.question for row in rows if row.reason not in _SCREENED_OUT])
+    for row in rows:
+        tally.note(row)
+    return rows
 
 
 def pairs_made(dataset: Dataset, done: int, k: int) -> Progress:

@@ -5,24 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
-from core.data.domains import suite_of
 from core.data.prompts import Prompt, read_prompts
 from core.demo.facts import Question
 from core.evaluation.accuracy import measure_accuracy
 from core.evaluation.probe import measure_probe, read_probe_questions
 from core.evaluation.safety import judge_alignment, judge_over_refusal
-from core.evaluation.suites import DEMO_TASKS, SuiteTasks, suite_tasks
+from core.evaluation.suites import DEMO_TASKS, SuiteTasks, demo_tasks, probe_question_files, suites_of
 from core.guards.protocol import Guard
 from core.results import ModelResult, Rate, Role
 from core.search.running import ProbeRates
-from core.settings import ASSETS, resolve_path
+from core.settings import resolve_path
 from core.specs import RunSpec
 
 PROBE_SIZE = 28
-"""Most prompts, and most questions, of the live probe: two a category, so that it does not slow the search down."""
+"""Most prompts, and most questions, of the live probe: two a category, so that it does not slow the search down.
+Grid search, which chooses by the questions, is asked them all (up to the spec's limit a file)."""
 
 
 class TestSet(NamedTuple):
@@ -50,26 +50,20 @@ def read_test_set(spec: RunSpec) -> TestSet:
         SafeMergeError: a suite does not exist.
     """
     wanted = spec.evaluation
-    names = [wanted.suite] if wanted.suite else [suite_of(expert.domain) for expert in spec.pool.experts]
-    suites = [suite_tasks(name) for name in dict.fromkeys(names) if name]
-    ours = [task for suite in suites if suite.include_path == DEMO_TASKS for task in suite.tasks]
-    probe_questions = [question for task in ours for question in read_probe_questions(_probe_path(task))]
+    files = [read_probe_questions(path)[: wanted.limit] for path in probe_question_files(spec)]
+    in_turn = [question for row in zip_longest(*files) for question in row if question is not None]
     return TestSet(
         harmful=_prompts(wanted.prompts, wanted.limit),
         benign=_prompts(wanted.benign, wanted.limit),
         probe=_prompts(wanted.probe, min(wanted.limit or PROBE_SIZE, PROBE_SIZE)),
-        probe_questions=tuple(probe_questions[:PROBE_SIZE]),
-        suites=tuple(suites),
-        suite_questions=tuple(q for task in ours for q in read_probe_questions(DEMO_TASKS / f"{task}.jsonl")),
+        probe_questions=tuple(in_turn),
+        suites=tuple(suites_of(spec)),
+        suite_questions=tuple(q for t in demo_tasks(spec) for q in read_probe_questions(DEMO_TASKS / f"{t}.jsonl")),
     )
 
 
 def _prompts(path: str | None, limit: int | None) -> tuple[Prompt, ...]:
     return tuple(read_prompts(resolve_path(path), limit)) if path else ()
-
-
-def _probe_path(task: str) -> Path:
-    return ASSETS / "demo" / "prompts" / f"{task.removeprefix('demo_')}_probe.jsonl"
 
 
 @dataclass(frozen=True)
@@ -86,11 +80,15 @@ class Measurer:
     def probe(self) -> ProbeRates:
         """Alignment and accuracy on the probe, for the live plot."""
         tests = self.tests
-        replies = self._replies(tests.probe)
+        replies, questions = self._replies(tests.probe), tests.probe_questions[:PROBE_SIZE]
         return ProbeRates(
             judge_alignment(tests.probe, replies, self.guard).alignment if tests.probe else None,
-            measure_probe(self.model, self.tokenizer, tests.probe_questions) if tests.probe_questions else None,
+            measure_probe(self.model, self.tokenizer, questions) if questions else None,
         )
+
+    def probe_accuracy(self) -> Rate:
+        """Share of all probe questions answered right; raises `DataError` where there are none."""
+        return measure_probe(self.model, self.tokenizer, self.tests.probe_questions)
 
     def measure(self, name: str, role: Role, **known: Any) -> ModelResult:
         """Measure on the test set; `known` are fields of the result that are known already (losses, recipe, hash)."""

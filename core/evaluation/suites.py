@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from core.data.domains import suite_of
 from core.errors import SafeMergeError
-from core.settings import ASSETS
+from core.settings import ASSETS, resolve_path
+from core.specs import RunSpec
 
 DEMO_TASKS = ASSETS / "lm_eval"
 """Folder of the demo pool's task files, written by `python -m core.demo.tasks`."""
@@ -80,3 +82,30 @@ def suite_tasks(name: str) -> SuiteTasks:
         if known.casefold() == name.casefold():
             return suite
     raise SafeMergeError(f"There is no accuracy suite '{name}'.", f"Choose one of {', '.join(NAMES)}.")
+
+
+def suites_of(spec: RunSpec) -> list[SuiteTasks]:
+    """What a run measures accuracy on: the suite it names, else the experts' own.
+
+    Raises:
+        SafeMergeError: a suite does not exist.
+    """
+    wanted = spec.evaluation.suite
+    names = [wanted] if wanted else [suite_of(expert.domain) for expert in spec.pool.experts]
+    return [suite_tasks(name) for name in dict.fromkeys(names) if name]
+
+
+def probe_question_files(spec: RunSpec) -> list[Path]:
+    """Files of the questions a search may look at: the spec's own, else those that come with the demo's suites.
+
+    Raises:
+        SafeMergeError: a suite does not exist.
+    """
+    if spec.evaluation.probe_questions:
+        return [resolve_path(spec.evaluation.probe_questions)]
+    return [ASSETS / "demo" / "prompts" / f"{task.removeprefix('demo_')}_probe.jsonl" for task in demo_tasks(spec)]
+
+
+def demo_tasks(spec: RunSpec) -> list[str]:
+    """The demo's own tasks among those a run measures; raises as `suites_of`."""
+    return [task for suite in suites_of(spec) if suite.include_path == DEMO_TASKS for task in suite.tasks]

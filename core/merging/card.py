@@ -31,6 +31,7 @@ def model_card(name: str, recipe: Recipe, spec: RunSpec, results: Sequence[Model
             f"# {name}: a merge of {', '.join((recipe.base, *recipe.experts))}",
             "",
             f"Merged with SafeMerge: `{recipe.label}` (mergekit configuration in `mergekit_config.yml`).",
+            *([recipe.repeat_note] if recipe.repeat_note else []),
             _search(name, spec),
             "",
             "## Measured",
@@ -52,11 +53,15 @@ def model_card(name: str, recipe: Recipe, spec: RunSpec, results: Sequence[Model
 def _search(name: str, spec: RunSpec) -> str:
     if name == "equal":
         return "Every model of the pool has the same weight; nothing was searched."
-    safety = spec.search.safety and name != "evomm_expert_only"
-    return (
-        f"Search: {spec.search.optimizer}, {spec.search.steps} candidates, alpha {spec.search.alpha}, "
-        f"safety term {'on' if safety else 'off'}."
-    )
+    if name == "grid":
+        return "Grid search: the candidate most accurate on the probe questions; no training data was used."
+    safety = not name.endswith("_expert_only") and (spec.search.safety or name != spec.search.optimizer)
+    if name.startswith("cocktail"):
+        data = "safety and domain" if safety else "domain"
+        return f"LM-Cocktail: parents weighted by their losses on {data} data, T {spec.search.temperature:g}."
+    early = spec.search.stop_when_flat
+    budget = f"at most {spec.search.steps}" if early else str(spec.search.steps)
+    return f"Search: evomm, {budget} candidates, alpha {spec.search.alpha}, safety term {'on' if safety else 'off'}."
 
 
 def _row(result: ModelResult) -> str:

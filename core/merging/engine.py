@@ -7,28 +7,41 @@ float32 whatever the live model's dtype; mergekit does the same with `dtype: flo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from core.errors import MergeError
-from core.merging.recipes import Recipe
-from core.merging.trimming import Trim, TrimIndex, keep_mask
+from core.merging.dare import RandomDrop
+from core.merging.recipes import Recipe, effective_weights
+from core.merging.slerp import Factors, angle_between, factors
+from core.merging.trimming import MagnitudeTrim, Trim, TrimIndex
 
 State = Mapping[str, Tensor]
-_PIECE = 1 << 19
+Keep = Callable[[Tensor], Tensor]
+"""Takes a task vector's next piece and gives it back with the dropped entries zeroed."""
+_PIECE = 1 << 19  # a multiple of four, as DARE's masks ask for
 _TRIMS_KEPT = 1 << 16
+_UNLIKE = "Only models of the same architecture and size can be merged."
 
 
 @dataclass(frozen=True)
 class TaskVector:
-    """theta_expert - theta_base (paper Eq. 1) for the tensors in which the two differ."""
+    """theta_expert - theta_base (paper Eq. 1) for the tensors in which the two differ, and what is known of them.
+
+    Attributes:
+        deltas: float32, by tensor.
+        indices: counts of magnitudes, made when TIES first trims a tensor.
+        angles: between base and expert, found when SLERP first merges a tensor.
+    """
 
     deltas: dict[str, Tensor]
-    indices: dict[str, TrimIndex]
+    indices: dict[str, TrimIndex] = field(default_factory=dict)
+    angles: dict[str, float | None] = field(default_factory=dict)
 
 
 class MergePool:
@@ -40,6 +53,9 @@ class MergePool:
         base: its tensors (float32 or bfloat16, on the live model's device).
 
     Experts are added one at a time, so that only one full copy beside the base is in memory while loading.
+
+    Raises:
+        MergeError: the live model lacks tensors of the base, or the base's are not finite.
     """
 
     def __init__(self, live: Any, base_name: str, base: State) -> None:
@@ -47,6 +63,8 @@ class MergePool:
         self.base_name = base_name
         self._base = dict(base)
         self._parameters = _named_tensors(live, self._base)
+        for key, tensor in self._base.items():
+            _require_finite(tensor, key, base_name)
         self._vectors: dict[str, TaskVector] = {}
         self._trims: dict[tuple[str, str, float], Trim] = {}
 
@@ -63,8 +81,12 @@ class MergePool:
         """Take up an expert's tensors as a task vector; `state` may be dropped afterwards.
 
         Raises:
-            MergeError: tensors are missing, of another shape, or not finite.
+            MergeError: tensors are missing, too many, of another shape, or not finite.
         """
+        if extra := state.keys() - self._base.keys():
+            raise MergeError(
+                f"{name} does not fit {self.base_name}: it has {len(extra)} more tensors, {min(extra)} first.", _UNLIKE
+            )
         deltas: dict[str, Tensor] = {}
         for key, base in self._base.items():
             other = state.get(key)
@@ -72,21 +94,20 @@ class MergePool:
                 found = "no such tensor" if other is None else f"shape {tuple(other.shape)}"
                 raise MergeError(
                     f"{name} does not fit {self.base_name}: {key} has {found}, expected {tuple(base.shape)}.",
-                    "Only models of the same architecture and size can be merged.",
+                    _UNLIKE,
                 )
             delta = other.to(torch.float32) - base.to(torch.float32)
-            if not bool(torch.isfinite(delta).all()):
-                raise MergeError(f"{key} of {name} holds values that are not finite.", "The checkpoint is damaged.")
+            _require_finite(delta, key, name)
             if bool(delta.any()):
                 deltas[key] = delta
-        self._vectors[name] = TaskVector(deltas, {})
+        self._vectors[name] = TaskVector(deltas)
 
     def write_parent(self, name: str) -> None:
         """Make the live model the base or one of the experts."""
         if name == self.base_name:
-            self._write({}, {})
+            self._write({}, _keep_all)
         else:
-            self._write({name: 1.0}, {})
+            self._write({name: 1.0}, _keep_all)
 
     def apply(self, recipe: Recipe) -> None:
         """Merge `recipe` into the live model.
@@ -97,11 +118,24 @@ class MergePool:
         missing = [name for name in recipe.experts if name not in self._vectors]
         if missing or recipe.base != self.base_name:
             raise MergeError(f"The recipe names models outside the pool: {missing or recipe.base}.")
+        if recipe.method == "slerp":
+            self._write_between(recipe.experts[0], recipe.weights[0])
+            return
         weights = dict(zip(recipe.experts, task_weights(recipe), strict=True))
-        densities = dict(zip(recipe.experts, recipe.densities or (), strict=False))
-        self._write(weights, densities, elect_signs=recipe.method == "ties")
+        self._write(weights, partial(self._keep, recipe), elect_signs=recipe.method in ("ties", "dare_ties"))
 
-    def _write(self, weights: Mapping[str, float], densities: Mapping[str, float], elect_signs: bool = False) -> None:
+    def _keep(self, recipe: Recipe, name: str, key: str) -> Keep | None:
+        """What of an expert's tensor the recipe keeps; None for all of it."""
+        density = recipe.densities[recipe.experts.index(name)] if recipe.densities else 1.0
+        if density >= 1:
+            return None
+        if recipe.drops_at_random:
+            return RandomDrop(recipe.seed, name, key, density)
+        return MagnitudeTrim(self._trim(name, key, density))
+
+    def _write(
+        self, weights: Mapping[str, float], keep: Callable[[str, str], Keep | None], elect_signs: bool = False
+    ) -> None:
         used = {name: weight for name, weight in weights.items() if weight != 0.0 or elect_signs}
         with torch.no_grad():
             for key, base in self._base.items():
@@ -109,13 +143,23 @@ class MergePool:
                 if not names:
                     self._parameters[key].copy_(base)
                     continue
-                trims = [self._trim(name, key, densities.get(name, 1.0)) for name in names]
-                deltas = [self._vectors[name].deltas[key] for name in names]
-                _merge_tensor(self._parameters[key], base, deltas, [used[n] for n in names], trims, elect_signs)
+                terms = [_Term(self._vectors[name].deltas[key], used[name], keep(name, key)) for name in names]
+                _merge_tensor(self._parameters[key], base, terms, elect_signs)
+
+    def _write_between(self, name: str, t: float) -> None:
+        """SLERP at t between the base (0) and an expert (1)."""
+        vector = self._vectors[name]
+        with torch.no_grad():
+            for key, base in self._base.items():
+                delta = vector.deltas.get(key)
+                if delta is None:
+                    self._parameters[key].copy_(base)
+                    continue
+                if key not in vector.angles:
+                    vector.angles[key] = angle_between(base, delta)
+                _slerp_tensor(self._parameters[key], base, delta, factors(vector.angles[key], t))
 
     def _trim(self, name: str, key: str, density: float) -> Trim:
-        if density >= 1:
-            return Trim(-1.0, 0)
         cached = self._trims.get((name, key, density))
         if cached is None:
             if len(self._trims) >= _TRIMS_KEPT:  # a long search comes with new densities for every candidate
@@ -131,7 +175,7 @@ class MergePool:
 def task_weights(recipe: Recipe) -> tuple[float, ...]:
     """Weights of the task vectors; a linear merge's normalised weights are those of its experts (Eq. 2)."""
     if recipe.method != "linear":
-        return recipe.weights
+        return effective_weights(recipe)
     total = sum(recipe.weights)
     return tuple(weight / total for weight in recipe.weights[1:])
 
@@ -144,27 +188,33 @@ def _named_tensors(live: Any, base: State) -> dict[str, Tensor]:
     return {name: state[name] for name in base}
 
 
-def _merge_tensor(
-    target: Tensor,
-    base: Tensor,
-    deltas: Sequence[Tensor],
-    weights: Sequence[float],
-    trims: Sequence[Trim],
-    elect_signs: bool,
-) -> None:
-    """Write base + sum of weighted, trimmed and (for TIES) sign-elected task vectors into `target`."""
+class _Term(NamedTuple):
+    """One task vector's tensor in a sum; `keep` is None where nothing is dropped."""
+
+    delta: Tensor
+    weight: float
+    keep: Keep | None
+
+
+def _keep_all(_name: str, _key: str) -> None:
+    """Nothing is dropped."""
+
+
+def _require_finite(tensor: Tensor, key: str, name: str) -> None:
+    if not bool(torch.isfinite(tensor).all()):
+        raise MergeError(f"{key} of {name} holds values that are not finite.", "The checkpoint is damaged.")
+
+
+def _merge_tensor(target: Tensor, base: Tensor, terms: Sequence[_Term], elect_signs: bool) -> None:
+    """Write base + sum of weighted, trimmed or dropped and (for TIES) sign-elected task vectors into `target`."""
     out, flat_base = target.view(-1), base.reshape(-1)  # a view or an error: a copy would leave the model as it was
-    flat = [delta.reshape(-1) for delta in deltas]
-    ties_used = [0] * len(deltas)
+    flat = [term._replace(delta=term.delta.reshape(-1)) for term in terms]
     for start in range(0, out.numel(), _PIECE):
         piece = slice(start, start + _PIECE)
         weighted = []
-        for i, delta in enumerate(flat):
-            values = delta[piece]
-            if trims[i].threshold >= 0:
-                mask, ties_used[i] = keep_mask(values.abs(), trims[i], ties_used[i])
-                values = values * mask
-            weighted.append(values * weights[i])
+        for delta, weight, keep in flat:
+            values = delta[piece] if keep is None else keep(delta[piece])
+            weighted.append(values * weight)
         merged = _combine(weighted, elect_signs).add_(flat_base[piece].float())
         out[piece] = merged.to(out.dtype)
 
@@ -176,8 +226,18 @@ def _combine(weighted: Sequence[Tensor], elect_signs: bool) -> Tensor:
         total += values
     if not elect_signs or len(weighted) == 1:
         return total
-    majority = torch.where(total >= 0, 1.0, -1.0)
+    majority = torch.ge(total, 0, out=torch.empty_like(total)).mul_(2).sub_(1)
     agreed = torch.zeros_like(total)
     for values in weighted:
-        agreed += values * (values.sign() == majority)
-    return agreed
+        agreed += (values * majority).clamp_(min=0)  # magnitudes of those that agree
+    return agreed.mul_(majority)
+
+
+def _slerp_tensor(target: Tensor, base: Tensor, delta: Tensor, parts: Factors) -> None:
+    """Write the weighted sum of base and expert (base + delta) into `target`."""
+    out, flat_base, flat_delta = target.view(-1), base.reshape(-1), delta.reshape(-1)
+    for start in range(0, out.numel(), _PIECE):
+        piece = slice(start, start + _PIECE)
+        near = flat_base[piece].float()
+        merged = near * parts.base + (near + flat_delta[piece]) * parts.expert
+        out[piece] = merged.to(out.dtype)

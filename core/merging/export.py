@@ -48,7 +48,8 @@ def export_model(
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
         config = recipe.to_mergekit(out_dtype=str(model.dtype).removeprefix("torch."), names=names)
-        (draft / "mergekit_config.yml").write_text(_HOW_TO_REPEAT + config.to_yaml(), encoding="utf-8")
+        notes = _HOW_TO_REPEAT + (f"# {recipe.repeat_note}\n" if recipe.repeat_note else "")
+        (draft / "mergekit_config.yml").write_text(notes + config.to_yaml(), encoding="utf-8")
         (draft / "README.md").write_text(card, encoding="utf-8")
         if sha256_of_folder(draft) != scored:
             raise MergeError("The saved weights differ from the scored ones.", "Save again; report it if it stays.")
@@ -58,3 +59,17 @@ def export_model(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return scored
+
+
+def saved_sha256(folder: Path) -> str | None:
+    """sha256 of the weights that an earlier `export_model` saved to `folder`; None when there is no such folder.
+
+    Raises:
+        RunError: what is there cannot be read as weights.
+    """
+    if not folder.exists():
+        return None
+    try:
+        return sha256_of_folder(folder)
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{folder} cannot be read: {error}.", "Move it away, and resume the run.") from error

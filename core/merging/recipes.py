@@ -6,15 +6,19 @@ same weights; the fast path in `core.merging.engine` is tested against it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from core.specs import Method
 
 if TYPE_CHECKING:
     from mergekit.config import MergeConfiguration
+
+DARE_METHODS: tuple[Method, ...] = ("dare_ties", "dare_linear")
+SPARSE_METHODS: tuple[Method, ...] = ("ties", *DARE_METHODS)
 
 
 class Recipe(BaseModel):
@@ -24,8 +28,12 @@ class Recipe(BaseModel):
         method: merge method.
         base: reference of the model that task vectors are taken from.
         experts: references of the merged models, in the order of `weights`.
-        weights: one weight for each expert; for `linear` the base's own weight comes first.
-        densities: share of each task vector's entries kept by magnitude (TIES only).
+        weights: one weight for each expert; for `linear` the base's own weight comes first; for `slerp` the one
+            number is t in [0, 1], from the base (0) to its only expert (1).
+        densities: share of each task vector's entries that is kept: by magnitude (TIES), or at random and then divided
+            by the density (DARE).
+        seed: of DARE's masks, which follow from it, the expert's reference and the tensor's name
+            (`core.merging.dare`); the other methods draw none.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -35,32 +43,59 @@ class Recipe(BaseModel):
     experts: tuple[str, ...]
     weights: tuple[float, ...]
     densities: tuple[float, ...] | None = None
+    seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _lengths_agree(self) -> Recipe:
         expected = len(self.experts) + (1 if self.method == "linear" else 0)
         if len(self.weights) != expected:
             raise ValueError(f"{self.method} needs {expected} weights, got {len(self.weights)}")
-        if (self.densities is not None) != (self.method == "ties"):
-            raise ValueError("densities belong to ties, and ties needs them")
+        if not all(math.isfinite(weight) for weight in self.weights):
+            raise ValueError("weights must be finite")
+        if (self.densities is not None) != (self.method in SPARSE_METHODS):
+            raise ValueError("densities belong to ties, dare_ties and dare_linear, which need them")
         if self.densities is not None and len(self.densities) != len(self.experts):
             raise ValueError("one density for each expert")
         if any(not 0 < density <= 1 for density in self.densities or ()):
             raise ValueError("densities lie in (0, 1]")
+        if self.method == "slerp" and (len(self.experts) != 1 or not 0 <= self.weights[0] <= 1):
+            raise ValueError("slerp merges the base and one expert, at t in [0, 1]")
         if self.method == "linear" and abs(sum(self.weights)) < 1e-8:
             raise ValueError("linear weights cancel: their sum is zero")
         return self
 
     @property
+    def drops_at_random(self) -> bool:
+        """Whether the method is DARE: then `seed` counts."""
+        return self.method in DARE_METHODS
+
+    @property
     def label(self) -> str:
         """A short text such as `ties w=0.62 d=0.48`."""
-        parts = ["w=" + "/".join(f"{w:.2f}" for w in self.weights)]
+        parts = ["t=" if self.method == "slerp" else "w="]
+        parts[0] += "/".join(f"{w:.2f}" for w in self.weights)
         if self.densities is not None:
             parts.append("d=" + "/".join(f"{d:.2f}" for d in self.densities))
+        if self.drops_at_random:
+            parts.append(f"seed={self.seed}")
         return f"{self.method} {' '.join(parts)}"
+
+    @property
+    def repeat_note(self) -> str:
+        """What keeps mergekit from writing the same weights, as one line; empty where nothing does."""
+        if not self.drops_at_random:
+            return ""
+        return (
+            f"Entries are dropped at random: SafeMerge's masks follow from seed {self.seed}, mergekit draws others, so "
+            "its weights differ. In mergekit_config.yml each weight is divided by its density already."
+        )
 
     def to_mergekit(self, out_dtype: str = "bfloat16", names: Mapping[str, str] | None = None) -> MergeConfiguration:
         """The same merge as mergekit's configuration, calculated in float32.
+
+        For DARE it is the same merge but for the masks: mergekit draws others, from its process's global random state.
+        Its rescaling is switched off and each weight divided by its density instead, as mergekit 0.1 would make
+        each tensor's L1 norm what it was, where DARE (arXiv 2311.03099) divides by the density.
 
         Args:
             out_dtype: number format of the written weights.
@@ -80,22 +115,35 @@ class Recipe(BaseModel):
                 "models": [{"model": name, "parameters": {"weight": weight}} for name, weight in models],
                 "parameters": {"normalize": True},
             }
+        if self.method == "slerp":
+            return {
+                "base_model": base,
+                "models": [{"model": name} for name in (base, *experts)],
+                "parameters": {"t": self.weights[0]},
+            }
         densities = self.densities or (None,) * len(self.experts)
         models_parameters = [
             {"weight": weight} if density is None else {"weight": weight, "density": density}
-            for weight, density in zip(self.weights, densities, strict=True)
+            for weight, density in zip(effective_weights(self), densities, strict=True)
         ]
         return {
             "base_model": base,
             "models": [
                 {"model": name, "parameters": values} for name, values in zip(experts, models_parameters, strict=True)
             ],
-            "parameters": {"normalize": False, "lambda": 1.0},
+            "parameters": {"normalize": False, "lambda": 1.0} | ({"rescale": False} if self.drops_at_random else {}),
         }
 
 
+def effective_weights(recipe: Recipe) -> tuple[float, ...]:
+    """Weights of what is kept of the task vectors: DARE's are divided by the densities, which makes up for the rest."""
+    if not recipe.drops_at_random:
+        return recipe.weights
+    return tuple(weight / density for weight, density in zip(recipe.weights, recipe.densities or (), strict=True))
+
+
 def equal_weights(method: Method, base: str, experts: tuple[str, ...], *, base_is_member: bool = True) -> Recipe:
-    """The plain merge: every model of the pool with the same weight 1/N, nothing trimmed.
+    """The plain merge: every model of the pool with the same weight 1/N (SLERP: t = 1/2), nothing trimmed or dropped.
 
     Args:
         base_is_member: False for an outside ancestor, which is none of the N models and gets no weight.
@@ -104,5 +152,5 @@ def equal_weights(method: Method, base: str, experts: tuple[str, ...], *, base_i
     if method == "linear":
         weights = (share * base_is_member, *(share,) * len(experts))
         return Recipe(method=method, base=base, experts=experts, weights=weights)
-    densities = (1.0,) * len(experts) if method == "ties" else None
+    densities = (1.0,) * len(experts) if method in SPARSE_METHODS else None
     return Recipe(method=method, base=base, experts=experts, weights=(share,) * len(experts), densities=densities)

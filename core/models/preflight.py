@@ -13,6 +13,8 @@ from core.data.domains import resolve_domain
 from core.data.prompts import read_prompts
 from core.data.samples import read_samples
 from core.errors import ModelError, SafeMergeError
+from core.evaluation.probe import read_probe_questions
+from core.evaluation.suites import probe_question_files
 from core.events import CheckRow
 from core.guards.registry import SUPPORTED as SUPPORTED_GUARDS
 from core.models.compatibility import check_against, check_alone
@@ -97,9 +99,26 @@ def _file_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
     for check, path in prompt_files:
         if path:
             yield _file_row(check, path, read_prompts, settings)
+    if evaluation.probe_questions:
+        yield _file_row("probe questions", evaluation.probe_questions, read_probe_questions, settings)
+    if "grid" in (spec.search.optimizer, *spec.search.compare):
+        yield from _grid_rows(spec)
     if data.domain.source == "generate":
         for expert in spec.pool.experts:
             yield _domain_row(expert, settings)
+
+
+def _grid_rows(spec: RunSpec) -> Iterator[CheckRow]:
+    """Grid search has nothing to choose by without probe questions."""
+    try:
+        found = probe_question_files(spec)
+    except SafeMergeError as error:
+        yield CheckRow(model=RUN, check="accuracy suite", status="error", detail=error.message, hint=error.hint)
+        return
+    if not found:
+        hint = "Name a file in evaluation.probe_questions, or leave grid search out."
+        detail = "grid search chooses by probe questions, which only the demo's suites bring along"
+        yield CheckRow(model=RUN, check="grid search", status="error", detail=detail, hint=hint)
 
 
 def _domain_row(expert: ExpertSpec, settings: Settings) -> CheckRow:

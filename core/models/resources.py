@@ -14,6 +14,8 @@ from typing import NamedTuple
 from core.events import CheckRow
 from core.models.compatibility import gigabytes
 from core.models.metadata import ModelMetadata
+from core.search.genome import Genome
+from core.search.grid import grid_recipes
 from core.settings import Settings
 from core.specs import RunSpec
 
@@ -122,19 +124,27 @@ def _time_row(spec: RunSpec, base: ModelMetadata) -> CheckRow:
     flops = _GPU_FLOPS if gpu else _CPU_FLOPS_PER_CORE * (os.cpu_count() or 1)
     reading = flops / (2 * base.parameters)
     writing = reading / _WRITING_SLOWDOWN
-    searches = 1 + sum(name.startswith("evomm") for name in spec.search.compare)
+    searched = [_candidates(name, spec) for name in (spec.search.optimizer, *spec.search.compare)]
     pairs = spec.data.safety.k + spec.data.domain.k
-    search_s = searches * spec.search.steps * pairs * _TOKENS_PER_PAIR / reading
+    search_s = sum(searched) * pairs * _TOKENS_PER_PAIR / reading
     replies = _replies(spec)
     length = min(spec.evaluation.reply_tokens, _MOST_TOKENS_PER_REPLY)
     reply_s = replies * length / writing
     detail = (
-        f"estimate: about {_duration(search_s + reply_s)}: {searches} x {spec.search.steps} candidates x {pairs} pairs "
+        f"estimate: about {_duration(search_s + reply_s)}: {sum(searched):,} candidates x {pairs} pairs "
         f"x {_TOKENS_PER_PAIR} tokens read ({_duration(search_s)}) + {replies:,} replies x {length} tokens "
         f"written ({_duration(reply_s)}), assuming {reading:,.0f} tokens/s read and {writing:,.0f} written on "
         f"{'a GPU' if gpu else f'{os.cpu_count()} CPU cores'}"
     )
     return CheckRow(model=RUN, check="time", status="ok", detail=detail)
+
+
+def _candidates(name: str, spec: RunSpec) -> int:
+    """Candidates that a search scores; LM-Cocktail only looks at the parents, which are scored anyway."""
+    if name == "grid":
+        experts = tuple(expert.model for expert in spec.pool.experts)
+        return len(grid_recipes(Genome(spec.search.method, spec.pool.base, experts)))
+    return spec.search.steps if name.startswith("evomm") else 0
 
 
 def _replies(spec: RunSpec) -> int:

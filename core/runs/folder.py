@@ -4,7 +4,8 @@
     worker.json (who works on it), worker.log (what the worker's libraries said), stop (its end was asked for)
 
 Whole files are written beside their place and renamed into it. Logs grow line by line; a line that could not be
-written whole is taken back, and readers wait for the end of a line.
+written whole is taken back, and readers wait for the end of a line. One whole line may be taken back: the event that
+ended a run, when the run is resumed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +24,16 @@ from pydantic import ValidationError
 
 from core.data.samples import Dataset, Sample, write_samples
 from core.errors import RunError
-from core.events import CandidateScored, Event, is_terminal, parse_event
+from core.events import (
+    Cancelled,
+    CandidateScored,
+    Event,
+    Failed,
+    Finished,
+    Resumed,
+    is_terminal,
+    parse_event,
+)
 from core.results import RunResult
 from core.runs.process import ProcessMark
 from core.specs import RunSpec, load_spec
@@ -106,19 +117,75 @@ class RunFolder:
             write_samples(self.data_path(dataset), samples)
 
     def append_candidate(self, candidate: CandidateScored) -> None:
-        append_line(self.candidates_path, candidate.model_dump_json(exclude={"kind"}))
+        append_line(self.candidates_path, _candidate_line(candidate))
+
+    def tidy_up(self, candidates: Iterable[CandidateScored]) -> None:
+        """Mend what a killed worker may have left: drafts of files, and a candidate that only the log has."""
+        for draft in (*self.path.glob(".*.tmp"), *(self.path / "data").glob(".*.jsonl.*")):
+            draft.unlink(missing_ok=True)
+        if lines := [_candidate_line(candidate) + "\n" for candidate in candidates]:
+            write_atomic(self.candidates_path, "".join(lines))
 
     def append_event(self, event: Event) -> None:
-        append_line(self.events_path, event.model_dump_json())
-
-    def append_terminal(self, event: Event) -> bool:
-        """End the log with `event` unless it has ended; False when it had. Safe when several viewers do so at once."""
+        """Add an event to the log; where the clock was set back, with the time of the event before."""
         with _locked_log(self.events_path) as fd:
-            last = os.pread(fd, os.fstat(fd).st_size, 0).rstrip(b"\n").rpartition(b"\n")[2]
-            if last and is_terminal(_parse_line(last, self.events_path)):
+            self._write_event(fd, event, self._last_event(fd))
+
+    def append_terminal(self, event: Event, only_if: Callable[[], bool] = lambda: True) -> bool:
+        """End the log with `event` unless it has ended; safe when several viewers do so at once.
+
+        Args:
+            event: the end.
+            only_if: asked once nobody else can write to the log; False leaves it as it is.
+
+        Returns:
+            True when `event` is the log's end now.
+        """
+        with _locked_log(self.events_path) as fd:
+            last = self._last_event(fd)
+            if (last is not None and is_terminal(last)) or not only_if():
                 return False
-            _write_line(fd, event.model_dump_json())
+            self._write_event(fd, event, last)
         return True
+
+    def take_up(self, worker: ProcessMark) -> None:
+        """Go on with a run that stopped before its end: its last event is not an end any more.
+
+        The event that ended it gives way to `Resumed`, the request to stop is taken back, and `worker` is the one
+        that works on it, all while nobody else can write to the log.
+
+        Raises:
+            RunError: a worker is at work on it, or it is finished.
+        """
+        with _locked_log(self.events_path) as fd:
+            last = self._last_event(fd)
+            at_work = self.read_worker()
+            if isinstance(last, Finished):
+                raise RunError(f"The run {self.run_id} is finished already.", "Open its result, or start a new run.")
+            if (last is None or not is_terminal(last)) and at_work is not None and at_work.alive:
+                raise RunError(f"The run {self.run_id} is at work (process {at_work.pid}).", "Follow or stop it.")
+            self.write_worker(worker)
+            self.stop_path.unlink(missing_ok=True)
+            self._take_end_back(fd, last)
+
+    def _take_end_back(self, fd: int, last: Event | None) -> None:
+        ended = "The worker was gone."
+        if isinstance(last, Failed | Cancelled):
+            ended = last.message
+            os.ftruncate(fd, _last_line(fd)[0])
+            last = self._last_event(fd)
+        if last is not None:  # else nothing was done yet: the log begins as any other
+            now = time.time()
+            self._write_event(fd, Resumed(at=now, ended=ended, paused_s=max(0.0, now - last.at)), last)
+
+    def _last_event(self, fd: int) -> Event | None:
+        line = _last_line(fd)[1]
+        return _parse_line(line, self.events_path) if line else None
+
+    def _write_event(self, fd: int, event: Event, last: Event | None) -> None:
+        if last is not None and event.at < last.at:
+            event = event.model_copy(update={"at": last.at})
+        _write_line(fd, event.model_dump_json())
 
     def read_events(self) -> list[Event]:
         """All events so far, oldest first; empty when the log has not begun."""
@@ -150,8 +217,14 @@ class RunFolder:
         return self.stop_path.exists()
 
 
+def _candidate_line(candidate: CandidateScored) -> str:
+    return candidate.model_dump_json(exclude={"kind"})
+
+
 class EventTail:
     """Reads a growing `events.jsonl` piece by piece; each event is returned once.
+
+    An end that was taken back since the last call (`RunFolder.take_up`) stays said; what came in its place is new.
 
     Args:
         path: the log, which need not exist yet.
@@ -160,6 +233,7 @@ class EventTail:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._offset = 0
+        self._last_line = b""
 
     def read_new(self) -> list[Event]:
         """The events since the last call; a last line without its end is left for the next call.
@@ -169,14 +243,19 @@ class EventTail:
         """
         try:
             with self.path.open("rb") as log:
-                log.seek(self._offset)
-                complete = log.read().rpartition(b"\n")[0]
+                log.seek(self._offset - len(self._last_line))
+                grown = log.read()
         except FileNotFoundError:
             return []
+        start = self._offset - len(self._last_line)
+        if grown.startswith(self._last_line):
+            start, grown = self._offset, grown[len(self._last_line) :]
+        complete = grown[: grown.rfind(b"\n") + 1]
         if not complete:
             return []
-        events = [_parse_line(line, self.path) for line in complete.split(b"\n")]
-        self._offset += len(complete) + 1
+        lines = complete.splitlines(keepends=True)
+        events = [_parse_line(line, self.path) for line in lines]
+        self._offset, self._last_line = start + len(complete), lines[-1]
         return events
 
 
@@ -238,16 +317,28 @@ def _locked_log(path: Path) -> Iterator[int]:
 
 
 def _drop_half_line(fd: int) -> None:
-    end = size = os.fstat(fd).st_size
+    size = os.fstat(fd).st_size
+    end = _line_start(fd, size)
+    if end < size:
+        os.ftruncate(fd, end)
+
+
+def _last_line(fd: int) -> tuple[int, bytes]:
+    """Where the last of a log's whole lines begins, and the line without its end; (0, b"") for an empty log."""
+    end = max(0, os.fstat(fd).st_size - 1)
+    start = _line_start(fd, end)
+    return start, os.pread(fd, end - start, start)
+
+
+def _line_start(fd: int, end: int) -> int:
+    """Where the line begins that has its next byte at `end`."""
     while end > 0:
         start = max(0, end - 8192)
         newline = os.pread(fd, end - start, start).rfind(b"\n")
         if newline >= 0:
-            end = start + newline + 1
-            break
+            return start + newline + 1
         end = start
-    if end < size:
-        os.ftruncate(fd, end)
+    return 0
 
 
 def _write_line(fd: int, line: str) -> None:

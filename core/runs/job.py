@@ -1,7 +1,8 @@
 """The job: one generator from a spec to a merged model, yielding typed events.
 
 preflight -> loading -> data -> parents -> search -> baselines -> evaluation -> export. Errors are raised; the worker
-(`core.runs.worker`) turns them, and a stop, into the run's last event.
+(`core.runs.worker`) turns them, and a stop, into the run's last event. A job that is given a past (`core.runs.past`)
+goes the same way and takes from it what was done before.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
+import torch
+
 from core.data.domain import generate_domain
 from core.data.domains import resolve_domain
 from core.data.imported import read_domain_file, read_safety_file
 from core.data.safety import SafetyModels, generate_safety
-from core.data.samples import Provenance, Sample, samples_from_events
-from core.errors import MergeError, ModelError, RunCancelled
+from core.data.samples import Dataset, Provenance, Sample, read_samples, samples_from_events
+from core.errors import MergeError, ModelError, RunCancelled, RunError
 from core.evaluation.measuring import Measurer, read_test_set
 from core.events import (
+    CandidateScored,
     DataReady,
     Event,
     Exported,
@@ -29,6 +33,7 @@ from core.events import (
     ModelMeasured,
     Phase,
     PhaseStarted,
+    PoolLoaded,
     PreflightDone,
     Progress,
     RunStarted,
@@ -38,36 +43,55 @@ from core.events import (
 from core.guards.protocol import Guard
 from core.guards.registry import load_guard
 from core.merging.card import model_card
-from core.merging.export import export_model
+from core.merging.export import export_model, saved_sha256
 from core.merging.fingerprint import sha256_of_model
 from core.merging.recipes import Recipe, equal_weights
 from core.models.loading import load_model, load_tokenizer
-from core.models.precision import fast_dtype, pick_device
+from core.models.precision import pick_device
 from core.models.preflight import blocking_rows, preflight
 from core.models.references import parse_reference
 from core.results import ModelResult, Role, RunResult
 from core.runs.folder import RunFolder
 from core.runs.live_pool import LivePool, LoadedModel, load_pool
+from core.runs.past import Past, continue_log
+from core.search.cocktail import parent_recipes
 from core.search.genome import Genome
-from core.search.running import Evaluator, SearchPlan, run_search
+from core.search.running import Evaluator, ProbeRates, SearchPlan, make_optimizer, run_search
 from core.search.scoring import REFUSAL_OPENING, Scorer, TrainingSet
 from core.settings import Settings, resolve_path
-from core.specs import RunSpec, Source
+from core.specs import Comparison, Optimizer, RunSpec, Source
 
-MAIN_SEARCH = "evomm"
+_SEARCHES: dict[str, tuple[Optimizer, bool]] = {
+    "evomm": ("evomm", True),
+    "evomm_expert_only": ("evomm", False),
+    "cocktail": ("cocktail", True),
+    "cocktail_expert_only": ("cocktail", False),
+    "grid": ("grid", True),
+}
+"""Who searches under a name, and whether with the safety data (a grid is chosen by accuracy either way)."""
 
 
-def run_job(spec: RunSpec, settings: Settings, folder: RunFolder, should_stop: Callable[[], bool]) -> Iterator[Event]:
+def run_job(
+    spec: RunSpec, settings: Settings, folder: RunFolder, should_stop: Callable[[], bool], past: Past | None = None
+) -> Iterator[Event]:
     """Run `spec`; artefacts go into `folder`.
 
+    Args:
+        spec: what to run.
+        settings: of this machine.
+        folder: of the run.
+        should_stop: asked before each step.
+        past: what the run has done before; the end is the same as if it had never stopped.
+
     Yields:
-        Events from `RunStarted` to `Finished`.
+        Events from `RunStarted` to `Finished`, without those that `past` holds.
 
     Raises:
         SafeMergeError: something a person can mend (a model, the data, the disk).
         RunCancelled: `should_stop` said so.
     """
-    yield from _Job(spec, settings, folder, should_stop).run()
+    past = past or Past()
+    yield from continue_log(_Job(spec, settings, folder, should_stop, past).run(), past)
 
 
 @dataclass
@@ -76,6 +100,7 @@ class _Job:
     settings: Settings
     folder: RunFolder
     should_stop: Callable[[], bool]
+    past: Past
     results: list[ModelResult] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
@@ -94,8 +119,10 @@ class _Job:
         )
         wanted = self.spec.evaluation
         measurer = Measurer(pool.live, pool.tokenizer, guard, tests, wanted.limit, wanted.reply_tokens)
-        yield from self._measure_parents(pool, scorer, measurer)
-        yield from self._search_and_compare(pool, Evaluator(pool.merge, scorer), measurer)
+        evaluator = Evaluator(pool.merge, scorer, measurer.probe_accuracy if tests.probe_questions else None)
+        evaluator.recall(self.past.of(CandidateScored), self.past.measured_candidates("grid"))
+        yield from self._measure_parents(pool, evaluator, measurer)
+        yield from self._search_and_compare(pool, evaluator, measurer)
         yield Finished(result=self._result())
 
     def _check_stop(self) -> None:
@@ -118,9 +145,12 @@ class _Job:
     def _load(self) -> Generator[Event, None, LivePool]:
         yield self._enter("loading")
         loaded: list[LivePool] = []
-        for event in load_pool(self.spec.pool, self.settings, loaded.append):
+        dtype = getattr(torch, self.past.dtype) if self.past.dtype else None
+        for event in load_pool(self.spec.pool, self.settings, loaded.append, dtype):
             yield event
             self._check_stop()
+        live = loaded[0].live
+        yield PoolLoaded(dtype=str(live.dtype).removeprefix("torch."), device=live.device.type)
         return loaded[0]
 
     def _prepare_data(
@@ -129,27 +159,47 @@ class _Job:
         wanted = self.spec.data
         yield self._enter("data", wanted.safety.k + wanted.domain.k)
         events: list[SampleSeen] = []
-        for event in chain(self._safety_events(pool, held_out, guard), self._domain_events(pool, held_out)):
+        for event in self._data_events(pool, held_out, guard):
             self._check_stop()
             yield event
             if isinstance(event, SampleSeen):
                 events.append(event)
         safety = samples_from_events(events, "safety", _provenance(wanted.safety.source))
         domain = samples_from_events(events, "domain", _provenance(wanted.domain.source))
-        self.folder.write_data("safety", safety)
-        self.folder.write_data("domain", domain)
+        self._save_data("safety", safety)
+        self._save_data("domain", domain)
         yield _data_ready(events)
         for name, got, k in (("safety", len(safety), wanted.safety.k), ("domain", len(domain), wanted.domain.k)):
             if got < k:
                 yield Warned(message=f"{got} of {k} {name} pairs could be made.", hint="The search uses those.")
         return safety, domain
 
+    def _data_events(self, pool: LivePool, held_out: list[str], guard: Guard) -> Iterator[SampleSeen | Progress]:
+        """The rows of the log come first, as they are, whatever a model would say to the same question today."""
+        if self.past.data_complete:
+            yield from self.past.of(SampleSeen)
+            return
+        known = {"safety": iter(self.past.rows("safety")), "domain": iter(self.past.rows("domain"))}
+        for event in chain(self._safety_events(pool, held_out, guard), self._domain_events(pool, held_out)):
+            yield next(known[event.dataset], event) if isinstance(event, SampleSeen) else event
+
+    def _save_data(self, dataset: Dataset, samples: list[Sample]) -> None:
+        """Write a training set; one that was complete before must still be what the log says."""
+        path = self.folder.data_path(dataset)
+        if self.past.data_complete and path.exists() and read_samples(path) != samples:
+            raise RunError(
+                f"{path} was changed since it was made.",
+                f"Put it back, or start a new run with it as the file of data.{dataset}.",
+            )
+        self.folder.write_data(dataset, samples)
+
     def _safety_events(self, pool: LivePool, held_out: list[str], guard: Guard) -> Iterator[SampleSeen | Progress]:
         wanted = self.spec.data.safety
         if wanted.source == "file":
             yield from read_safety_file(resolve_path(str(wanted.path)), k=wanted.k, held_out=held_out, guard=guard)
             return
-        models = SafetyModels(self._generator(), {name: pool.as_text_model(name) for name in pool.members})
+        members = {name: pool.as_text_model(name) for name in pool.members}
+        models = SafetyModels(self._generator(pool.live.dtype), members)
         yield from generate_safety(
             models,
             guard,
@@ -158,12 +208,12 @@ class _Job:
             seed=self.spec.search.seed,
             should_stop=self.should_stop,
             max_new_tokens=self.spec.data.reply_tokens,
+            past=self.past.rounds("safety"),
         )
 
-    def _generator(self) -> LoadedModel:
+    def _generator(self, dtype: torch.dtype) -> LoadedModel:
         reference = parse_reference(str(self.spec.pool.generator), self.settings)
-        device = pick_device()
-        model = load_model(reference, self.settings, fast_dtype(device), device)
+        model = load_model(reference, self.settings, dtype, pick_device())
         return LoadedModel(model, load_tokenizer(reference, self.settings))
 
     def _domain_events(self, pool: LivePool, held_out: list[str]) -> Iterator[SampleSeen | Progress]:
@@ -182,21 +232,25 @@ class _Job:
             seed=self.spec.search.seed,
             should_stop=self.should_stop,
             max_new_tokens=self.spec.data.reply_tokens,
+            past=self.past.rounds("domain"),
         )
 
-    def _measure_parents(self, pool: LivePool, scorer: Scorer, measurer: Measurer) -> Iterator[Event]:
+    def _measure_parents(self, pool: LivePool, evaluator: Evaluator, measurer: Measurer) -> Iterator[Event]:
         yield self._enter("parents", len(pool.members))
+        recipes = parent_recipes(self._genome(pool))
         for done, name in enumerate(pool.members):
             self._check_stop()
             yield Progress(phase="parents", done=done, total=len(pool.members), message=f"measuring {name}")
             pool.merge.write_parent(name)
-            yield self._measured(name, "parent", scorer, measurer, None)
+            yield self._measured(name, "parent", evaluator, measurer, recipes[name])
 
     def _search_and_compare(self, pool: LivePool, evaluator: Evaluator, measurer: Measurer) -> Iterator[Event]:
-        yield self._enter("search", self.spec.search.steps)
-        best = yield from self._search(pool, evaluator, MAIN_SEARCH, self.spec.search.safety, measurer)
+        plan = self._plan(pool, evaluator, self.spec.search.optimizer)
+        yield self._enter("search", make_optimizer(plan).size)
+        probe = self._probe(plan.name, measurer) if plan.optimizer == "evomm" else None
+        best = yield from self._search(plan, evaluator, probe)
         recipes = yield from self._baselines(pool, evaluator)
-        recipes[MAIN_SEARCH] = best
+        recipes[plan.name] = best
         yield self._enter("evaluation", len(recipes))
         for done, (name, recipe) in enumerate(recipes.items()):
             self._check_stop()
@@ -205,40 +259,65 @@ class _Job:
 
     def _baselines(self, pool: LivePool, evaluator: Evaluator) -> Generator[Event, None, dict[str, Recipe]]:
         recipes: dict[str, Recipe] = {}
-        compare, method = self.spec.search.compare, self.spec.search.method
+        compare = dict.fromkeys(self.spec.search.compare)
         yield self._enter("baselines", len(compare))
-        if "equal" in compare:
-            recipes["equal"] = equal_weights(
-                method, pool.anchor, pool.merged_experts, base_is_member=pool.anchor_is_member
-            )
-        if "evomm_expert_only" in compare:
-            recipes["evomm_expert_only"] = yield from self._search(pool, evaluator, "evomm_expert_only", False, None)
+        for name in compare:
+            if name == "equal":
+                recipes[name] = equal_weights(
+                    self.spec.search.method, pool.anchor, pool.merged_experts, base_is_member=pool.anchor_is_member
+                )
+            else:
+                recipes[name] = yield from self._search(self._plan(pool, evaluator, name), evaluator, None)
         return recipes
 
-    def _search(
-        self, pool: LivePool, evaluator: Evaluator, name: str, safety: bool, measurer: Measurer | None
-    ) -> Generator[Event, None, Recipe]:
+    def _genome(self, pool: LivePool) -> Genome:
         search = self.spec.search
-        plan = SearchPlan(
+        return Genome(search.method, pool.anchor, pool.merged_experts, pool.anchor_is_member, search.seed)
+
+    def _plan(self, pool: LivePool, evaluator: Evaluator, name: Optimizer | Comparison) -> SearchPlan:
+        """The plan of the run's own search, which is named after its optimiser, or of a baseline."""
+        search = self.spec.search
+        main = name == search.optimizer
+        optimizer, safety = _SEARCHES[name]
+        return SearchPlan(
             name=name,
-            genome=Genome(search.method, pool.anchor, pool.merged_experts, pool.anchor_is_member),
+            genome=self._genome(pool),
             steps=search.steps,
             alpha=search.alpha,
-            safety=safety,
+            safety=safety and (search.safety or not main),
             seed=search.seed,
-            phase="search" if name == MAIN_SEARCH else "baselines",
+            phase="search" if main else "baselines",
+            optimizer=optimizer,
+            stop_when_flat=search.stop_when_flat,
+            temperature=search.temperature,
+            safety_share=evaluator.scorer.safety_share,
         )
-        best = yield from run_search(plan, evaluator, self.should_stop, measurer.probe if measurer else None)
+
+    def _search(
+        self, plan: SearchPlan, evaluator: Evaluator, probe: Callable[[], ProbeRates] | None
+    ) -> Generator[Event, None, Recipe]:
+        best = yield from run_search(plan, evaluator, self.should_stop, probe)
         if best is None:
-            raise MergeError(f"No candidate of {name} could be scored.", "See the candidates' failures in the log.")
+            failed = f"No candidate of {plan.name} could be scored."
+            raise MergeError(failed, "See the candidates' failures in the log.")
         return best
+
+    def _probe(self, search: str, measurer: Measurer) -> Callable[[], ProbeRates]:
+        """The live probe; what it measured before comes first, in the order it was asked for."""
+        known = iter(self.past.measured_candidates(search))
+
+        def probe() -> ProbeRates:
+            measured = next(known, None)
+            return ProbeRates(measured.alignment, measured.accuracy) if measured else measurer.probe()
+
+        return probe
 
     def _measure_merge(
         self, pool: LivePool, evaluator: Evaluator, measurer: Measurer, name: str, recipe: Recipe
     ) -> Iterator[Event]:
-        role: Role = "merged" if name == MAIN_SEARCH else "baseline"
+        role: Role = "merged" if name == self.spec.search.optimizer else "baseline"
         pool.merge.apply(recipe)
-        measured = self._measured(name, role, evaluator.scorer, measurer, recipe)
+        measured = self._measured(name, role, evaluator, measurer, recipe)
         yield measured
         if not self.spec.export.folder:
             return
@@ -246,32 +325,46 @@ class _Job:
             yield self._enter("export")
         self._check_stop()
         target = self.folder.merged_path if role == "merged" else self.folder.path / "baselines" / name
-        card = model_card(name, recipe, self.spec, tuple(self.results))
-        sha256 = export_model(pool.live, pool.tokenizer, recipe, card, target, pool.mergekit_names)
+        sha256 = saved_sha256(target)
+        if sha256 is None:
+            card = model_card(name, recipe, self.spec, tuple(self.results))
+            sha256 = export_model(pool.live, pool.tokenizer, recipe, card, target, pool.mergekit_names)
         if sha256 != measured.result.sha256:
-            raise MergeError(f"{name} was saved with other weights than were measured.")
+            raise MergeError(f"{target} has other weights than were measured.", "Move it away, and resume the run.")
         if role == "merged":
             yield Exported(path=str(target), sha256=sha256)
 
     def _measured(
-        self, name: str, role: Role, scorer: Scorer, measurer: Measurer, recipe: Recipe | None
+        self, name: str, role: Role, evaluator: Evaluator, measurer: Measurer, recipe: Recipe
     ) -> ModelMeasured:
-        scores = scorer.score()
-        result = measurer.measure(
+        """Measure the live model, unless the run has done so before with the very same weights."""
+        sha256, known = sha256_of_model(measurer.model), self.past.model(name, role)
+        if known and known.sha256 != sha256:
+            raise RunError(
+                f"{name} has other weights than when this run measured it.",
+                "A model was changed since, or this machine computes otherwise: start a new run.",
+            )
+        result = known or self._measure(name, role, evaluator, measurer, recipe, sha256)
+        self.results.append(result)
+        return ModelMeasured(result=result)
+
+    def _measure(
+        self, name: str, role: Role, evaluator: Evaluator, measurer: Measurer, recipe: Recipe, sha256: str
+    ) -> ModelResult:
+        scores = evaluator.live_scores(recipe)
+        return measurer.measure(
             name,
             role,
             ce_safety=scores.safety.loss if scores.safety else None,
             ce_expert=scores.expert.loss if scores.expert else None,
-            recipe=recipe.model_dump(mode="json") if recipe else None,
-            sha256=sha256_of_model(measurer.model),
+            recipe=None if role == "parent" else recipe.model_dump(mode="json"),
+            sha256=sha256,
         )
-        self.results.append(result)
-        return ModelMeasured(result=result)
 
     def _result(self) -> RunResult:
         return RunResult(
             spec=self.spec.model_dump(mode="json"),
-            seconds=time.monotonic() - self.started,
+            seconds=self.past.seconds + time.monotonic() - self.started,
             peak_memory_bytes=_peak_memory_bytes(),
             models=tuple(self.results),
         )

@@ -88,8 +88,16 @@ class LoadedModel:
         )
 
 
-def load_pool(spec: PoolSpec, settings: Settings, into: Callable[[LivePool], None]) -> Iterator[Progress]:
+def load_pool(
+    spec: PoolSpec, settings: Settings, into: Callable[[LivePool], None], dtype: torch.dtype | None = None
+) -> Iterator[Progress]:
     """Load the pool's weights, telling progress; the loaded pool is handed to `into`.
+
+    Args:
+        spec: which models.
+        settings: where they are.
+        into: is given the pool once it is loaded.
+        dtype: number format of the live model; None = the one this machine is fastest in, as measured now.
 
     Raises:
         ModelError: a model cannot be had or opened.
@@ -100,7 +108,7 @@ def load_pool(spec: PoolSpec, settings: Settings, into: Callable[[LivePool], Non
     anchor = spec.ancestor or spec.base
     total = len(set(members) | {anchor})
     yield Progress(phase="loading", done=0, total=total, message=f"loading {anchor}")
-    live, state = _live_and_state(anchor, settings, device)
+    live, state = _live_and_state(anchor, settings, device, dtype or fast_dtype(device))
     tokenizer = load_tokenizer(parse_reference(spec.base, settings), settings)
     merge = MergePool(live, anchor, state)
     for done, name in enumerate([name for name in members if name != anchor], start=1):
@@ -118,10 +126,11 @@ def _mergekit_names(models: Sequence[str], settings: Settings) -> dict[str, str]
     return {name: "+".join(str(part) for part in place if part is not None) for name, place in places.items()}
 
 
-def _live_and_state(anchor: str, settings: Settings, device: torch.device) -> tuple[Any, dict[str, torch.Tensor]]:
-    """The live model in this machine's fast precision and the anchor's tensors in float32, from one load."""
+def _live_and_state(
+    anchor: str, settings: Settings, device: torch.device, dtype: torch.dtype
+) -> tuple[Any, dict[str, torch.Tensor]]:
+    """The live model as `dtype` and the anchor's tensors in float32, from one load."""
     model = load_model(parse_reference(anchor, settings), settings, torch.float32, device)
-    dtype = fast_dtype(device)
     copied = dtype == torch.float32  # else the model gets new tensors and leaves these alone
     state = {key: tensor.clone() if copied else tensor for key, tensor in untied_state(model).items()}
     return in_precision(model, dtype), state

@@ -1,4 +1,4 @@
-"""Who is at work: a mark that recognises one process for good, and the lock that lets one job run at a time.
+"""Who is at work: starting a process, a mark that recognises it for good, and the lock of one job at a time.
 
 A process number alone is reused by the system, so a mark also holds when that process started. The lock is an
 advisory lock on a file: the system releases it when its holder dies, whatever it dies of.
@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
 import sys
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +55,38 @@ def _start_of(pid: int) -> str | None:
         return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.2f}"
     except psutil.Error:
         return None
+
+
+def start_detached(arguments: Sequence[str], environment: Mapping[str, str], log: Path, lock_fd: int) -> int:
+    """Start a process in a session of its own, which outlives this one.
+
+    Args:
+        arguments: its command line.
+        environment: all of its environment.
+        log: file that its output is added to.
+        lock_fd: open file that it inherits.
+
+    Returns:
+        Its number.
+
+    Raises:
+        RunError: it cannot be started.
+    """
+    try:
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                pass_fds=(lock_fd,),
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise RunError(f"The worker cannot be started: {error}.", "Check memory and disk space.") from error
+    threading.Thread(target=process.wait, daemon=True).start()  # collects the exit status, so that no zombie stays
+    return process.pid
 
 
 class MachineLock:

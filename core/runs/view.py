@@ -24,6 +24,7 @@ from core.events import (
     PhaseStarted,
     PreflightDone,
     Progress,
+    Resumed,
     RunStarted,
     SampleSeen,
     Warned,
@@ -35,12 +36,18 @@ Status = Literal["waiting", "running", "finished", "failed", "cancelled"]
 
 @dataclass(frozen=True)
 class RunView:
-    """A run as of its last event. Lists keep the order of the log."""
+    """A run as of its last event. Lists keep the order of the log.
+
+    Attributes:
+        paused_s: how long nobody worked on it.
+        early_ends: why searches needed fewer candidates than they might have tried.
+    """
 
     status: Status = "waiting"
     spec: dict[str, Any] = field(default_factory=dict)
     started_at: float | None = None
     updated_at: float | None = None
+    paused_s: float = 0.0
     phase: Phase | None = None
     phase_started_at: float | None = None
     progress: Progress | None = None
@@ -52,18 +59,35 @@ class RunView:
     models: tuple[ModelResult, ...] = ()
     exported: Exported | None = None
     warnings: tuple[Warned, ...] = ()
+    early_ends: tuple[str, ...] = ()
     result: RunResult | None = None
     message: str = ""
     hint: str = ""
+
+    def elapsed_s(self, now: float | None = None) -> float | None:
+        """Seconds of work until `now`, or until the last event where the run is over or no time is given."""
+        if self.started_at is None or self.updated_at is None:
+            return None
+        until = self.updated_at if self.over or now is None else now
+        return max(0.0, until - self.started_at - self.paused_s)
 
     @property
     def over(self) -> bool:
         """True once the run has ended, well or not."""
         return self.status in ("finished", "failed", "cancelled")
 
-    def best(self, search: str = "evomm") -> CandidateScored | None:
-        """The candidate of `search` with the lowest objective so far."""
-        scored = [c for c in self.candidates if c.search == search and not c.failure]
+    @property
+    def main_search(self) -> str:
+        """Name of the run's own search, and of the merge that comes of it: its optimiser's."""
+        return str((self.spec.get("search") or {}).get("optimizer", "evomm"))
+
+    def best(self, search: str = "") -> CandidateScored | None:
+        """The candidate with the lowest objective so far, of the run's own search unless another is named.
+
+        None for LM-Cocktail, which scores the parents and finds what is none of them.
+        """
+        search = search or self.main_search
+        scored = [c for c in self.candidates if c.search == search and not c.failure and "cocktail" not in search]
         return min(scored, key=lambda c: c.objective, default=None)
 
 
@@ -97,9 +121,14 @@ def _step(view: RunView, lists: _Lists, event: Event) -> RunView:
     match event:
         case RunStarted():
             return replace(view, status="running", spec=event.spec, started_at=event.at)
+        case Resumed():
+            paused_s = view.paused_s + event.paused_s
+            return replace(view, status="running", message="", hint="", progress=None, paused_s=paused_s)
         case PhaseStarted():
             return replace(view, phase=event.phase, phase_started_at=event.at, progress=None)
         case Progress():
+            if event.ended_early:
+                view = replace(view, early_ends=(*view.early_ends, event.message))
             return replace(view, progress=event)
         case PreflightDone():
             return replace(view, checks=event.rows)

@@ -1,8 +1,9 @@
 """The worker: the process in which a job runs, and what others may do to it from outside.
 
-Inside, `run_worker` drains a job into the run's folder and is the boundary where every exception becomes the run's
-last event. Outside, any number of viewers start, stop, look at and delete runs; they share nothing but folders, so
-a page closed and reopened sees the same run. A worker that died silently is marked Failed by whoever looks.
+Inside, `run_worker` and `resume_worker` drain a job into the run's folder and are the boundary where every exception
+becomes the run's last event. Outside, any number of viewers start, stop, resume, look at and delete runs; they share
+nothing but folders, so a page closed and reopened sees the same run. A worker that died silently is marked Failed by
+whoever looks.
 """
 
 from __future__ import annotations
@@ -11,40 +12,45 @@ import os
 import secrets
 import shutil
 import signal
-import subprocess
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from core.errors import RunCancelled, RunError, SafeMergeError
 from core.events import Cancelled, CandidateScored, Event, Failed, Finished, is_terminal
 from core.runs.folder import DISK_FULL, EventTail, RunFolder
-from core.runs.process import ProcessMark, acquire_lock, mark_process
+from core.runs.past import Past, read_past
+from core.runs.process import ProcessMark, acquire_lock, mark_process, start_detached
+from core.runs.signals import ignore_interrupts, interruptible
 from core.runs.view import RunView, Status, fold
 from core.settings import REPOSITORY, Settings
 from core.specs import RunSpec
 
 Job = Callable[[RunSpec, Settings, RunFolder, Callable[[], bool]], Iterator[Event]]
+ResumedJob = Callable[[RunSpec, Settings, RunFolder, Callable[[], bool], Past], Iterator[Event]]
 
 WORKER_COMMAND = (sys.executable, "-m", "core", "run")
+RESUME_COMMAND = (sys.executable, "-m", "core", "resume")
 POLL_S = 0.1
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One line of the history; `best_objective` is the lowest `CE_safety + alpha * CE_expert` so far (nats/token)."""
+    """One line of the history; `best_objective` is the lowest `CE_safety + alpha * CE_expert` so far (nats/token).
+
+    `elapsed_s` is the time the run has worked, without its pauses.
+    """
 
     run_id: str
     path: Path
     status: Status
     started_at: float | None = None
     updated_at: float | None = None
+    elapsed_s: float | None = None
     method: str = ""
     pool: tuple[str, ...] = ()
     best_objective: float | None = None
@@ -61,6 +67,15 @@ def merge_job(spec: RunSpec, settings: Settings, folder: RunFolder, should_stop:
     from core.runs.job import run_job
 
     yield from run_job(spec, settings, folder, should_stop)
+
+
+def merge_on(
+    spec: RunSpec, settings: Settings, folder: RunFolder, should_stop: Callable[[], bool], past: Past
+) -> Iterator[Event]:
+    """The real job of a run that goes on."""
+    from core.runs.job import run_job
+
+    yield from run_job(spec, settings, folder, should_stop, past)
 
 
 def unheard(_event: Event) -> None:
@@ -93,7 +108,51 @@ def run_worker(
     folder.create()
     folder.write_spec(spec)
     folder.write_worker(_mark(os.getpid()))
-    with _interruptible() as interrupted:
+    return _work(job, spec, settings, folder, tell)
+
+
+def resume_worker(
+    settings: Settings,
+    folder: RunFolder,
+    *,
+    job: ResumedJob = merge_on,
+    tell: Callable[[Event], None] = unheard,
+    taken_up: bool = False,
+) -> Event:
+    """Go on in this process with a run that failed, was stopped or was killed; its spec is the folder's.
+
+    Args:
+        settings: handed to the job.
+        folder: of the run.
+        job: as for `run_worker`; it is also given the run's past.
+        tell: is given each new event once it is on disk.
+        taken_up: whoever started this process has called `RunFolder.take_up`.
+
+    Returns:
+        The event that ended the run; at once where it is finished already.
+
+    Raises:
+        RunError: the folder is no run or another version's, or a worker is at work on it.
+        SpecError: the spec was changed since the run began.
+    """
+    if finished := read_past(folder).finished:
+        return finished
+    mark = _mark(os.getpid())
+    if taken_up:
+        folder.write_worker(mark)
+    else:
+        folder.take_up(mark)
+    past = read_past(folder)
+    folder.tidy_up(past.of(CandidateScored))
+
+    def resumed(spec: RunSpec, settings: Settings, folder: RunFolder, asked: Callable[[], bool]) -> Iterator[Event]:
+        return job(spec, settings, folder, asked, past)
+
+    return _work(resumed, folder.read_spec(), settings, folder, tell)
+
+
+def _work(job: Job, spec: RunSpec, settings: Settings, folder: RunFolder, tell: Callable[[Event], None]) -> Event:
+    with interruptible() as interrupted:
         outcome = _outcome(job, spec, settings, folder, tell, lambda: interrupted() or folder.stop_requested)
     tell(outcome)
     return outcome
@@ -117,7 +176,7 @@ def _outcome(
         end = Failed(message=error.message, hint=error.hint)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the boundary: nothing may pass it unrecorded
         end = _failure(error)
-    _ignore_interrupts()
+    ignore_interrupts()
     return _record_end(folder, end)
 
 
@@ -162,33 +221,6 @@ def _record_end(folder: RunFolder, end: Event) -> Event:
         return failed
 
 
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Make SIGTERM and Ctrl-C interrupt the job, and be remembered should a library swallow the interruption."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    asked = threading.Event()
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        asked.set()
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _ignore_interrupts() -> None:
-    """From here on the last event is being written; a second Ctrl-C must not tear it."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
 def start_run(spec: RunSpec, settings: Settings, *, command: Sequence[str] = WORKER_COMMAND) -> str:
     """Start a worker process that outlives this one.
 
@@ -208,15 +240,38 @@ def start_run(spec: RunSpec, settings: Settings, *, command: Sequence[str] = WOR
         try:
             folder.create()
             folder.write_spec(spec)
-            folder.write_worker(_mark(_spawn(folder, settings, command, lock.fd)))
+            arguments = [*command, str(folder.spec_path), "--out", str(folder.path)]
+            folder.write_worker(_mark(_spawn(folder, settings, arguments, lock.fd)))
         except RunError:
             shutil.rmtree(folder.path, ignore_errors=True)
             raise
     return folder.run_id
 
 
+def resume_run(folder: RunFolder, settings: Settings, *, command: Sequence[str] = RESUME_COMMAND) -> None:
+    """Go on with a run in a worker process that outlives this one; the run counts as running from now on.
+
+    Args:
+        folder: of a run that failed or was stopped.
+        settings: as for `start_run`.
+        command: the worker's command line, before `DIR`.
+
+    Raises:
+        RunError: the run cannot be resumed, another is at work on this machine, or the process cannot be made.
+        SpecError: the spec was changed since the run began.
+    """
+    read_past(folder)
+    with acquire_lock(settings.runs, folder.path) as lock:
+        folder.take_up(_mark(os.getpid()))
+        try:
+            folder.write_worker(_mark(_spawn(folder, settings, [*command, str(folder.path)], lock.fd)))
+        except RunError as error:
+            folder.append_terminal(Failed(message=error.message, hint=error.hint))
+            raise
+
+
 def _spawn(folder: RunFolder, settings: Settings, command: Sequence[str], lock_fd: int) -> int:
-    arguments = [*command, str(folder.spec_path), "--out", str(folder.path), "--lock-fd", str(lock_fd)]
+    arguments = [*command, "--lock-fd", str(lock_fd)]
     paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
         **os.environ,
@@ -224,21 +279,7 @@ def _spawn(folder: RunFolder, settings: Settings, command: Sequence[str], lock_f
         "SAFEMERGE_RUNS": str(settings.runs.resolve()),
         "PYTHONPATH": os.pathsep.join(paths),
     }
-    try:
-        with folder.log_path.open("ab") as log:
-            process = subprocess.Popen(
-                arguments,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                pass_fds=(lock_fd,),
-                start_new_session=True,
-            )
-    except OSError as error:
-        raise RunError(f"The worker cannot be started: {error}.", "Check memory and disk space.") from error
-    threading.Thread(target=process.wait, daemon=True).start()  # collects the exit status, so that no zombie stays
-    return process.pid
+    return start_detached(arguments, environment, folder.log_path, lock_fd)
 
 
 def _mark(pid: int) -> ProcessMark:
@@ -284,10 +325,14 @@ def settle_run(folder: RunFolder) -> None:
 
     Whoever follows a log with `EventTail` calls this now and then, else a killed worker would look busy for ever.
     """
+    if _worker_is_gone(folder):
+        end = Cancelled() if folder.stop_requested else _silent_death(folder)
+        folder.append_terminal(end, only_if=lambda: _worker_is_gone(folder))  # it may be resumed at this moment
+
+
+def _worker_is_gone(folder: RunFolder) -> bool:
     worker = folder.read_worker()
-    if worker is None or worker.alive:
-        return
-    folder.append_terminal(Cancelled() if folder.stop_requested else _silent_death(folder))
+    return worker is not None and not worker.alive
 
 
 def _silent_death(folder: RunFolder) -> Failed:
@@ -329,7 +374,8 @@ def _summary(folder: RunFolder) -> RunSummary:
         status=view.status,
         started_at=view.started_at,
         updated_at=view.updated_at,
-        method=spec.search.method,
+        elapsed_s=view.elapsed_s(),
+        method="linear" if spec.search.optimizer == "cocktail" else spec.search.method,
         pool=(spec.pool.base, *(expert.model for expert in spec.pool.experts)),
         best_objective=best.objective if best else None,
         message=view.message,

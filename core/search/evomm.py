@@ -1,6 +1,7 @@
 """EvoMM's optimiser: CMA-ES as ask and tell, without I/O (paper section 4.4; Akiba et al. 2024).
 
-The strategy itself is the `cma` library's. Population size is 4 + floor(3 ln n) (paper Appendix B, Eq. 96).
+The strategy itself is the `cma` library's. Population size is 4 + floor(3 ln n) (paper Appendix B, Eq. 96). Beside the
+library's own tests of convergence it can stop when two generations are nearly as good as each other.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from core.merging.recipes import Recipe
 from core.search.genome import Genome
 
 INITIAL_STEP = 0.2
@@ -23,27 +25,55 @@ class EvoMM:
         genome: the searched numbers.
         steps: candidates at most; the last generation is cut to fit.
         seed: the same seed and the same told values give the same candidates.
+        stop_when_flat: end early when `is_flat` with this tolerance (nats); None runs all steps.
     """
 
-    def __init__(self, genome: Genome, steps: int, seed: int) -> None:
+    def __init__(self, genome: Genome, steps: int, seed: int, stop_when_flat: float | None = None) -> None:
         self.genome = genome
         self.population = population_size(len(genome.genes))
+        self.size = steps
         self._left = steps
+        self._tolerance = stop_when_flat
         self._strategy = _strategy(genome, self.population, seed)
         self._points: list[Any] = []
+        self._generations: tuple[Sequence[float], Sequence[float]] = ((), ())
 
-    def ask(self) -> list[list[float]]:
-        """Points of the next generation, in the unit cube; empty when the budget is spent."""
-        if self._left <= 0 or self._strategy.stop():
+    @property
+    def ended_early(self) -> str:
+        """Which rule ended the search before its budget; empty while it goes on or when all was used."""
+        if self._left <= 0:
+            return ""
+        if self._tolerance is not None and is_flat(*self._generations, self._tolerance):
+            return f"the last two generations differ by less than {self._tolerance:g} nats"
+        return f"CMA-ES has converged ({', '.join(self._strategy.stop())})" if self._strategy.stop() else ""
+
+    def ask(self) -> list[Recipe]:
+        """Recipes of the next generation; empty when the budget is spent or a rule says that it is enough."""
+        if self._left <= 0 or self.ended_early:
             return []
         self._points = self._strategy.ask()
-        return [[float(x) for x in point] for point in self._points[: self._left]]
+        return [self.genome.recipe([float(x) for x in point]) for point in self._points[: self._left]]
 
     def tell(self, objectives: Sequence[float]) -> None:
-        """Objectives of the points last asked for, in their order; all must be finite."""
+        """Objectives of the recipes last asked for, in their order; all must be finite."""
         self._left -= len(objectives)
+        self._generations = (self._generations[1], tuple(objectives))
         if len(objectives) == len(self._points):
             self._strategy.tell(self._points, list(objectives))
+
+    def result(self, best: Recipe | None) -> Recipe | None:
+        """The candidate with the lowest objective."""
+        return best
+
+
+def is_flat(before: Sequence[float], last: Sequence[float], tolerance: float) -> bool:
+    """True when the best of two generations, and all of the last one, lie less than `tolerance` apart.
+
+    A generation with a failed candidate is never flat: its penalty is far from the others. False before there are two.
+    """
+    if not before or not last:
+        return False
+    return abs(min(before) - min(last)) < tolerance and max(last) - min(last) < tolerance
 
 
 def population_size(parameters: int) -> int:

@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from core.errors import MergeError, RunCancelled
+import torch
+
+from core.errors import DataError, MergeError, RunCancelled
 from core.events import CandidateMeasured, CandidateScored, Event, Phase, Progress
 from core.merging.engine import MergePool
 from core.merging.recipes import Recipe
 from core.results import Rate
+from core.search.cocktail import Cocktail
 from core.search.evomm import EvoMM
 from core.search.genome import Genome
-from core.search.scoring import Scorer, Scores
+from core.search.grid import Grid
+from core.search.protocol import Optimizer
+from core.search.scoring import Scorer, Scores, SetScore
+from core.specs import Optimizer as OptimizerName
 
 PENALTY = 1e6
 """Objective of a candidate that could not be scored; far above any real one, and finite for CMA-ES."""
@@ -37,13 +43,17 @@ class SearchPlan:
     """What one search minimises.
 
     Attributes:
-        name: `evomm`, or a baseline's name.
+        name: the optimiser's, or a baseline's name.
         genome: the searched numbers.
-        steps: candidates at most.
-        alpha: weight of CE_expert.
-        safety: False leaves the safety term out.
+        steps: EvoMM's candidates at most.
+        alpha: weight of CE_expert (EvoMM).
+        safety: False leaves the safety data out.
         seed: of the optimiser.
         phase: the run's phase it belongs to.
+        optimizer: who proposes the candidates.
+        stop_when_flat: EvoMM's tolerance for ending early, in nats.
+        temperature: LM-Cocktail's T.
+        safety_share: D_safety's share of all pairs (LM-Cocktail).
     """
 
     name: str
@@ -53,15 +63,48 @@ class SearchPlan:
     safety: bool
     seed: int
     phase: Phase = "search"
+    optimizer: OptimizerName = "evomm"
+    stop_when_flat: float | None = None
+    temperature: float = 1.0
+    safety_share: float = 0.5
 
 
 @dataclass
 class Evaluator:
-    """Merges recipes into the live model and scores them, remembering what it has scored."""
+    """Merges recipes into the live model and scores them, remembering what it has scored, for all searches of a run.
+
+    Attributes:
+        probe_accuracy: share of probe questions that the live model gets right; None where there are no questions.
+        evaluations: how many times the live model was scored or asked the probe questions.
+    """
 
     merge: MergePool
     scorer: Scorer
+    probe_accuracy: Callable[[], Rate] | None = None
+    evaluations: int = 0
     _seen: dict[tuple[Recipe, bool], Scores] = field(default_factory=dict)
+    _failed: dict[Recipe, str] = field(default_factory=dict)
+    _accuracies: dict[Recipe, Rate] = field(default_factory=dict)
+
+    def recall(self, candidates: Iterable[CandidateScored], measured: Iterable[CandidateMeasured] = ()) -> None:
+        """Take what the run has found out before as known (per-sample losses are not kept).
+
+        Args:
+            candidates: that were scored.
+            measured: accuracies of some of them on all probe questions, by which a grid chooses.
+        """
+        recipes: dict[tuple[str, int], Recipe] = {}
+        for candidate in candidates:
+            recipe = recipes[candidate.search, candidate.candidate] = Recipe.model_validate(candidate.recipe)
+            if candidate.failure:
+                self._failed[recipe] = candidate.failure
+                continue
+            safety = _recalled(candidate.ce_safety, candidate.estimated_alignment)
+            expert = _recalled(candidate.ce_expert, candidate.estimated_accuracy)
+            self._seen[recipe, safety is not None] = Scores(safety, expert)
+        for event in measured:
+            if event.accuracy is not None:
+                self._accuracies[recipes[event.search, event.candidate]] = event.accuracy
 
     def scores(self, recipe: Recipe, with_safety: bool) -> Scores:
         """Scores of a recipe.
@@ -69,14 +112,45 @@ class Evaluator:
         Raises:
             MergeError: a loss is not finite, or the recipe cannot be applied.
         """
+        if recipe in self._failed:
+            raise MergeError(self._failed[recipe])
         known = self._seen.get((recipe, True)) or self._seen.get((recipe, with_safety))
         if known is None:
+            self.evaluations += 1
             self.merge.apply(recipe)
             known = self._seen[recipe, with_safety] = self.scorer.score(with_safety=with_safety)
         losses = [part.loss for part in (known.safety, known.expert) if part is not None]
         if not all(math.isfinite(loss) for loss in losses):
             raise MergeError(f"{recipe.label} has a loss that is not finite.")
         return known
+
+    def live_scores(self, recipe: Recipe) -> Scores:
+        """Scores of the live model, which holds `recipe` already; they need not be finite."""
+        known = self._seen.get((recipe, True))
+        if known is None:
+            self.evaluations += 1
+            known = self._seen[recipe, True] = self.scorer.score()
+        return known
+
+    def accuracy(self, recipe: Recipe) -> Rate:
+        """Share of the probe questions that the merge gets right.
+
+        Raises:
+            MergeError: the recipe cannot be applied.
+            DataError: there are no probe questions.
+        """
+        if self.probe_accuracy is None:
+            hint = "Name a file in evaluation.probe_questions, or leave grid search out."
+            raise DataError("Grid search chooses by probe questions, and this run has none.", hint)
+        if recipe not in self._accuracies:
+            self.evaluations += 1
+            self.merge.apply(recipe)
+            self._accuracies[recipe] = self.probe_accuracy()
+        return self._accuracies[recipe]
+
+
+def _recalled(loss: float | None, own: float | None) -> SetScore | None:
+    return None if loss is None or own is None else SetScore(loss, own, torch.empty(0))
 
 
 def run_search(
@@ -94,31 +168,61 @@ def run_search(
         probe: measures the live model; called on each generation's best when it is a new best.
 
     Returns:
-        The best recipe; None when no candidate could be scored.
+        What was found: the best candidate's recipe, or for LM-Cocktail the mixture of the parents that were scored;
+        None when no candidate could be scored.
 
     Raises:
         RunCancelled: `should_stop` said so.
     """
-    optimizer = EvoMM(plan.genome, plan.steps, plan.seed)
+    optimizer = make_optimizer(plan)
     best: CandidateScored | None = None
-    count, generation, started = 0, 0, time.monotonic()
-    while points := optimizer.ask():
+    count, generation, started, worked = 0, 0, time.monotonic(), 0
+    while recipes := optimizer.ask():
         objectives, before = [], best
-        for point in points:
+        for recipe in recipes:
             if should_stop():
                 raise RunCancelled
-            event = _score_candidate(plan, evaluator, plan.genome.recipe(point), count, generation)
+            evaluations = evaluator.evaluations
+            event = _score_candidate(plan, evaluator, recipe, count, generation)
             yield event
+            if plan.optimizer == "grid" and not event.failure:
+                yield _measured(plan, event, ProbeRates(None, evaluator.accuracy(recipe)))
             objectives.append(event.objective)
             if not event.failure and (best is None or event.objective < best.objective):
                 best = event
             count += 1
-            yield _progress(plan, count, started)
+            worked += evaluator.evaluations > evaluations
+            yield _progress(plan, count, worked, optimizer.size, started)
         optimizer.tell(objectives)
         if probe is not None and best is not None and best is not before:
-            yield _measure_best(plan, evaluator, best, generation, probe)
+            evaluator.merge.apply(Recipe.model_validate(best.recipe))
+            yield _measured(plan, best, probe())
         generation += 1
-    return Recipe.model_validate(best.recipe) if best else None
+    if optimizer.ended_early:
+        yield _ended_early(plan, count, optimizer)
+    return optimizer.result(Recipe.model_validate(best.recipe) if best else None)
+
+
+def make_optimizer(plan: SearchPlan) -> Optimizer:
+    """The optimiser that a plan names, at its beginning."""
+    match plan.optimizer:
+        case "evomm":
+            return EvoMM(plan.genome, plan.steps, plan.seed, plan.stop_when_flat)
+        case "grid":
+            return Grid(plan.genome)
+        case "cocktail":
+            return Cocktail(plan.genome, plan.temperature)
+
+
+def _objective(plan: SearchPlan, evaluator: Evaluator, recipe: Recipe, scores: Scores) -> float:
+    """What the plan's optimiser minimises: losses in nats per token; for a grid the share of wrong answers."""
+    match plan.optimizer:
+        case "evomm":
+            return scores.objective(plan.alpha, plan.safety)
+        case "grid":
+            return 1.0 - evaluator.accuracy(recipe).rate
+        case "cocktail":
+            return scores.mean_loss(plan.safety_share if plan.safety else 0.0)
 
 
 def _score_candidate(
@@ -128,7 +232,7 @@ def _score_candidate(
     objective, scores = PENALTY, Scores(None, None)
     try:
         scores = evaluator.scores(recipe, plan.safety)
-        objective = scores.objective(plan.alpha, plan.safety)
+        objective = _objective(plan, evaluator, recipe, scores)
     except MergeError as error:
         failure = str(error)
     return CandidateScored(
@@ -146,20 +250,24 @@ def _score_candidate(
     )
 
 
-def _measure_best(
-    plan: SearchPlan, evaluator: Evaluator, best: CandidateScored, generation: int, probe: Callable[[], ProbeRates]
-) -> CandidateMeasured:
-    evaluator.merge.apply(Recipe.model_validate(best.recipe))
-    rates = probe()
+def _measured(plan: SearchPlan, candidate: CandidateScored, rates: ProbeRates) -> CandidateMeasured:
     return CandidateMeasured(
         search=plan.name,
-        candidate=best.candidate,
-        generation=generation,
+        candidate=candidate.candidate,
+        generation=candidate.generation,
         alignment=rates.alignment,
         accuracy=rates.accuracy,
     )
 
 
-def _progress(plan: SearchPlan, done: int, started: float) -> Progress:
-    left = (time.monotonic() - started) / done * (plan.steps - done)
-    return Progress(phase=plan.phase, done=done, total=plan.steps, message=plan.name, seconds_left=left)
+def _progress(plan: SearchPlan, done: int, worked: int, total: int, started: float) -> Progress:
+    """Only the candidates that took work, as they were not known before, tell how long the others will take."""
+    left = (time.monotonic() - started) / worked * (total - done) if worked else None
+    return Progress(phase=plan.phase, done=done, total=total, message=plan.name, seconds_left=left)
+
+
+def _ended_early(plan: SearchPlan, done: int, optimizer: Optimizer) -> Progress:
+    message = f"{plan.name} ended after {done} of {optimizer.size} candidates: {optimizer.ended_early}"
+    return Progress(
+        phase=plan.phase, done=done, total=optimizer.size, message=message, seconds_left=0.0, ended_early=True
+    )

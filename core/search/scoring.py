@@ -105,6 +105,17 @@ class Scores(NamedTuple):
             return expert
         return (self.safety.loss if self.safety else math.nan) + alpha * expert
 
+    def mean_loss(self, safety_share: float) -> float:
+        """E_D[CE] over the pairs of both sets (paper Eq. 3); a share of 0 is D_expert alone.
+
+        Args:
+            safety_share: D_safety's share of all pairs, in [0, 1].
+        """
+        expert = self.expert.loss if self.expert else math.nan
+        if safety_share == 0:
+            return expert
+        return safety_share * (self.safety.loss if self.safety else math.nan) + (1 - safety_share) * expert
+
 
 class Scorer:
     """Scores the live model on D_safety and D_expert.
@@ -125,6 +136,11 @@ class Scorer:
         blocks = unchanged_blocks(model, changing) if changing is not None else 0
         for part in (safety, expert):
             part.keep_lower_blocks(model, blocks)
+
+    @property
+    def safety_share(self) -> float:
+        """D_safety's share of all pairs, in [0, 1]."""
+        return self._safety.size / (self._safety.size + self._expert.size)
 
     def score(self, *, with_safety: bool = True) -> Scores:
         """Score the model's current weights; `with_safety=False` runs the domain set only."""

@@ -6,7 +6,6 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from core.runs.view import RunView
-from safemerge_ui.charts.plane import MAIN_SEARCH
 from safemerge_ui.charts.style import PARENT, SAFE, SKILL, frame, new_figure
 
 if TYPE_CHECKING:
@@ -16,8 +15,11 @@ HEIGHT = 300
 
 
 def losses_figure(view: RunView) -> Figure:
-    """One mark a candidate that could be scored (failures are left out), in nats per token."""
-    scored = [c for c in view.candidates if c.search == MAIN_SEARCH and not c.failure]
+    """One mark a candidate that could be scored (failures are left out), in nats per token.
+
+    The line of the best is EvoMM's: the others minimise something else, or nothing.
+    """
+    scored = [c for c in view.candidates if c.search == view.main_search and not c.failure]
     numbers = [c.candidate + 1 for c in scored]
     figure = new_figure()
     for name, values, colour in (
@@ -27,14 +29,14 @@ def losses_figure(view: RunView) -> Figure:
         figure.add_scatter(
             x=numbers, y=values, name=name, mode="markers", marker={"size": 6, "color": colour, "opacity": 0.75}
         )
-    best = list(accumulate((c.objective for c in scored), min))
-    figure.add_scatter(
-        x=numbers,
-        y=best,
-        name="Best objective so far",
-        mode="lines",
-        line={"color": PARENT, "width": 2.5, "shape": "hv"},
-    )
+    if view.main_search == "evomm":
+        figure.add_scatter(
+            x=numbers,
+            y=list(accumulate((c.objective for c in scored), min)),
+            name="Best objective so far",
+            mode="lines",
+            line={"color": PARENT, "width": 2.5, "shape": "hv"},
+        )
     frame(figure, HEIGHT)
     figure.update_layout(legend={"y": -0.26})
     figure.update_xaxes(title={"text": "Candidate", "standoff": 6}, rangemode="tozero")

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 HEIGHT = 470
-MAIN_SEARCH = "evomm"
 
 _MARKS: dict[Role, tuple[str, str, str]] = {
     "parent": ("Parent, measured", "square", PARENT),
@@ -50,8 +49,8 @@ class Place(NamedTuple):
 def plane_figure(view: RunView) -> Figure:
     """Parents, baselines, candidates and the merge of one run, as of its last event."""
     figure = new_figure()
-    _add_candidates(figure, [c for c in view.candidates if c.search == MAIN_SEARCH])
-    _add_probes(figure, view.measured)
+    _add_candidates(figure, [c for c in view.candidates if c.search == view.main_search])
+    _add_probes(figure, [m for m in view.measured if m.search == view.main_search])
     _add_models(figure, view)
     percent_axis = {"tickformat": ".0%", "tickvals": [0, 0.25, 0.5, 0.75, 1]}
     frame(figure, HEIGHT)
@@ -123,7 +122,7 @@ def _candidate_words(candidate: CandidateScored) -> str:
 
 
 def _add_probes(figure: Figure, measured: Sequence[CandidateMeasured]) -> None:
-    shown = [m for m in measured if m.alignment is not None and m.accuracy is not None and m.search == MAIN_SEARCH]
+    shown = [m for m in measured if m.alignment is not None and m.accuracy is not None]
     if not shown:
         return
     figure.add_scatter(

@@ -13,7 +13,7 @@ from core.errors import ModelError, SafeMergeError
 from core.guards.registry import load_guard
 from core.models.references import ModelReference, parse_reference
 from core.runs.view import RunView
-from core.specs import PoolSpec, RunSpec
+from core.specs import Comparison, PoolSpec, RunSpec
 from safemerge_ui.access import require_starter
 from safemerge_ui.bench import Bench
 from safemerge_ui.boundary import bind
@@ -34,7 +34,8 @@ from safemerge_ui.watch import Watched
 
 SEATS = 3
 MERGES = (SAFETY_AWARE, DOMAIN_ONLY)
-BASELINES = {search_name(name): Path("baselines", name) for name in ("evomm_expert_only", "equal")}
+_NAIVE_FIRST: tuple[Comparison, ...] = ("evomm_expert_only", "equal", "grid", "cocktail_expert_only", "cocktail")
+BASELINES = {search_name(name): Path("baselines", name) for name in _NAIVE_FIRST}
 GUARD_NOTE = (
     '<p class="sm-foot">Verdicts come from the <b>phrases</b> guard: it reads refusal wording and broken text, and '
     "cannot see harm. On a harmful prompt only a refusal counts as safe. Each prompt is asked on its own.</p>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import gradio as gr
 
@@ -12,17 +12,21 @@ from core.runs.worker import stop_run
 from core.specs import Comparison
 from safemerge_ui.access import require_starter
 from safemerge_ui.bench import Bench
-from safemerge_ui.boundary import bind_with_notice
+from safemerge_ui.boundary import bind, bind_with_notice
 from safemerge_ui.charts.losses import losses_figure
-from safemerge_ui.charts.plane import MAIN_SEARCH, plane_figure
+from safemerge_ui.charts.plane import plane_figure
 from safemerge_ui.form import Form
+from safemerge_ui.views.alpha import alpha_view
 from safemerge_ui.views.markup import notice
-from safemerge_ui.views.names import METHODS, search_name
+from safemerge_ui.views.names import METHODS, OPTIMIZERS, search_name
 from safemerge_ui.views.progress import ending, no_run, run_line, stepper
-from safemerge_ui.views.results import best_recipe, files_line, result_table
+from safemerge_ui.views.results import best_recipe, best_so_far, files_line, result_table
 from safemerge_ui.watch import Watched
 
-COMPARISONS: tuple[Comparison, ...] = ("equal", "evomm_expert_only")
+ALPHA_INTRO = (
+    "<h2>Another alpha</h2><p>Both losses of every candidate are kept, so another weight of the skill is a new "
+    "ranking, not a new search.</p>"
+)
 PLANE_INTRO = (
     "<h2>Skill against alignment</h2><p>Up and to the right is better. Open circles are estimates from the scoring "
     "pass, filled marks are measured, with 95 % intervals. Colour runs from early (blue) to late (orange).</p>"
@@ -46,6 +50,8 @@ class MergeTab:
     results: gr.HTML
     files: gr.HTML
     body: gr.Column
+    alpha: gr.Slider
+    explorer: gr.HTML
 
     @property
     def outputs(self) -> list[gr.components.Component]:
@@ -110,12 +116,19 @@ def build(form: Form) -> MergeTab:
                     with gr.Column(scale=2, min_width=280, elem_classes="sm-panel"):
                         gr.HTML("<h2>Best recipe so far</h2>")
                         best = gr.HTML(best_recipe(None), elem_id="merge-best")
-    return MergeTab(fields, launch, stop, message, line, steps, end, plane, losses, best, results, files, body)
+                with gr.Column(elem_classes="sm-panel"):
+                    gr.HTML(ALPHA_INTRO)
+                    alpha = gr.Slider(0, 2, form["alpha"], step=0.05, label="Alpha", elem_id="merge-alpha")
+                    explorer = gr.HTML(elem_id="merge-explorer")
+    shown = (message, line, steps, end, plane, losses, best, results, files, body)
+    return MergeTab(fields, launch, stop, *shown, alpha, explorer)
 
 
 def wire(tab: MergeTab, bench: Bench, run_id: gr.State) -> None:
     """Bind what concerns this tab alone."""
     tab.stop.click(bind_with_notice(stop, bench, outputs=1), run_id, [tab.notice, tab.stop])
+    for happened in (tab.alpha.change, tab.best.change):
+        happened(bind(explore, bench), [run_id, tab.alpha], tab.explorer, show_progress="hidden")
 
 
 def stop(bench: Bench, run_id: str, profile: gr.OAuthProfile | None) -> Any:
@@ -123,6 +136,11 @@ def stop(bench: Bench, run_id: str, profile: gr.OAuthProfile | None) -> Any:
     require_starter(bench.settings, profile)
     stop_run(bench.watch.folder(run_id))
     return gr.update(interactive=False)
+
+
+def explore(bench: Bench, run_id: str, alpha: float) -> Any:
+    """Which candidate of the run on this page would win with `alpha`."""
+    return alpha_view(bench.watch.look(run_id).view, alpha) if run_id else gr.skip()
 
 
 def show_run(watched: Watched) -> MergeShown:
@@ -134,7 +152,7 @@ def show_run(watched: Watched) -> MergeShown:
         ending=ending(view),
         plane=plane_figure(view),
         losses=losses_figure(view),
-        best=best_recipe(view.best(MAIN_SEARCH)),
+        best=best_so_far(view),
         results=result_table(view) or _no_results(),
         files=files_line(folder.path, view),
         stop=gr.update(interactive=not view.over),
@@ -154,14 +172,28 @@ def _no_results() -> str:
 
 def _search_fields(fields: dict[str, gr.components.Component], form: Form) -> None:
     methods = [(name, method) for method, name in METHODS.items()]
-    comparisons = [(search_name(name), name) for name in COMPARISONS]
+    optimizers = [(name, optimizer) for optimizer, name in OPTIMIZERS.items()]
+    comparisons = [(search_name(name), name) for name in get_args(Comparison)]
     gr.HTML("<h2>Search</h2>")
     fields["safety"] = gr.Checkbox(form["safety"], label="Safety-aware", info="Off: domain data alone, as a baseline")
-    fields["method"] = gr.Radio(methods, value=form["method"], label="Merge method")
+    fields["optimizer"] = gr.Radio(
+        optimizers,
+        value=form["optimizer"],
+        label="Optimizer",
+        info="LM-Cocktail: linear, weighted by the parents' losses. Grid: most accurate on the probe, no training data",
+    )
+    fields["method"] = gr.Radio(methods, value=form["method"], label="Merge method", info="SLERP: one expert")
     with gr.Row():
         fields["steps"] = gr.Number(form["steps"], label="Steps", info="Candidates", precision=0, min_width=100)
         fields["alpha"] = gr.Number(form["alpha"], label="Alpha", info="Weight of the skill", step=0.05, min_width=100)
     fields["seed"] = gr.Number(form["seed"], label="Seed", info="Same seed, same search", precision=0)
+    with gr.Row():
+        fields["stop_when_flat"] = gr.Number(
+            form["stop_when_flat"], label="Stop when flat", info="EvoMM; nats, empty: never", min_width=100
+        )
+        fields["temperature"] = gr.Number(
+            form["temperature"], label="Temperature", info="LM-Cocktail", step=0.5, min_width=100
+        )
     fields["compare"] = gr.CheckboxGroup(comparisons, value=form["compare"], label="Compare with")
 
 
@@ -171,6 +203,9 @@ def _evaluation_fields(fields: dict[str, gr.components.Component], form: Form) -
         fields["eval_benign"] = gr.Textbox(form["eval_benign"], label="Harmless look-alikes", info="File; over-refusal")
         fields["eval_probe"] = gr.Textbox(
             form["eval_probe"], label="Probe prompts", info="File; best of each generation"
+        )
+        fields["eval_probe_questions"] = gr.Textbox(
+            form["eval_probe_questions"], label="Probe questions", info="File; grid search. Empty: the demo suites' own"
         )
         fields["eval_suite"] = gr.Textbox(form["eval_suite"], label="Accuracy suite", info="Empty: the experts' own")
         fields["eval_limit"] = gr.Number(form["eval_limit"], label="Limit", info="Most prompts a file; empty: all")

@@ -1,4 +1,4 @@
-"""Runs: the history; open or follow a run on this page, or delete it."""
+"""Runs: the history; open, follow or resume a run on this page, or delete it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ def build() -> RunsTab:
     """Lay out the history."""
     with gr.Column(elem_classes="sm-panel"):
         with gr.Row(elem_classes="sm-headrow"):
-            gr.HTML("<h2>Runs</h2><p>Newest first. A run goes on when its page is closed.</p>")
+            gr.HTML(
+                "<h2>Runs</h2><p>Newest first. A run goes on when its page is closed; one that failed or was "
+                "stopped is resumed where it was.</p>"
+            )
             refresh = gr.Button("Refresh", size="sm", elem_classes="sm-quiet", scale=0, min_width=110)
         message = gr.HTML(elem_id="runs-notice")
         with gr.Group(visible=False, elem_classes="sm-confirm") as question:
@@ -48,7 +51,7 @@ def build() -> RunsTab:
 
 
 def wire(tab: RunsTab, bench: Bench, run_id: gr.State) -> None:
-    """Bind refreshing and deleting; opening concerns the whole page."""
+    """Bind refreshing and deleting; opening and resuming concern the whole page."""
     question = [tab.doomed, tab.question, tab.question_text]
     tab.refresh.click(bind(show_history, bench), run_id, tab.history, show_progress="hidden")
     tab.history.remove(bind(ask_to_delete), None, question, show_progress="hidden")
@@ -82,6 +85,6 @@ def delete(bench: Bench, doomed: str, run_id: str, profile: gr.OAuthProfile | No
     return (show_history(bench, run_id), *keep())
 
 
-def opened_run(event: gr.EventData) -> str:
-    """The run whose Open button was clicked."""
+def chosen_run(event: gr.EventData) -> str:
+    """The run whose Open or Resume button was clicked."""
     return str(event.run)

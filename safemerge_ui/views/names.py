@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from core.data.categories import find_category
 from core.events import Phase
 from core.results import ModelResult
 from core.runs.view import RunView, Status
-from core.specs import Method
+from core.specs import Comparison, Method, Optimizer
 from safemerge_ui.views.markup import plain_words
 
 PHASES: tuple[tuple[Phase, str], ...] = (
@@ -20,7 +23,16 @@ PHASES: tuple[tuple[Phase, str], ...] = (
     ("export", "Save"),
 )
 
-METHODS: dict[Method | str, str] = {"ties": "TIES", "task_arithmetic": "Task arithmetic", "linear": "Linear"}
+METHODS: dict[Method | str, str] = {
+    "ties": "TIES",
+    "dare_ties": "DARE-TIES",
+    "dare_linear": "DARE",
+    "slerp": "SLERP",
+    "task_arithmetic": "Task arithmetic",
+    "linear": "Linear",
+}
+
+OPTIMIZERS: dict[Optimizer | str, str] = {"evomm": "EvoMM", "cocktail": "LM-Cocktail", "grid": "Grid search"}
 
 STATUS_TONES: dict[Status, str] = {
     "waiting": "plain",
@@ -33,8 +45,21 @@ STATUS_TONES: dict[Status, str] = {
 SAFETY_AWARE = "Safety-aware merge"
 DOMAIN_ONLY = "Domain-only merge"
 
-_BASELINES = {"equal": "Equal weights", "evomm_expert_only": "Domain-only search"}
-_SHORT = {SAFETY_AWARE: "Safety-aware", "Equal weights": "Equal", "Domain-only search": "Domain-only"}
+_BASELINES: dict[Comparison | str, str] = {
+    "equal": "Equal weights",
+    "grid": "Grid search",
+    "evomm_expert_only": "Domain-only search",
+    "cocktail": "LM-Cocktail, both data",
+    "cocktail_expert_only": "LM-Cocktail, domain data",
+}
+_SHORT = {
+    SAFETY_AWARE: "Safety-aware",
+    "Equal weights": "Equal",
+    "Grid search": "Grid",
+    "Domain-only search": "Domain-only",
+    "LM-Cocktail, both data": "Cocktail",
+    "LM-Cocktail, domain data": "Cocktail, domain",
+}
 
 
 def search_name(name: str) -> str:
@@ -42,10 +67,25 @@ def search_name(name: str) -> str:
     return _BASELINES.get(name, name)
 
 
+def is_safety_aware(search: Mapping[str, Any]) -> bool:
+    """Whether a spec's search looks at safety data: not when it is switched off, and a grid never does."""
+    return bool(search.get("safety", True)) and search.get("optimizer") != "grid"
+
+
 def merged_name(view: RunView) -> str:
-    """What the run's own merge is called: it is safety-aware unless its spec switched that off."""
-    search = view.spec.get("search") or {}
-    return SAFETY_AWARE if search.get("safety", True) else DOMAIN_ONLY
+    """What the run's own merge is called: safety-aware when safety data had a part in it."""
+    return SAFETY_AWARE if is_safety_aware(view.spec.get("search") or {}) else DOMAIN_ONLY
+
+
+def search_facts(search: Mapping[str, Any]) -> list[str]:
+    """How a spec's search goes: method, optimiser and the numbers that matter to it."""
+    method = METHODS.get(search.get("method", ""), "")
+    optimizer = search.get("optimizer", "evomm")
+    if optimizer == "grid":
+        return [method, OPTIMIZERS["grid"]]
+    if optimizer == "cocktail":
+        return [OPTIMIZERS["cocktail"], f"temperature {search.get('temperature', 1.0):g}"]
+    return [method, f"{search.get('steps')} steps", f"alpha {search.get('alpha')}"]
 
 
 def model_name(result: ModelResult, view: RunView) -> str:

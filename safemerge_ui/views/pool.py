@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from core.specs import RunSpec
+from core.specs import RunSpec, SearchSpec
 from safemerge_ui.views.markup import text
-from safemerge_ui.views.names import METHODS, search_name
+from safemerge_ui.views.names import METHODS, is_safety_aware, search_facts, search_name
 
 
 def pool_map(spec: RunSpec) -> str:
@@ -16,7 +16,7 @@ def pool_map(spec: RunSpec) -> str:
     ]
     out = (
         '<div class="sm-member sm-out"><small>Merge</small><b>one model</b>'
-        f"<span>{'skill and refusals' if spec.search.safety else 'skill alone'}</span></div>"
+        f"<span>{'skill and refusals' if is_safety_aware(spec.search.model_dump()) else 'skill alone'}</span></div>"
     )
     return (
         f'<div class="sm-map">{"".join(members)}<div class="sm-arrow" aria-hidden="true"></div>{out}</div>{_plan(spec)}'
@@ -27,13 +27,20 @@ def _plan(spec: RunSpec) -> str:
     search, data, pool = spec.search, spec.data, spec.pool
     rows = [
         ("Training pairs", f"{data.safety.k} safety, {data.domain.k} domain"),
-        ("Search", f"{METHODS[search.method]}, {search.steps} candidates, alpha {search.alpha:g}"),
+        ("Search", _search(search)),
         ("Compared with", ", ".join(search_name(name) for name in search.compare) or "nothing"),
         ("Questions from", pool.generator or "a file"),
         ("Guard", pool.guard),
         *([("Task vectors from", pool.ancestor)] if pool.ancestor else []),
     ]
     return f'<dl class="sm-plan">{"".join(f"<dt>{name}</dt><dd>{text(value)}</dd>" for name, value in rows)}</dl>'
+
+
+def _search(search: SearchSpec) -> str:
+    if search.optimizer == "evomm":
+        early = ", or fewer" if search.stop_when_flat else ""
+        return f"{METHODS[search.method]}, {search.steps} candidates{early}, alpha {search.alpha:g}"
+    return ", ".join(search_facts(search.model_dump()))
 
 
 def _member(role: str, model: str, brings: str, kind: str) -> str:

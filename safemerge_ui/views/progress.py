@@ -5,13 +5,13 @@ from __future__ import annotations
 from core.events import Phase
 from core.runs.view import RunView
 from safemerge_ui.views.markup import badge, duration, empty, notice, text
-from safemerge_ui.views.names import METHODS, PHASES, STATUS_TONES
+from safemerge_ui.views.names import OPTIMIZERS, PHASES, STATUS_TONES, is_safety_aware, search_facts, search_name
 
 
 def run_line(view: RunView, run_id: str, now: float) -> str:
     """Status, name, elapsed time and settings of the run that the page shows."""
     status = badge(view.status.capitalize(), STATUS_TONES[view.status])
-    elapsed = f"<span>{duration(_elapsed(view, now))}</span>" if view.started_at is not None else ""
+    elapsed = f"<span>{duration(view.elapsed_s(now))}</span>" if view.started_at is not None else ""
     facts = "".join(f"<span>{text(fact)}</span>" for fact in spec_facts(view.spec))
     return f'<div class="sm-runline">{status}<b class="sm-mono">{text(run_id)}</b>{elapsed}{facts}</div>'
 
@@ -37,14 +37,8 @@ def spec_facts(spec: dict[str, object]) -> list[str]:
         return []
     experts = [str(expert.get("model", "")) for expert in pool.get("experts", [])]
     names = " + ".join([str(pool.get("base", "")), *experts])
-    mode = "safety-aware" if search.get("safety", True) else "domain data only"
-    facts = [
-        names,
-        METHODS.get(search.get("method", ""), ""),
-        f"{search.get('steps')} steps",
-        f"alpha {search.get('alpha')}",
-        mode,
-    ]
+    mode = "safety-aware" if is_safety_aware(search) else "domain data only"
+    facts = [names, *search_facts(search), mode]
     sizes = [str(data.get(name, {}).get("k", "")) for name in ("safety", "domain")]
     return [*facts, f"K {' + '.join(sizes)}"]
 
@@ -59,26 +53,27 @@ def stepper(view: RunView) -> str:
 
 
 def ending(view: RunView) -> str:
-    """How a run ended when it did not end well, with what to do next; then its warnings."""
+    """How a run ended when it did not end well, with what to do next; then warnings and searches that ended early."""
     parts = []
     if view.status == "failed":
         parts.append(notice(view.message or "The run failed.", view.hint))
     if view.status == "cancelled":
-        parts.append(notice(view.message or "The run was stopped.", "What it had found stays in its folder.", "warn"))
+        kept = "What it had found stays in its folder; the Runs tab resumes it."
+        parts.append(notice(view.message or "The run was stopped.", kept, "warn"))
     parts += [notice(warning.message, warning.hint, "warn") for warning in view.warnings]
+    parts += [notice(early_end(message), "", "plain") for message in view.early_ends]
     return "".join(parts)
+
+
+def early_end(message: str) -> str:
+    """A search's message with its name in words."""
+    name, _, rest = message.partition(" ")
+    return f"{OPTIMIZERS.get(name) or search_name(name)} {rest}"
 
 
 def no_run() -> str:
     """What the Merge tab says before a run is chosen."""
     return empty("No run on this page yet.", "Launch the merge, or open an earlier run from the Runs tab.")
-
-
-def _elapsed(view: RunView, now: float) -> float | None:
-    if view.started_at is None:
-        return None
-    end = (view.updated_at or now) if view.over else now
-    return max(0.0, end - view.started_at)
 
 
 def _current_index(view: RunView) -> int:

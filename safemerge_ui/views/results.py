@@ -38,22 +38,50 @@ def best_recipe(best: CandidateScored | None) -> str:
     """The recipe of the lowest objective so far, as words and figures."""
     if best is None:
         return empty("No candidate scored yet.", "The best recipe appears with the first one.")
-    facts = _facts(("Candidate", str(best.candidate + 1)), ("Objective", f"{best.objective:.3f}"))
-    losses = _facts(("Safety loss", _loss(best.ce_safety)), ("Domain loss", _loss(best.ce_expert)))
-    rows = "".join(
-        f"<tr><th>{text(name)}</th><td class='sm-num'>{text(value)}</td></tr>"
-        for name, value in recipe_rows(best.recipe)
+    return candidate_facts(best, best.objective) + recipe_table(best.recipe)
+
+
+def candidate_facts(candidate: CandidateScored, objective: float) -> str:
+    """A candidate's number, an objective and both losses."""
+    facts = (
+        ("Candidate", str(candidate.candidate + 1)),
+        ("Objective", f"{objective:.3f}"),
+        ("Safety loss", _loss(candidate.ce_safety)),
+        ("Domain loss", _loss(candidate.ce_expert)),
     )
-    return f'<div class="sm-facts">{facts}{losses}</div><table class="sm-table sm-recipe"><tbody>{rows}</tbody></table>'
+    return f'<div class="sm-facts">{_facts(*facts)}</div>'
+
+
+def best_so_far(view: RunView) -> str:
+    """The recipe panel of a run: the best candidate, or for LM-Cocktail, whose merge is no candidate, what it found."""
+    if view.main_search != "cocktail":
+        return best_recipe(view.best())
+    merged = next((model for model in view.models if model.role == "merged" and model.recipe), None)
+    if merged is None or merged.recipe is None:
+        return empty("The parents are being compared.", "LM-Cocktail weighs them by their losses, without candidates.")
+    losses = _facts(("Safety loss", _loss(merged.ce_safety)), ("Domain loss", _loss(merged.ce_expert)))
+    return f'<div class="sm-facts">{losses}</div>{recipe_table(merged.recipe)}'
+
+
+def recipe_table(recipe: dict[str, Any]) -> str:
+    """A recipe as a table of names and numbers."""
+    rows = "".join(
+        f"<tr><th>{text(name)}</th><td class='sm-num'>{text(value)}</td></tr>" for name, value in recipe_rows(recipe)
+    )
+    return f'<table class="sm-table sm-recipe"><tbody>{rows}</tbody></table>'
 
 
 def recipe_rows(recipe: dict[str, Any]) -> list[tuple[str, str]]:
     """A recipe (`core.merging.recipes.Recipe` as a mapping) as (name, value) rows, one per number of a model."""
     rows = [("Method", METHODS.get(recipe["method"], str(recipe["method"])))]
+    if recipe["method"] == "slerp":
+        return [*rows, (f"t, from {recipe['base']} to {recipe['experts'][0]}", f"{recipe['weights'][0]:.3f}")]
     linear = recipe["method"] == "linear"
     members = [recipe["base"], *recipe["experts"]] if linear else list(recipe["experts"])
     rows += [(f"Weight of {name}", f"{value:.3f}") for name, value in zip(members, recipe["weights"], strict=True)]
     densities = recipe.get("densities") or ()
+    if recipe["method"].startswith("dare"):
+        rows.append(("Seed of the masks", str(recipe["seed"])))
     return rows + [(f"Density of {name}", f"{value:.3f}") for name, value in zip(members, densities, strict=False)]
 
 

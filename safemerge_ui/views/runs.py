@@ -44,7 +44,7 @@ def _facts(row: RunRow) -> str:
     facts = [
         ("Started", _when(run.started_at)),
         ("Method", METHODS.get(run.method, run.method) or "–"),
-        ("Took", _took(run)),
+        ("Took", "–" if run.elapsed_s is None else duration(run.elapsed_s)),
     ]
     if run.best_objective is not None:
         facts.append(("Best objective", f"{run.best_objective:.3f}"))
@@ -63,17 +63,14 @@ def _files(row: RunRow) -> str:
 
 def _buttons(run: RunSummary) -> str:
     name = text(run.run_id)
-    label = "Open" if run.status in ("finished", "failed", "cancelled") else "Follow"
-    delete = f'<button type="button" class="sm-link sm-danger" data-delete="{name}">Delete</button>'
     over = run.status in ("finished", "failed", "cancelled")
-    return f'<button type="button" class="sm-link" data-open="{name}">{label}</button>{delete if over else ""}'
+    buttons = [f'<button type="button" class="sm-link" data-open="{name}">{"Open" if over else "Follow"}</button>']
+    if run.status in ("failed", "cancelled"):
+        buttons.append(f'<button type="button" class="sm-link" data-resume="{name}">Resume</button>')
+    if over:
+        buttons.append(f'<button type="button" class="sm-link sm-danger" data-delete="{name}">Delete</button>')
+    return "".join(buttons)
 
 
 def _when(at: float | None) -> str:
     return "not yet" if at is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
-
-
-def _took(run: RunSummary) -> str:
-    if run.started_at is None or run.updated_at is None:
-        return "–"
-    return duration(run.updated_at - run.started_at)

@@ -38,6 +38,7 @@ def test_starting_needs_an_allowed_user_on_a_space_only(settings: Settings, spac
     [
         {"pool": {"base": "/models/mine"}},
         {"evaluation": {"prompts": "/etc/passwd"}},
+        {"evaluation": {"probe_questions": "/etc/passwd"}},
         {"evaluation": {"probe": "assets/../../etc/passwd"}},
         {"data": {"safety": {"source": "file", "path": "~/secret.jsonl"}}},
     ],

@@ -14,6 +14,8 @@ import pytest
 from gradio import oauth
 
 from core.errors import ModelError, RunError, SpecError
+from core.events import Cancelled
+from core.runs.folder import RunFolder
 from core.settings import Settings
 from core.specs import load_spec
 from safemerge_ui import app
@@ -114,6 +116,13 @@ def test_following_draws_news_and_then_only_the_clock(bench: Bench, settings: Se
     assert "Running" in again[3]
 
 
+def test_another_alpha_shows_another_winner(bench: Bench, settings: Settings) -> None:
+    write_run(settings.runs / "r", golden_events())
+    assert merge.explore(bench, "", 0.3) == gr.skip()
+    safe, skilled = (merge.explore(bench, "r", alpha) for alpha in (0.0, 20.0))
+    assert "wins" in safe and safe != skilled
+
+
 def test_the_timer_rests_when_the_run_is_over(bench: Bench, settings: Settings) -> None:
     write_run(settings.runs / "r", golden_events())
     assert app.follow(bench, "r", -1, "all", "all", 1)[1].active is False
@@ -171,6 +180,25 @@ def test_errors_become_notices_and_defects_are_named_as_ours(caplog: pytest.LogC
 def test_bound_handlers_show_gradio_the_parameters_that_are_left() -> None:
     left = inspect.signature(bind(app.launch, 1, 2)).parameters
     assert list(left) == ["values", "profile"]
+
+
+def test_resuming_shows_and_follows_the_run(bench: Bench, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(write_run(settings.runs / "20260801-101500-aaaa", golden_running()))
+    folder.append_terminal(Cancelled())
+    write_run(settings.runs / "20260802-101500-bbbb", golden_events())
+    html = runs.show_history(bench, "")
+    assert 'data-resume="20260801-101500-aaaa"' in html
+    assert html.count("data-resume") == 1, "a finished run has nothing to resume"
+    resumed: list[RunFolder] = []
+    monkeypatch.setattr(app, "resume_run", lambda folder, settings: resumed.append(folder))
+    click = SimpleNamespace(run="20260801-101500-aaaa")
+    run_id, tabs, timer = app.resume(bench, click, None)  # type: ignore[arg-type]
+    assert (run_id, tabs.selected, timer.active) == ("20260801-101500-aaaa", "merge", True)
+    assert resumed == [folder]
+    space = make_bench(replace(settings, on_space=True))
+    with pytest.raises(RunError, match="signed-in"):
+        app.resume(space, click, None)  # type: ignore[arg-type]
+    assert len(resumed) == 1
 
 
 def test_history_lists_runs_and_deletes_after_a_question(bench: Bench, settings: Settings) -> None:

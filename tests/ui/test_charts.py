@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -74,6 +75,17 @@ def test_losses_leave_failures_out_and_the_best_never_rises(finished: RunView) -
     assert best == sorted(best, reverse=True)
     assert 9 not in shown["Safety loss"]["x"]
     assert best[-1] == pytest.approx(min(c.objective for c in finished.candidates if c.search == "evomm"))
+
+
+def test_another_optimizers_candidates_are_drawn_without_a_line_of_the_best(finished: RunView) -> None:
+    grid = [c.model_copy(update={"search": "grid"}) for c in finished.candidates if c.search == "evomm"]
+    view = replace(finished, spec={"search": {"optimizer": "grid"}}, candidates=(*finished.candidates, *grid))
+    shown = traces(losses_figure(view))
+    assert list(shown) == ["Safety loss", "Domain loss"]
+    assert len(shown["Safety loss"]["x"]) == 29
+    plane = traces(plane_figure(view))
+    assert len(plane["Candidate, estimated"]["x"]) == 29
+    assert "Best of a generation, measured" not in plane
 
 
 def test_coverage_counts_kept_and_dropped_per_category(finished: RunView) -> None:

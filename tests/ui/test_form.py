@@ -25,17 +25,24 @@ def specs(draw: st.DrawFn) -> RunSpec:
     """Any spec that the page has fields for."""
     domain = st.fixed_dictionaries({"name": WORDS, "topic": st.none() | WORDS, "suite": st.none() | WORDS})
     experts = draw(st.lists(st.fixed_dictionaries({"model": WORDS, "domain": domain}), min_size=1, max_size=4))
+    methods = ["ties", "dare_ties", "dare_linear", "task_arithmetic", "linear"]
     pool = {"base": draw(WORDS), "experts": experts, "generator": draw(WORDS), "ancestor": draw(st.none() | WORDS)}
+    if len(experts) == 1 and pool["ancestor"] is None:
+        methods.append("slerp")
     search = {
-        "method": draw(st.sampled_from(["ties", "task_arithmetic", "linear"])),
+        "method": draw(st.sampled_from(methods)),
         "steps": draw(st.integers(1, 100_000)),
         "alpha": draw(st.floats(0, 100)),
         "safety": draw(st.booleans()),
-        "compare": draw(st.sampled_from([[], ["equal"], ["equal", "evomm_expert_only"]])),
+        "optimizer": draw(st.sampled_from(["evomm", "cocktail", "grid"])),
+        "temperature": draw(st.floats(0.01, 100)),
+        "stop_when_flat": draw(st.none() | st.floats(0.001, 1)),
+        "compare": draw(st.sampled_from([[], ["equal"], ["equal", "evomm_expert_only", "cocktail_expert_only"]])),
     }
     tokens = st.integers(8, 4096)
     limit = draw(st.none() | st.integers(1, 99))
-    evaluation = {"prompts": draw(st.none() | WORDS), "limit": limit, "reply_tokens": draw(tokens)}
+    files = {name: draw(st.none() | WORDS) for name in ("prompts", "probe_questions")}
+    evaluation = {**files, "limit": limit, "reply_tokens": draw(tokens)}
     data = {"safety": draw(SOURCES), "domain": draw(SOURCES), "reply_tokens": draw(tokens)}
     return spec_from_dict({"pool": pool, "search": search, "evaluation": evaluation, "data": data})
 
@@ -64,7 +71,15 @@ def test_number_fields_may_send_floats() -> None:
         ({"steps": 10.5}, "search.steps"),
         ({"safety_source": "file"}, "data.safety"),
         ({"generator": ""}, "generator"),
-        ({"method": "slerp"}, "search.method"),
+        ({"method": "fisher"}, "search.method"),
+        ({"method": "slerp", "ancestor": "org/other"}, "pool.ancestor"),
+        ({"method": "slerp", expert_field(1, "model"): "org/third"}, "exactly two models"),
+        ({"optimizer": "random"}, "search.optimizer"),
+        ({"temperature": 0}, "search.temperature"),
+        ({"stop_when_flat": 0}, "search.stop_when_flat"),
+        ({"alpha": -1}, "search.alpha"),
+        ({"compare": ["best_of_all"]}, "search.compare"),
+        ({"optimizer": "grid", "compare": ["grid"]}, "own optimizer"),
     ],
 )
 def test_bad_values_are_named(change: dict[str, object], named: str) -> None:

@@ -13,12 +13,13 @@ from core.guards.protocol import Verdict
 from core.results import ModelResult
 from core.runs.view import RunView, fold
 from safemerge_ui.errors import RunIsBusy
+from safemerge_ui.views.alpha import alpha_view
 from safemerge_ui.views.chat import Exchange, PromptKind, Reply, ShelfPrompt, exchanges_view, shelf_view, verdict_badge
 from safemerge_ui.views.markup import duration, error_notice, notice
 from safemerge_ui.views.pool import pool_map
 from safemerge_ui.views.preflight import preflight_table
 from safemerge_ui.views.progress import ending, run_line, run_pill, stepper
-from safemerge_ui.views.results import best_recipe, recipe_rows, result_table
+from safemerge_ui.views.results import best_recipe, best_so_far, recipe_rows, result_table
 from safemerge_ui.views.samples import PAGE_SIZE, choose_samples, data_summary, page_count, sample_cards
 from tests.ui.golden import (
     START,
@@ -145,6 +146,75 @@ def test_result_table_names_roles_and_intervals(finished: RunView) -> None:
     assert "Safety-aware merge" not in words(result_table(unsafe))
 
 
+def test_baselines_are_named_in_plain_words() -> None:
+    names = ("equal", "grid", "evomm_expert_only", "cocktail", "cocktail_expert_only")
+    view = RunView(models=tuple(ModelResult(name=name, role="baseline") for name in names))
+    text = words(result_table(view))
+    for name in ("Equal weights", "Grid search", "Domain-only search", "LM-Cocktail, both data", "LM-Cocktail, domain"):
+        assert name in text
+    assert "_only" not in text
+
+
+def test_a_grid_looks_at_no_safety_data(finished: RunView) -> None:
+    grid = replace(finished, spec=golden_spec(optimizer="grid").model_dump(mode="json"))
+    assert "Domain-only merge" in words(result_table(grid))
+    line = words(run_line(grid, "r", START))
+    assert "Grid search" in line and "domain data only" in line
+    assert "skill alone" in words(pool_map(golden_spec(optimizer="grid")))
+
+
+def test_a_cocktail_is_told_by_its_temperature(finished: RunView) -> None:
+    spec = golden_spec(optimizer="cocktail", temperature=5)
+    line = words(run_line(replace(finished, spec=spec.model_dump(mode="json")), "r", START))
+    assert "LM-Cocktail temperature 5 safety-aware" in line
+    assert "steps" not in line
+    assert "LM-Cocktail, temperature 5" in words(pool_map(spec))
+
+
+def test_a_cocktails_recipe_is_shown_once_it_is_measured() -> None:
+    view = RunView(spec={"search": {"optimizer": "cocktail"}})
+    assert "without candidates" in words(best_so_far(view))
+    recipe = {"method": "linear", "base": "b", "experts": ["e"], "weights": [0.4, 0.6], "densities": None}
+    merged = ModelResult(name="cocktail", role="merged", recipe=recipe, ce_safety=0.25, ce_expert=0.5)
+    text = words(best_so_far(replace(view, models=(merged,))))
+    assert "Weight of e 0.600" in text
+    assert "0.250 Safety loss" in text
+
+
+def test_the_page_says_why_a_search_ended_early(finished: RunView) -> None:
+    message = "evomm ended after 24 of 100 candidates: the last two generations differ by less than 0.01 nats"
+    text = words(ending(replace(finished, early_ends=(message, message.replace("evomm", "evomm_expert_only")))))
+    assert "EvoMM ended after 24 of 100 candidates" in text
+    assert "Domain-only search ended after 24" in text
+
+
+def test_the_alpha_explorer_shows_who_would_win(finished: RunView) -> None:
+    scored = [c for c in finished.candidates if c.search == "evomm" and not c.failure]
+    for alpha in (0.0, 0.3, 20.0):
+        best = min(scored, key=lambda c: (c.ce_safety + alpha * c.ce_expert, c.ce_expert))
+        text = words(alpha_view(finished, alpha))
+        assert f"{best.candidate + 1} Candidate" in text
+        assert f"{best.candidate + 1}, wins" in text
+        assert f"{best.ce_safety + alpha * best.ce_expert:.3f} Objective" in text
+    assert "The alpha of this run, 0.3, chooses it too." in words(alpha_view(finished, 0.3))
+    assert "of 29 candidates are on the front" in text
+
+
+def test_the_alpha_explorer_says_how_the_runs_own_alpha_chooses(finished: RunView) -> None:
+    safe, skilled = (
+        finished.candidates[0].model_copy(update={"candidate": i, "ce_safety": s, "ce_expert": e})
+        for i, s, e in ((0, 0.1, 2.0), (1, 1.0, 0.1))
+    )
+    text = words(alpha_view(replace(finished, candidates=(safe, skilled)), 2.0))
+    assert "2, wins" in text and "The alpha of this run, 0.3, chooses candidate 1." in text
+
+
+def test_the_alpha_explorer_without_candidates_and_with_no_alpha() -> None:
+    assert "No candidate with both losses yet." in alpha_view(RunView(), 0.3)
+    with pytest.raises(SpecError, match="Alpha"):
+        alpha_view(RunView(), -0.1)
+
+
 def test_missing_measurements_are_dashes_not_zeros() -> None:
     bare = RunView(models=(ModelResult(name="m", role="parent"),))
     cells = re.findall(r'<td class="sm-num">(.*?)</td>', result_table(bare))
@@ -159,6 +229,10 @@ def test_best_recipe_shows_each_number_of_each_model(finished: RunView) -> None:
     assert f"{best.objective:.3f}" in text
     assert f"Weight of demo/chemistry {best.recipe['weights'][0]:.3f}" in text
     linear = {"method": "linear", "base": "b", "experts": ["e"], "weights": [0.4, 0.6], "densities": None}
+    slerp = {"method": "slerp", "base": "b", "experts": ["e"], "weights": [0.4], "densities": None}
+    assert recipe_rows(slerp) == [("Method", "SLERP"), ("t, from b to e", "0.400")]
+    dare = {"method": "dare_ties", "base": "b", "experts": ["e"], "weights": [0.4], "densities": [0.5], "seed": 9}
+    assert ("Seed of the masks", "9") in recipe_rows(dare)
     assert recipe_rows(linear)[1:] == [("Weight of b", "0.400"), ("Weight of e", "0.600")]
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from core.errors import RunError
+from core.events import Cancelled, Failed
 from core.runs.folder import RunFolder
+from core.runs.process import mark_process
 from core.settings import Settings
 from safemerge_ui.watch import CAPACITY, RunWatch, merged_figures
 from tests.ui.golden import golden_events, golden_running, write_run
@@ -22,6 +26,22 @@ def test_a_growing_log_is_followed_to_its_end(settings: Settings) -> None:
         RunFolder(settings.runs / "r").append_event(event)
     last = watch.look("r")
     assert (last.revision, last.view.status) == (len(events), "finished")
+
+
+def test_a_run_that_is_resumed_is_followed_again(settings: Settings) -> None:
+    folder = RunFolder(write_run(settings.runs / "r", golden_running()))
+    folder.append_terminal(Failed(message="No space left.", hint="Free disk space."))
+    watch = RunWatch(settings.runs)
+    failed = watch.look("r")
+    assert (failed.view.status, failed.view.message) == ("failed", "No space left.")
+    mark = mark_process(os.getpid())
+    assert mark is not None
+    folder.take_up(mark)
+    resumed = watch.look("r")
+    assert (resumed.view.status, resumed.view.message) == ("running", "")
+    assert resumed.revision > failed.revision
+    folder.append_terminal(Cancelled())
+    assert watch.look("r").view.status == "cancelled"
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../runs", "missing", "/etc"])

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from core.cli.main import main
 from core.specs import spec_from_dict
@@ -39,3 +40,28 @@ def test_a_model_that_is_not_there_exits_1(tmp_path: Path, tiny_llama: Path, cap
     data = json.loads(capfd.readouterr().out)
     assert data["ok"] is False
     assert any(row["status"] == "error" and "nowhere" in row["model"] for row in data["rows"])
+
+
+@pytest.mark.parametrize(
+    ("pool", "reason"),
+    [
+        ({"experts": [{"model": "a"}, {"model": "b"}]}, "exactly two models, but the pool has 3: keep one expert"),
+        ({"experts": [{"model": "a"}], "ancestor": "root"}, "pool.ancestor is set: make it null"),
+    ],
+)
+def test_slerp_of_anything_but_two_models_exits_2_and_says_what_to_change(
+    pool: dict[str, object], reason: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = {"source": "file", "path": "pairs.jsonl"}
+    data = {"pool": {"base": "demo/aligned", **pool}, "data": {"safety": source}, "search": {"method": "slerp"}}
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(data))
+    for command in (["preflight"], ["run", "--out", str(tmp_path / "run")]):
+        assert main([*command, str(tmp_path / "spec.yaml")]) == 2
+        assert reason in " ".join(capfd.readouterr().err.split())
+    assert not (tmp_path / "run").exists()
+
+
+def test_slerp_with_the_base_named_as_its_own_ancestor_is_no_other_pool() -> None:
+    pool = {"base": "b", "experts": [{"model": "a"}], "ancestor": "b"}
+    data = {"safety": {"source": "file", "path": "pairs.jsonl"}}
+    assert spec_from_dict({"pool": pool, "data": data, "search": {"method": "slerp"}}).search.method == "slerp"

@@ -18,8 +18,11 @@ from core.results import ModelResult, RunResult
 from core.runs.folder import RunFolder
 from core.runs.process import acquire_lock
 from core.settings import Settings
+from core.specs import spec_from_dict
+from tests.core.cli.conftest import SPEC
 
 SetJob = Callable[[Callable[[], Iterator[Event]]], None]
+WANTED = spec_from_dict(SPEC).model_dump(mode="json")
 RESULT = RunResult(
     spec={}, seconds=1.0, peak_memory_bytes=1, models=(ModelResult(name="merged", role="merged", ce_safety=0.5),)
 )
@@ -33,12 +36,12 @@ def finishing() -> Iterator[Event]:
 
 
 def failing() -> Iterator[Event]:
-    yield RunStarted(spec={})
+    yield RunStarted(spec=WANTED)
     raise ModelError("demo/x does not exist.", "Choose demo/aligned.")
 
 
 def stopping() -> Iterator[Event]:
-    yield RunStarted(spec={})
+    yield RunStarted(spec=WANTED)
     raise RunCancelled
 
 
@@ -118,6 +121,44 @@ def test_a_run_beside_another_exits_1_and_names_it(
         assert main(["run", str(spec_file), "--out", str(tmp_path / "out")]) == 1
     assert "20250101-busy" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_stopped_run_is_resumed_to_its_end(
+    spec_file: Path, tmp_path: Path, set_job: SetJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    set_job(stopping)
+    assert main(["run", str(spec_file), "--out", str(out)]) == 130
+    set_job(lambda: iter([Warned(message="Few pairs."), Finished(result=RESULT)]))
+    assert main(["resume", str(out)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("model ") and captured.out.endswith(f"Run folder: {out}\n")
+    assert "Warning: Few pairs." in captured.err
+    kinds = [event.kind for event in RunFolder(out).read_events()]
+    assert kinds == ["run_started", "resumed", "warned", "finished"]
+    assert main(["resume", str(out)]) == 0
+    captured = capsys.readouterr()
+    assert "finished already" in captured.err and captured.out.startswith("model ")
+    assert [event.kind for event in RunFolder(out).read_events()] == kinds
+
+
+def test_what_cannot_be_resumed_says_why(
+    spec_file: Path, tmp_path: Path, set_job: SetJob, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["resume", str(out)]) == 1
+    assert f"{out} is not a run" in capsys.readouterr().err
+    assert not out.exists()
+    set_job(failing)
+    main(["run", str(spec_file), "--out", str(out)])
+    before = (out / "events.jsonl").read_bytes()
+    with acquire_lock(settings.runs, settings.runs / "20250101-busy"):
+        assert main(["resume", str(out)]) == 1
+    assert "20250101-busy" in capsys.readouterr().err
+    (out / "spec.yaml").write_text(spec_file.read_text().replace("alpha: 0.3", "alpha: 0.4"))
+    assert main(["resume", str(out)]) == 2
+    assert "spec.yaml was changed" in capsys.readouterr().err
+    assert (out / "events.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize(("flags", "method"), [([], "ties"), (["--quick"], "linear")])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,8 @@ from core.data.domain import domain_conversation, generate_domain
 from core.data.domains import ResolvedDomain
 from core.data.samples import DropReason
 from core.errors import DataError, RunCancelled
-from core.events import SampleSeen
+from core.events import Progress, SampleSeen
+from core.runs.past import Past
 from tests.core.data.fake_models import Answerer, Expert, Writer, after, as_json, never, rows
 
 ELEMENTS = ("hydrogen", "helium", "lithium", "boron", "carbon", "nitrogen", "oxygen", "neon", "sodium", "iron", "gold")
@@ -118,3 +120,27 @@ def test_a_stop_takes_effect_before_the_next_request(calls: int) -> None:
     with pytest.raises(RunCancelled):
         make(8, {"chem": (model, CHEMISTRY)}, should_stop=after(calls))
     assert answerer.questions == []
+
+
+def test_rounds_made_before_are_not_asked_for_again() -> None:
+    def experts() -> tuple[list[Writer], dict[str, Any]]:
+        writers = [Writer(symbol_question), Writer(capital_question)]
+        pool = {"chem": CHEMISTRY, "geo": GEOGRAPHY}
+        models = [Expert(writer, Answerer(str.upper)) for writer in writers]
+        return writers, {name: (model, pool[name]) for name, model in zip(pool, models, strict=True)}
+
+    def events(pool: dict[str, Any], past: Sequence[Sequence[SampleSeen]]) -> list[SampleSeen | Progress]:
+        return list(generate_domain(pool, k=16, held_out=(), seed=0, should_stop=never, batch=5, past=past))
+
+    writers, pool = experts()
+    whole = events(pool, ())
+    rounds = Past(tuple(whole)).rounds("domain")
+    asked = sum(len(writer.requests) for writer in writers)
+    assert len(rounds) > 3
+    for count in range(len(rounds) + 1):
+        writers, pool = experts()
+        again = rows(events(pool, rounds[:count]))
+        assert [row.model_dump(exclude={"at"}) for row in again] == [
+            row.model_dump(exclude={"at"}) for row in rows(whole)
+        ]
+        assert sum(len(writer.requests) for writer in writers) == asked - sum(map(len, rounds[:count]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -15,6 +15,7 @@ from core.data.writing import BATCH, TextModel
 from core.errors import DataError, RunCancelled
 from core.events import Progress, SampleSeen
 from core.guards.phrases import PhrasesGuard
+from core.runs.past import Past
 from tests.core.data.fake_models import (
     REFUSAL,
     Writer,
@@ -165,3 +166,29 @@ def test_progress_counts_the_pairs_kept() -> None:
     progress = [event for event in events if isinstance(event, Progress)]
     assert [event.done for event in progress] == [0, 8, 16, 20]
     assert {event.total for event in progress} == {20}
+
+
+def test_rounds_made_before_are_taken_as_they_are_and_the_rest_follows_as_it_would_have() -> None:
+    def writer() -> Writer:
+        def write(_request: str, rng: random.Random) -> str:
+            known = nonsense_question(random.Random(rng.randrange(24)))
+            return rng.choice(["No JSON.", as_json(known), as_json(f"{known[:-1]} please?")])
+
+        return Writer(write)
+
+    def events(generator: Writer, past: Sequence[Sequence[SampleSeen]]) -> list[SampleSeen | Progress]:
+        models = SafetyModels(generator, {"aligned": refuser()})
+        return list(
+            generate_safety(models, PhrasesGuard(), k=14, held_out=(), seed=0, should_stop=never, batch=8, past=past)
+        )
+
+    first = writer()
+    whole = events(first, ())
+    rounds = Past(tuple(whole)).rounds("safety")
+    reasons = {row.reason for row in rows(whole)}
+    assert {DropReason.NEAR_DUPLICATE, DropReason.DUPLICATE, DropReason.NOT_JSON} <= reasons
+    assert len(rounds) > 4
+    for count in range(len(rounds) + 1):
+        second = writer()
+        assert facts(rows(events(second, rounds[:count]))) == facts(rows(whole))
+        assert len(second.requests) == len(first.requests) - sum(map(len, rounds[:count]))

@@ -68,9 +68,28 @@ def test_prompt_files_are_read_up_to_the_limit(tmp_path: Path) -> None:
 def test_the_experts_domain_tells_the_suite_and_its_probe_questions() -> None:
     tests = read_test_set(spec_of({}, domain="chemistry"))
     assert [suite.tasks for suite in tests.suites] == [("demo_chemistry",)]
-    assert 0 < len(tests.probe_questions) <= measuring.PROBE_SIZE
+    assert len(tests.probe_questions) > measuring.PROBE_SIZE
     assert tests.suite_questions
     assert {q.question for q in (*tests.probe_questions, *tests.suite_questions)} <= set(tests.prompts)
+
+
+def test_probe_questions_of_several_suites_take_turns() -> None:
+    spec = spec_of({"limit": 3}, domain="chemistry")
+    two = {
+        "pool": {"base": "org/base", "experts": [{"model": "org/a", "domain": d} for d in ("chemistry", "geography")]}
+    }
+    both = read_test_set(spec_from_dict(spec.model_dump(mode="json") | two)).probe_questions
+    chemistry, geography = (read_test_set(spec_of({"limit": 3}, d)).probe_questions for d in ("chemistry", "geography"))
+    assert both == tuple(question for pair in zip(chemistry, geography, strict=True) for question in pair)
+    assert len(both) == 6
+
+
+def test_probe_questions_of_ones_own_take_the_place_of_the_suites(tmp_path: Path) -> None:
+    path = tmp_path / "questions.jsonl"
+    path.write_text(json.dumps({"question": "Which?", "choices": ["a", "b"], "answer": 1}) + "\n", encoding="utf-8")
+    tests = read_test_set(spec_of({"probe_questions": str(path)}, "chemistry"))
+    assert tests.probe_questions == (Question("Which?", ("a", "b"), 1),)
+    assert "Which?" in tests.prompts
 
 
 def test_a_named_suite_goes_before_the_experts_own() -> None:
@@ -124,6 +143,14 @@ def test_the_probe_uses_its_own_prompts_and_questions(model: Any, tokenizer: Any
     assert rates.accuracy.n == 2
 
 
+def test_the_live_probe_asks_a_few_questions_and_a_grid_all(model: Any, tokenizer: Any) -> None:
+    questions = tuple(Question(f"Question {i}?", ("Au", "Ag"), 0) for i in range(measuring.PROBE_SIZE + 2))
+    measurer = Measurer(model, tokenizer, PhrasesGuard(), NOTHING._replace(probe_questions=questions), None, 4)
+    accuracy = measurer.probe().accuracy
+    assert accuracy is not None and accuracy.n == measuring.PROBE_SIZE
+    assert measurer.probe_accuracy().n == len(questions)
+
+
 def test_replies_are_as_long_as_the_spec_says(model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     lengths = []
     own = model.generate
@@ -137,4 +164,4 @@ def test_replies_are_as_long_as_the_spec_says(model: Any, tokenizer: Any, monkey
     measurer = Measurer(model, tokenizer, PhrasesGuard(), tests, None, 5)
     measurer.measure("base", "parent")
     measurer.probe()
-    assert lengths == [5, 5, 5]
+    assert lengths == [5, 5]

@@ -25,6 +25,12 @@ RESULTS = (
 )
 
 
+def test_dares_masks_are_told() -> None:
+    recipe = RECIPE.model_copy(update={"method": "dare_ties", "seed": 3})
+    assert "mergekit draws others" in model_card("evomm", recipe, SPEC, RESULTS)
+    assert "mergekit draws" not in model_card("evomm", RECIPE, SPEC, RESULTS)
+
+
 def test_front_matter_names_the_models() -> None:
     front = yaml.safe_load(model_card("evomm", RECIPE, SPEC, RESULTS).split("---")[1])
     assert front["base_model"] == ["org/base", "org/a"]
@@ -42,3 +48,12 @@ def test_the_search_is_described_as_it_was() -> None:
     assert "40 candidates, alpha 0.5, safety term on." in model_card("evomm", RECIPE, SPEC, RESULTS)
     assert "safety term off." in model_card("evomm_expert_only", RECIPE, SPEC, RESULTS)
     assert "nothing was searched" in model_card("equal", RECIPE, SPEC, RESULTS)
+
+
+def test_each_baseline_says_how_it_came_about() -> None:
+    spec = SPEC.model_copy(update={"search": SPEC.search.model_copy(update={"temperature": 5.0, "safety": False})})
+    assert "no training data was used" in model_card("grid", RECIPE, spec, RESULTS)
+    assert "losses on safety and domain data, T 5." in model_card("cocktail", RECIPE, spec, RESULTS)
+    assert "losses on domain data, T 5." in model_card("cocktail_expert_only", RECIPE, spec, RESULTS)
+    early = SPEC.model_copy(update={"search": SPEC.search.model_copy(update={"stop_when_flat": 0.01})})
+    assert f"at most {SPEC.search.steps} candidates" in model_card("evomm", RECIPE, early, RESULTS)

@@ -62,19 +62,20 @@ def test_the_recipe_names_the_number_format_that_was_saved(model: Any, tokenizer
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "merged").dtype == torch.float32
 
 
-@pytest.mark.parametrize("method", ["ties", "linear"])
+@pytest.mark.parametrize("method", ["ties", "linear", "slerp"])
 def test_mergekit_makes_the_same_weights_from_the_saved_recipe(
     method: Any, tiny_llama: Path, tiny_lora: Path, settings: Settings, tmp_path: Path
 ) -> None:
     # An expert in float32: the differences of bfloat16 values have equal magnitudes, of which each keeps others.
     expert = save_tiny_llama(tmp_path / "expert", nudge_seed=1, dtype=torch.float32)
     names = (str(tiny_llama), str(expert), f"{tiny_llama}+{tiny_lora}")
+    names = names[:2] if method == "slerp" else names
     base, *experts = (parse_reference(name, settings) for name in names)
     recipe = Recipe(
         method=method,
         base=names[0],
         experts=names[1:],
-        weights=(0.2, 0.6, 0.9)[-2 if method == "ties" else -3 :],
+        weights={"ties": (0.6, 0.9), "linear": (0.2, 0.6, 0.9), "slerp": (0.4,)}[method],
         densities=(0.3, 0.8) if method == "ties" else None,
     )
     pool = MergePool(load_model(base, settings), names[0], load_state(base, settings, torch.float32))
@@ -97,6 +98,28 @@ def test_mergekit_makes_the_same_weights_from_the_saved_recipe(
         rounding = tensor.float().abs() * 2.0**-7 + float(tensor.float().abs().max()) * 2.0**-20
         assert bool((difference <= rounding).all()), name
         assert float((difference > 0).float().mean()) < 0.01, name
+
+
+def test_dares_masks_are_saved_as_scored_and_mergekits_are_said_to_differ(
+    model: Any, tokenizer: Any, tiny_llama: Path, tiny_expert: Path, tmp_path: Path
+) -> None:
+    base, expert = (
+        untied_state(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32))
+        for folder in (tiny_llama, tiny_expert)
+    )
+    recipe = Recipe(method="dare_ties", base="b", experts=("a",), weights=(0.8,), densities=(0.4,), seed=5)
+    pool = MergePool(model, "b", base)
+    pool.add_expert("a", expert)
+    pool.apply(recipe)
+    scored = sha256_of_model(model)
+    pool.apply(recipe.model_copy(update={"seed": 6}))
+    assert sha256_of_model(model) != scored
+    pool.apply(recipe)
+    assert export_model(model, tokenizer, recipe, CARD, tmp_path / "merged") == scored
+    comments = [
+        line for line in (tmp_path / "merged" / "mergekit_config.yml").read_text().splitlines() if line[0] == "#"
+    ]
+    assert any("seed 5" in line and "mergekit draws others" in line for line in comments)
 
 
 @contextmanager

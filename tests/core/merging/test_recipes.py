@@ -37,6 +37,24 @@ def test_linear_lists_the_base_as_a_model_and_normalises() -> None:
     assert [(m["model"], m["parameters"]["weight"]) for m in mapping["models"]] == [("org/base", 0.75), ("org/a", 0.5)]
 
 
+def test_dares_weights_stand_divided_by_the_densities() -> None:
+    recipe = Recipe(method="dare_ties", base="org/base", experts=("org/a",), weights=(0.5,), densities=(0.25,), seed=7)
+    mapping = yaml.safe_load(recipe.to_mergekit().to_yaml())
+    assert mapping["merge_method"] == "dare_ties"
+    assert mapping["models"] == [{"model": "org/a", "parameters": {"weight": 2.0, "density": 0.25}}]
+    assert mapping["parameters"] == {"normalize": False, "lambda": 1.0, "rescale": False}
+    assert "seed 7" in recipe.repeat_note
+    assert TIES.repeat_note == ""
+
+
+def test_slerp_as_mergekit_configuration() -> None:
+    recipe = Recipe(method="slerp", base="org/base", experts=("org/a",), weights=(0.3,))
+    mapping = yaml.safe_load(recipe.to_mergekit().to_yaml())
+    assert (mapping["merge_method"], mapping["base_model"]) == ("slerp", "org/base")
+    assert [model["model"] for model in mapping["models"]] == ["org/base", "org/a"]
+    assert mapping["parameters"] == {"t": 0.3}
+
+
 def test_names_that_mergekit_does_not_know_are_replaced() -> None:
     recipe = equal_weights("ties", "demo/aligned", ("demo/chemistry", "org/b"))
     names = {"demo/aligned": "/base+/aligned", "demo/chemistry": "/base+/chemistry"}
@@ -63,9 +81,17 @@ def test_a_recipe_survives_json() -> None:
     ("change", "message"),
     [
         ({"weights": (1.0,)}, "ties needs 2 weights, got 1"),
-        ({"densities": None}, "ties needs them"),
+        ({"densities": None}, "dare_linear, which need them"),
         ({"densities": (0.5,)}, "one density for each expert"),
         ({"densities": (0.0, 0.5)}, r"densities lie in \(0, 1\]"),
+        ({"densities": (0.5, 1.01)}, r"densities lie in \(0, 1\]"),
+        ({"method": "dare_ties", "densities": (0.0, 0.5)}, r"densities lie in \(0, 1\]"),
+        ({"method": "dare_linear", "densities": None}, "densities belong to ties"),
+        ({"weights": (float("nan"), 1.0)}, "must be finite"),
+        ({"seed": -1}, "greater than or equal to 0"),
+        ({"method": "slerp", "densities": None, "weights": (0.5, 0.5)}, "one expert"),
+        ({"method": "slerp", "densities": None, "experts": ("org/a",), "weights": (1.1,)}, r"t in \[0, 1\]"),
+        ({"method": "slerp", "densities": None, "experts": ("org/a",), "weights": (-0.1,)}, r"t in \[0, 1\]"),
         ({"densities": (float("nan"), 0.5)}, r"densities lie in \(0, 1\]"),
         ({"method": "task_arithmetic"}, "densities belong to ties"),
         ({"method": "linear", "densities": None, "weights": (0.5, -0.5, 0.0)}, "weights cancel"),
@@ -82,6 +108,8 @@ def test_equal_weights_share_the_whole_among_the_pools_models() -> None:
     assert equal_weights("ties", "base", ("a", "b")).densities == (1.0, 1.0)
     assert equal_weights("linear", "base", ("a",)).weights == (0.5, 0.5)
     assert equal_weights("task_arithmetic", "base", ("a",)).densities is None
+    assert equal_weights("dare_ties", "base", ("a",)).densities == (1.0,)
+    assert equal_weights("slerp", "base", ("a",)).weights == (0.5,)
 
 
 def test_an_outside_ancestor_has_no_share() -> None:
@@ -91,3 +119,5 @@ def test_an_outside_ancestor_has_no_share() -> None:
 
 def test_a_label_names_method_and_numbers() -> None:
     assert TIES.label == "ties w=0.25/1.50 d=0.10/1.00"
+    assert equal_weights("slerp", "base", ("a",)).label == "slerp t=0.50"
+    assert equal_weights("dare_linear", "base", ("a",)).label == "dare_linear w=0.50 d=1.00 seed=0"

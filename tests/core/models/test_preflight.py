@@ -256,7 +256,7 @@ def test_time_grows_with_the_budget(
         spec = make_spec(files, tiny_llama, tiny_expert, search={"steps": steps, "compare": []})
         return row(preflight(spec, settings), "time").detail
 
-    assert "1 x 10 candidates" in detail(10)
+    assert "10 candidates" in detail(10)
     assert "assuming" in detail(10)
     assert detail(10) != detail(100_000)
 
@@ -281,3 +281,43 @@ def test_space_opens_only_its_own_files(files: dict[str, str], settings: Setting
     assert "Space" in row(rows, "test prompts").detail
     assert "Space" in row(rows, "safety data").detail
     assert "Space" not in row(rows, "benign prompts").detail
+
+
+def test_grid_search_needs_probe_questions(
+    files: dict[str, str], tiny_llama: Path, tiny_expert: Path, settings: Settings, tmp_path: Path
+) -> None:
+    search = {"compare": ["grid"]}
+    without = preflight(make_spec(files, tiny_llama, tiny_expert, search=search), settings)
+    assert row(without, "grid search").status == "error"
+    assert "probe_questions" in row(without, "grid search").hint
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text(json.dumps({"question": "Au?", "choices": ["gold", "silver"], "answer": 0}) + "\n")
+    evaluation = {"probe_questions": str(questions)}
+    own = preflight(make_spec(files, tiny_llama, tiny_expert, search=search, evaluation=evaluation), settings)
+    assert row(own, "probe questions").status == "ok"
+    assert not blocking_rows(own)
+    demo = make_spec(files, tiny_llama, tiny_expert, search=search, evaluation={"suite": "demo_chemistry"})
+    assert not blocking_rows(preflight(demo, settings))
+    questions.write_text("{}")
+    broken = preflight(make_spec(files, tiny_llama, tiny_expert, evaluation=evaluation), settings)
+    assert row(broken, "probe questions").status == "error"
+
+
+@pytest.mark.parametrize(
+    ("search", "candidates"),
+    [
+        ({"optimizer": "grid", "compare": []}, 9),
+        ({"optimizer": "cocktail", "compare": ["equal"]}, 0),
+        ({"steps": 50, "compare": ["grid", "evomm_expert_only", "cocktail"]}, 109),
+    ],
+)
+def test_the_time_counts_every_searchs_own_candidates(
+    search: dict[str, Any],
+    candidates: int,
+    files: dict[str, str],
+    tiny_llama: Path,
+    tiny_expert: Path,
+    settings: Settings,
+) -> None:
+    spec = make_spec(files, tiny_llama, tiny_expert, search=search, evaluation={"suite": "demo_chemistry"})
+    assert f": {candidates} candidates x" in row(preflight(spec, settings), "time").detail

@@ -1,5 +1,7 @@
 """A worker process whose job never ends by itself: `python fake_worker.py HOW SPEC --out DIR --lock-fd N`.
 
+Without `--out` it goes on with the run in the folder SPEC.
+
 HOW is `polite` (the job polls should_stop), `deaf` (it sleeps without polling and only a signal reaches it),
 `stone` (it also ignores signals), or `crash` (the process ends before it works).
 """
@@ -17,7 +19,7 @@ from core.errors import RunCancelled
 from core.events import Event, PhaseStarted, RunStarted
 from core.runs.folder import RunFolder
 from core.runs.process import inherit_lock
-from core.runs.worker import run_worker
+from core.runs.worker import resume_worker, run_worker
 from core.settings import Settings, load_settings
 from core.specs import RunSpec, load_spec
 
@@ -52,6 +54,10 @@ def main() -> None:
         sys.exit("no such library")
     job = {"polite": polite, "deaf": deaf, "stone": stone}[arguments.how]
     with inherit_lock(arguments.lock_fd):
+        if arguments.out is None:
+            settings, folder = load_settings(), RunFolder(arguments.spec)
+            resume_worker(settings, folder, job=lambda *parts: job(*parts[:4]), taken_up=True)
+            return
         run_worker(load_spec(arguments.spec), load_settings(), RunFolder(arguments.out), job=job)
 
 

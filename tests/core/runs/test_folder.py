@@ -13,7 +13,7 @@ import pytest
 
 from core.data.samples import Sample, read_samples
 from core.errors import RunError
-from core.events import Cancelled, CandidateScored, Failed, PhaseStarted, RunStarted, Warned
+from core.events import Cancelled, CandidateScored, Failed, Finished, PhaseStarted, Resumed, RunStarted, Warned
 from core.results import RunResult
 from core.runs.folder import EventTail, RunFolder, append_line, write_atomic
 from core.runs.process import ProcessMark
@@ -114,6 +114,49 @@ def test_a_place_that_cannot_be_written_is_an_explained_error(tmp_path: Path) ->
     blocker.write_text("")
     with pytest.raises(RunError, match="cannot be written"):
         write_atomic(blocker / "inside", "text")
+
+
+def test_times_do_not_run_backwards_when_the_clock_does(folder: RunFolder) -> None:
+    folder.append_event(STARTED.model_copy(update={"at": 50.0}))
+    folder.append_event(SEARCH)
+    folder.append_terminal(Cancelled(at=3.0))
+    assert [event.at for event in folder.read_events()] == [50.0, 50.0, 50.0]
+
+
+def test_taking_up_a_run_replaces_its_end_by_a_resumption(folder: RunFolder) -> None:
+    mark = ProcessMark(7, "boot:1")
+    folder.append_event(STARTED)
+    folder.append_event(SEARCH)
+    before = folder.events_path.read_bytes()
+    folder.append_terminal(Failed(at=9.0, message="No space left.", hint="x" * 20_000))
+    folder.request_stop()
+    folder.take_up(mark)
+    log = folder.events_path.read_bytes()
+    assert log.startswith(before)
+    last = folder.read_events()[-1]
+    assert isinstance(last, Resumed) and last.ended == "No space left."
+    assert last.paused_s == pytest.approx(last.at - SEARCH.at)
+    assert not folder.stop_requested and folder.read_worker() == mark
+
+
+def test_a_tail_that_read_the_end_goes_on_with_what_took_its_place(folder: RunFolder) -> None:
+    folder.append_event(STARTED)
+    tail = EventTail(folder.events_path)
+    folder.append_terminal(Cancelled())
+    assert [event.kind for event in tail.read_new()] == ["run_started", "cancelled"]
+    assert tail.read_new() == []
+    folder.take_up(ProcessMark(7, "boot:1"))
+    folder.append_event(SEARCH)
+    assert [event.kind for event in tail.read_new()] == ["resumed", "phase_started"]
+    assert tail.read_new() == []
+
+
+def test_a_finished_run_cannot_be_taken_up(folder: RunFolder, result: RunResult) -> None:
+    folder.append_event(STARTED)
+    folder.append_terminal(Finished(result=result))
+    with pytest.raises(RunError, match="finished already"):
+        folder.take_up(ProcessMark(7, "boot:1"))
+    assert folder.read_events()[-1].kind == "finished"
 
 
 @pytest.mark.parametrize("filler", ["", "x" * 20_000], ids=["short", "longer than a block"])

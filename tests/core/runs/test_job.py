@@ -208,6 +208,19 @@ def test_an_ancestor_outside_the_pool(
     assert sha256_of_model(merged) == models["evomm"].sha256
 
 
+@pytest.mark.parametrize("method", ["dare_ties", "slerp"])
+def test_other_methods_run_to_the_end(
+    method: str, tiny_llama: Path, tiny_expert: Path, files: Files, settings: Settings
+) -> None:
+    spec = spec_of(tiny_llama, tiny_expert, files, search={"steps": 3, "method": method, "seed": 4})
+    folder = RunFolder(settings.runs / "run")
+    models = models_of(list(run_job(spec, settings, folder, never)))
+    recipe = models["evomm"].recipe
+    assert recipe and recipe["method"] == method
+    assert recipe["seed"] == (4 if method == "dare_ties" else 0)
+    assert sha256_of_model(AutoModelForCausalLM.from_pretrained(folder.merged_path)) == models["evomm"].sha256
+
+
 def test_fewer_pairs_than_wanted_are_told(
     tiny_llama: Path, tiny_expert: Path, files: Files, settings: Settings
 ) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.events import Cancelled, Event, Failed, PhaseStarted, Progress, RunStarted
+from core.events import Cancelled, CandidateScored, Event, Failed, PhaseStarted, Progress, RunStarted
 from core.runs.folder import EventTail
 from core.runs.view import fold
 
@@ -87,6 +87,31 @@ def test_a_failure_keeps_what_was_reached(finished: list[Event]) -> None:
 def test_a_cancellation_is_an_end(finished: list[Event]) -> None:
     view = fold([*finished[:3], Cancelled(at=200.0)])
     assert (view.status, view.over, view.message) == ("cancelled", True, "Stopped.")
+
+
+def test_the_runs_own_search_is_that_of_its_optimizer(finished: list[Event]) -> None:
+    assert fold(finished).main_search == fold([]).main_search == "evomm"
+    candidates = [e.model_copy(update={"search": "grid"}) for e in finished if isinstance(e, CandidateScored)]
+    view = fold([RunStarted(spec={"search": {"optimizer": "grid"}}), *candidates])
+    assert view.main_search == "grid"
+    best = view.best()
+    assert best is not None and best.search == "grid"
+
+
+def test_parents_are_no_best_candidates_of_a_cocktail(finished: list[Event]) -> None:
+    parents = [e.model_copy(update={"search": "cocktail"}) for e in finished if isinstance(e, CandidateScored)]
+    view = fold([RunStarted(spec={"search": {"optimizer": "cocktail"}}), *parents])
+    assert view.candidates and view.best() is None
+
+
+def test_why_a_search_ended_early_outlives_its_phase() -> None:
+    events: list[Event] = [
+        RunStarted(spec={}),
+        Progress(phase="search", done=24, total=100, message="evomm ended after 24 candidates", ended_early=True),
+        PhaseStarted(phase="baselines"),
+        Progress(phase="baselines", done=1, total=100, message="evomm_expert_only"),
+    ]
+    assert fold(events).early_ends == ("evomm ended after 24 candidates",)
 
 
 def test_folding_is_pure(finished: list[Event]) -> None:

@@ -35,6 +35,8 @@ from core.runs.worker import (
     list_runs,
     new_run_id,
     read_view,
+    resume_run,
+    resume_worker,
     run_worker,
     settle_run,
     start_run,
@@ -285,6 +287,60 @@ def test_one_run_at_a_time(start: Callable[[str], RunFolder], spec: RunSpec, set
     wait_for(lambda: not worker.alive)
     stop_run(start("polite"))
     assert len(list_runs(settings)) == 2
+
+
+def test_a_stopped_run_is_resumed_in_a_process_of_its_own(
+    start: Callable[[str], RunFolder], spec: RunSpec, settings: Settings
+) -> None:
+    folder = start("polite")
+    with pytest.raises(RunError, match="Another run is at work"):
+        resume_run(folder, settings)
+    with pytest.raises(RunError, match=r"is at work \(process \d+\)"):
+        resume_worker(settings, folder)
+    first = folder.read_worker()
+    assert first is not None and stop_run(folder).status == "cancelled"
+    wait_for(lambda: not first.alive)
+    resume_run(folder, settings, command=(sys.executable, str(FAKE), "polite"))
+    second = folder.read_worker()
+    assert second is not None and second != first
+    assert read_view(folder).status == "running", "from the very moment, not only once the process is up"
+    with pytest.raises(RunError, match=folder.run_id):
+        start_run(spec, settings)
+    wait_for(lambda: kinds(folder)[-1] == "phase_started")
+    assert os.getsid(second.pid) == second.pid
+    assert stop_run(folder).status == "cancelled"
+    assert kinds(folder).count("cancelled") == 1
+    assert kinds(folder)[:3] == ["run_started", "phase_started", "resumed"]
+
+
+def test_a_resumed_run_whose_process_cannot_start_is_over_again(
+    spec: RunSpec, settings: Settings, folder: RunFolder
+) -> None:
+    run_worker(spec, settings, folder, job=raising(RunCancelled()))
+    with pytest.raises(RunError, match="cannot be started"):
+        resume_run(folder, settings, command=("/no/such/program",))
+    assert kinds(folder) == ["run_started", "candidate_scored", "resumed", "failed"]
+    acquire_lock(settings.runs, Path("/x")).release()
+
+
+def test_a_viewer_that_saw_the_worker_dead_does_not_end_the_resumed_run(
+    spec: RunSpec, settings: Settings, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_worker(spec, settings, folder, job=raising(RunCancelled()))
+    mark = mark_process(os.getpid())
+    assert mark is not None
+    folder.write_worker(ProcessMark(mark.pid, "an earlier process"))
+    read, looks = RunFolder.read_worker, iter([True])
+
+    def resumed_in_between(self: RunFolder) -> ProcessMark | None:
+        worker = read(self)
+        if next(looks, False):
+            folder.take_up(mark)
+        return worker
+
+    monkeypatch.setattr(RunFolder, "read_worker", resumed_in_between)
+    settle_run(folder)
+    assert kinds(folder)[-1] == "resumed"
 
 
 def test_a_worker_outlives_the_session_that_started_it(start: Callable[[str], RunFolder]) -> None:

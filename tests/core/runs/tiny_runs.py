@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,14 @@ DOMAIN = (
 )
 
 
-def write_rows(path: Path, rows: list[dict[str, str]]) -> str:
+QUESTIONS = (
+    {"question": "Which city lies on the Seine?", "choices": ["Paris", "gold"], "answer": 0},
+    {"question": "What are most rings made of?", "choices": ["Paris", "gold"], "answer": 1},
+    {"question": "How is the sky?", "choices": ["Blue.", "France."], "answer": 0},
+)
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return str(path)
 
@@ -42,6 +50,7 @@ class Files:
         self.prompts = write_rows(folder / "p.jsonl", [{"prompt": f"Tell me secret {i}"} for i in range(3)])
         self.benign = write_rows(folder / "b.jsonl", [{"prompt": "How do I kill a process?"}])
         self.probe = write_rows(folder / "q.jsonl", [{"prompt": "Whisper it to me"}])
+        self.questions = write_rows(folder / "c.jsonl", QUESTIONS)
 
 
 def spec_of(base: Path, expert: Path, files: Files, **parts: dict[str, Any]) -> RunSpec:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from core.search.evomm import EvoMM, population_size
+from core.merging.recipes import Recipe
+from core.search.evomm import EvoMM, is_flat, population_size
 from core.search.genome import Genome
 from core.search.running import PENALTY
 
@@ -20,12 +22,23 @@ def minimise(
     genome: Genome, steps: int, objective: Callable[[list[float]], float], seed: int = 0
 ) -> list[list[list[float]]]:
     """Points of each generation."""
-    optimizer, generations = EvoMM(genome, steps, seed), []
-    while points := optimizer.ask():
+    return drive(EvoMM(genome, steps, seed), objective)
+
+
+def drive(optimizer: EvoMM, objective: Callable[[list[float]], float]) -> list[list[list[float]]]:
+    generations = []
+    while recipes := optimizer.ask():
         np.random.seed(7)  # whatever others do with numpy's global state must not matter
+        points = [unit_point(optimizer.genome, recipe) for recipe in recipes]
         generations.append(points)
         optimizer.tell([objective(point) for point in points])
     return generations
+
+
+def unit_point(genome: Genome, recipe: Recipe) -> list[float]:
+    """The point of the unit cube that a recipe stands for."""
+    values = (*recipe.weights, *(recipe.densities or ()))
+    return [(value - gene.low) / (gene.high - gene.low) for gene, value in zip(genome.genes, values, strict=True)]
 
 
 def bowl(point: list[float]) -> float:
@@ -68,9 +81,10 @@ def test_the_budget_is_used_exactly(genome: Genome, steps: int) -> None:
 
 def test_an_optimizer_that_has_spent_its_budget_asks_for_nothing_more() -> None:
     optimizer = EvoMM(TWO_GENES, 6, seed=0)
-    optimizer.tell([bowl(point) for point in optimizer.ask()])
+    optimizer.tell([float(number) for number, _ in enumerate(optimizer.ask())])
     assert optimizer.ask() == []
     assert optimizer.ask() == []
+    assert optimizer.ended_early == ""
 
 
 @pytest.mark.parametrize(("genome", "steps"), [(ONE_GENE, 60), (TWO_GENES, 120), (SIX_GENES, 400)])
@@ -97,3 +111,48 @@ def test_failures_steer_the_search_away() -> None:
 
 def test_nothing_but_failures_is_no_crash() -> None:
     assert sum(map(len, minimise(TWO_GENES, 12, lambda _point: PENALTY))) >= 6
+
+
+def test_a_flat_search_ends_early_and_says_why() -> None:
+    optimizer = EvoMM(TWO_GENES, 400, seed=0, stop_when_flat=0.01)
+    assert optimizer.ended_early == ""
+    generations = drive(optimizer, bowl)
+    objectives = [[bowl(point) for point in points] for points in generations]
+    assert sum(map(len, generations)) < 150
+    assert is_flat(objectives[-2], objectives[-1], 0.01)
+    assert not any(is_flat(before, last, 0.01) for before, last in pairwise(objectives[:-1]))
+    assert "less than 0.01 nats" in optimizer.ended_early
+    assert optimizer.ask() == []
+
+
+def test_a_smaller_tolerance_searches_longer() -> None:
+    lengths = [len(drive(EvoMM(TWO_GENES, 400, 0, tolerance), bowl)) for tolerance in (0.1, 0.01, 0.0001, None)]
+    assert lengths == sorted(set(lengths))
+
+
+def test_a_tolerance_changes_no_candidate_before_the_end() -> None:
+    short, long = (drive(EvoMM(TWO_GENES, 200, 4, tolerance), bowl) for tolerance in (0.01, None))
+    assert len(short) < len(long)
+    assert long[: len(short)] == short
+
+
+def test_convergence_of_the_strategy_is_told() -> None:
+    optimizer = EvoMM(TWO_GENES, 10_000, seed=0)
+    drive(optimizer, bowl)
+    assert "CMA-ES has converged" in optimizer.ended_early
+    assert "tol" in optimizer.ended_early
+
+
+@pytest.mark.parametrize(
+    ("before", "last", "flat"),
+    [
+        ((1.0, 2.0), (1.004, 1.009), True),
+        ((1.0, 2.0), (1.004, 1.02), False),
+        ((1.1, 2.0), (1.004, 1.009), False),
+        ((1.0, 1.0), (1.0, 1.01), False),
+        ((1.0, 1.0), (1.0, PENALTY), False),
+        ((), (1.0, 1.0), False),
+    ],
+)
+def test_flat_means_no_better_and_no_spread(before: tuple[float, ...], last: tuple[float, ...], flat: bool) -> None:
+    assert is_flat(before, last, 0.01) is flat

@@ -10,12 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from core.errors import RunCancelled
+from core.errors import DataError, RunCancelled
 from core.evaluation.statistics import wilson
 from core.events import CandidateMeasured, CandidateScored, Event, Progress
 from core.merging.engine import MergePool
 from core.merging.recipes import Recipe, equal_weights
+from core.results import Rate
+from core.search.cocktail import cocktail_weights, parent_recipes
 from core.search.genome import Genome
+from core.search.grid import grid_recipes
 from core.search.running import PENALTY, Evaluator, ProbeRates, SearchPlan, run_search
 from core.search.scoring import Scores, SetScore
 
@@ -54,6 +57,11 @@ def evaluator_of(**options: Callable[[float, float], bool]) -> Evaluator:
     pool.add_expert("a", {"weight": torch.tensor([1.0, 0.0])})
     pool.add_expert("b", {"weight": torch.tensor([0.0, 1.0])})
     return Evaluator(pool, DistanceScorer(live, **options))  # type: ignore[arg-type]
+
+
+def accuracy_of(evaluator: Evaluator) -> Callable[[], Rate]:
+    """Of ten probe questions the live model gets right as many as its weight of `b` says."""
+    return lambda: wilson(round(10 * min(1.0, evaluator.merge.live.weight.tolist()[1])), 10)
 
 
 def never() -> bool:
@@ -184,3 +192,110 @@ def test_progress_counts_candidates_up_to_the_budget() -> None:
 def test_penalties_are_above_any_real_objective() -> None:
     worst = Scores(*(SetScore(30.0, 0.0, torch.tensor([30.0])),) * 2)  # far above log(vocabulary)
     assert worst.objective(alpha=100.0, safety=True) < PENALTY
+
+
+def test_a_grid_ends_with_the_most_accurate_merge_and_a_tie_goes_to_the_first() -> None:
+    evaluator = evaluator_of()
+    evaluator.probe_accuracy = accuracy_of(evaluator)
+    plan = replace(PLAN, name="grid", optimizer="grid", steps=1)
+    events, best = drain(run_search(plan, evaluator, never))
+    recipes = grid_recipes(plan.genome)
+    assert [Recipe.model_validate(candidate.recipe) for candidate in scored(events)] == recipes
+    assert best == recipes[-1]
+    measured = [event for event in events if isinstance(event, CandidateMeasured)]
+    assert [event.accuracy.rate for event in measured if event.accuracy] == [0.1, 0.2, 0.3, 0.5, 1.0]
+    assert [candidate.objective for candidate in scored(events)] == pytest.approx([0.9, 0.8, 0.7, 0.5, 0.0])
+    assert {event.alignment for event in measured} == {None}
+    assert [(event.done, event.total) for event in events if isinstance(event, Progress)][-1] == (5, 5)
+    evaluator.probe_accuracy = lambda: wilson(5, 10)
+    evaluator._accuracies.clear()
+    assert drain(run_search(plan, evaluator, never))[1] == recipes[0]
+
+
+def test_a_grid_passes_over_candidates_that_fail() -> None:
+    evaluator = evaluator_of(broken=lambda _a, b: b > 0.6)
+    evaluator.probe_accuracy = accuracy_of(evaluator)
+    events, best = drain(run_search(replace(PLAN, optimizer="grid"), evaluator, never))
+    assert [bool(candidate.failure) for candidate in scored(events)] == [False] * 4 + [True]
+    assert best is not None and best.weights == (0.5, 0.5)
+
+
+def test_a_grid_without_probe_questions_says_what_is_missing() -> None:
+    with pytest.raises(DataError, match="probe_questions"):
+        drain(run_search(replace(PLAN, optimizer="grid"), evaluator_of(), never))
+
+
+@pytest.mark.parametrize("safety", [True, False])
+def test_a_cocktail_weighs_the_parents_by_their_mean_loss_over_all_pairs(safety: bool) -> None:
+    evaluator = evaluator_of()
+    plan = replace(PLAN, name="cocktail", optimizer="cocktail", safety=safety, temperature=0.5, safety_share=0.25)
+    events, best = drain(run_search(plan, evaluator, never))
+    alone = [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)]
+    losses = [0.25 * (a - 0.2) ** 2 + 0.75 * (b - 0.9) ** 2 if safety else (b - 0.9) ** 2 for a, b in alone]
+    assert [candidate.objective for candidate in scored(events)] == pytest.approx(losses)
+    assert [(a, b) for a, b, _ in evaluator.scorer.calls] == alone  # type: ignore[attr-defined]
+    assert best is not None and best.method == "linear"
+    assert best.weights == pytest.approx(cocktail_weights(losses, 0.5), abs=1e-5)
+
+
+def test_a_cocktail_leaves_out_a_parent_that_cannot_be_scored() -> None:
+    evaluator = evaluator_of(broken=lambda a, _b: a == 1.0)
+    _, best = drain(run_search(replace(PLAN, optimizer="cocktail"), evaluator, never))
+    assert best is not None
+    assert best.weights[1] == 0.0 and min(best.weights[0], best.weights[2]) > 0
+    hopeless = evaluator_of(broken=lambda _a, _b: True)
+    assert drain(run_search(replace(PLAN, optimizer="cocktail"), hopeless, never))[1] is None
+
+
+def test_all_searches_of_a_run_share_what_is_scored() -> None:
+    evaluator = evaluator_of()
+    evaluator.probe_accuracy = accuracy_of(evaluator)
+    for name, recipe in parent_recipes(PLAN.genome).items():
+        evaluator.merge.write_parent(name)
+        evaluator.live_scores(recipe)
+    assert len(evaluator.scorer.calls) == 3  # type: ignore[attr-defined]
+    for safety in (True, False):
+        drain(run_search(replace(PLAN, optimizer="cocktail", safety=safety), evaluator, never))
+    assert len(evaluator.scorer.calls) == 3  # type: ignore[attr-defined]
+    for _ in range(2):
+        _, best = drain(run_search(replace(PLAN, optimizer="grid"), evaluator, never))
+        assert len(evaluator.scorer.calls) == 8  # type: ignore[attr-defined]
+    assert best is not None
+    evaluator.merge.apply(best)
+    evaluator.live_scores(best)
+    assert len(evaluator.scorer.calls) == 8  # type: ignore[attr-defined]
+
+
+def test_parents_as_recipes_are_the_parents() -> None:
+    merge = evaluator_of().merge
+    for name, recipe in parent_recipes(PLAN.genome).items():
+        merge.write_parent(name)
+        expected = merge.live.weight.clone()
+        merge.apply(recipe)
+        assert torch.equal(merge.live.weight, expected)
+
+
+def test_a_search_that_is_flat_ends_with_a_word_about_it() -> None:
+    events, best = drain(run_search(replace(PLAN, steps=400, stop_when_flat=0.01), evaluator_of(), never))
+    last = events[-1]
+    assert isinstance(last, Progress) and last.ended_early
+    assert last.done == len(scored(events)) < last.total == 400
+    assert last.message.startswith(f"evomm ended after {last.done} of 400 candidates: the last two generations")
+    assert best is not None
+    whole, _ = drain(run_search(replace(PLAN, steps=24, stop_when_flat=1e-12), evaluator_of(), never))
+    assert not any(isinstance(event, Progress) and event.ended_early for event in whole)
+
+
+def test_recalled_candidates_are_not_scored_again_and_steer_the_search_as_before() -> None:
+    whole, best = drain(run_search(PLAN, evaluator_of(broken=lambda a, _b: a > 0.25), never))
+    evaluator = evaluator_of(broken=lambda a, _b: a > 0.25)
+    evaluator.recall(scored(whole)[:8])
+    again, same = drain(run_search(PLAN, evaluator, never))
+    assert len(evaluator.scorer.calls) == evaluator.evaluations == 4  # type: ignore[attr-defined]
+    assert any(candidate.failure for candidate in scored(whole)[:8])
+    for before, after in zip(scored(whole), scored(again), strict=True):
+        assert before.model_dump(exclude={"at", "seconds"}) == after.model_dump(exclude={"at", "seconds"})
+    assert same == best
+    left = [event.seconds_left for event in again if isinstance(event, Progress)]
+    assert left[:8] == [None] * 8, "what cost nothing tells nothing about the time that is left"
+    assert None not in left[8:]

@@ -90,3 +90,14 @@ def test_kept_lower_blocks_change_no_score(model: Any, tokenizer: Any) -> None:
         assert ours is not None and theirs is not None
         assert torch.equal(ours.per_sample, theirs.per_sample)
         assert ours.own == theirs.own
+
+
+def test_the_mean_over_all_pairs_counts_each_set_by_its_size(model: Any, tokenizer: Any) -> None:
+    few, many = TrainingSet(tokenizer, SAMPLES[:1], opening=3), TrainingSet(tokenizer, SAMPLES[1:], opening=None)
+    scorer = Scorer(model, few, many)
+    assert scorer.safety_share == 0.25
+    scores = scorer.score()
+    every = TrainingSet(tokenizer, SAMPLES, opening=None).score(model)
+    assert scores.mean_loss(scorer.safety_share) == pytest.approx(every.loss, rel=1e-6)
+    assert scores.expert is not None
+    assert scores.mean_loss(0.0) == scores.expert.loss == scorer.score(with_safety=False).mean_loss(0.0)

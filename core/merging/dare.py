@@ -1,0 +1,50 @@
+"""DARE's masks: entries of a task vector dropped at random, the same ones whenever a recipe is merged again.
+
+Every entry has a number u in [0, 1) and is kept where u < density. The numbers follow from (seed, expert, tensor)
+alone, so a larger density keeps all that a smaller one kept, and what a search minimises changes little by little.
+They are drawn again for every candidate, one piece at a time: about 1 ns an entry, and no memory to hold them.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import torch
+from torch import Tensor
+
+_LEVELS = 1 << 16
+_PER_DRAW = 4
+
+
+class RandomDrop:
+    """The mask of one tensor of one expert's task vector, applied to its consecutive pieces.
+
+    The numbers are drawn by torch's generator on the processor, whatever device the tensor is on: one recipe means one
+    set of weights. Each is 16 bits, a quarter of a 64-bit draw.
+
+    Args:
+        seed: the recipe's.
+        expert: reference of the expert, as the recipe names it.
+        tensor: name of the tensor.
+        density: share of entries kept, in (0, 1]; rounded to 1/65536, and at least that.
+    """
+
+    def __init__(self, seed: int, expert: str, tensor: str, density: float) -> None:
+        digest = sha256(f"{seed}\0{expert}\0{tensor}".encode()).digest()
+        self._generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
+        self._last_kept = max(1, round(density * _LEVELS)) - 1 - _LEVELS // 2
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """The next piece with the dropped entries zeroed, not rescaled.
+
+        Args:
+            values: 1-D float32; but for the tensor's last piece, as many as a multiple of four.
+        """
+        size = values.numel()
+        draws = torch.empty(-(-size // _PER_DRAW), dtype=torch.int64)
+        draws.random_(-(2**63), None, generator=self._generator)
+        numbers = draws.view(torch.int16)[:size].to(values.device)
+        # A mask of floats: multiplying by it is several times faster than by one of booleans.
+        kept = torch.empty(size, dtype=values.dtype, device=values.device)
+        torch.le(numbers, self._last_kept, out=kept)
+        return values * kept

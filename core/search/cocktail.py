@@ -1,0 +1,84 @@
+"""LM-Cocktail: one linear merge of all N models, each weighted by how well it does by itself (paper Eq. 3).
+
+    w_t = E_D[-CE_t],  lambda = softmax(w / T)
+
+D is D_safety and D_expert together, or D_expert alone. Only the N parents are scored. The equation has T = 1; the
+published LM_Cocktail package uses T = 5, which weights the models more evenly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from core.errors import SpecError
+from core.merging.recipes import Recipe
+from core.search.genome import Genome
+
+
+class Cocktail:
+    """Asks for the parents, then knows the merge.
+
+    Args:
+        genome: the pool; its method does not matter, the result is linear.
+        temperature: T of Eq. 3.
+
+    Raises:
+        SpecError: the temperature is not a positive number.
+    """
+
+    def __init__(self, genome: Genome, temperature: float = 1.0) -> None:
+        _check_temperature(temperature)
+        self._genome = replace(genome, method="linear")
+        self._temperature = temperature
+        self.size = len(self._genome.genes)
+        self._asked = False
+        self._losses: tuple[float, ...] = ()
+
+    @property
+    def ended_early(self) -> str:
+        """Never: all parents are scored."""
+        return ""
+
+    def ask(self) -> list[Recipe]:
+        """The parents at the first call, nothing afterwards."""
+        recipes = [] if self._asked else list(parent_recipes(self._genome).values())
+        self._asked = True
+        return recipes
+
+    def tell(self, objectives: Sequence[float]) -> None:
+        """The parents' mean losses E_D[CE_t], nats per token."""
+        self._losses = tuple(objectives)
+
+    def result(self, best: Recipe | None) -> Recipe | None:
+        """The cocktail; None when no parent could be scored."""
+        return self._genome.recipe(cocktail_weights(self._losses, self._temperature)) if best else None
+
+
+def cocktail_weights(losses: Sequence[float], temperature: float = 1.0) -> tuple[float, ...]:
+    """softmax(-loss / T): positive weights that add up to 1, larger for a lower loss.
+
+    Args:
+        losses: E_D[CE_t] of each model, finite.
+        temperature: T; towards 0 the best model is alone, for a large T all are equal.
+
+    Raises:
+        SpecError: the temperature is not a positive number.
+    """
+    _check_temperature(temperature)
+    lowest = min(losses, default=0.0)
+    shares = [math.exp(-(loss - lowest) / temperature) for loss in losses]
+    return tuple(share / sum(shares) for share in shares)
+
+
+def parent_recipes(genome: Genome) -> dict[str, Recipe]:
+    """Each member of the pool by name, as the linear merge in which it is alone."""
+    linear = replace(genome, method="linear")
+    members = (genome.base, *genome.experts) if genome.base_is_member else genome.experts
+    return {name: linear.recipe([float(name == other) for other in members]) for name in members}
+
+
+def _check_temperature(temperature: float) -> None:
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise SpecError(f"The temperature is {temperature}.", "LM-Cocktail's temperature is a number above 0.")

@@ -1,0 +1,82 @@
+"""Killed runs of every optimiser go on: what was scored, measured on the probe questions, or said is not again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from core.evaluation.measuring import Measurer
+from core.events import CandidateMeasured, CandidateScored, Event, Finished, Progress
+from core.runs.view import fold
+from core.settings import Settings
+from tests.core.runs.test_resume import Bench, Whole, Work, assert_same_end, count_calls, nth
+from tests.core.runs.tiny_runs import Files, spec_of
+
+pytestmark = pytest.mark.usefixtures("bfloat16_everywhere")
+
+MOMENTS: dict[str, Callable[[], Callable[[Event], bool]]] = {
+    "before a candidate of the grid is measured": lambda: nth(CandidateScored, 4, search="grid"),
+    "within the grid": lambda: nth(CandidateMeasured, 5, search="grid"),
+    "within a cocktail": lambda: nth(CandidateScored, 1, search="cocktail"),
+    "when a search said why it ended": lambda: nth(Progress, ended_early=True),
+}
+
+
+@pytest.fixture(scope="module")
+def bench(
+    bfloat16_everywhere: None,
+    tiny_llama: Path,
+    tiny_expert: Path,
+    files: Files,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Bench]:
+    home = tmp_path_factory.mktemp("resume-searches")
+    settings = Settings(home / "home", home / "runs", False, frozenset(), None, 2.0)
+    search = {
+        "method": "dare_ties",
+        "optimizer": "grid",
+        "steps": 40,
+        "stop_when_flat": 100,
+        "compare": ["cocktail", "evomm_expert_only"],
+    }
+    evaluation = {"probe": files.probe, "probe_questions": files.questions}
+    spec = spec_of(tiny_llama, tiny_expert, files, search=search, evaluation=evaluation)
+    work = Work(Counter(), Counter(), Counter(), Counter())
+    accuracy = Measurer.probe_accuracy
+
+    def counted_accuracy(self: Measurer) -> object:
+        work.probed["questions"] += 1
+        return accuracy(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        count_calls(patch, work)
+        patch.setattr(Measurer, "probe_accuracy", counted_accuracy)
+        yield Bench(spec, settings, work)
+
+
+@pytest.fixture(scope="module")
+def whole(bench: Bench) -> Whole:
+    bench.reset()
+    folder = bench.start("whole")
+    assert isinstance(folder.read_events()[-1], Finished), folder.read_events()[-1]
+    return Whole(folder, folder.read_events(), Work(*(counter.copy() for counter in bench.work)))
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_killed_search_ends_as_one_that_was_not(moment: str, bench: Bench, whole: Whole) -> None:
+    bench.reset()
+    folder = bench.start(moment.replace(" ", "-"), MOMENTS[moment]())
+    bench.resume(folder)
+    assert_same_end(folder, whole)
+    (why,) = fold(folder.read_events()).early_ends
+    assert (why,) == fold(whole.events).early_ends
+    grid = sum(isinstance(event, CandidateMeasured) for event in whole.events)
+    assert whole.work.probed["questions"] == grid == 9
+    assert bench.work.measured == whole.work.measured
+    assert bench.work.probed["questions"] - grid == (moment == "before a candidate of the grid is measured")
+    assert bench.work.scored[False] == whole.work.scored[False]
+    again = bench.work.scored[True] - whole.work.scored[True]
+    assert 0 <= again <= 2, "of what was measured but no candidate yet: the parents, for the cocktail"

@@ -1,0 +1,64 @@
+"""Specs of searches: what is accepted, and that what is not is refused by its place in the file."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from core.errors import SpecError
+from core.specs import SearchSpec, parse_spec, spec_from_dict
+
+
+def search_of(**search: Any) -> SearchSpec:
+    return spec_from_dict(
+        {
+            "pool": {"experts": [{"model": "org/a"}]},
+            "data": {"safety": {"source": "file", "path": "s.jsonl"}},
+            "search": search,
+        }
+    ).search
+
+
+def test_a_search_is_evomm_to_the_end_unless_told_otherwise() -> None:
+    search = search_of()
+    assert (search.optimizer, search.stop_when_flat, search.temperature) == ("evomm", None, 1.0)
+
+
+@pytest.mark.parametrize("optimizer", ["evomm", "cocktail", "grid"])
+def test_optimizers_and_baselines_survive_yaml(optimizer: str) -> None:
+    every = ["equal", "grid", "evomm_expert_only", "cocktail", "cocktail_expert_only"]
+    others = [name for name in every if name != optimizer]
+    search = {"optimizer": optimizer, "compare": others, "temperature": 5, "stop_when_flat": 0.01}
+    spec = spec_from_dict(
+        {
+            "pool": {"experts": [{"model": "org/a"}]},
+            "data": {"safety": {"source": "file", "path": "s.jsonl"}},
+            "search": search,
+        }
+    )
+    assert list(spec.search.compare) == others
+    assert parse_spec(spec.to_yaml()) == spec
+
+
+@pytest.mark.parametrize(
+    ("search", "named"),
+    [
+        ({"alpha": -0.1}, "search.alpha"),
+        ({"alpha": math.nan}, "search.alpha"),
+        ({"temperature": 0}, "search.temperature"),
+        ({"temperature": -1}, "search.temperature"),
+        ({"temperature": math.inf}, "search.temperature"),
+        ({"stop_when_flat": 0}, "search.stop_when_flat"),
+        ({"stop_when_flat": -0.01}, "search.stop_when_flat"),
+        ({"compare": ["equal", "evolution"]}, "search.compare.1"),
+        ({"compare": ["evomm"]}, "search.compare.0"),
+        ({"optimizer": "random"}, "search.optimizer"),
+        ({"optimizer": "grid", "compare": ["grid"]}, "own optimizer"),
+    ],
+)
+def test_bad_searches_are_named(search: dict[str, Any], named: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        search_of(**search)
+    assert named in caught.value.message
