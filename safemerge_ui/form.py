@@ -51,7 +51,7 @@ def spec_from_form(form: Mapping[str, Any]) -> RunSpec:
                 "alpha": form["alpha"],
                 "safety": form["safety"],
                 "seed": _whole(form["seed"]),
-                "stop_when_flat": form["stop_when_flat"],
+                "stop_when_flat": form["stop_when_flat"] or None,
                 "temperature": form["temperature"],
                 "compare": form["compare"],
             },

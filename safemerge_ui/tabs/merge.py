@@ -189,7 +189,7 @@ def _search_fields(fields: dict[str, gr.components.Component], form: Form) -> No
     fields["seed"] = gr.Number(form["seed"], label="Seed", info="Same seed, same search", precision=0)
     with gr.Row():
         fields["stop_when_flat"] = gr.Number(
-            form["stop_when_flat"], label="Stop when flat", info="EvoMM; nats, empty: never", min_width=100
+            form["stop_when_flat"], label="Stop when flat", info="EvoMM; nats, 0: never", min_width=100
         )
         fields["temperature"] = gr.Number(
             form["temperature"], label="Temperature", info="LM-Cocktail", step=0.5, min_width=100

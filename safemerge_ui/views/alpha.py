@@ -43,7 +43,7 @@ def _front(candidates: Sequence[CandidateScored], winner: CandidateScored) -> st
     return (
         f'<p class="sm-foot">{len(front)} of {len(candidates)} candidates are on the front: no other is better in one '
         "loss without being worse in the other. Any alpha chooses among them.</p>"
-        '<div class="sm-scroll"><table class="sm-table"><thead><tr><th>Candidate</th>'
+        '<div class="sm-scroll sm-tall"><table class="sm-table"><thead><tr><th>Candidate</th>'
         '<th class="sm-num">Loss: safety</th><th class="sm-num">Loss: domain</th>'
         '<th class="sm-num">Alignment<small>estimated</small></th>'
         f'<th class="sm-num">Accuracy<small>estimated</small></th></tr></thead><tbody>{rows}</tbody></table></div>'

@@ -76,7 +76,7 @@ def test_number_fields_may_send_floats() -> None:
         ({"method": "slerp", expert_field(1, "model"): "org/third"}, "exactly two models"),
         ({"optimizer": "random"}, "search.optimizer"),
         ({"temperature": 0}, "search.temperature"),
-        ({"stop_when_flat": 0}, "search.stop_when_flat"),
+        ({"stop_when_flat": -0.1}, "search.stop_when_flat"),
         ({"alpha": -1}, "search.alpha"),
         ({"compare": ["best_of_all"]}, "search.compare"),
         ({"optimizer": "grid", "compare": ["grid"]}, "own optimizer"),
@@ -100,3 +100,9 @@ def test_filled_slots_counts_up_to_the_last_expert() -> None:
     form = form_from_spec(golden_spec())
     assert filled_slots(form) == 1
     assert filled_slots(form | {expert_field(2, "model"): "org/other"}) == 3
+
+
+def test_an_early_end_at_zero_nats_is_no_early_end() -> None:
+    form = form_from_spec(golden_spec())
+    assert spec_from_form({**form, "stop_when_flat": 0}).search.stop_when_flat is None
+    assert spec_from_form({**form, "stop_when_flat": 0.01}).search.stop_when_flat == 0.01
