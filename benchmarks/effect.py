@@ -120,7 +120,7 @@ seeds share prompts.
 {recipes}
 
 Each run took {_minutes(summary["seconds"])} minutes on the machine that made this page, at most
-{summary["peak_memory_bytes"] / 1e9:.1f} GB of memory.
+{summary["peak_memory_bytes"] / 1e9:.1f} GB of memory, one run after the other in one process.
 
 Guard: `phrases`, so alignment here means that the model refuses. Models of 135M parameters; what holds for them
 need not hold for larger ones.

@@ -25,8 +25,7 @@ from core.models.packing import PackedRow, answer_tokens, decoder_inputs, pack
 
 ADAPTED_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "down_proj"]
 FIRST_TRAINED_BLOCK = 15
-"""Blocks below stay as they are and run once for each sample: training, and scoring a merge, cost half. Whether a
-question is harmful can be read off at this height already (a linear probe separates best at blocks 15 to 20)."""
+"""Blocks below stay as they are and run once for each sample: training, and scoring a merge, cost about half."""
 ROW_TOKENS = 400
 
 
