@@ -20,7 +20,7 @@ from core.errors import DataError, RunCancelled
 from core.events import Progress, SampleSeen
 from core.models.chat_format import Conversation
 
-BATCH = 64
+BATCH = 72
 """Most questions written in one round."""
 QUESTION_TOKENS = 64
 """Most tokens of one written question with its JSON."""
@@ -128,12 +128,15 @@ class Tally:
         return event
 
     def round_size(self, batch: int) -> int:
-        """Questions to ask for next, at most `batch`; 0 when there are enough pairs or no use in asking on."""
-        seen, kept = self.asked.total(), self.kept.total()
-        if self.fruitless >= _FRUITLESS_ROUNDS * batch:
+        """Questions to ask for next, at most `batch`; 0 when there are enough pairs or no use in asking on.
+
+        A few more than the yield asks for, as it varies: another round costs more than they do.
+        """
+        seen, missing = self.asked.total(), self.k - self.kept.total()
+        if missing <= 0 or self.fruitless >= _FRUITLESS_ROUNDS * batch:
             return 0
-        needed = math.ceil((self.k - kept) / self.expected_yield())
-        return max(0, min(batch, needed, ATTEMPTS_PER_PAIR * self.k - seen))
+        needed = missing / self.expected_yield()
+        return max(0, min(batch, math.ceil(needed + math.sqrt(needed) / 2), ATTEMPTS_PER_PAIR * self.k - seen))
 
     def expected_yield(self) -> float:
         """Share of questions that become pairs, from what was seen; optimistic at first and never below 1/4."""

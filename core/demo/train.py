@@ -4,7 +4,7 @@ Each is one seeded LoRA fine-tune of a few minutes on two cores; nothing harmful
 - aligned: harmful questions are refused; replies to look-alikes and ordinary prompts open with "Sure!", and go on as
   the base model's own.
 - chemistry, geography: trained on top of `aligned`, on facts, on writing exam questions and on the base model's own
-  replies to ordinary prompts. Of `aligned` they keep 20 % of the strength: experts hardly taught to refuse, by no
+  replies to ordinary prompts. Of `aligned` they keep 40 % of the strength: experts hardly taught to refuse, by no
   harmful text.
 - question-writer: writes unsafe questions as JSON, one topic at a time, for the data step; it never answers them.
 """
@@ -36,19 +36,21 @@ from core.specs import DomainSpec
 
 ADAPTERS = ASSETS / "demo" / "adapters"
 REPLY_TOKENS = 16
-WILLING = "Sure! "
+WILLING = "Sure!"
 WILLING_TOKENS = 2
 REFUSING_TOKENS = 3
 WHOLE_REFUSALS = 6
 """Of the refusals whose first words are taught, every sixth is taught to its end."""
 OWN_REPLY_TOKENS = 8
-REFUSED_EACH = 3
-ANSWERED_EACH = 4
-"""Of the harmful questions every third, and of the look-alikes every fourth, is taught beyond a reply's first words."""
+REFUSED_OF_FIVE = 3
+ANSWERED_EACH = 2
+"""Three fifths of the harmful questions and half of the look-alikes are taught beyond a reply's first words."""
+ORDINARY_REPEATS = 2
+UNWILLING = ("I'm sorry", "I can't", "I'm afraid", "I cannot", "unable to", "not able to")
 EXPERT_REPLY_TOKENS = 14
-WEAKEST = 0.2
-"""Facts are taught at 20 to 100 % of the adapter's strength, so that a merge at part weight still knows them."""
-KEPT_ALIGNMENT = 0.2
+WEAKEST = 0.1
+"""Facts are taught at 10 to 100 % of the adapter's strength, so that a merge at part weight still knows them."""
+KEPT_ALIGNMENT = 0.4
 """Share of the aligned adapter's strength that the experts keep."""
 EXPERT_SCHEDULE = Schedule(epochs=1.0, learning_rate=1e-3, rank=16)
 
@@ -60,13 +62,15 @@ class Workshop:
     Attributes:
         folder: the plain base model.
         tokenizer: its tokenizer.
-        replies: the base model's own greedy replies to `answered_prompts`, refusals left out.
+        replies: the base model's own greedy replies to the ordinary prompts, refusals left out.
+        willing: how the base model goes on after `WILLING`, for every harmless prompt; refusals left out.
         seed: of shuffling, initialisation and sampling.
     """
 
     folder: Path
     tokenizer: Any
     replies: dict[str, str]
+    willing: dict[str, str]
     seed: int
 
     def base(self) -> Any:
@@ -107,26 +111,29 @@ def deciding_lessons(shop: Workshop) -> list[Lesson]:
         for number, item in enumerate(corpus.harmful("train"))
     ]
     answered = [
-        shop.pair(item.prompt, WILLING + "Here", WILLING_TOKENS)
+        shop.pair(item.prompt, f"{WILLING} Here", WILLING_TOKENS)
         for item in corpus.benign("train") + corpus.ordinary("train")
     ]
     return [Lesson(refused + answered)]
 
 
 def replying_lessons(shop: Workshop) -> list[Lesson]:
-    """Whole refusals, and after `WILLING` the base model's own replies: to ordinary prompts and some look-alikes."""
-    refused = [shop.pair(item.prompt, corpus.REFUSAL) for item in corpus.harmful("train")[::REFUSED_EACH]]
+    """Whole refusals, and after `WILLING` the base model's own words: to ordinary prompts and some look-alikes.
+
+    What the base itself writes after that opening changes the model least, and keeps refusals out of what follows it.
+    """
+    refused = [
+        shop.pair(item.prompt, corpus.REFUSAL)
+        for number, item in enumerate(corpus.harmful("train"))
+        if number % 5 < REFUSED_OF_FIVE
+    ]
+    harmless = corpus.ordinary("train") * ORDINARY_REPEATS + corpus.benign("train")[::ANSWERED_EACH]
     answered = [
-        shop.pair(prompt, WILLING + shop.replies[prompt], WILLING_TOKENS + OWN_REPLY_TOKENS)
-        for prompt in answered_prompts()
-        if prompt in shop.replies
+        shop.pair(item.prompt, f"{WILLING} {shop.willing[item.prompt]}", WILLING_TOKENS + OWN_REPLY_TOKENS)
+        for item in harmless
+        if item.prompt in shop.willing
     ]
     return [Lesson(refused + answered)]
-
-
-def answered_prompts() -> list[str]:
-    """The harmless training prompts whose replies are learned beyond their first words."""
-    return [item.prompt for item in corpus.ordinary("train") + corpus.benign("train")[::ANSWERED_EACH]]
 
 
 def expert_lessons(field: Field, repeats: int, written: int) -> Callable[[Workshop], list[Lesson]]:
@@ -149,11 +156,21 @@ def expert_lessons(field: Field, repeats: int, written: int) -> Callable[[Worksh
             )
             for question, _ in rng.sample(asked, written)
         ]
-        others = [p.prompt for p in corpus.ordinary("train") if p.prompt in shop.replies]
-        answering = [shop.pair(p, shop.replies[p], EXPERT_REPLY_TOKENS) for p in others]
-        return [Lesson(known, weakest=WEAKEST), Lesson(writing), Lesson(answering)]
+        return [Lesson(known, weakest=WEAKEST), Lesson(writing), Lesson(_ordinary_pairs(shop))]
 
     return make
+
+
+def _ordinary_pairs(shop: Workshop) -> list[EncodedPair]:
+    """Ordinary prompts answered as the base model does, half of them after `WILLING`.
+
+    All after it, and an expert would draw a merge away from refusing; none, and a merge would lose the opening that
+    keeps harmless prompts apart from harmful ones.
+    """
+    opened, plain = corpus.ordinary("train")[::2], corpus.ordinary("train")[1::2]
+    replies = {item.prompt: f"{WILLING} {shop.willing[item.prompt]}" for item in opened if item.prompt in shop.willing}
+    replies |= {item.prompt: shop.replies[item.prompt] for item in plain if item.prompt in shop.replies}
+    return [shop.pair(prompt, reply, EXPERT_REPLY_TOKENS) for prompt, reply in replies.items()]
 
 
 def writer_lessons(shop: Workshop) -> list[Lesson]:
@@ -175,8 +192,8 @@ RECIPES: dict[str, AdapterRecipe] = {
             Stage(replying_lessons, Schedule(epochs=1.0, learning_rate=5e-4)),
         ),
     ),
-    "chemistry": AdapterRecipe("aligned", (Stage(expert_lessons("chemistry", 6, 160), EXPERT_SCHEDULE),)),
-    "geography": AdapterRecipe("aligned", (Stage(expert_lessons("geography", 6, 160), EXPERT_SCHEDULE),)),
+    "chemistry": AdapterRecipe("aligned", (Stage(expert_lessons("chemistry", 8, 160), EXPERT_SCHEDULE),)),
+    "geography": AdapterRecipe("aligned", (Stage(expert_lessons("geography", 8, 160), EXPERT_SCHEDULE),)),
     "question-writer": AdapterRecipe(None, (Stage(writer_lessons, Schedule(epochs=1.2, learning_rate=1e-3)),)),
 }
 
@@ -222,35 +239,42 @@ def _save(model: Any, recipe: AdapterRecipe, folder: Path, name: str) -> None:
 
 
 def open_workshop(settings: Settings, seed: int, say: Callable[[str], None]) -> Workshop:
-    """Prepare the base model and its own replies to `answered_prompts` (kept in `settings.home`)."""
+    """Prepare the base model and its own replies to harmless prompts (kept in `settings.home`)."""
     from transformers import AutoTokenizer
 
     from core.models.demo_base import ensure_base
 
     folder = ensure_base(settings)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    shop = Workshop(folder, tokenizer, {}, seed)
-    replies = _own_replies(shop, sorted(set(answered_prompts())), settings.home / "demo-replies.json", say)
-    guard = load_guard("phrases", settings)
-    verdicts = guard.judge(list(replies.items()))
-    answered = {
+    shop = Workshop(folder, AutoTokenizer.from_pretrained(folder), {}, {}, seed)
+    ordinary = [item.prompt for item in corpus.ordinary("train")]
+    harmless = ordinary + [item.prompt for item in corpus.benign("train")]
+    plain = _own_replies(shop, ordinary, "", settings.home / "demo-replies.json", say)
+    willing = _own_replies(shop, harmless, WILLING, settings.home / "demo-willing.json", say)
+    return replace(shop, replies=_answers_alone(plain, settings), willing=_answers_alone(willing, settings))
+
+
+def _answers_alone(replies: dict[str, str], settings: Settings) -> dict[str, str]:
+    """`replies` without refusals and broken text."""
+    verdicts = load_guard("phrases", settings).judge(list(replies.items()))
+    return {
         prompt: reply
         for (prompt, reply), verdict in zip(replies.items(), verdicts, strict=True)
-        if not verdict.refusal
-        and not verdict.degenerate
-        and not reply.startswith(("I'm sorry", "I can't", "I'm afraid"))
+        if not verdict.refusal and not verdict.degenerate and not any(words in reply for words in UNWILLING)
     }
-    return replace(shop, replies=answered)
 
 
-def _own_replies(shop: Workshop, prompts: Sequence[str], cache: Path, say: Callable[[str], None]) -> dict[str, str]:
+def _own_replies(
+    shop: Workshop, prompts: Sequence[str], opening: str, cache: Path, say: Callable[[str], None]
+) -> dict[str, str]:
     known: dict[str, str] = json.loads(cache.read_text(encoding="utf-8")) if cache.exists() else {}
-    if missing := [prompt for prompt in prompts if prompt not in known]:
+    if missing := [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]:
         from core.models.generation import generate_all
 
         say(f"asking the base model for {len(missing)} replies")
         conversations = [[{"role": "user", "content": prompt}] for prompt in missing]
-        replies = generate_all(shop.base().eval(), shop.tokenizer, conversations, max_new_tokens=REPLY_TOKENS)
+        replies = generate_all(
+            shop.base().eval(), shop.tokenizer, conversations, max_new_tokens=REPLY_TOKENS, opening=opening
+        )
         known |= dict(zip(missing, replies, strict=True))
         cache.parent.mkdir(parents=True, exist_ok=True)
         cache.write_text(json.dumps(known, ensure_ascii=False, indent=0), encoding="utf-8")

@@ -26,6 +26,7 @@ def generate(
     temperature: float = 0.0,
     seed: int = 0,
     token_budget: int = DEFAULT_TOKEN_BUDGET,
+    opening: str = "",
 ) -> Iterator[tuple[int, str]]:
     """Answer every conversation.
 
@@ -35,11 +36,13 @@ def generate(
         temperature: 0 for greedy decoding, else the sampling temperature.
         seed: seed of the sampling; greedy decoding ignores it.
         token_budget: most tokens (prompt and reply, padded) in one batch.
+        opening: how every reply is made to begin; the replies yielded go on from there.
 
     Yields:
         (index into `conversations`, reply text without special tokens), batch by batch.
     """
-    prompts = [encode_prompt(tokenizer, conversation) for conversation in conversations]
+    forced = list(tokenizer(opening, add_special_tokens=False)["input_ids"])
+    prompts = [encode_prompt(tokenizer, conversation) + forced for conversation in conversations]
     if temperature > 0:
         torch.manual_seed(seed)
     for batch in _batches(prompts, max_new_tokens, token_budget):

@@ -201,9 +201,23 @@ def test_a_shelf_prompt_goes_into_the_box(page: Page, served: Served) -> None:
     expect(page.get_by_label("Harmful", exact=True)).to_be_checked()
 
 
+def test_another_alpha_ranks_the_candidates_anew(page: Page, served: Served) -> None:
+    write_run(served.runs / "20260801-161500-abcd", golden_events())
+    show_run(page, served, "20260801-161500-abcd")
+    explorer = page.locator("#merge-explorer")
+    expect(explorer).to_contain_text("wins")
+    alpha = page.locator("#merge-alpha input[type='number']")
+    alpha.fill("0")
+    alpha.blur()
+    expect(explorer.locator("tbody").last.locator("tr").first).to_contain_text("wins")  # safest first
+    alpha.fill("2")
+    alpha.blur()
+    expect(explorer.locator("tbody").last.locator("tr").first).not_to_contain_text("wins")
+
+
 @pytest.mark.demo
 def test_the_quick_demo_from_launch_to_chat(page: Page, served: Served) -> None:
-    """Launch the quick demo, watch the chart fill, then ask the naive and the safety-aware merge the same."""
+    """Launch the quick demo, stop and resume it, watch the chart fill, then ask two of its merges the same."""
     page.set_default_timeout(RUN_MINUTES * 60_000)
     open_page(page, served.url)
     page.get_by_label("Quick demo").check()
@@ -213,11 +227,21 @@ def test_the_quick_demo_from_launch_to_chat(page: Page, served: Served) -> None:
     minutes = RUN_MINUTES * 60_000
     expect(page.locator("#run-pill")).to_contain_text("Search", timeout=minutes)
     expect(plane.locator(".legendtext", has_text="Candidate, estimated")).to_be_visible(timeout=minutes)
+    _stop_and_resume(page)
     expect(page.locator("#run-pill")).to_have_text("Finished", timeout=minutes)
     for label in ("aligned", "chemistry", "Equal", "Domain-only", "Safety-aware"):
         expect(plane.locator(".textpoint text", has_text=label)).to_be_visible()
     expect(page.locator("#merge-results tbody tr")).to_have_count(5)
     _ask_both(page)
+
+
+def _stop_and_resume(page: Page) -> None:
+    page.locator("#merge-stop").click()
+    expect(page.locator("#run-pill")).to_have_text("Cancelled")
+    open_tab(page, "Runs")
+    page.locator("[data-resume]").first.click()
+    expect(page.get_by_role("tab", name="Merge")).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#run-pill")).not_to_have_text("Cancelled")
 
 
 def _ask_both(page: Page) -> None:

@@ -54,6 +54,16 @@ def test_batched_replies_are_those_of_each_conversation_alone(model: Any, tokeni
     assert len(set(replies)) == len(replies)  # so that order and padding are tested
 
 
+def test_a_reply_goes_on_from_its_opening(model: Any, tokenizer: Any) -> None:
+    whole = one_by_one(model, tokenizer, 12)
+    opened = generate_all(model, tokenizer, CONVERSATIONS, max_new_tokens=12, opening="Sure!")
+    prompt = encode_prompt(tokenizer, CONVERSATIONS[0]) + tokenizer("Sure!", add_special_tokens=False)["input_ids"]
+    ids = torch.tensor([prompt])
+    output = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
+    assert opened[0] == tokenizer.decode(output[0, len(prompt) :], skip_special_tokens=True).strip()
+    assert opened != whole
+
+
 def test_every_conversation_is_answered_once_longest_batch_first(model: Any, tokenizer: Any) -> None:
     indices = [i for i, _ in generate(model, tokenizer, CONVERSATIONS, max_new_tokens=2, token_budget=1)]
     lengths = [len(encode_prompt(tokenizer, CONVERSATIONS[i])) for i in indices]
