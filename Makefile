@@ -22,8 +22,10 @@ run: $(INSTALLED) demo-base ## open the dashboard
 demo: $(INSTALLED) ## run the built-in pool in the terminal, start to finish
 	$(BIN)/python -m core demo
 
+# Tests run side by side on one thread each, then those of the real models with all threads.
 test: check demo-base ## all checks and all tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not demo"
+	$(BIN)/python -m pytest -m demo
 
 check: $(INSTALLED_DEV) ## lint, format and types
 	$(BIN)/ruff check .
