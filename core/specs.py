@@ -7,17 +7,36 @@ expensive starts.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from core.errors import SpecError
+from core.merging.methods import Value, refuse_parameters, refuse_pool
 
 Method = Literal["ties", "dare_ties", "dare_linear", "slerp", "task_arithmetic", "linear"]
+RegisteredMethod = Literal[
+    "breadcrumbs",
+    "breadcrumbs_ties",
+    "della",
+    "della_linear",
+    "sce",
+    "ram",
+    "ramplus_tl",
+    "model_stock",
+    "nearswap",
+    "arcee_fusion",
+    "multislerp",
+    "nuslerp",
+    "karcher",
+    "passthrough",
+]
+MergeMethod = Literal[Method, RegisteredMethod]
 Optimizer = Literal["evomm", "cocktail", "grid"]
 Comparison = Literal["equal", "grid", "evomm_expert_only", "cocktail", "cocktail_expert_only"]
 Source = Literal["generate", "file"]
+Vocabulary = Literal["refuse", "base"]
 
 
 class _Frozen(BaseModel):
@@ -51,13 +70,19 @@ class ExpertSpec(_Frozen):
 
 
 class PoolSpec(_Frozen):
-    """The models: references are Hub ids, `id@revision`, folders, `base+lora` or `demo/NAME`."""
+    """The models: references are Hub ids, `id@revision`, folders, `base+lora` or `demo/NAME`.
+
+    Attributes:
+        vocabulary: what to do where an expert's vocabulary has more or fewer rows than the base's: `refuse`, or `base`:
+            leave out what the base lacks, and take from the base what the expert lacks.
+    """
 
     base: str = "demo/aligned"
     experts: Annotated[tuple[ExpertSpec, ...], Field(min_length=1)]
     ancestor: str | None = None
     generator: str | None = None
     guard: str = "phrases"
+    vocabulary: Vocabulary = "refuse"
 
 
 class SourceSpec(_Frozen):
@@ -92,17 +117,20 @@ class SearchSpec(_Frozen):
     Attributes:
         optimizer: `evomm`, or one that costs less: `grid` (picked by accuracy on the probe questions, without training
             data) or `cocktail` (one linear merge, whatever `method` is, weighted by the parents' losses).
-        method: how models are merged; `slerp` takes a base and one expert.
+        method: how models are merged; `slerp` takes a base and one expert. Any that mergekit has: those with a fast
+            path (`Method`), and the others, which mergekit's own code merges (`RegisteredMethod`).
         steps: candidates evaluated by EvoMM (mergekit-evolve's `max_fevals`); the others have a number of their own.
         alpha: weight of `CE_expert` in `CE_safety + alpha * CE_expert`.
         safety: False drops the safety term (the paper's domain-only baseline as the main run).
         stop_when_flat: EvoMM ends early once two generations differ by less than this, in nats; null runs all steps.
         temperature: LM-Cocktail's T: how evenly the parents are weighted.
         compare: merges measured beside the main result in the same run.
+        parameters: parameters of the method by mergekit's names that are fixed instead of searched: a number, or for
+            those that each model has, a list of numbers.
     """
 
     optimizer: Optimizer = "evomm"
-    method: Method = "ties"
+    method: MergeMethod = "ties"
     steps: Annotated[int, Field(ge=1, le=100_000)] = 100
     alpha: Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)] = 0.3
     safety: bool = True
@@ -111,11 +139,18 @@ class SearchSpec(_Frozen):
     stop_when_flat: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
     temperature: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
     compare: tuple[Comparison, ...] = ("equal", "evomm_expert_only")
+    parameters: dict[str, Value] = {}
 
     @model_validator(mode="after")
     def _compared_with_others(self) -> SearchSpec:
         if self.optimizer in self.compare:
             raise ValueError(f"compare names '{self.optimizer}', which is the run's own optimizer")
+        return self
+
+    @model_validator(mode="after")
+    def _grid_knows_the_method(self) -> SearchSpec:
+        if "grid" in (self.optimizer, *self.compare) and self.method not in get_args(Method):
+            raise ValueError(f"grid search has no values for '{self.method}': it knows {', '.join(get_args(Method))}")
         return self
 
 
@@ -188,6 +223,20 @@ class RunSpec(_Frozen):
                 "search.method is 'slerp', which goes from the base to the expert and takes no task vectors, but "
                 "pool.ancestor is set: make it null, or choose another method, such as ties"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _method_fits_the_pool(self) -> RunSpec:
+        pool, search = self.pool, self.search
+        members = {pool.base, *(expert.model for expert in pool.experts)}
+        anchor = pool.ancestor or pool.base
+        experts = len(members - {anchor})
+        if search.method in get_args(RegisteredMethod):
+            problem = refuse_pool(search.method, experts, outside_ancestor=anchor not in members)
+            if problem:
+                raise ValueError(f"search.method is {problem}")
+        if problem := refuse_parameters(search.method, search.parameters, experts):
+            raise ValueError(f"search.parameters: {problem}")
         return self
 
     def to_yaml(self) -> str:

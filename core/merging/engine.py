@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from torch import Tensor
 from core.errors import MergeError
 from core.merging.dare import RandomDrop
 from core.merging.recipes import Recipe, effective_weights
+from core.merging.registered import merge_tensor
 from core.merging.slerp import Factors, angle_between, factors
 from core.merging.trimming import MagnitudeTrim, Trim, TrimIndex
 
@@ -26,6 +27,8 @@ Keep = Callable[[Tensor], Tensor]
 """Takes a task vector's next piece and gives it back with the dropped entries zeroed."""
 _PIECE = 1 << 19  # a multiple of four, as DARE's masks ask for
 _TRIMS_KEPT = 1 << 16
+_NO_NORM = 1e-7  # mergekit's: below, nothing is rescaled
+_NO_SUM = 1e-8  # mergekit's: weights that add up to less are not normalised
 _UNLIKE = "Only models of the same architecture and size can be merged."
 
 
@@ -67,6 +70,7 @@ class MergePool:
             _require_finite(tensor, key, base_name)
         self._vectors: dict[str, TaskVector] = {}
         self._trims: dict[tuple[str, str, float], Trim] = {}
+        self._factors: dict[tuple[str, str, float], float] = {}
 
     @property
     def experts(self) -> tuple[str, ...]:
@@ -96,6 +100,8 @@ class MergePool:
                     f"{name} does not fit {self.base_name}: {key} has {found}, expected {tuple(base.shape)}.",
                     _UNLIKE,
                 )
+            if not base.is_floating_point():
+                _require_equal_buffer(other, base, key, name)
             delta = other.to(torch.float32) - base.to(torch.float32)
             _require_finite(delta, key, name)
             if bool(delta.any()):
@@ -118,11 +124,14 @@ class MergePool:
         missing = [name for name in recipe.experts if name not in self._vectors]
         if missing or recipe.base != self.base_name:
             raise MergeError(f"The recipe names models outside the pool: {missing or recipe.base}.")
+        if recipe.by_mergekit:
+            self._write_by_mergekit(recipe)
+            return
         if recipe.method == "slerp":
             self._write_between(recipe.experts[0], recipe.weights[0])
             return
         weights = dict(zip(recipe.experts, task_weights(recipe), strict=True))
-        self._write(weights, partial(self._keep, recipe), elect_signs=recipe.method in ("ties", "dare_ties"))
+        self._write(weights, partial(self._keep, recipe), sum_rule(recipe))
 
     def _keep(self, recipe: Recipe, name: str, key: str) -> Keep | None:
         """What of an expert's tensor the recipe keeps; None for all of it."""
@@ -131,12 +140,37 @@ class MergePool:
             return None
         if recipe.drops_at_random:
             return RandomDrop(recipe.seed, name, key, density)
-        return MagnitudeTrim(self._trim(name, key, density))
+        trim = self._trim(name, key, density)
+        if not recipe.option("rescale", False):
+            return MagnitudeTrim(trim)
+        factor = self._rescaling(name, key, trim, density)
+        keep = MagnitudeTrim(trim)
+        return lambda values: keep(values) * factor
+
+    def _rescaling(self, name: str, key: str, trim: Trim, density: float) -> float:
+        """What makes a trimmed tensor's L1 norm what it was (mergekit's `rescale`)."""
+        known = self._factors.get((name, key, density))
+        if known is None:
+            if len(self._factors) >= _TRIMS_KEPT:
+                self._factors.clear()
+            delta = self._vectors[name].deltas[key]
+            before, after = delta.abs().sum(), MagnitudeTrim(trim)(delta.reshape(-1)).abs().sum()
+            known = 1.0 if before < _NO_NORM or after < _NO_NORM else float(before / after)
+            self._factors[name, key, density] = known
+        return known
+
+    def _write_by_mergekit(self, recipe: Recipe) -> None:
+        with torch.no_grad():
+            for key, base in self._base.items():
+                deltas = {name: vector.deltas[key] for name, vector in self._vectors.items() if key in vector.deltas}
+                merged = merge_tensor(recipe, key, base, deltas) if deltas.keys() & set(recipe.experts) else base
+                self._parameters[key].copy_(merged)
 
     def _write(
-        self, weights: Mapping[str, float], keep: Callable[[str, str], Keep | None], elect_signs: bool = False
+        self, weights: Mapping[str, float], keep: Callable[[str, str], Keep | None], rule: SumRule | None = None
     ) -> None:
-        used = {name: weight for name, weight in weights.items() if weight != 0.0 or elect_signs}
+        rule = rule or SumRule()
+        used = {name: weight for name, weight in weights.items() if weight != 0.0 or rule.elect_signs}
         with torch.no_grad():
             for key, base in self._base.items():
                 names = [name for name in used if key in self._vectors[name].deltas]
@@ -144,7 +178,7 @@ class MergePool:
                     self._parameters[key].copy_(base)
                     continue
                 terms = [_Term(self._vectors[name].deltas[key], used[name], keep(name, key)) for name in names]
-                _merge_tensor(self._parameters[key], base, terms, elect_signs)
+                _merge_tensor(self._parameters[key], base, terms, rule)
 
     def _write_between(self, name: str, t: float) -> None:
         """SLERP at t between the base (0) and an expert (1)."""
@@ -180,6 +214,35 @@ def task_weights(recipe: Recipe) -> tuple[float, ...]:
     return tuple(weight / total for weight in recipe.weights[1:])
 
 
+class SumRule(NamedTuple):
+    """How weighted task vectors become the one that is added to the base.
+
+    Attributes:
+        elect_signs: only entries that agree with the sign of the sum count (TIES).
+        normalize: divide by the sum of the weights that count.
+        total: that sum where signs are not elected: of all weights.
+        factor: mergekit's `lambda`.
+    """
+
+    elect_signs: bool = False
+    normalize: bool = False
+    total: float = 1.0
+    factor: float = 1.0
+
+
+def sum_rule(recipe: Recipe) -> SumRule:
+    """The rule of a recipe of task vectors; a linear merge's weights are normalised already."""
+    if recipe.method == "linear":
+        return SumRule()
+    total = float(torch.tensor(recipe.weights, dtype=torch.float32).sum())
+    return SumRule(
+        elect_signs=recipe.method in ("ties", "dare_ties"),
+        normalize=bool(recipe.option("normalize", False)),
+        total=1.0 if abs(total) < _NO_SUM else total,
+        factor=cast(float, recipe.option("lambda", 1.0)),
+    )
+
+
 def _named_tensors(live: Any, base: State) -> dict[str, Tensor]:
     state = live.state_dict()
     missing = [name for name in base if name not in state]
@@ -205,7 +268,12 @@ def _require_finite(tensor: Tensor, key: str, name: str) -> None:
         raise MergeError(f"{key} of {name} holds values that are not finite.", "The checkpoint is damaged.")
 
 
-def _merge_tensor(target: Tensor, base: Tensor, terms: Sequence[_Term], elect_signs: bool) -> None:
+def _require_equal_buffer(other: Tensor, base: Tensor, key: str, name: str) -> None:
+    if other.dtype != base.dtype or not torch.equal(other, base):
+        raise MergeError(f"{key} of {name} holds whole numbers other than the base's, which cannot be merged.", _UNLIKE)
+
+
+def _merge_tensor(target: Tensor, base: Tensor, terms: Sequence[_Term], rule: SumRule) -> None:
     """Write base + sum of weighted, trimmed or dropped and (for TIES) sign-elected task vectors into `target`."""
     out, flat_base = target.view(-1), base.reshape(-1)  # a view or an error: a copy would leave the model as it was
     flat = [term._replace(delta=term.delta.reshape(-1)) for term in terms]
@@ -215,22 +283,35 @@ def _merge_tensor(target: Tensor, base: Tensor, terms: Sequence[_Term], elect_si
         for delta, weight, keep in flat:
             values = delta[piece] if keep is None else keep(delta[piece])
             weighted.append(values * weight)
-        merged = _combine(weighted, elect_signs).add_(flat_base[piece].float())
-        out[piece] = merged.to(out.dtype)
+        merged = _combine(weighted, [term.weight for term in terms], rule)
+        if rule.factor != 1.0:
+            merged *= rule.factor
+        out[piece] = merged.add_(flat_base[piece].float()).to(out.dtype)
 
 
-def _combine(weighted: Sequence[Tensor], elect_signs: bool) -> Tensor:
+def _combine(weighted: Sequence[Tensor], weights: Sequence[float], rule: SumRule) -> Tensor:
     """Sum of weighted task vectors; with sign election only the entries that agree with the sum's sign count."""
     total = weighted[0].clone() if len(weighted) > 1 else weighted[0]
     for values in weighted[1:]:
         total += values
-    if not elect_signs or len(weighted) == 1:
-        return total
+    if not rule.elect_signs:
+        return total.div_(rule.total) if rule.normalize else total
+    if len(weighted) == 1:
+        return total.div_(weights[0]) if rule.normalize and weights[0] else total
     majority = torch.ge(total, 0, out=torch.empty_like(total)).mul_(2).sub_(1)
     agreed = torch.zeros_like(total)
     for values in weighted:
         agreed += (values * majority).clamp_(min=0)  # magnitudes of those that agree
-    return agreed.mul_(majority)
+    agreed.mul_(majority)
+    return agreed.div_(_agreeing_weight(weighted, weights, majority)) if rule.normalize else agreed
+
+
+def _agreeing_weight(weighted: Sequence[Tensor], weights: Sequence[float], majority: Tensor) -> Tensor:
+    """Sum of the weights whose task vectors agree with the majority, entry by entry; 1 where it is zero."""
+    total = torch.zeros_like(majority)
+    for values, weight in zip(weighted, weights, strict=True):
+        total += (values * majority > 0) * weight
+    return total.masked_fill_(total == 0, 1.0)
 
 
 def _slerp_tensor(target: Tensor, base: Tensor, delta: Tensor, parts: Factors) -> None:

@@ -10,9 +10,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
 
-from core.specs import Method
+from core.merging.methods import FAST, METHODS, Value, has, takes_base, weight_count
+from core.specs import MergeMethod, Method
 
 if TYPE_CHECKING:
     from mergekit.config import MergeConfiguration
@@ -28,31 +29,44 @@ class Recipe(BaseModel):
         method: merge method.
         base: reference of the model that task vectors are taken from.
         experts: references of the merged models, in the order of `weights`.
-        weights: one weight for each expert; for `linear` the base's own weight comes first; for `slerp` the one
-            number is t in [0, 1], from the base (0) to its only expert (1).
+        weights: one weight for each expert; for `linear`, and others that merge the base like an expert, the base's own
+            weight comes first; for `slerp` the one number is t in [0, 1], from the base (0) to its only expert (1);
+            empty for a method without weights.
         densities: share of each task vector's entries that is kept: by magnitude (TIES), or at random and then divided
             by the density (DARE).
         seed: of DARE's masks, which follow from it, the expert's reference and the tensor's name
-            (`core.merging.dare`); the other methods draw none.
+            (`core.merging.dare`); of the other methods that draw random numbers, anew for each tensor.
+        parameters: mergekit's other parameters by name, as pairs in alphabetical order; those not named have mergekit's
+            default, but for `normalize` and DARE's `rescale` on the fast path, which are off.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    method: Method
+    method: MergeMethod
     base: str
     experts: tuple[str, ...]
     weights: tuple[float, ...]
     densities: tuple[float, ...] | None = None
     seed: int = Field(default=0, ge=0)
+    parameters: tuple[tuple[str, Value], ...] = Field(default=(), exclude_if=lambda parameters: not parameters)
+
+    @field_validator("parameters", mode="before")
+    @classmethod
+    def _pairs_in_order(cls, value: Any) -> Any:
+        return tuple(sorted(value.items())) if isinstance(value, Mapping) else value
+
+    @field_serializer("parameters")
+    def _mapping(self, value: tuple[tuple[str, Value], ...]) -> dict[str, Value]:
+        return dict(value)
 
     @model_validator(mode="after")
     def _lengths_agree(self) -> Recipe:
-        expected = len(self.experts) + (1 if self.method == "linear" else 0)
+        expected = weight_count(self.method, len(self.experts))
         if len(self.weights) != expected:
             raise ValueError(f"{self.method} needs {expected} weights, got {len(self.weights)}")
         if not all(math.isfinite(weight) for weight in self.weights):
             raise ValueError("weights must be finite")
-        if (self.densities is not None) != (self.method in SPARSE_METHODS):
+        if (self.densities is not None) != _is_sparse(self.method):
             raise ValueError("densities belong to ties, dare_ties and dare_linear, which need them")
         if self.densities is not None and len(self.densities) != len(self.experts):
             raise ValueError("one density for each expert")
@@ -60,31 +74,55 @@ class Recipe(BaseModel):
             raise ValueError("densities lie in (0, 1]")
         if self.method == "slerp" and (len(self.experts) != 1 or not 0 <= self.weights[0] <= 1):
             raise ValueError("slerp merges the base and one expert, at t in [0, 1]")
-        if self.method == "linear" and abs(sum(self.weights)) < 1e-8:
-            raise ValueError("linear weights cancel: their sum is zero")
+        if self.method in ("linear", "multislerp") and abs(sum(self.weights)) < 1e-8:
+            raise ValueError(f"{self.method} weights cancel: their sum is zero")
+        if unknown := [name for name, _ in self.parameters if not has(self.method, name)]:
+            raise ValueError(f"{self.method} has no parameter {unknown[0]}")
         return self
 
     @property
+    def by_mergekit(self) -> bool:
+        """Whether mergekit's own code merges, as the fast path has no equal of the method or of its parameters."""
+        own_norm = self.option("normalize", False) or "rescale" in dict(self.parameters)
+        return self.method not in FAST or (self.method in DARE_METHODS and bool(own_norm))
+
+    @property
     def drops_at_random(self) -> bool:
-        """Whether the method is DARE: then `seed` counts."""
-        return self.method in DARE_METHODS
+        """Whether the method is the fast path's DARE, whose masks follow from `seed`."""
+        return self.method in DARE_METHODS and not self.by_mergekit
+
+    @property
+    def is_random(self) -> bool:
+        """Whether `seed` counts."""
+        return METHODS[self.method].random
+
+    def option(self, name: str, default: Value) -> Value:
+        """A parameter's value, `default` where the recipe does not name it."""
+        return dict(self.parameters).get(name, default)
 
     @property
     def label(self) -> str:
         """A short text such as `ties w=0.62 d=0.48`."""
-        parts = ["t=" if self.method == "slerp" else "w="]
-        parts[0] += "/".join(f"{w:.2f}" for w in self.weights)
+        parts: list[str] = [self.method]
+        if self.weights:
+            parts.append(("t=" if self.method == "slerp" else "w=") + "/".join(f"{w:.2f}" for w in self.weights))
         if self.densities is not None:
             parts.append("d=" + "/".join(f"{d:.2f}" for d in self.densities))
-        if self.drops_at_random:
+        parts += [f"{name}={_shown(value)}" for name, value in self.parameters]
+        if self.is_random:
             parts.append(f"seed={self.seed}")
-        return f"{self.method} {' '.join(parts)}"
+        return " ".join(parts)
 
     @property
     def repeat_note(self) -> str:
         """What keeps mergekit from writing the same weights, as one line; empty where nothing does."""
-        if not self.drops_at_random:
+        if not self.is_random:
             return ""
+        if self.by_mergekit:
+            return (
+                f"Random numbers are drawn: SafeMerge draws each tensor's from seed {self.seed} and the tensor's name, "
+                "mergekit from its process's global state, so its weights differ."
+            )
         return (
             f"Entries are dropped at random: SafeMerge's masks follow from seed {self.seed}, mergekit draws others, so "
             "its weights differ. In mergekit_config.yml each weight is divided by its density already."
@@ -93,9 +131,10 @@ class Recipe(BaseModel):
     def to_mergekit(self, out_dtype: str = "bfloat16", names: Mapping[str, str] | None = None) -> MergeConfiguration:
         """The same merge as mergekit's configuration, calculated in float32.
 
-        For DARE it is the same merge but for the masks: mergekit draws others, from its process's global random state.
-        Its rescaling is switched off and each weight divided by its density instead, as mergekit 0.1 would make
-        each tensor's L1 norm what it was, where DARE (arXiv 2311.03099) divides by the density.
+        For methods that draw random numbers it is the same merge but for those: mergekit draws others, from its
+        process's global random state. Unless the recipe says otherwise, DARE's rescaling is switched off and each
+        weight divided by its density instead, as mergekit 0.1 would make each tensor's L1 norm what it was, where DARE
+        (arXiv 2311.03099) divides by the density.
 
         Args:
             out_dtype: number format of the written weights.
@@ -106,7 +145,26 @@ class Recipe(BaseModel):
         names = names or {}
         base, *experts = (names.get(name, name) for name in (self.base, *self.experts))
         common = {"merge_method": self.method, "dtype": "float32", "out_dtype": out_dtype}
-        return MergeConfiguration.model_validate(common | self._mergekit_models(base, experts))
+        parts = self._registered_models if self.by_mergekit else self._mergekit_models
+        return MergeConfiguration.model_validate(common | parts(base, experts))
+
+    def _registered_models(self, base: str, experts: Sequence[str]) -> dict[str, Any]:
+        """Models and parameters of a method that mergekit itself merges."""
+        with_base = takes_base(self.method, len(self.experts))
+        names = experts if with_base else (base, *experts)
+        own: list[dict[str, Value]] = [{} for _ in names]
+        shared = {}
+        lists = {"weight": self.weights, "density": self.densities or ()}
+        for name, value in (*lists.items(), *self.parameters):
+            if isinstance(value, tuple):
+                for values, one in zip(own, value, strict=False):
+                    values[name] = one
+            else:
+                shared[name] = value
+        models = [
+            {"model": name, **({"parameters": part} if part else {})} for name, part in zip(names, own, strict=True)
+        ]
+        return {**({"base_model": base} if with_base else {}), "models": models, "parameters": shared}
 
     def _mergekit_models(self, base: str, experts: Sequence[str]) -> dict[str, Any]:
         if self.method == "linear":
@@ -131,8 +189,18 @@ class Recipe(BaseModel):
             "models": [
                 {"model": name, "parameters": values} for name, values in zip(experts, models_parameters, strict=True)
             ],
-            "parameters": {"normalize": False, "lambda": 1.0} | ({"rescale": False} if self.drops_at_random else {}),
+            "parameters": {"normalize": False, "lambda": 1.0}
+            | ({"rescale": False} if self.drops_at_random else {})
+            | dict(self.parameters),
         }
+
+
+def _is_sparse(method: str) -> bool:
+    return method in SPARSE_METHODS or (method not in FAST and has(method, "density"))
+
+
+def _shown(value: Value) -> str:
+    return "/".join(f"{one:.3g}" for one in value) if isinstance(value, tuple) else f"{value:.3g}"
 
 
 def effective_weights(recipe: Recipe) -> tuple[float, ...]:

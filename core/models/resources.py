@@ -142,9 +142,17 @@ def _time_row(spec: RunSpec, base: ModelMetadata) -> CheckRow:
 def _candidates(name: str, spec: RunSpec) -> int:
     """Candidates that a search scores; LM-Cocktail only looks at the parents, which are scored anyway."""
     if name == "grid":
-        experts = tuple(expert.model for expert in spec.pool.experts)
-        return len(grid_recipes(Genome(spec.search.method, spec.pool.base, experts)))
-    return spec.search.steps if name.startswith("evomm") else 0
+        return len(grid_recipes(_genome(spec)))
+    if not name.startswith("evomm"):
+        return 0
+    return spec.search.steps if _genome(spec).genes else 1
+
+
+def _genome(spec: RunSpec) -> Genome:
+    """As many genes as the search will have."""
+    experts = tuple(expert.model for expert in spec.pool.experts)
+    fixed = tuple(sorted(spec.search.parameters.items()))
+    return Genome(spec.search.method, spec.pool.base, experts, parameters=fixed)
 
 
 def _replies(spec: RunSpec) -> int:

@@ -45,7 +45,7 @@ from core.guards.registry import load_guard
 from core.merging.card import model_card
 from core.merging.export import export_model, saved_sha256
 from core.merging.fingerprint import sha256_of_model
-from core.merging.recipes import Recipe, equal_weights
+from core.merging.recipes import Recipe
 from core.models.loading import load_model, load_tokenizer
 from core.models.precision import pick_device
 from core.models.preflight import blocking_rows, preflight
@@ -263,16 +263,15 @@ class _Job:
         yield self._enter("baselines", len(compare))
         for name in compare:
             if name == "equal":
-                recipes[name] = equal_weights(
-                    self.spec.search.method, pool.anchor, pool.merged_experts, base_is_member=pool.anchor_is_member
-                )
+                recipes[name] = self._genome(pool).plain()
             else:
                 recipes[name] = yield from self._search(self._plan(pool, evaluator, name), evaluator, None)
         return recipes
 
     def _genome(self, pool: LivePool) -> Genome:
         search = self.spec.search
-        return Genome(search.method, pool.anchor, pool.merged_experts, pool.anchor_is_member, search.seed)
+        fixed = tuple(sorted(search.parameters.items()))
+        return Genome(search.method, pool.anchor, pool.merged_experts, pool.anchor_is_member, search.seed, fixed)
 
     def _plan(self, pool: LivePool, evaluator: Evaluator, name: Optimizer | Comparison) -> SearchPlan:
         """The plan of the run's own search, which is named after its optimiser, or of a baseline."""

@@ -25,6 +25,7 @@ from core.search.genome import Genome
 from core.search.grid import Grid
 from core.search.protocol import Optimizer
 from core.search.scoring import Scorer, Scores, SetScore
+from core.search.single import Single
 from core.specs import Optimizer as OptimizerName
 
 PENALTY = 1e6
@@ -207,6 +208,8 @@ def make_optimizer(plan: SearchPlan) -> Optimizer:
     """The optimiser that a plan names, at its beginning."""
     match plan.optimizer:
         case "evomm":
+            if not plan.genome.genes:
+                return Single(plan.genome)
             return EvoMM(plan.genome, plan.steps, plan.seed, plan.stop_when_flat)
         case "grid":
             return Grid(plan.genome)
