@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
+
 from core.errors import SpecError
 from core.specs import ExpertSpec, RunSpec, spec_from_dict
 
@@ -38,6 +40,7 @@ def spec_from_form(form: Mapping[str, Any]) -> RunSpec:
                 "ancestor": _optional(form, "ancestor"),
                 "generator": _optional(form, "generator"),
                 "guard": _required(form, "guard", "the guard"),
+                "vocabulary": form["vocabulary"],
             },
             "data": {
                 "safety": _source(form, "safety"),
@@ -54,6 +57,7 @@ def spec_from_form(form: Mapping[str, Any]) -> RunSpec:
                 "stop_when_flat": form["stop_when_flat"] or None,
                 "temperature": form["temperature"],
                 "compare": form["compare"],
+                "parameters": _parameters(form),
             },
             "evaluation": {
                 "prompts": _optional(form, "eval_prompts"),
@@ -81,8 +85,10 @@ def form_from_spec(spec: RunSpec) -> Form:
         "ancestor": spec.pool.ancestor or "",
         "generator": spec.pool.generator or "",
         "guard": spec.pool.guard,
+        "vocabulary": spec.pool.vocabulary,
         **{key: getattr(spec.search, key) for key in _SEARCH_FIELDS},
         "compare": list(spec.search.compare),
+        "parameters": _written(spec.search.model_dump(mode="json")["parameters"]),
         "data_reply_tokens": spec.data.reply_tokens,
         "eval_limit": spec.evaluation.limit,
         "eval_reply_tokens": spec.evaluation.reply_tokens,
@@ -125,6 +131,21 @@ def _experts(form: Mapping[str, Any]) -> list[dict[str, Any]]:
     if not experts:
         raise SpecError("The pool has no expert.", "Name at least one model to merge into the base.")
     return experts
+
+
+def _parameters(form: Mapping[str, Any]) -> Any:
+    """The method's fixed parameters, written as `name: value, name: [value, value]`."""
+    text = _optional(form, "parameters")
+    try:
+        return yaml.safe_load(f"{{{text}}}") if text else {}
+    except yaml.YAMLError as error:
+        example = "Write them as `lambda: 0.8, normalize: true`."
+        raise SpecError(f"The fixed parameters cannot be read: {text}", example) from error
+
+
+def _written(parameters: Mapping[str, Any]) -> str:
+    text = yaml.safe_dump(parameters, default_flow_style=True, sort_keys=False, width=float("inf"))
+    return text.strip()[1:-1]
 
 
 def _source(form: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -81,6 +81,11 @@ class MergePool:
         """Names of the tensors in which any expert differs from the base: no recipe changes another."""
         return frozenset(key for vector in self._vectors.values() for key in vector.deltas)
 
+    @property
+    def unchanged(self) -> tuple[str, ...]:
+        """Experts that differ from the base in no tensor."""
+        return tuple(name for name, vector in self._vectors.items() if not vector.deltas)
+
     def add_expert(self, name: str, state: State) -> None:
         """Take up an expert's tensors as a task vector; `state` may be dropped afterwards.
 

@@ -128,7 +128,9 @@ class Recipe(BaseModel):
             "its weights differ. In mergekit_config.yml each weight is divided by its density already."
         )
 
-    def to_mergekit(self, out_dtype: str = "bfloat16", names: Mapping[str, str] | None = None) -> MergeConfiguration:
+    def to_mergekit(
+        self, out_dtype: str = "bfloat16", names: Mapping[str, str] | None = None, tokenizer_source: str | None = None
+    ) -> MergeConfiguration:
         """The same merge as mergekit's configuration, calculated in float32.
 
         For methods that draw random numbers it is the same merge but for those: mergekit draws others, from its
@@ -139,12 +141,15 @@ class Recipe(BaseModel):
         Args:
             out_dtype: number format of the written weights.
             names: how mergekit names a reference it does not know, such as `demo/NAME`; others stay as they are.
+            tokenizer_source: model whose vocabulary the merge has; None where all have the same.
         """
         from mergekit.config import MergeConfiguration
 
         names = names or {}
         base, *experts = (names.get(name, name) for name in (self.base, *self.experts))
         common = {"merge_method": self.method, "dtype": "float32", "out_dtype": out_dtype}
+        if tokenizer_source is not None:
+            common["tokenizer_source"] = names.get(tokenizer_source, tokenizer_source)
         parts = self._registered_models if self.by_mergekit else self._mergekit_models
         return MergeConfiguration.model_validate(common | parts(base, experts))
 

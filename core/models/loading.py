@@ -110,6 +110,14 @@ def untied_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in model.state_dict().items() if name in kept}
 
 
+def vocabulary_size(ref: ModelReference, settings: Settings) -> int:
+    """Rows that the model's embedding has, by its configuration."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(locate(ref, settings).folder, local_files_only=True, trust_remote_code=False)
+    return int(config.vocab_size)
+
+
 _REMOTE_CODE = "Models that need their own code are not loaded; choose one that transformers supports by itself."
 
 

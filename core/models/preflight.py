@@ -17,10 +17,12 @@ from core.evaluation.probe import read_probe_questions
 from core.evaluation.suites import probe_question_files
 from core.events import CheckRow
 from core.guards.registry import SUPPORTED as SUPPORTED_GUARDS
+from core.merging.methods import REGISTERED
 from core.models.compatibility import check_against, check_alone
 from core.models.metadata import ModelMetadata, read_metadata
 from core.models.references import parse_reference
 from core.models.resources import RUN, PoolMetadata, check_resources
+from core.search.ranges import free_numbers
 from core.settings import ASSETS, Settings, resolve_path
 from core.specs import ExpertSpec, RunSpec
 
@@ -53,8 +55,10 @@ def _model_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
             merged.append(model)
             yield from check_alone(model, chat=chat)
             if base is not None:
-                yield from check_against(model, base, chat=chat)
+                yield from check_against(model, base, chat=chat, vocabulary=pool.vocabulary if chat else "refuse")
     yield from _repeated(spec)
+    if spec.search.method in REGISTERED:
+        yield _method_row(spec)
     generator, rows = _read(pool.generator, settings) if pool.generator else (None, [])
     yield from rows
     if generator is not None:
@@ -80,6 +84,16 @@ def _repeated(spec: RunSpec) -> Iterator[CheckRow]:
             detail = "is in the pool already"
             yield CheckRow(model=expert.model, check="pool", status="error", detail=detail, hint=hint)
         seen.add(expert.model)
+
+
+def _method_row(spec: RunSpec) -> CheckRow:
+    """How a method that mergekit merges itself is searched; what does not fit was refused with the spec."""
+    facts, experts = REGISTERED[spec.search.method], tuple(expert.model for expert in spec.pool.experts)
+    free = free_numbers(spec.search.method, spec.pool.base, experts, spec.search.parameters)
+    searched = f"searches {', '.join(one.name for one in free)}" if free else "has no number to search: one candidate"
+    drawn = "; random numbers follow from search.seed" * facts.random
+    detail = f"{facts.title}, merged by mergekit's own code; {searched}{drawn}"
+    return CheckRow(model=RUN, check="merge method", status="ok", detail=detail)
 
 
 def _guard_row(name: str) -> CheckRow:

@@ -52,7 +52,7 @@ from core.models.preflight import blocking_rows, preflight
 from core.models.references import parse_reference
 from core.results import ModelResult, Role, RunResult
 from core.runs.folder import RunFolder
-from core.runs.live_pool import LivePool, LoadedModel, load_pool
+from core.runs.live_pool import LivePool, LoadedModel, load_pool, warn_of_copies
 from core.runs.past import Past, continue_log
 from core.search.cocktail import parent_recipes
 from core.search.genome import Genome
@@ -149,6 +149,7 @@ class _Job:
         for event in load_pool(self.spec.pool, self.settings, loaded.append, dtype):
             yield event
             self._check_stop()
+        yield from warn_of_copies(loaded[0])
         live = loaded[0].live
         yield PoolLoaded(dtype=str(live.dtype).removeprefix("torch."), device=live.device.type)
         return loaded[0]
@@ -327,7 +328,8 @@ class _Job:
         sha256 = saved_sha256(target)
         if sha256 is None:
             card = model_card(name, recipe, self.spec, tuple(self.results))
-            sha256 = export_model(pool.live, pool.tokenizer, recipe, card, target, pool.mergekit_names)
+            tokens = self.spec.pool.base if self.spec.pool.vocabulary == "base" else None
+            sha256 = export_model(pool.live, pool.tokenizer, recipe, card, target, pool.mergekit_names, tokens)
         if sha256 != measured.result.sha256:
             raise MergeError(f"{target} has other weights than were measured.", "Move it away, and resume the run.")
         if role == "merged":

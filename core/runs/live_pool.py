@@ -8,13 +8,23 @@ from typing import Any
 
 import torch
 
-from core.events import Progress
+from core.errors import MergeError
+from core.events import Progress, Warned
 from core.merging.engine import MergePool
 from core.models.chat_format import Conversation
 from core.models.generation import generate_all
-from core.models.loading import in_precision, load_model, load_state, load_tokenizer, locate, untied_state
+from core.models.loading import (
+    in_precision,
+    load_model,
+    load_state,
+    load_tokenizer,
+    locate,
+    untied_state,
+    vocabulary_size,
+)
 from core.models.precision import fast_dtype, pick_device
 from core.models.references import parse_reference
+from core.models.vocabulary import fit_vocabulary
 from core.settings import Settings
 from core.specs import PoolSpec
 
@@ -113,10 +123,30 @@ def load_pool(
     merge = MergePool(live, anchor, state)
     for done, name in enumerate([name for name in members if name != anchor], start=1):
         yield Progress(phase="loading", done=done, total=total, message=f"loading {name}")
-        merge.add_expert(name, _state(name, settings, device))
+        expert = _state(name, settings, device)
+        if spec.vocabulary == "base":
+            expert = fit_vocabulary(expert, state, vocabulary_size(parse_reference(name, settings), settings))
+        merge.add_expert(name, expert)
     yield Progress(phase="loading", done=total, total=total)
     names = _mergekit_names((anchor, *members), settings)
     into(LivePool(members, anchor, live, tokenizer, merge, names))
+
+
+def warn_of_copies(pool: LivePool) -> Iterator[Warned]:
+    """A warning for each expert that has the base's weights and so brings nothing.
+
+    Raises:
+        MergeError: all are such.
+    """
+    copies, base = pool.merge.unchanged, pool.anchor
+    if copies == pool.merge.experts:
+        raise MergeError(
+            f"There is nothing to merge: {' and '.join(copies)} has the same weights as {base}.",
+            "Name a model that was fine-tuned from it.",
+        )
+    for name in copies:
+        hint = "It adds nothing to the merge: leave it out."
+        yield Warned(message=f"{name} has the same weights as {base}.", hint=hint)
 
 
 def _mergekit_names(models: Sequence[str], settings: Settings) -> dict[str, str]:

@@ -182,7 +182,15 @@ def _search_fields(fields: dict[str, gr.components.Component], form: Form) -> No
         label="Optimizer",
         info="LM-Cocktail: linear, weighted by the parents' losses. Grid: most accurate on the probe, no training data",
     )
-    fields["method"] = gr.Radio(methods, value=form["method"], label="Merge method", info="SLERP: one expert")
+    fields["method"] = gr.Dropdown(
+        methods,
+        value=form["method"],
+        label="Merge method",
+        info="The first six are merged in the fast path, the others by mergekit's own code. SLERP: one expert",
+    )
+    fields["parameters"] = gr.Textbox(
+        form["parameters"], label="Fixed parameters", info="Not searched, such as lambda: 0.8, normalize: true"
+    )
     with gr.Row():
         fields["steps"] = gr.Number(form["steps"], label="Steps", info="Candidates", precision=0, min_width=100)
         fields["alpha"] = gr.Number(form["alpha"], label="Alpha", info="Weight of the skill", step=0.05, min_width=100)

@@ -7,9 +7,10 @@ from typing import Any
 
 from core.data.categories import find_category
 from core.events import Phase
+from core.merging.methods import REGISTERED
 from core.results import ModelResult
 from core.runs.view import RunView, Status
-from core.specs import Comparison, Method, Optimizer
+from core.specs import Comparison, MergeMethod, Optimizer, Vocabulary
 from safemerge_ui.views.markup import plain_words
 
 PHASES: tuple[tuple[Phase, str], ...] = (
@@ -23,14 +24,18 @@ PHASES: tuple[tuple[Phase, str], ...] = (
     ("export", "Save"),
 )
 
-METHODS: dict[Method | str, str] = {
+METHODS: dict[MergeMethod | str, str] = {
     "ties": "TIES",
     "dare_ties": "DARE-TIES",
     "dare_linear": "DARE",
     "slerp": "SLERP",
     "task_arithmetic": "Task arithmetic",
     "linear": "Linear",
+    **{name: facts.title for name, facts in REGISTERED.items() if facts.most != 1},
 }
+"""The six with a fast path first; one that copies a single model is left out."""
+
+VOCABULARIES: dict[Vocabulary, str] = {"refuse": "Refuse", "base": "Keep the base's rows"}
 
 OPTIMIZERS: dict[Optimizer | str, str] = {"evomm": "EvoMM", "cocktail": "LM-Cocktail", "grid": "Grid search"}
 

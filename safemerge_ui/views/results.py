@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from core.events import CandidateScored
+from core.merging.methods import METHODS as METHODS_OF_MERGEKIT
+from core.merging.methods import takes_base
 from core.results import ModelResult, Rate
 from core.runs.view import RunView
 from safemerge_ui.views.markup import badge, empty, interval, percent, text
@@ -76,13 +78,20 @@ def recipe_rows(recipe: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [("Method", METHODS.get(recipe["method"], str(recipe["method"])))]
     if recipe["method"] == "slerp":
         return [*rows, (f"t, from {recipe['base']} to {recipe['experts'][0]}", f"{recipe['weights'][0]:.3f}")]
-    linear = recipe["method"] == "linear"
-    members = [recipe["base"], *recipe["experts"]] if linear else list(recipe["experts"])
-    rows += [(f"Weight of {name}", f"{value:.3f}") for name, value in zip(members, recipe["weights"], strict=True)]
-    densities = recipe.get("densities") or ()
-    if recipe["method"].startswith("dare"):
+    experts = list(recipe["experts"])
+    members = experts if takes_base(recipe["method"], len(experts)) else [recipe["base"], *experts]
+    if recipe["weights"]:
+        rows += [(f"Weight of {name}", f"{value:.3f}") for name, value in zip(members, recipe["weights"], strict=True)]
+    if METHODS_OF_MERGEKIT[recipe["method"]].random:
         rows.append(("Seed of the masks", str(recipe["seed"])))
-    return rows + [(f"Density of {name}", f"{value:.3f}") for name, value in zip(members, densities, strict=False)]
+    densities = zip(experts, recipe.get("densities") or (), strict=False)
+    rows += [(f"Density of {name}", f"{value:.3f}") for name, value in densities]
+    for parameter, value in (recipe.get("parameters") or {}).items():
+        if isinstance(value, list | tuple):
+            rows += [(f"{parameter} of {name}", f"{one:.3g}") for name, one in zip(experts, value, strict=True)]
+        else:
+            rows.append((parameter, str(value).lower() if isinstance(value, bool) else f"{value:.3g}"))
+    return rows
 
 
 def files_line(folder: Path, view: RunView) -> str:
