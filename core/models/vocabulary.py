@@ -40,8 +40,7 @@ def vocabulary_row(model: ModelMetadata, base: ModelMetadata) -> CheckRow:
     if rows < base_rows:
         detail = f"{rows:,} rows, the base has {base_rows:,}: the base's stand in for the {base_rows - rows:,} it lacks"
         return _warning(model, detail, "Those rows are left as the base has them.")
-    lost = {**(model.tokenizer.tokens or {}), **model.tokenizer.added}
-    texts = [text for number, text in sorted(lost.items()) if number >= base_rows]
+    texts = [text for number, text in sorted(_texts(model).items()) if number >= base_rows]
     named = ", ".join(texts[:_SHOWN]) + (f" and {len(texts) - _SHOWN:,} more" if len(texts) > _SHOWN else "")
     padding = rows - base_rows - len(texts)
     parts = [f"{len(texts):,} tokens ({named})"] if texts else []
@@ -54,8 +53,13 @@ def differing_tokens(model: ModelMetadata, base: ModelMetadata) -> list[str] | N
     """Tokens that have the same number in both vocabularies but another text; None where a vocabulary is not known."""
     if model.tokenizer.tokens is None or base.tokenizer.tokens is None:
         return None
-    mine, theirs = ({**one.tokenizer.tokens, **one.tokenizer.added} for one in (model, base))
+    mine, theirs = _texts(model), _texts(base)
     return [f"{text} ({number})" for number, text in theirs.items() if mine.get(number, text) != text]
+
+
+def _texts(model: ModelMetadata) -> dict[int, str]:
+    """Text of every token that is known, by its number."""
+    return {**(model.tokenizer.tokens or {}), **model.tokenizer.added}
 
 
 def fit_vocabulary(state: Mapping[str, Tensor], base: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:

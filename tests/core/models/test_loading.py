@@ -94,10 +94,10 @@ def test_a_damaged_file_is_named(tiny_llama: Path, tiny_lora: Path, tmp_path: Pa
     path, lora = copy_model(tiny_llama, tmp_path / "cut"), copy_model(tiny_lora, tmp_path / "lora")
     for file in (path / "model.safetensors", lora / "adapter_model.safetensors"):
         file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(ModelError, match="weights of .*cut cannot be read") as caught:
+    with pytest.raises(ModelError, match=r"weights of .*cut cannot be read") as caught:
         load_model(folder(path), settings)
     assert "damaged" in caught.value.hint
-    with pytest.raises(ModelError, match="adapter of .*lora cannot be read"):
+    with pytest.raises(ModelError, match=r"adapter of .*lora cannot be read"):
         load_model(parse_reference(f"{tiny_llama}+{lora}", settings), settings)
 
 

@@ -37,10 +37,6 @@ def with_expert(spec: RunSpec, expert: Path) -> RunSpec:
     )
 
 
-def str_model(expert: Path) -> dict[str, Any]:
-    return {"model": str(expert), "domain": {"name": "prose"}}
-
-
 def test_a_killed_search_by_random_merges_ends_as_one_that_was_not(
     tiny_llama: Path, tiny_expert: Path, files: Files, settings: Settings
 ) -> None:
