@@ -32,9 +32,8 @@ def candidates_of(events: list[Event]) -> list[CandidateScored]:
 
 def with_expert(spec: RunSpec, expert: Path) -> RunSpec:
     pool = spec.pool.model_dump()
-    return RunSpec.model_validate(
-        spec.model_dump() | {"pool": pool | {"experts": [*pool["experts"], str_model(expert)]}}
-    )
+    experts = [*pool["experts"], {"model": str(expert)}]
+    return RunSpec.model_validate(spec.model_dump() | {"pool": pool | {"experts": experts}})
 
 
 def test_a_killed_search_by_random_merges_ends_as_one_that_was_not(
