@@ -328,8 +328,8 @@ class _Job:
         sha256 = saved_sha256(target)
         if sha256 is None:
             card = model_card(name, recipe, self.spec, tuple(self.results))
-            tokens = self.spec.pool.base if self.spec.pool.vocabulary == "base" else None
-            sha256 = export_model(pool.live, pool.tokenizer, recipe, card, target, pool.mergekit_names, tokens)
+            names, tokens = pool.mergekit_names, pool.tokenizer_source
+            sha256 = export_model(pool.live, pool.tokenizer, recipe, card, target, names, tokens)
         if sha256 != measured.result.sha256:
             raise MergeError(f"{target} has other weights than were measured.", "Move it away, and resume the run.")
         if role == "merged":

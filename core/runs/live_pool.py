@@ -39,6 +39,7 @@ class LivePool:
         live: the one model that generates and scores.
         merge: writes parents and candidates into `live`.
         mergekit_names: how mergekit names the models that have a name here only.
+        tokenizer_source: the model whose vocabulary the merge has, where those of the pool were fitted to it.
     """
 
     members: tuple[str, ...]
@@ -47,6 +48,7 @@ class LivePool:
     tokenizer: Any
     merge: MergePool
     mergekit_names: Mapping[str, str]
+    tokenizer_source: str | None = None
 
     @property
     def anchor_is_member(self) -> bool:
@@ -121,15 +123,19 @@ def load_pool(
     live, state = _live_and_state(anchor, settings, device, dtype or fast_dtype(device))
     tokenizer = load_tokenizer(parse_reference(spec.base, settings), settings)
     merge = MergePool(live, anchor, state)
+    tokenizer_source: str | None = None
     for done, name in enumerate([name for name in members if name != anchor], start=1):
         yield Progress(phase="loading", done=done, total=total, message=f"loading {name}")
         expert = _state(name, settings, device)
         if spec.vocabulary == "base":
-            expert = fit_vocabulary(expert, state, vocabulary_size(parse_reference(name, settings), settings))
+            rows = vocabulary_size(parse_reference(name, settings), settings)
+            whole, expert = expert, fit_vocabulary(expert, state, rows)
+            if any(expert[key] is not whole[key] for key in whole):
+                tokenizer_source = spec.base
         merge.add_expert(name, expert)
     yield Progress(phase="loading", done=total, total=total)
     names = _mergekit_names((anchor, *members), settings)
-    into(LivePool(members, anchor, live, tokenizer, merge, names))
+    into(LivePool(members, anchor, live, tokenizer, merge, names, tokenizer_source))
 
 
 def warn_of_copies(pool: LivePool) -> Iterator[Warned]:

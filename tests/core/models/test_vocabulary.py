@@ -138,6 +138,10 @@ def test_rows_beyond_the_bases_are_dropped_and_missing_ones_are_the_bases(
         assert torch.equal(live[rows:], base[rows:])
 
 
+def test_pools_of_one_vocabulary_name_no_source(tiny_llama: Path, tiny_expert: Path, settings: Settings) -> None:
+    assert loaded(tiny_llama, tiny_expert, settings, "base").tokenizer_source is None
+
+
 def test_only_tensors_with_a_row_for_each_token_are_fitted() -> None:
     state = {"embed": torch.ones(5, 2), "square": torch.ones(5, 5), "bias": torch.ones(5), "same": torch.ones(3)}
     base = {"embed": torch.zeros(3, 2), "square": torch.zeros(3, 3), "bias": torch.zeros(7), "same": torch.zeros(3)}
