@@ -9,12 +9,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core.merging import trimming
+from core.merging.storage import Delta
 from core.merging.trimming import Trim, TrimIndex, keep_mask
+
+
+def cut(values: Tensor, density: float) -> Trim:
+    delta = Delta(values.reshape(-1))
+    return TrimIndex(delta).trim(delta, density)
 
 
 def kept(delta: Tensor, density: float, piece: int = 1 << 20) -> Tensor:
     """Which entries survive, decided piece by piece as the engine does."""
-    trim, used, masks = TrimIndex(delta).trim(density), 0, []
+    trim, used, masks = cut(delta, density), 0, []
     for part in delta.reshape(-1).split(piece):
         mask, used = keep_mask(part.abs(), trim, used)
         masks.append(mask)
@@ -55,7 +61,7 @@ def test_among_equal_magnitudes_the_first_are_kept() -> None:
 
 
 def test_density_one_keeps_everything_and_costs_no_threshold() -> None:
-    assert TrimIndex(torch.tensor([0.0, 1.0])).trim(1.0) == Trim(-1.0, 0)
+    assert cut(torch.tensor([0.0, 1.0]), 1.0) == Trim(-1.0, 0)
 
 
 def test_an_all_zero_tensor_can_be_trimmed() -> None:
@@ -64,9 +70,9 @@ def test_an_all_zero_tensor_can_be_trimmed() -> None:
 
 def test_counts_of_several_chunks_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     delta = random_tensor(500, 3, "bfloat16")
-    whole = TrimIndex(delta).trim(0.37)
+    whole = cut(delta, 0.37)
     monkeypatch.setattr(trimming, "_CHUNK", 64)
-    assert TrimIndex(delta).trim(0.37) == whole
+    assert cut(delta, 0.37) == whole
 
 
 def test_magnitudes_that_differ_in_the_last_bit_only_are_told_apart() -> None:
