@@ -90,11 +90,16 @@ class PreflightDone(_Event):
 
 
 class PoolLoaded(_Event):
-    """The pool's weights are in memory: the number format (as torch names it) and device all figures come from."""
+    """The pool's weights are in memory: the number format (as torch names it) and device all figures come from.
+
+    Attributes:
+        memory: how the weights wait between merges (`core.models.memory`); no figure depends on it.
+    """
 
     kind: Literal["pool_loaded"] = "pool_loaded"
     dtype: str
     device: str
+    memory: str = "resident"
 
 
 class SampleSeen(_Event):

@@ -18,6 +18,7 @@ Method = Literal["ties", "dare_ties", "dare_linear", "slerp", "task_arithmetic",
 Optimizer = Literal["evomm", "cocktail", "grid"]
 Comparison = Literal["equal", "grid", "evomm_expert_only", "cocktail", "cocktail_expert_only"]
 Source = Literal["generate", "file"]
+Memory = Literal["auto", "resident", "streamed", "compact"]
 
 
 class _Frozen(BaseModel):
@@ -51,13 +52,19 @@ class ExpertSpec(_Frozen):
 
 
 class PoolSpec(_Frozen):
-    """The models: references are Hub ids, `id@revision`, folders, `base+lora` or `demo/NAME`."""
+    """The models: references are Hub ids, `id@revision`, folders, `base+lora` or `demo/NAME`.
+
+    Attributes:
+        memory: how weights wait between merges (`core.models.memory`): `auto` takes the fastest way that fits. The
+            merges have the same weights with each.
+    """
 
     base: str = "demo/aligned"
     experts: Annotated[tuple[ExpertSpec, ...], Field(min_length=1)]
     ancestor: str | None = None
     generator: str | None = None
     guard: str = "phrases"
+    memory: Memory = "auto"
 
 
 class SourceSpec(_Frozen):

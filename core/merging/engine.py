@@ -27,7 +27,7 @@ State = Mapping[str, Tensor]
 Keep = Callable[[Tensor], Tensor]
 """Takes a task vector's next piece and gives it back with the dropped entries zeroed."""
 _PIECE = 1 << 19  # a multiple of four, as DARE's masks ask for
-_GPU_PIECE = 1 << 26  # a GPU wants few large steps
+_GPU_PIECE = 1 << 24  # a GPU wants few large steps
 _TRIMS_KEPT = 1 << 16
 _UNLIKE = "Only models of the same architecture and size can be merged."
 
@@ -109,7 +109,9 @@ class MergePool:
     def _differs(self, stored: Stored, base: Tensor, key: str, name: str) -> bool:
         """Whether any entry of a task vector's tensor is not zero; all must be finite."""
         differs = False
-        for values in self._storage.fetch_delta(stored, self._storage.fetch(base)).pieces(_piece_of(base)):
+        for values in self._storage.fetch_delta(stored, self._storage.fetch(base)).pieces(
+            piece_entries(base.device.type)
+        ):
             _require_finite(values, key, name)
             differs = differs or bool(values.any())
         return differs
@@ -226,9 +228,9 @@ def _keep_all(_name: str, _key: str, _delta: Delta) -> None:
     """Nothing is dropped."""
 
 
-def _piece_of(tensor: Tensor) -> int:
+def piece_entries(device_type: str) -> int:
     """Entries merged at a time: what fits the processor's cache."""
-    return _GPU_PIECE if tensor.device.type == "cuda" else _PIECE
+    return _GPU_PIECE if device_type == "cuda" else _PIECE
 
 
 def _require_finite(tensor: Tensor, key: str, name: str) -> None:
@@ -239,7 +241,7 @@ def _require_finite(tensor: Tensor, key: str, name: str) -> None:
 def _merge_tensor(target: Tensor, base: Tensor, terms: Sequence[_Term], elect_signs: bool) -> None:
     """Write base + sum of weighted, trimmed or dropped and (for TIES) sign-elected task vectors into `target`."""
     out, flat_base = target.view(-1), base.reshape(-1)  # a view or an error: a copy would leave the model as it was
-    size = _piece_of(out)
+    size = piece_entries(out.device.type)
     for start in range(0, out.numel(), size):
         piece = slice(start, start + size)
         weighted = []
@@ -266,7 +268,7 @@ def _combine(weighted: Sequence[Tensor], elect_signs: bool) -> Tensor:
 
 def _slerp_tensor(target: Tensor, base: Tensor, delta: Delta, parts: Factors) -> None:
     """Write the weighted sum of base and expert (base + delta) into `target`."""
-    out, flat_base, size = target.view(-1), base.reshape(-1), _piece_of(target)
+    out, flat_base, size = target.view(-1), base.reshape(-1), piece_entries(target.device.type)
     for start in range(0, out.numel(), size):
         piece = slice(start, start + size)
         near = flat_base[piece].float()
