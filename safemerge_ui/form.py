@@ -38,6 +38,7 @@ def spec_from_form(form: Mapping[str, Any]) -> RunSpec:
                 "ancestor": _optional(form, "ancestor"),
                 "generator": _optional(form, "generator"),
                 "guard": _required(form, "guard", "the guard"),
+                "memory": form["memory"],
             },
             "data": {
                 "safety": _source(form, "safety"),
@@ -81,6 +82,7 @@ def form_from_spec(spec: RunSpec) -> Form:
         "ancestor": spec.pool.ancestor or "",
         "generator": spec.pool.generator or "",
         "guard": spec.pool.guard,
+        "memory": spec.pool.memory,
         **{key: getattr(spec.search, key) for key in _SEARCH_FIELDS},
         "compare": list(spec.search.compare),
         "data_reply_tokens": spec.data.reply_tokens,

@@ -28,7 +28,7 @@ class Trim(NamedTuple):
 class TrimIndex:
     """Counts of one tensor's magnitudes, from which `trim` reads the exact threshold of a density.
 
-    Only the bins that hold anything are kept: 12 bytes for each, at most for as many as the tensor has entries.
+    Only the bins that hold anything are kept: 8 bytes for each, at most for as many as the tensor has entries.
 
     Args:
         delta: the task vector's tensor; not kept.
@@ -40,7 +40,8 @@ class TrimIndex:
             counts += torch.bincount(_bins(chunk), minlength=_BINS)
         largest_first = counts.nonzero().reshape(-1).flip(0)
         self._numbers = largest_first.to(torch.int32)
-        self._at_least = counts[largest_first].cumsum(0)
+        wide = delta.values.numel() >= 1 << 31
+        self._at_least = counts[largest_first].cumsum(0, dtype=torch.int64 if wide else torch.int32)
 
     @property
     def nbytes(self) -> int:
@@ -58,7 +59,7 @@ class TrimIndex:
         if density >= 1 or size == 0:
             return Trim(-1.0, 0)
         keep = max(1, int(density * size))
-        place = int(torch.searchsorted(self._at_least, torch.tensor(keep, device=self._at_least.device)))
+        place = int(torch.searchsorted(self._at_least, self._at_least.new_tensor(keep)))
         above = int(self._at_least[place - 1]) if place else 0
         inside = _entries_of(delta, int(self._numbers[place]))
         wanted = keep - above

@@ -24,7 +24,7 @@ from core.specs import Memory, RunSpec
 Side = Literal["device", "host"]
 Mode = Literal["resident", "compact", "streamed", "compact on the host"]
 
-_F32, _BF16, _INDEX = 4, 2, 12
+_F32, _BF16, _INDEX = 4, 2, 8
 _BINS = 1 << 15
 _WIDTHS = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 _LIBRARIES_BYTES = 900_000_000

@@ -9,7 +9,7 @@ from core.data.categories import find_category
 from core.events import Phase
 from core.results import ModelResult
 from core.runs.view import RunView, Status
-from core.specs import Comparison, Method, Optimizer
+from core.specs import Comparison, Memory, Method, Optimizer
 from safemerge_ui.views.markup import plain_words
 
 PHASES: tuple[tuple[Phase, str], ...] = (
@@ -33,6 +33,13 @@ METHODS: dict[Method | str, str] = {
 }
 
 OPTIMIZERS: dict[Optimizer | str, str] = {"evomm": "EvoMM", "cocktail": "LM-Cocktail", "grid": "Grid search"}
+
+MEMORY: dict[Memory, str] = {
+    "auto": "Fastest that fits",
+    "resident": "In float32 beside the live model",
+    "streamed": "In float32 in host memory",
+    "compact": "In the checkpoints' own format",
+}
 
 STATUS_TONES: dict[Status, str] = {
     "waiting": "plain",

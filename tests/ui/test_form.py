@@ -27,6 +27,7 @@ def specs(draw: st.DrawFn) -> RunSpec:
     experts = draw(st.lists(st.fixed_dictionaries({"model": WORDS, "domain": domain}), min_size=1, max_size=4))
     methods = ["ties", "dare_ties", "dare_linear", "task_arithmetic", "linear"]
     pool = {"base": draw(WORDS), "experts": experts, "generator": draw(WORDS), "ancestor": draw(st.none() | WORDS)}
+    pool["memory"] = draw(st.sampled_from(["auto", "resident", "streamed", "compact"]))
     if len(experts) == 1 and pool["ancestor"] is None:
         methods.append("slerp")
     search = {
@@ -78,6 +79,7 @@ def test_number_fields_may_send_floats() -> None:
         ({"temperature": 0}, "search.temperature"),
         ({"stop_when_flat": -0.1}, "search.stop_when_flat"),
         ({"alpha": -1}, "search.alpha"),
+        ({"memory": "disk"}, "pool.memory"),
         ({"compare": ["best_of_all"]}, "search.compare"),
         ({"optimizer": "grid", "compare": ["grid"]}, "own optimizer"),
     ],
