@@ -83,10 +83,17 @@ class CheckRow(BaseModel):
 
 
 class PreflightDone(_Event):
-    """The checks that need no weights."""
+    """The checks that need no weights.
+
+    Attributes:
+        host_bytes: memory that the run is planned to take at its peak (all of it where the processor is the device).
+        device_bytes: of it, the GPU's.
+    """
 
     kind: Literal["preflight_done"] = "preflight_done"
     rows: tuple[CheckRow, ...]
+    host_bytes: int = 0
+    device_bytes: int = 0
 
 
 class PoolLoaded(_Event):

@@ -165,6 +165,17 @@ def plan_for(
     return MemoryPlan(mode, tuple(part for part in parts if part.size_bytes), room)
 
 
+def plan_for_chat(model: ModelMetadata, room: Room) -> MemoryPlan:
+    """What one more model takes that only answers prompts; an adapter is merged in float32 first."""
+    live = _F32 if room.device is None else _BF16
+    reading = _F32 if model.adapter else (0 if room.device is None else live)
+    parts = (
+        Part(str(model.ref), "device", model.parameters * live),
+        Part("reading it", "host", model.parameters * reading),
+    )
+    return MemoryPlan("resident", parts, room)
+
+
 class _Pool:
     """Counts of the pool's tensors: the anchor is the model that task vectors are taken from."""
 

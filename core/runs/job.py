@@ -137,7 +137,8 @@ class _Job:
     def _preflight(self) -> Generator[Event, None, MemoryPlan | None]:
         yield self._enter("preflight")
         rows, memory = examine(self.spec, self.settings)
-        yield PreflightDone(rows=tuple(rows))
+        needed = (memory.needed("host"), memory.needed("device")) if memory else (0, 0)
+        yield PreflightDone(rows=tuple(rows), host_bytes=needed[0], device_bytes=needed[1])
         if blocking := blocking_rows(rows):
             first = blocking[0]
             more = f" ({len(blocking) - 1} more problems)" if len(blocking) > 1 else ""
