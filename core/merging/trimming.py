@@ -2,7 +2,7 @@
 
 TIES keeps the k largest entries of each tensor. A float32 magnitude's upper 16 bits have 32,768 values, so one count of
 them per tensor, made once, leads to the bin that holds the k-th largest entry; only that bin's few entries are then
-sorted. Entries equal to the threshold are kept in order of their place until k are kept.
+searched. Entries equal to the threshold are kept in order of their place until k are kept.
 """
 
 from __future__ import annotations
@@ -63,18 +63,17 @@ class TrimIndex:
         above = int(self._at_least[place - 1]) if place else 0
         inside = _entries_of(delta, int(self._numbers[place]))
         wanted = keep - above
-        threshold = inside[wanted - 1]
+        threshold = inside.kthvalue(inside.numel() - wanted + 1).values
         ties = wanted - int((inside > threshold).sum())
         all_kept = ties == int((inside == threshold).sum())
         if all_kept and float(threshold) > 0:
-            return Trim(float(torch.nextafter(threshold, torch.zeros_like(threshold))), 0)  # no tie is left to count
+            return Trim(_next_below(float(threshold)), 0)  # no tie is left to count
         return Trim(float(threshold), ties)
 
 
 def _entries_of(delta: Delta, number: int) -> Tensor:
-    """Magnitudes in bin `number`, largest first."""
-    found = [chunk[_bins(chunk) == number].abs() for chunk in delta.pieces(_CHUNK)]
-    return torch.cat(found).sort(descending=True).values
+    """Magnitudes in bin `number`."""
+    return torch.cat([chunk[_bins(chunk) == number].abs() for chunk in delta.pieces(_CHUNK)])
 
 
 class MagnitudeTrim:
@@ -87,13 +86,24 @@ class MagnitudeTrim:
     def __init__(self, trim: Trim) -> None:
         self._trim = trim
         self._ties_used = 0
+        self._below = _next_below(trim.threshold)
 
     def __call__(self, values: Tensor) -> Tensor:
         """The next piece (1-D) with the entries zeroed that do not survive."""
         if self._trim.threshold == 0 or self._ties_used >= self._trim.ties:  # equal to a threshold of 0 is 0 already
             return torch.nn.functional.hardshrink(values, self._trim.threshold)
+        equal = int((values.abs() == self._trim.threshold).sum())
+        if self._ties_used + equal <= self._trim.ties:  # all of them stay: shrink to just below the threshold
+            self._ties_used += equal
+            return torch.nn.functional.hardshrink(values, self._below)
         mask, self._ties_used = keep_mask(values.abs(), self._trim, self._ties_used)
         return values * mask
+
+
+def _next_below(magnitude: float) -> float:
+    """The next smaller float32."""
+    value = torch.tensor(magnitude, dtype=torch.float32)
+    return float(torch.nextafter(value, torch.zeros_like(value)))
 
 
 def _bins(values: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from core.merging import trimming
 from core.merging.storage import Delta
-from core.merging.trimming import Trim, TrimIndex, keep_mask
+from core.merging.trimming import MagnitudeTrim, Trim, TrimIndex, keep_mask
 
 
 def cut(values: Tensor, density: float) -> Trim:
@@ -52,6 +52,21 @@ def test_the_k_largest_entries_are_kept(size: int, seed: int, kind: str, density
     assert int(mask.sum()) == k
     largest = torch.topk(delta.abs(), k).values
     assert torch.equal(delta.abs()[mask].sort(descending=True).values, largest)
+
+
+@settings(derandomize=True, deadline=None, max_examples=80)
+@given(
+    size=st.integers(1, 300),
+    seed=st.integers(0, 10_000),
+    kind=st.sampled_from(["float32", "bfloat16", "zeros"]),
+    density=st.floats(0.01, 1.0),
+    piece=st.sampled_from([1, 7, 64]),
+)
+def test_trimmed_pieces_are_the_entries_kept(size: int, seed: int, kind: str, density: float, piece: int) -> None:
+    values = random_tensor(size, seed, kind)
+    trimmed = MagnitudeTrim(cut(values, density))
+    parts = torch.cat([trimmed(part) for part in values.split(piece)])
+    assert torch.equal(parts, values * kept(values, density))
 
 
 def test_among_equal_magnitudes_the_first_are_kept() -> None:
