@@ -15,7 +15,7 @@ import argparse
 import json
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
 
@@ -106,6 +106,7 @@ def best_synthetic() -> float:
 
 def demo_objective() -> Objective:
     """Merges the demo pool and scores it on `PAIRS` pairs of each kind, none of them from the probe or the test."""
+    from benchmarks.workload import spread
     from core.data.samples import Sample
     from core.demo.corpus import REFUSAL, harmful
     from core.demo.facts import training_questions
@@ -119,17 +120,12 @@ def demo_objective() -> Objective:
     for _ in load_pool(PoolSpec(base=BASE, experts=(ExpertSpec(model=EXPERT),)), load_settings(), loaded.append):
         pass
     pool = loaded[0]
-    refused = [Sample(prompt.prompt, REFUSAL) for prompt in _spread(harmful("validation"))]
-    answered = [Sample(question, answer) for question, answer in _spread(training_questions("chemistry"))]
+    refused = [Sample(prompt.prompt, REFUSAL) for prompt in spread(harmful("validation"), PAIRS)]
+    answered = [Sample(question, answer) for question, answer in spread(training_questions("chemistry"), PAIRS)]
     safety = TrainingSet(pool.tokenizer, refused, opening=REFUSAL_OPENING)
     scorer = Scorer(pool.live, safety, TrainingSet(pool.tokenizer, answered, opening=None), pool.merge.changing)
     evaluator = Evaluator(pool.merge, scorer)
     return lambda recipe: evaluator.scores(recipe, with_safety=True).objective(ALPHA, safety=True)
-
-
-def _spread(items: Sequence[Any]) -> Sequence[Any]:
-    """`PAIRS` of the items, evenly over the list."""
-    return items[:: max(1, len(items) // PAIRS)][:PAIRS]
 
 
 def _run(seed: int, whole: list[float], stopped: list[float], best: float) -> dict[str, Any]:

@@ -37,6 +37,7 @@ Optimizer = Literal["evomm", "cocktail", "grid"]
 Comparison = Literal["equal", "grid", "evomm_expert_only", "cocktail", "cocktail_expert_only"]
 Source = Literal["generate", "file"]
 Vocabulary = Literal["refuse", "base"]
+Memory = Literal["auto", "resident", "streamed", "compact"]
 
 
 class _Frozen(BaseModel):
@@ -75,6 +76,8 @@ class PoolSpec(_Frozen):
     Attributes:
         vocabulary: what to do where an expert's vocabulary has more or fewer rows than the base's: `refuse`, or `base`:
             leave out what the base lacks, and take from the base what the expert lacks.
+        memory: how weights wait between merges (`core.models.memory`): `auto` takes the fastest way that fits. The
+            merges have the same weights with each.
     """
 
     base: str = "demo/aligned"
@@ -83,6 +86,7 @@ class PoolSpec(_Frozen):
     generator: str | None = None
     guard: str = "phrases"
     vocabulary: Vocabulary = "refuse"
+    memory: Memory = "auto"
 
 
 class SourceSpec(_Frozen):

@@ -41,6 +41,7 @@ def spec_from_form(form: Mapping[str, Any]) -> RunSpec:
                 "generator": _optional(form, "generator"),
                 "guard": _required(form, "guard", "the guard"),
                 "vocabulary": form["vocabulary"],
+                "memory": form["memory"],
             },
             "data": {
                 "safety": _source(form, "safety"),
@@ -86,6 +87,7 @@ def form_from_spec(spec: RunSpec) -> Form:
         "generator": spec.pool.generator or "",
         "guard": spec.pool.guard,
         "vocabulary": spec.pool.vocabulary,
+        "memory": spec.pool.memory,
         **{key: getattr(spec.search, key) for key in _SEARCH_FIELDS},
         "compare": list(spec.search.compare),
         "parameters": _written(spec.search.model_dump(mode="json")["parameters"]),

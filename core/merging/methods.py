@@ -130,6 +130,15 @@ def takes_base(method: str, experts: int) -> bool:
     return role == "origin" or (role == "either" and experts > 1)
 
 
+def merged_by_mergekit(method: str, parameters: Mapping[str, Value]) -> bool:
+    """Whether mergekit's own code merges, as the fast path has no equal of the method or of its parameters."""
+    if method not in FAST:
+        return True
+    return method in ("dare_ties", "dare_linear") and (
+        parameters.get("normalize", False) is not False or "rescale" in parameters
+    )
+
+
 def parameter_of(method: str, name: str) -> Parameter | None:
     """A method's parameter by name."""
     return next((parameter for parameter in METHODS[method].parameters if parameter.name == name), None)

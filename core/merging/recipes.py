@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
 
-from core.merging.methods import FAST, METHODS, Value, has, takes_base, weight_count
+from core.merging.methods import FAST, METHODS, Value, has, merged_by_mergekit, takes_base, weight_count
 from core.specs import MergeMethod, Method
 
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ class Recipe(BaseModel):
     @property
     def by_mergekit(self) -> bool:
         """Whether mergekit's own code merges, as the fast path has no equal of the method or of its parameters."""
-        own_norm = self.option("normalize", False) or "rescale" in dict(self.parameters)
-        return self.method not in FAST or (self.method in DARE_METHODS and bool(own_norm))
+        return merged_by_mergekit(self.method, dict(self.parameters))
 
     @property
     def drops_at_random(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from core.data.domains import resolve_domain
 from core.data.prompts import read_prompts
@@ -19,6 +20,7 @@ from core.events import CheckRow
 from core.guards.registry import SUPPORTED as SUPPORTED_GUARDS
 from core.merging.methods import REGISTERED
 from core.models.compatibility import check_against, check_alone
+from core.models.memory import MemoryPlan
 from core.models.metadata import ModelMetadata, read_metadata
 from core.models.references import parse_reference
 from core.models.resources import RUN, PoolMetadata, check_resources
@@ -27,12 +29,26 @@ from core.settings import ASSETS, Settings, resolve_path
 from core.specs import ExpertSpec, RunSpec
 
 
+class Examined(NamedTuple):
+    """A run, checked: the rows of the table, and how its weights will be kept (None when the base cannot be read)."""
+
+    rows: list[CheckRow]
+    memory: MemoryPlan | None
+
+
 def preflight(spec: RunSpec, settings: Settings) -> list[CheckRow]:
     """Check a run's models, files, memory and disk; downloads small text files at most.
 
     Never raises for what a person asked for: a model or file that is not usable is an error row.
     """
-    return [*_model_rows(spec, settings), *_file_rows(spec, settings)]
+    return examine(spec, settings).rows
+
+
+def examine(spec: RunSpec, settings: Settings) -> Examined:
+    """`preflight`, with the memory plan that its rows show."""
+    plans: list[MemoryPlan] = []
+    rows = [*_model_rows(spec, settings, plans.append), *_file_rows(spec, settings)]
+    return Examined(rows, plans[0] if plans else None)
 
 
 def blocking_rows(rows: list[CheckRow]) -> list[CheckRow]:
@@ -40,7 +56,7 @@ def blocking_rows(rows: list[CheckRow]) -> list[CheckRow]:
     return [row for row in rows if row.status == "error"]
 
 
-def _model_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
+def _model_rows(spec: RunSpec, settings: Settings, planned: Callable[[MemoryPlan], None]) -> Iterator[CheckRow]:
     pool = spec.pool
     base, rows = _read(pool.base, settings)
     yield from rows
@@ -65,7 +81,8 @@ def _model_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
         yield from check_alone(generator)
     yield _guard_row(pool.guard)
     if base is not None:
-        yield from check_resources(spec, PoolMetadata(base, merged, [generator] if generator else []), settings)
+        others = [generator] if generator else []
+        yield from check_resources(spec, PoolMetadata(base, merged, others), settings, planned)
 
 
 def _read(text: str, settings: Settings) -> tuple[ModelMetadata | None, list[CheckRow]]:

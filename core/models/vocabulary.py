@@ -78,8 +78,9 @@ def fit_vocabulary(state: Mapping[str, Tensor], base: Mapping[str, Tensor], rows
         if target is None or tensor.shape == target.shape or tensor.shape[:1] != (rows,):
             continue
         if tensor.shape[1:] == target.shape[1:]:
-            missing = target[rows:].to(tensor)
-            fitted[name] = torch.cat([tensor[: len(target)], missing])
+            exact = torch.promote_types(tensor.dtype, target.dtype)  # a compact pool's may be narrow, and not the same
+            kept, missing = tensor[: len(target)].to(exact), target[rows:].to(tensor.device, exact)
+            fitted[name] = torch.cat([kept, missing])
     return fitted
 
 

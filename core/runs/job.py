@@ -47,8 +47,9 @@ from core.merging.export import export_model, saved_sha256
 from core.merging.fingerprint import sha256_of_model
 from core.merging.recipes import Recipe
 from core.models.loading import load_model, load_tokenizer
+from core.models.memory import MemoryPlan
 from core.models.precision import pick_device
-from core.models.preflight import blocking_rows, preflight
+from core.models.preflight import blocking_rows, examine
 from core.models.references import parse_reference
 from core.results import ModelResult, Role, RunResult
 from core.runs.folder import RunFolder
@@ -106,10 +107,10 @@ class _Job:
 
     def run(self) -> Iterator[Event]:
         yield RunStarted(spec=self.spec.model_dump(mode="json"))
-        yield from self._preflight()
+        memory = yield from self._preflight()
         tests = read_test_set(self.spec)
         guard = load_guard(self.spec.pool.guard, self.settings)
-        pool = yield from self._load()
+        pool = yield from self._load(memory)
         safety, domain = yield from self._prepare_data(pool, tests.prompts, guard)
         scorer = Scorer(
             pool.live,
@@ -133,25 +134,28 @@ class _Job:
         self._check_stop()
         return PhaseStarted(phase=phase, total=total)
 
-    def _preflight(self) -> Iterator[Event]:
+    def _preflight(self) -> Generator[Event, None, MemoryPlan | None]:
         yield self._enter("preflight")
-        rows = preflight(self.spec, self.settings)
-        yield PreflightDone(rows=tuple(rows))
+        rows, memory = examine(self.spec, self.settings)
+        needed = (memory.needed("host"), memory.needed("device")) if memory else (0, 0)
+        yield PreflightDone(rows=tuple(rows), host_bytes=needed[0], device_bytes=needed[1])
         if blocking := blocking_rows(rows):
             first = blocking[0]
             more = f" ({len(blocking) - 1} more problems)" if len(blocking) > 1 else ""
             raise ModelError(f"{first.model}: {first.check}: {first.detail}{more}", first.hint)
+        return memory
 
-    def _load(self) -> Generator[Event, None, LivePool]:
+    def _load(self, memory: MemoryPlan | None) -> Generator[Event, None, LivePool]:
         yield self._enter("loading")
         loaded: list[LivePool] = []
         dtype = getattr(torch, self.past.dtype) if self.past.dtype else None
-        for event in load_pool(self.spec.pool, self.settings, loaded.append, dtype):
+        for event in load_pool(self.spec.pool, self.settings, loaded.append, dtype, memory):
             yield event
             self._check_stop()
         yield from warn_of_copies(loaded[0])
         live = loaded[0].live
-        yield PoolLoaded(dtype=str(live.dtype).removeprefix("torch."), device=live.device.type)
+        mode = memory.mode if memory else "resident"
+        yield PoolLoaded(dtype=str(live.dtype).removeprefix("torch."), device=live.device.type, memory=mode)
         return loaded[0]
 
     def _prepare_data(

@@ -11,6 +11,7 @@ import torch
 from core.errors import MergeError
 from core.events import Progress, Warned
 from core.merging.engine import MergePool
+from core.merging.storage import Storage
 from core.models.chat_format import Conversation
 from core.models.generation import generate_all
 from core.models.loading import (
@@ -22,6 +23,8 @@ from core.models.loading import (
     untied_state,
     vocabulary_size,
 )
+from core.models.memory import MemoryPlan
+from core.models.metadata import read_metadata
 from core.models.precision import fast_dtype, pick_device
 from core.models.references import parse_reference
 from core.models.vocabulary import fit_vocabulary
@@ -100,8 +103,15 @@ class LoadedModel:
         )
 
 
+_NARROW = {"BF16": torch.bfloat16, "F16": torch.float16}
+
+
 def load_pool(
-    spec: PoolSpec, settings: Settings, into: Callable[[LivePool], None], dtype: torch.dtype | None = None
+    spec: PoolSpec,
+    settings: Settings,
+    into: Callable[[LivePool], None],
+    dtype: torch.dtype | None = None,
+    memory: MemoryPlan | None = None,
 ) -> Iterator[Progress]:
     """Load the pool's weights, telling progress; the loaded pool is handed to `into`.
 
@@ -110,28 +120,32 @@ def load_pool(
         settings: where they are.
         into: is given the pool once it is loaded.
         dtype: number format of the live model; None = the one this machine is fastest in, as measured now.
+        memory: how the weights wait between merges; None = in float32 beside the live model.
 
     Raises:
         ModelError: a model cannot be had or opened.
         MergeError: the models do not fit together.
     """
     device = pick_device()
+    storage = Storage(device, memory.on_host, memory.compact) if memory else Storage(device)
     members = (spec.base, *(expert.model for expert in spec.experts))
     anchor = spec.ancestor or spec.base
     total = len(set(members) | {anchor})
     yield Progress(phase="loading", done=0, total=total, message=f"loading {anchor}")
-    live, state = _live_and_state(anchor, settings, device, dtype or fast_dtype(device))
+    live, state = _live_and_state(anchor, settings, storage, dtype or fast_dtype(device))
     tokenizer = load_tokenizer(parse_reference(spec.base, settings), settings)
-    merge = MergePool(live, anchor, state)
+    merge = MergePool(live, anchor, state, storage)
+    del state  # of what waits elsewhere there is a second copy by now
     tokenizer_source: str | None = None
     for done, name in enumerate([name for name in members if name != anchor], start=1):
         yield Progress(phase="loading", done=done, total=total, message=f"loading {name}")
-        expert = _state(name, settings, device)
+        expert = _state(name, settings, storage)
         if spec.vocabulary == "base":
             rows = vocabulary_size(parse_reference(name, settings), settings)
-            whole, expert = expert, fit_vocabulary(expert, state, rows)
+            whole, expert = expert, fit_vocabulary(expert, merge.base_tensors, rows)
             if any(expert[key] is not whole[key] for key in whole):
                 tokenizer_source = spec.base
+            del whole
         merge.add_expert(name, expert)
     yield Progress(phase="loading", done=total, total=total)
     names = _mergekit_names((anchor, *members), settings)
@@ -163,16 +177,28 @@ def _mergekit_names(models: Sequence[str], settings: Settings) -> dict[str, str]
 
 
 def _live_and_state(
-    anchor: str, settings: Settings, device: torch.device, dtype: torch.dtype
+    anchor: str, settings: Settings, storage: Storage, dtype: torch.dtype
 ) -> tuple[Any, dict[str, torch.Tensor]]:
-    """The live model as `dtype` and the anchor's tensors in float32, from one load."""
-    model = load_model(parse_reference(anchor, settings), settings, torch.float32, device)
-    copied = dtype == torch.float32  # else the model gets new tensors and leaves these alone
+    """The live model as `dtype` and the anchor's tensors, in the format they are read in, from one load."""
+    read_as = _read_as(anchor, settings, storage)
+    place = torch.device("cpu") if storage.on_host else storage.device
+    model = load_model(parse_reference(anchor, settings), settings, read_as, place)
+    copied = dtype == read_as  # else the model gets new tensors and leaves these alone
     state = {key: tensor.clone() if copied else tensor for key, tensor in untied_state(model).items()}
-    return in_precision(model, dtype), state
+    return in_precision(model, dtype).to(storage.device), state
 
 
-def _state(name: str, settings: Settings, device: torch.device) -> dict[str, torch.Tensor]:
-    """Tensors in float32: in bfloat16 most entries of a small fine-tune's task vector would round to zero."""
-    state = load_state(parse_reference(name, settings), settings, torch.float32)
-    return {key: tensor.to(device) for key, tensor in state.items()}
+def _state(name: str, settings: Settings, storage: Storage) -> dict[str, torch.Tensor]:
+    return load_state(parse_reference(name, settings), settings, _read_as(name, settings, storage))
+
+
+def _read_as(name: str, settings: Settings, storage: Storage) -> torch.dtype:
+    """float32: in bfloat16 most entries of a small fine-tune's task vector would round to zero.
+
+    A compact pool reads a plain checkpoint in its own format, when all of its tensors have the same.
+    """
+    reference = parse_reference(name, settings)
+    if not storage.compact or reference.adapter is not None or reference.kind == "demo":
+        return torch.float32
+    formats = {facts.dtype for facts in read_metadata(reference, settings).tensors.values()}
+    return _NARROW.get(formats.pop(), torch.float32) if len(formats) == 1 else torch.float32

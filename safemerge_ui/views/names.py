@@ -10,7 +10,7 @@ from core.events import Phase
 from core.merging.methods import REGISTERED
 from core.results import ModelResult
 from core.runs.view import RunView, Status
-from core.specs import Comparison, MergeMethod, Optimizer, Vocabulary
+from core.specs import Comparison, Memory, MergeMethod, Optimizer, Vocabulary
 from safemerge_ui.views.markup import plain_words
 
 PHASES: tuple[tuple[Phase, str], ...] = (
@@ -38,6 +38,13 @@ METHODS: dict[MergeMethod | str, str] = {
 VOCABULARIES: dict[Vocabulary, str] = {"refuse": "Refuse", "base": "Keep the base's rows"}
 
 OPTIMIZERS: dict[Optimizer | str, str] = {"evomm": "EvoMM", "cocktail": "LM-Cocktail", "grid": "Grid search"}
+
+MEMORY: dict[Memory, str] = {
+    "auto": "Fastest that fits",
+    "resident": "In float32 beside the live model",
+    "streamed": "In float32 in host memory",
+    "compact": "In the checkpoints' own format",
+}
 
 STATUS_TONES: dict[Status, str] = {
     "waiting": "plain",

@@ -36,6 +36,7 @@ def specs(draw: st.DrawFn) -> RunSpec:
     methods = ["ties", "dare_ties", "dare_linear", "task_arithmetic", "linear", "breadcrumbs", "multislerp", "della"]
     pool = {"base": draw(WORDS), "experts": experts, "generator": draw(WORDS), "ancestor": draw(st.none() | WORDS)}
     pool["vocabulary"] = draw(st.sampled_from(["refuse", "base"]))
+    pool["memory"] = draw(st.sampled_from(["auto", "resident", "streamed", "compact"]))
     if len({pool["base"], *(expert["model"] for expert in experts)}) == 2 and pool["ancestor"] is None:
         methods += ["slerp", "nearswap", "karcher"]
     method = draw(st.sampled_from(methods))
@@ -95,6 +96,7 @@ def test_number_fields_may_send_floats() -> None:
         ({"temperature": 0}, "search.temperature"),
         ({"stop_when_flat": -0.1}, "search.stop_when_flat"),
         ({"alpha": -1}, "search.alpha"),
+        ({"memory": "disk"}, "pool.memory"),
         ({"compare": ["best_of_all"]}, "search.compare"),
         ({"optimizer": "grid", "compare": ["grid"]}, "own optimizer"),
     ],
