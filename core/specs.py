@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from core.errors import SpecError
 
 Method = Literal["ties", "dare_ties", "dare_linear", "slerp", "task_arithmetic", "linear"]
-Optimizer = Literal["evomm", "cocktail", "grid"]
-Comparison = Literal["equal", "grid", "evomm_expert_only", "cocktail", "cocktail_expert_only"]
+Optimizer = Literal["evomm", "cocktail", "grid", "evomm_surrogate"]
+Comparison = Literal["equal", "grid", "evomm_expert_only", "cocktail", "cocktail_expert_only", "evomm_surrogate"]
 Source = Literal["generate", "file"]
 
 
@@ -86,12 +86,43 @@ class DataSpec(_Frozen):
     reply_tokens: Annotated[int, Field(ge=8, le=4096)] = 512
 
 
+class GenomeSpec(_Frozen):
+    """Which numbers EvoMM searches (the words are mergekit-evolve's); grid search and LM-Cocktail have their own.
+
+    Attributes:
+        layer_granularity: blocks that share their numbers; null = all do. What comes before the blocks goes with the
+            first of them, what comes after with the last, as in mergekit.
+        filters: parts of tensor names; tensors whose name holds one have numbers of their own, the first that fits
+            counts, and the rest have theirs.
+        smooth: numbers go in straight lines from one group of blocks to the next instead of in steps.
+        allow_negative_weights: weights may go down to -1: away from a model.
+        normalize: weights are divided by their sum, as by mergekit (a linear merge's always are).
+    """
+
+    layer_granularity: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    filters: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    smooth: bool = False
+    allow_negative_weights: bool = False
+    normalize: bool = False
+
+    @model_validator(mode="after")
+    def _means_something(self) -> GenomeSpec:
+        if self.smooth and self.layer_granularity is None:
+            raise ValueError("smooth goes from one group of layers to the next: give layer_granularity too")
+        for number, name in enumerate(self.filters):
+            if shadowing := next((other for other in self.filters[:number] if other in name), None):
+                same = f"'{name}' is there twice" if name == shadowing else f"'{shadowing}' takes all that '{name}' would"
+                raise ValueError(f"filters: {same}; the first that fits a tensor counts")
+        return self
+
+
 class SearchSpec(_Frozen):
     """How merge weights are chosen (METHOD.md step 2).
 
     Attributes:
-        optimizer: `evomm`, or one that costs less: `grid` (picked by accuracy on the probe questions, without training
-            data) or `cocktail` (one linear merge, whatever `method` is, weighted by the parents' losses).
+        optimizer: `evomm`, or one that costs less: `evomm_surrogate` (most of its candidates are judged by a quadratic
+            model of those that were scored), `grid` (picked by accuracy on the probe questions, without training data)
+            or `cocktail` (one linear merge, whatever `method` is, weighted by the parents' losses).
         method: how models are merged; `slerp` takes a base and one expert.
         steps: candidates evaluated by EvoMM (mergekit-evolve's `max_fevals`); the others have a number of their own.
         alpha: weight of `CE_expert` in `CE_safety + alpha * CE_expert`.
@@ -99,6 +130,7 @@ class SearchSpec(_Frozen):
         stop_when_flat: EvoMM ends early once two generations differ by less than this, in nats; null runs all steps.
         temperature: LM-Cocktail's T: how evenly the parents are weighted.
         compare: merges measured beside the main result in the same run.
+        genome: which numbers EvoMM searches.
     """
 
     optimizer: Optimizer = "evomm"
@@ -111,11 +143,23 @@ class SearchSpec(_Frozen):
     stop_when_flat: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
     temperature: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
     compare: tuple[Comparison, ...] = ("equal", "evomm_expert_only")
+    genome: GenomeSpec = GenomeSpec()
 
     @model_validator(mode="after")
     def _compared_with_others(self) -> SearchSpec:
         if self.optimizer in self.compare:
             raise ValueError(f"compare names '{self.optimizer}', which is the run's own optimizer")
+        return self
+
+    @model_validator(mode="after")
+    def _genome_fits_the_method(self) -> SearchSpec:
+        if self.method == "slerp" and (self.genome.normalize or self.genome.allow_negative_weights):
+            raise ValueError("genome: slerp has no weights, only t: leave normalize and allow_negative_weights out")
+        if self.method == "dare_ties" and self.genome.normalize:
+            raise ValueError(
+                "genome.normalize: mergekit divides by the weights that agree, after dare_ties has divided them by the "
+                "densities: choose ties or dare_linear, or leave normalize out"
+            )
         return self
 
 
@@ -187,6 +231,17 @@ class RunSpec(_Frozen):
             raise ValueError(
                 "search.method is 'slerp', which goes from the base to the expert and takes no task vectors, but "
                 "pool.ancestor is set: make it null, or choose another method, such as ties"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _normalizing_leaves_something(self) -> RunSpec:
+        members = {self.pool.base, *(expert.model for expert in self.pool.experts)}
+        vectors = members - {self.pool.ancestor or self.pool.base}
+        if self.search.genome.normalize and len(vectors) == 1 and self.search.method != "linear":
+            raise ValueError(
+                "search.genome.normalize divides the weights by their sum, which makes a single expert's weight 1 "
+                "whatever it was: leave normalize out, or add an expert"
             )
         return self
 

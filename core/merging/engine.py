@@ -17,7 +17,7 @@ from torch import Tensor
 
 from core.errors import MergeError
 from core.merging.dare import RandomDrop
-from core.merging.recipes import Recipe, effective_weights
+from core.merging.recipes import Recipe, by_tensor, effective_weights
 from core.merging.slerp import Factors, angle_between, factors
 from core.merging.trimming import MagnitudeTrim, Trim, TrimIndex
 
@@ -77,6 +77,15 @@ class MergePool:
         """Names of the tensors in which any expert differs from the base: no recipe changes another."""
         return frozenset(key for vector in self._vectors.values() for key in vector.deltas)
 
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of the base's tensors."""
+        return tuple(self._base)
+
+    def changed_by(self, name: str) -> frozenset[str]:
+        """Names of the tensors in which an expert differs from the base."""
+        return frozenset(self._vectors[name].deltas)
+
     def add_expert(self, name: str, state: State) -> None:
         """Take up an expert's tensors as a task vector; `state` may be dropped afterwards.
 
@@ -105,9 +114,9 @@ class MergePool:
     def write_parent(self, name: str) -> None:
         """Make the live model the base or one of the experts."""
         if name == self.base_name:
-            self._write({}, _keep_all)
+            self._write(lambda _key: {}, _keep_all)
         else:
-            self._write({name: 1.0}, _keep_all)
+            self._write(lambda _key: {name: 1.0}, _keep_all)
 
     def apply(self, recipe: Recipe) -> None:
         """Merge `recipe` into the live model.
@@ -118,14 +127,18 @@ class MergePool:
         missing = [name for name in recipe.experts if name not in self._vectors]
         if missing or recipe.base != self.base_name:
             raise MergeError(f"The recipe names models outside the pool: {missing or recipe.base}.")
+        local = by_tensor(recipe, self._base)
         if recipe.method == "slerp":
-            self._write_between(recipe.experts[0], recipe.weights[0])
+            self._write_between(recipe.experts[0], {key: part.weights[0] for key, part in local.items()})
             return
-        weights = dict(zip(recipe.experts, task_weights(recipe), strict=True))
-        self._write(weights, partial(self._keep, recipe), elect_signs=recipe.method in ("ties", "dare_ties"))
+        weights = {id(part): dict(zip(part.experts, task_weights(part), strict=True)) for part in local.values()}
+        signs = recipe.method in ("ties", "dare_ties")
+        keep = partial(self._keep, local)
+        self._write(lambda key: weights[id(local[key])], keep, elect_signs=signs, normalize=recipe.normalize and signs)
 
-    def _keep(self, recipe: Recipe, name: str, key: str) -> Keep | None:
+    def _keep(self, local: Mapping[str, Recipe], name: str, key: str) -> Keep | None:
         """What of an expert's tensor the recipe keeps; None for all of it."""
+        recipe = local[key]
         density = recipe.densities[recipe.experts.index(name)] if recipe.densities else 1.0
         if density >= 1:
             return None
@@ -134,20 +147,28 @@ class MergePool:
         return MagnitudeTrim(self._trim(name, key, density))
 
     def _write(
-        self, weights: Mapping[str, float], keep: Callable[[str, str], Keep | None], elect_signs: bool = False
+        self,
+        weights: Callable[[str], Mapping[str, float]],
+        keep: Callable[[str, str], Keep | None],
+        elect_signs: bool = False,
+        normalize: bool = False,
     ) -> None:
-        used = {name: weight for name, weight in weights.items() if weight != 0.0 or elect_signs}
+        """Write the sum of weighted task vectors; `weights` are those of a tensor, by expert."""
         with torch.no_grad():
             for key, base in self._base.items():
-                names = [name for name in used if key in self._vectors[name].deltas]
-                if not names:
+                used = {name: w for name, w in weights(key).items() if key in self._vectors[name].deltas}
+                terms = [
+                    _Term(self._vectors[name].deltas[key], weight, keep(name, key))
+                    for name, weight in used.items()
+                    if weight != 0.0 or elect_signs
+                ]
+                if not terms:
                     self._parameters[key].copy_(base)
                     continue
-                terms = [_Term(self._vectors[name].deltas[key], used[name], keep(name, key)) for name in names]
-                _merge_tensor(self._parameters[key], base, terms, elect_signs)
+                _merge_tensor(self._parameters[key], base, terms, elect_signs, normalize)
 
-    def _write_between(self, name: str, t: float) -> None:
-        """SLERP at t between the base (0) and an expert (1)."""
+    def _write_between(self, name: str, t: Mapping[str, float]) -> None:
+        """SLERP at each tensor's t between the base (0) and an expert (1)."""
         vector = self._vectors[name]
         with torch.no_grad():
             for key, base in self._base.items():
@@ -157,7 +178,7 @@ class MergePool:
                     continue
                 if key not in vector.angles:
                     vector.angles[key] = angle_between(base, delta)
-                _slerp_tensor(self._parameters[key], base, delta, factors(vector.angles[key], t))
+                _slerp_tensor(self._parameters[key], base, delta, factors(vector.angles[key], t[key]))
 
     def _trim(self, name: str, key: str, density: float) -> Trim:
         cached = self._trims.get((name, key, density))
@@ -205,7 +226,9 @@ def _require_finite(tensor: Tensor, key: str, name: str) -> None:
         raise MergeError(f"{key} of {name} holds values that are not finite.", "The checkpoint is damaged.")
 
 
-def _merge_tensor(target: Tensor, base: Tensor, terms: Sequence[_Term], elect_signs: bool) -> None:
+def _merge_tensor(
+    target: Tensor, base: Tensor, terms: Sequence[_Term], elect_signs: bool, normalize: bool
+) -> None:
     """Write base + sum of weighted, trimmed or dropped and (for TIES) sign-elected task vectors into `target`."""
     out, flat_base = target.view(-1), base.reshape(-1)  # a view or an error: a copy would leave the model as it was
     flat = [term._replace(delta=term.delta.reshape(-1)) for term in terms]
@@ -215,7 +238,10 @@ def _merge_tensor(target: Tensor, base: Tensor, terms: Sequence[_Term], elect_si
         for delta, weight, keep in flat:
             values = delta[piece] if keep is None else keep(delta[piece])
             weighted.append(values * weight)
-        merged = _combine(weighted, elect_signs).add_(flat_base[piece].float())
+        merged = _combine(weighted, elect_signs)
+        if normalize:
+            merged /= _agreeing_weights(weighted, [term.weight for term in terms])
+        merged.add_(flat_base[piece].float())
         out[piece] = merged.to(out.dtype)
 
 
@@ -231,6 +257,18 @@ def _combine(weighted: Sequence[Tensor], elect_signs: bool) -> Tensor:
     for values in weighted:
         agreed += (values * majority).clamp_(min=0)  # magnitudes of those that agree
     return agreed.mul_(majority)
+
+
+def _agreeing_weights(weighted: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """For each entry the sum of the weights whose task vectors agree with the elected sign; 1 where it is zero."""
+    total = weighted[0].clone()
+    for values in weighted[1:]:
+        total += values
+    majority = torch.ge(total, 0).to(total.dtype).mul_(2).sub_(1)
+    divisor = torch.zeros_like(total)
+    for values, weight in zip(weighted, weights, strict=True):
+        divisor += (values.sign() == majority) * weight
+    return torch.where(divisor == 0, 1.0, divisor)
 
 
 def _slerp_tensor(target: Tensor, base: Tensor, delta: Tensor, parts: Factors) -> None:

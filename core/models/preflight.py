@@ -18,6 +18,7 @@ from core.evaluation.suites import probe_question_files
 from core.events import CheckRow
 from core.guards.registry import SUPPORTED as SUPPORTED_GUARDS
 from core.models.compatibility import check_against, check_alone
+from core.models.genome_check import check_genome
 from core.models.metadata import ModelMetadata, read_metadata
 from core.models.references import parse_reference
 from core.models.resources import RUN, PoolMetadata, check_resources
@@ -61,6 +62,7 @@ def _model_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
         yield from check_alone(generator)
     yield _guard_row(pool.guard)
     if base is not None:
+        yield from check_genome(spec, base)
         yield from check_resources(spec, PoolMetadata(base, merged, [generator] if generator else []), settings)
 
 

@@ -55,7 +55,7 @@ from core.runs.folder import RunFolder
 from core.runs.live_pool import LivePool, LoadedModel, load_pool
 from core.runs.past import Past, continue_log
 from core.search.cocktail import parent_recipes
-from core.search.genome import Genome
+from core.search.genome import idle_note
 from core.search.running import Evaluator, ProbeRates, SearchPlan, make_optimizer, run_search
 from core.search.scoring import REFUSAL_OPENING, Scorer, TrainingSet
 from core.settings import Settings, resolve_path
@@ -64,6 +64,7 @@ from core.specs import Comparison, Optimizer, RunSpec, Source
 _SEARCHES: dict[str, tuple[Optimizer, bool]] = {
     "evomm": ("evomm", True),
     "evomm_expert_only": ("evomm", False),
+    "evomm_surrogate": ("evomm_surrogate", True),
     "cocktail": ("cocktail", True),
     "cocktail_expert_only": ("cocktail", False),
     "grid": ("grid", True),
@@ -237,7 +238,7 @@ class _Job:
 
     def _measure_parents(self, pool: LivePool, evaluator: Evaluator, measurer: Measurer) -> Iterator[Event]:
         yield self._enter("parents", len(pool.members))
-        recipes = parent_recipes(self._genome(pool))
+        recipes = parent_recipes(pool.genome(self.spec.search))
         for done, name in enumerate(pool.members):
             self._check_stop()
             yield Progress(phase="parents", done=done, total=len(pool.members), message=f"measuring {name}")
@@ -247,7 +248,9 @@ class _Job:
     def _search_and_compare(self, pool: LivePool, evaluator: Evaluator, measurer: Measurer) -> Iterator[Event]:
         plan = self._plan(pool, evaluator, self.spec.search.optimizer)
         yield self._enter("search", make_optimizer(plan).size)
-        probe = self._probe(plan.name, measurer) if plan.optimizer == "evomm" else None
+        if note := idle_note(plan.genome):
+            yield Warned(message=note, hint="The search has fewer numbers to find; nothing is lost.")
+        probe = self._probe(plan.name, measurer) if plan.optimizer.startswith("evomm") else None
         best = yield from self._search(plan, evaluator, probe)
         recipes = yield from self._baselines(pool, evaluator)
         recipes[plan.name] = best
@@ -270,10 +273,6 @@ class _Job:
                 recipes[name] = yield from self._search(self._plan(pool, evaluator, name), evaluator, None)
         return recipes
 
-    def _genome(self, pool: LivePool) -> Genome:
-        search = self.spec.search
-        return Genome(search.method, pool.anchor, pool.merged_experts, pool.anchor_is_member, search.seed)
-
     def _plan(self, pool: LivePool, evaluator: Evaluator, name: Optimizer | Comparison) -> SearchPlan:
         """The plan of the run's own search, which is named after its optimiser, or of a baseline."""
         search = self.spec.search
@@ -281,7 +280,7 @@ class _Job:
         optimizer, safety = _SEARCHES[name]
         return SearchPlan(
             name=name,
-            genome=self._genome(pool),
+            genome=pool.genome(self.spec.search),
             steps=search.steps,
             alpha=search.alpha,
             safety=safety and (search.safety or not main),

@@ -34,7 +34,7 @@ class EvoMM:
         self.size = steps
         self._left = steps
         self._tolerance = stop_when_flat
-        self._strategy = _strategy(genome, self.population, seed)
+        self._strategy = new_strategy(genome, self.population, seed)
         self._points: list[Any] = []
         self._generations: tuple[Sequence[float], Sequence[float]] = ((), ())
 
@@ -81,7 +81,8 @@ def population_size(parameters: int) -> int:
     return 4 + math.floor(3 * math.log(parameters)) if parameters > 1 else 4
 
 
-def _strategy(genome: Genome, population: int, seed: int) -> Any:
+def new_strategy(genome: Genome, population: int, seed: int) -> Any:
+    """`cma`'s strategy over the genome's unit cube, at its start."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import cma
@@ -114,6 +115,9 @@ class _OneDimensional:
 
     def stop(self) -> Any:
         return self._strategy.stop()
+
+    def inject(self, points: Sequence[Sequence[float]]) -> None:
+        self._strategy.inject([[point[0], 0.5] for point in points])
 
     def ask(self) -> list[list[float]]:
         self._asked = self._strategy.ask()

@@ -1,17 +1,24 @@
 """The numbers a search may change, and the pure map from a point in the unit cube to a recipe.
 
-Bounds: weights in [0, 1.5] (0 is the base, 1 the expert); TIES's densities in [0.05, 1] as below that mergekit keeps
-almost nothing; DARE's in [0.1, 1], as each kept entry then counts tenfold already; SLERP's t in [0, 1]. The start is
-the middle of the pool, untrimmed enough to carry signal: weight 1/2 over the experts, density 0.6, t 1/2.
+Bounds: weights in [0, 1.5] (0 is the base, 1 the expert), down to -1 where negative ones are allowed; TIES's densities
+in [0.05, 1] as below that mergekit keeps almost nothing; DARE's in [0.1, 1], as each kept entry then counts tenfold
+already; SLERP's t in [0, 1]. The start is the middle of the pool, untrimmed enough to carry signal: weight 1/2 over the
+experts, density 0.6, t 1/2. Each cell of the layout has such a set of numbers; those that cannot matter, as no expert
+changes a tensor they reach, are not searched.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from core.merging.recipes import DARE_METHODS, SPARSE_METHODS, Recipe
+from core.merging.scopes import Scope
+from core.search.layout import Layout
 from core.specs import Method
+
+LEAST_NEGATIVE = -1.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,9 @@ class Genome:
     Attributes:
         base_is_member: False for an outside ancestor: it is not merged, so a linear merge gives it no weight.
         seed: of DARE's masks, the same for all candidates: two of them differ by what is searched alone.
+        layout: which tensors share their numbers.
+        negative_weights: whether weights may go below zero.
+        normalize: as the recipe's (a linear merge's weights are normalised anyway).
     """
 
     method: Method
@@ -46,35 +56,124 @@ class Genome:
     experts: tuple[str, ...]
     base_is_member: bool = True
     seed: int = 0
+    layout: Layout = Layout()
+    negative_weights: bool = False
+    normalize: bool = False
 
     @property
+    def plain(self) -> Genome:
+        """The genome of one set of positive numbers, which grid search and LM-Cocktail choose from."""
+        return replace(self, layout=Layout(), negative_weights=False, normalize=False)
+
+    @cached_property
     def genes(self) -> tuple[Gene, ...]:
-        count = len(self.experts)
+        if len(self.layout.cells) == 1:
+            return self._numbers
+        return tuple(
+            replace(gene, name=f"{gene.name} ({self.layout.place(cell)})")
+            for cell, active in zip(self.layout.cells, self._active, strict=True)
+            for gene, searched in zip(self._numbers, active, strict=True)
+            if searched
+        )
+
+    @property
+    def idle(self) -> int:
+        """Genes that are not searched as they cannot matter."""
+        return len(self.layout.cells) * len(self._numbers) - len(self.genes)
+
+    @cached_property
+    def _numbers(self) -> tuple[Gene, ...]:
+        """The genes of one cell."""
+        count, least = len(self.experts), LEAST_NEGATIVE if self.negative_weights else 0.0
         if self.method == "linear":
             names = (self.base, *self.experts) if self.base_is_member else self.experts
-            return tuple(Gene(f"weight:{name}", 0.0, 1.0, 1.0 / len(names)) for name in names)
+            return tuple(Gene(f"weight:{name}", least, 1.0, 1.0 / len(names)) for name in names)
         if self.method == "slerp":
             return (Gene("t", 0.0, 1.0, 0.5),)
-        weights = tuple(Gene(f"weight:{name}", 0.0, 1.5, 0.5 / count) for name in self.experts)
+        weights = tuple(Gene(f"weight:{name}", least, 1.5, 0.5 / count) for name in self.experts)
         if self.method == "task_arithmetic":
             return weights
         least = 0.05 if self.method == "ties" else 0.1
         return weights + tuple(Gene(f"density:{name}", least, 1.0, 0.6) for name in self.experts)
 
+    @cached_property
+    def _active(self) -> tuple[tuple[bool, ...], ...]:
+        """By cell, whether each of its numbers is searched. Where weights are divided by their sum all of them count."""
+        count = len(self.experts)
+        shared = self.method in ("linear", "slerp") or (self.normalize and self.method != "ties")
+        active = []
+        for cell in self.layout.cells:
+            changers = self.layout.changers(cell, count)
+            own = [number in changers for number in range(count)]
+            weights = [bool(changers)] * (len(self._numbers) - count * (self.method in SPARSE_METHODS))
+            if not shared:  # normalised TIES: what one expert alone changes has its weight divided by itself
+                weights = own if len(changers) > 1 or not self.normalize else [False] * count
+            active.append((*weights, *(own if self.method in SPARSE_METHODS else ())))
+        return tuple(active)
+
     def recipe(self, point: Sequence[float]) -> Recipe:
         """The recipe at `point` in the unit cube, one coordinate per gene."""
         values = [round(gene.value(unit), 6) for gene, unit in zip(self.genes, point, strict=True)]
-        count = len(self.experts)
+        if len(self.layout.cells) == 1:
+            return self._recipe(values)
+        found = iter(values)
+        by_cell = [
+            [next(found) if searched else gene.start for gene, searched in zip(self._numbers, active, strict=True)]
+            for active in self._active
+        ]
+        return self._recipe(_mean([row for row, on in zip(by_cell, self._active, strict=True) if any(on)]), by_cell)
+
+    def _recipe(self, values: Sequence[float], by_cell: Sequence[Sequence[float]] = ()) -> Recipe:
+        scopes = self._scopes(by_cell) if by_cell else ()
+        if by_cell and self.layout.granularity is None:
+            values = by_cell[-1]  # the tensors that no filter names
+        weights, densities = self._split(values)
         return Recipe(
             method=self.method,
             base=self.base,
             experts=self.experts,
-            weights=self._linear_weights(values) if self.method == "linear" else tuple(values[:count]),
-            densities=tuple(values[count:]) if self.method in SPARSE_METHODS else None,
+            weights=weights,
+            densities=densities,
             seed=self.seed if self.method in DARE_METHODS else 0,
+            scopes=scopes,
+            blocks=self.layout.blocks if scopes else 0,
+            normalize=self.normalize and self.method != "linear",
         )
 
+    def _scopes(self, by_cell: Sequence[Sequence[float]]) -> tuple[Scope, ...]:
+        """Runs of blocks by filter, with what their tensors get; without those in which nothing is searched."""
+        parts = (*self.layout.filters, None)
+        scopes = []
+        for blocks, mix in self.layout.runs():
+            for number, part in enumerate(parts):
+                cells = [(group * len(parts) + number, share) for group, share in mix]
+                if (blocks, part) == (None, None) or not any(any(self._active[cell]) for cell, _ in cells):
+                    continue
+                rows = zip(*([share * value for value in by_cell[cell]] for cell, share in cells), strict=True)
+                weights, densities = self._split([round(sum(row), 6) for row in rows])
+                scopes.append(Scope(blocks=blocks, filter=part, weights=weights, densities=densities))
+        return tuple(scopes)
+
+    def _split(self, values: Sequence[float]) -> tuple[tuple[float, ...], tuple[float, ...] | None]:
+        """A cell's numbers as weights and densities."""
+        count = len(self.experts)
+        if self.method == "linear":
+            return self._linear_weights(list(values)), None
+        return tuple(values[:count]), tuple(values[count:]) if self.method in SPARSE_METHODS else None
+
     def _linear_weights(self, values: list[float]) -> tuple[float, ...]:
-        """Weights of base and experts; where all are zero (0/0) they are equal."""
-        weights = values if sum(values) > 0 else [1.0] * len(values)
+        """Weights of base and experts; where they cancel (x/0) they are equal."""
+        weights = values if abs(sum(values)) > 1e-8 else [1.0] * len(values)
         return tuple(weights) if self.base_is_member else (0.0, *weights)
+
+
+def _mean(rows: Sequence[Sequence[float]]) -> list[float]:
+    return [round(sum(column) / len(rows), 6) for column in zip(*rows, strict=True)]
+
+
+def idle_note(genome: Genome) -> str:
+    """How many genes are not searched, as one line; empty where all are."""
+    if not genome.idle:
+        return ""
+    total = genome.idle + len(genome.genes)
+    return f"{genome.idle} of {total} numbers are not searched: no expert changes the tensors they would be for."

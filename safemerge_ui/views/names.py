@@ -32,7 +32,12 @@ METHODS: dict[Method | str, str] = {
     "linear": "Linear",
 }
 
-OPTIMIZERS: dict[Optimizer | str, str] = {"evomm": "EvoMM", "cocktail": "LM-Cocktail", "grid": "Grid search"}
+OPTIMIZERS: dict[Optimizer | str, str] = {
+    "evomm": "EvoMM",
+    "evomm_surrogate": "EvoMM with a surrogate",
+    "cocktail": "LM-Cocktail",
+    "grid": "Grid search",
+}
 
 STATUS_TONES: dict[Status, str] = {
     "waiting": "plain",
@@ -51,6 +56,7 @@ _BASELINES: dict[Comparison | str, str] = {
     "evomm_expert_only": "Domain-only search",
     "cocktail": "LM-Cocktail, both data",
     "cocktail_expert_only": "LM-Cocktail, domain data",
+    "evomm_surrogate": "EvoMM with a surrogate",
 }
 _SHORT = {
     SAFETY_AWARE: "Safety-aware",
@@ -59,6 +65,7 @@ _SHORT = {
     "Domain-only search": "Domain-only",
     "LM-Cocktail, both data": "Cocktail",
     "LM-Cocktail, domain data": "Cocktail, domain",
+    "EvoMM with a surrogate": "Surrogate",
 }
 
 

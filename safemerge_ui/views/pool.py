@@ -37,7 +37,7 @@ def _plan(spec: RunSpec) -> str:
 
 
 def _search(search: SearchSpec) -> str:
-    if search.optimizer == "evomm":
+    if search.optimizer.startswith("evomm"):
         early = ", or fewer" if search.stop_when_flat else ""
         return f"{METHODS[search.method]}, {search.steps} candidates{early}, alpha {search.alpha:g}"
     return ", ".join(search_facts(search.model_dump()))
