@@ -100,7 +100,7 @@ class GenomeSpec(_Frozen):
     """
 
     layer_granularity: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    filters: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    filters: tuple[Annotated[str, Field(pattern=r"^[^,\s]+$")], ...] = ()
     smooth: bool = False
     allow_negative_weights: bool = False
     normalize: bool = False
@@ -111,7 +111,9 @@ class GenomeSpec(_Frozen):
             raise ValueError("smooth goes from one group of layers to the next: give layer_granularity too")
         for number, name in enumerate(self.filters):
             if shadowing := next((other for other in self.filters[:number] if other in name), None):
-                same = f"'{name}' is there twice" if name == shadowing else f"'{shadowing}' takes all that '{name}' would"
+                same = (
+                    f"'{name}' is there twice" if name == shadowing else f"'{shadowing}' takes all that '{name}' would"
+                )
                 raise ValueError(f"filters: {same}; the first that fits a tensor counts")
         return self
 

@@ -226,9 +226,7 @@ def _require_finite(tensor: Tensor, key: str, name: str) -> None:
         raise MergeError(f"{key} of {name} holds values that are not finite.", "The checkpoint is damaged.")
 
 
-def _merge_tensor(
-    target: Tensor, base: Tensor, terms: Sequence[_Term], elect_signs: bool, normalize: bool
-) -> None:
+def _merge_tensor(target: Tensor, base: Tensor, terms: Sequence[_Term], elect_signs: bool, normalize: bool) -> None:
     """Write base + sum of weighted, trimmed or dropped and (for TIES) sign-elected task vectors into `target`."""
     out, flat_base = target.view(-1), base.reshape(-1)  # a view or an error: a copy would leave the model as it was
     flat = [term._replace(delta=term.delta.reshape(-1)) for term in terms]

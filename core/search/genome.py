@@ -81,6 +81,19 @@ class Genome:
         """Genes that are not searched as they cannot matter."""
         return len(self.layout.cells) * len(self._numbers) - len(self.genes)
 
+    @property
+    def shared_axes(self) -> tuple[int, ...]:
+        """For each gene the axis it lies on when all cells share their numbers, and experts too where that says much.
+
+        Equal weights that are divided by their sum say nothing: those are shared among cells alone.
+        """
+        each = self.method == "linear" or self.normalize
+        axes = [number if each else number // len(self.experts) for number in range(len(self._numbers))]
+        if len(self.layout.cells) > 1:
+            axes = [axis for row in self._active for axis, searched in zip(axes, row, strict=True) if searched]
+        used = sorted(set(axes))
+        return tuple(used.index(axis) for axis in axes)
+
     @cached_property
     def _numbers(self) -> tuple[Gene, ...]:
         """The genes of one cell."""

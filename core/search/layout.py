@@ -145,4 +145,6 @@ def _check(spec: GenomeSpec, names: list[str], blocks: int) -> None:
         if part not in used:
             parts = sorted({piece for name in names for piece in name.split(".") if not piece.isdigit()})
             hint = f"Tensor names are made of {', '.join(parts[:24])}."
-            raise SpecError(f"search.genome.filters: '{part}' is in no tensor's name (or an earlier filter has it).", hint)
+            raise SpecError(
+                f"search.genome.filters: '{part}' is in no tensor's name (or an earlier filter has it).", hint
+            )

@@ -92,7 +92,8 @@ def search_facts(search: Mapping[str, Any]) -> list[str]:
         return [method, OPTIMIZERS["grid"]]
     if optimizer == "cocktail":
         return [OPTIMIZERS["cocktail"], f"temperature {search.get('temperature', 1.0):g}"]
-    return [method, f"{search.get('steps')} steps", f"alpha {search.get('alpha')}"]
+    surrogate = ["with a surrogate"] if optimizer == "evomm_surrogate" else []
+    return [method, *surrogate, f"{search.get('steps')} steps", f"alpha {search.get('alpha')}"]
 
 
 def model_name(result: ModelResult, view: RunView) -> str:

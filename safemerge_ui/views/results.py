@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from core.events import CandidateScored
+from core.merging.scopes import place
 from core.results import ModelResult, Rate
 from core.runs.view import RunView
 from safemerge_ui.views.markup import badge, empty, interval, percent, text
@@ -72,17 +73,42 @@ def recipe_table(recipe: dict[str, Any]) -> str:
 
 
 def recipe_rows(recipe: dict[str, Any]) -> list[tuple[str, str]]:
-    """A recipe (`core.merging.recipes.Recipe` as a mapping) as (name, value) rows, one per number of a model."""
+    """A recipe (`core.merging.recipes.Recipe` as a mapping) as (name, value) rows, one per number of a model.
+
+    Of scopes each has a row with its numbers in the order of the models.
+    """
     rows = [("Method", METHODS.get(recipe["method"], str(recipe["method"])))]
+    scopes = recipe.get("scopes") or ()
+    if scopes:
+        rows += [("Numbers of", ", ".join(_members(recipe)))]
+        rows += [(_place(scope).capitalize(), _numbers(recipe["method"], scope)) for scope in scopes]
+        return [*rows, ("Elsewhere", _numbers(recipe["method"], recipe))]
     if recipe["method"] == "slerp":
         return [*rows, (f"t, from {recipe['base']} to {recipe['experts'][0]}", f"{recipe['weights'][0]:.3f}")]
-    linear = recipe["method"] == "linear"
-    members = [recipe["base"], *recipe["experts"]] if linear else list(recipe["experts"])
+    members = _members(recipe)
     rows += [(f"Weight of {name}", f"{value:.3f}") for name, value in zip(members, recipe["weights"], strict=True)]
     densities = recipe.get("densities") or ()
     if recipe["method"].startswith("dare"):
         rows.append(("Seed of the masks", str(recipe["seed"])))
     return rows + [(f"Density of {name}", f"{value:.3f}") for name, value in zip(members, densities, strict=False)]
+
+
+def _members(recipe: dict[str, Any]) -> list[str]:
+    """The models that have a weight."""
+    return [recipe["base"], *recipe["experts"]] if recipe["method"] == "linear" else list(recipe["experts"])
+
+
+def _place(scope: dict[str, Any]) -> str:
+    blocks = scope.get("blocks")
+    return place((blocks[0], blocks[1]) if blocks else None, scope.get("filter"))
+
+
+def _numbers(method: str, numbers: dict[str, Any]) -> str:
+    """Weights (or t) and densities of a scope, in the order of the models (of a linear merge the base's first)."""
+    weights = " / ".join(f"{value:.2f}" for value in numbers["weights"])
+    words = f"{'t' if method == 'slerp' else 'weight'} {weights}"
+    densities = " / ".join(f"{value:.2f}" for value in numbers.get("densities") or ())
+    return f"{words}, density {densities}" if densities else words
 
 
 def files_line(folder: Path, view: RunView) -> str:

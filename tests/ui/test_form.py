@@ -18,6 +18,21 @@ SOURCES = st.builds(
     WORDS,
     st.integers(1, 100_000),
 )
+GENOMES = st.one_of(
+    st.just({}),
+    st.builds(
+        lambda size, smooth, negative: {
+            "layer_granularity": size,
+            "smooth": smooth,
+            "allow_negative_weights": negative,
+            "filters": ["self_attn", "mlp"],
+        },
+        st.integers(1, 40),
+        st.booleans(),
+        st.booleans(),
+    ),
+    st.just({"filters": ["q_proj"]}),
+)
 
 
 @st.composite
@@ -29,14 +44,16 @@ def specs(draw: st.DrawFn) -> RunSpec:
     pool = {"base": draw(WORDS), "experts": experts, "generator": draw(WORDS), "ancestor": draw(st.none() | WORDS)}
     if len(experts) == 1 and pool["ancestor"] is None:
         methods.append("slerp")
+    search_method = draw(st.sampled_from(methods))
     search = {
-        "method": draw(st.sampled_from(methods)),
+        "method": search_method,
         "steps": draw(st.integers(1, 100_000)),
         "alpha": draw(st.floats(0, 100)),
         "safety": draw(st.booleans()),
-        "optimizer": draw(st.sampled_from(["evomm", "cocktail", "grid"])),
+        "optimizer": draw(st.sampled_from(["evomm", "evomm_surrogate", "cocktail", "grid"])),
         "temperature": draw(st.floats(0.01, 100)),
         "stop_when_flat": draw(st.none() | st.floats(0.001, 1)),
+        "genome": draw(GENOMES) if search_method not in ("slerp", "dare_ties") else {},
         "compare": draw(st.sampled_from([[], ["equal"], ["equal", "evomm_expert_only", "cocktail_expert_only"]])),
     }
     tokens = st.integers(8, 4096)
