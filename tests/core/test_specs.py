@@ -56,6 +56,17 @@ def test_optimizers_and_baselines_survive_yaml(optimizer: str) -> None:
         ({"compare": ["evomm"]}, "search.compare.0"),
         ({"optimizer": "random"}, "search.optimizer"),
         ({"optimizer": "grid", "compare": ["grid"]}, "own optimizer"),
+        ({"optimizer": "evomm_surrogate", "compare": ["evomm_surrogate"]}, "own optimizer"),
+        ({"genome": {"layer_granularity": 0}}, "search.genome.layer_granularity"),
+        ({"genome": {"smooth": True}}, "give layer_granularity too"),
+        ({"genome": {"filters": ["mlp", "mlp"]}}, "'mlp' is there twice"),
+        ({"genome": {"filters": ["mlp", "mlp.up_proj"]}}, "'mlp' takes all that 'mlp.up_proj' would"),
+        ({"genome": {"filters": [""]}}, "search.genome.filters.0"),
+        ({"genome": {"filters": ["mlp, self_attn"]}}, "search.genome.filters.0"),
+        ({"genome": {"granularity": 2}}, "search.genome.granularity"),
+        ({"genome": {"normalize": True}}, "a single expert's weight 1"),
+        ({"genome": {"normalize": True}, "method": "dare_ties"}, "genome.normalize"),
+        ({"genome": {"allow_negative_weights": True}, "method": "slerp"}, "slerp has no weights"),
     ],
 )
 def test_bad_searches_are_named(search: dict[str, Any], named: str) -> None:
