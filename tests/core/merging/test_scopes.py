@@ -23,8 +23,8 @@ from core.search.genome import Genome
 from core.search.layout import layout_of
 from core.settings import Settings
 from core.specs import GenomeSpec
-from tests.core.merging.small_pools import by_mergekit, fine_tune, pool_of, state_of
 from tests.core.merging.small_pools import Small as SmallModel
+from tests.core.merging.small_pools import by_mergekit, fine_tune, pool_of, state_of
 from tests.tiny_models import save_tiny_llama
 
 BLOCKS = 5

@@ -65,7 +65,12 @@ def test_a_surrogates_run_ends_with_its_best_scored_candidate(whole: Whole) -> N
     assert result.recipe == min(found, key=lambda candidate: candidate.objective).recipe
     assert result.role == "merged"
     recipe = Recipe.model_validate(result.recipe)
-    assert [scope.place for scope in recipe.scopes] == ["block 0, self_attn", "block 0", "block 1, self_attn", "block 1"]
+    assert [scope.place for scope in recipe.scopes] == [
+        "block 0, self_attn",
+        "block 0",
+        "block 1, self_attn",
+        "block 1",
+    ]
     assert sha256_of_model(AutoModelForCausalLM.from_pretrained(whole.folder.merged_path)) == result.sha256
     assert "slices:" in (whole.folder.merged_path / "mergekit_config.yml").read_text()
     assert fold(whole.events).main_search == "evomm_surrogate"
@@ -127,7 +132,8 @@ def test_groups_work_with_an_outside_ancestor(
 
 
 @pytest.mark.parametrize(
-    ("genome", "named"), [({"layer_granularity": 9}, "the model has 2"), ({"filters": ["nothing"]}, "'nothing' is in no")]
+    ("genome", "named"),
+    [({"layer_granularity": 9}, "the model has 2"), ({"filters": ["nothing"]}, "'nothing' is in no")],
 )
 def test_a_genome_that_the_model_has_not_ends_before_loading(
     genome: dict[str, Any], named: str, tiny_llama: Path, tiny_expert: Path, files: Files, settings: Settings

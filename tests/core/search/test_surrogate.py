@@ -89,7 +89,9 @@ def test_an_optimum_on_the_edge_is_found() -> None:
     best = min(flat(drive(EvoMMSurrogate(TWO_GENES, 60, 0), bent)), key=bent)
     corner = flat(drive(EvoMMSurrogate(TWO_GENES, 60, 0), lambda recipe: sum(numbers(recipe))))
     assert bent(best) == pytest.approx(0.5 + 0.5 * math.log(6), abs=1e-3)
-    assert unit_point(TWO_GENES, min(corner, key=lambda recipe: sum(numbers(recipe)))) == pytest.approx([0, 0], abs=0.02)
+    assert unit_point(TWO_GENES, min(corner, key=lambda recipe: sum(numbers(recipe)))) == pytest.approx(
+        [0, 0], abs=0.02
+    )
 
 
 def test_later_generations_are_asked_for_in_parts() -> None:
