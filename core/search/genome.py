@@ -15,7 +15,7 @@ from functools import cached_property
 
 from core.merging.recipes import DARE_METHODS, SPARSE_METHODS, Recipe
 from core.merging.scopes import Scope
-from core.search.layout import Layout
+from core.search.layout import WHOLE, Layout
 from core.specs import Method
 
 LEAST_NEGATIVE = -1.0
@@ -56,14 +56,14 @@ class Genome:
     experts: tuple[str, ...]
     base_is_member: bool = True
     seed: int = 0
-    layout: Layout = Layout()
+    layout: Layout = WHOLE
     negative_weights: bool = False
     normalize: bool = False
 
     @property
     def plain(self) -> Genome:
         """The genome of one set of positive numbers, which grid search and LM-Cocktail choose from."""
-        return replace(self, layout=Layout(), negative_weights=False, normalize=False)
+        return replace(self, layout=WHOLE, negative_weights=False, normalize=False)
 
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
@@ -111,7 +111,7 @@ class Genome:
 
     @cached_property
     def _active(self) -> tuple[tuple[bool, ...], ...]:
-        """By cell, whether each of its numbers is searched. Where weights are divided by their sum all of them count."""
+        """By cell, whether each of its numbers is searched; of weights that are divided by their sum all count."""
         count = len(self.experts)
         shared = self.method in ("linear", "slerp") or (self.normalize and self.method != "ties")
         active = []

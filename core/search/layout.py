@@ -100,6 +100,10 @@ class Layout:
         return place((start, min(start + self.granularity, self.blocks)), name_part)
 
 
+WHOLE = Layout()
+"""All tensors share one set of numbers."""
+
+
 def layout_of(spec: GenomeSpec, tensors: Iterable[str], changed: Mapping[str, Collection[str]] | None = None) -> Layout:
     """The layout that a spec asks for on a model.
 

@@ -147,7 +147,7 @@ class EvoMMSurrogate:
         model.settings.max_absolute_size = len(points)
         wanted = 1 + max(len(points) // 50, math.ceil(3 / model.settings.truncation_ratio) - model.size)
         while len(known) < len(points):
-            order = range(len(points))
+            order = list(range(len(points)))
             if model.size > 1:
                 order = sorted(order, key=lambda number: float(model.eval(points[number])))
             chosen = [number for number in order if number not in known][: wanted - len(known)]
