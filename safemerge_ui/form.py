@@ -17,6 +17,7 @@ from core.specs import ExpertSpec, RunSpec, spec_from_dict
 EXPERT_SLOTS = 4
 EXPERT_FIELDS = ("model", "domain", "topic", "suite", "examples")
 _SEARCH_FIELDS = ("optimizer", "method", "steps", "alpha", "safety", "seed", "stop_when_flat", "temperature")
+_GENOME_SWITCHES = ("smooth", "allow_negative_weights", "normalize")
 
 Form = dict[str, Any]
 
@@ -59,6 +60,11 @@ def spec_from_form(form: Mapping[str, Any]) -> RunSpec:
                 "temperature": form["temperature"],
                 "compare": form["compare"],
                 "parameters": _parameters(form),
+                "genome": {
+                    "layer_granularity": _whole(form["genome_layer_granularity"]),
+                    "filters": _listed(form["genome_filters"]),
+                    **{key: form[f"genome_{key}"] for key in _GENOME_SWITCHES},
+                },
             },
             "evaluation": {
                 "prompts": _optional(form, "eval_prompts"),
@@ -96,6 +102,9 @@ def form_from_spec(spec: RunSpec) -> Form:
         "eval_reply_tokens": spec.evaluation.reply_tokens,
         "export_folder": spec.export.folder,
     }
+    genome = spec.search.genome
+    form |= {f"genome_{key}": getattr(genome, key) for key in ("layer_granularity", *_GENOME_SWITCHES)}
+    form["genome_filters"] = ", ".join(genome.filters)
     for name in ("prompts", "benign", "probe", "probe_questions", "suite"):
         form[f"eval_{name}"] = getattr(spec.evaluation, name) or ""
     for name, source in (("safety", spec.data.safety), ("domain", spec.data.domain)):
@@ -154,6 +163,11 @@ def _source(form: Mapping[str, Any], name: str) -> dict[str, Any]:
     source = form[f"{name}_source"]
     path = _optional(form, f"{name}_path")
     return {"source": source, "path": path, "k": _whole(form[f"{name}_k"])}
+
+
+def _listed(text: str | None) -> list[str]:
+    """Words between commas."""
+    return [word for part in (text or "").split(",") if (word := part.strip())]
 
 
 def _required(form: Mapping[str, Any], key: str, what: str) -> str:

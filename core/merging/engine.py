@@ -8,30 +8,26 @@ weights wait in between, and in which format, is `core.merging.storage`'s busine
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from core.errors import MergeError
+from core.merging.arithmetic import Keep, SumRule, Term, piece_entries, sum_rule, task_weights, write_between, write_sum
 from core.merging.dare import RandomDrop
-from core.merging.recipes import Recipe, effective_weights
+from core.merging.recipes import Recipe, by_tensor
 from core.merging.registered import merge_tensor
-from core.merging.slerp import Factors, angle_between, factors
+from core.merging.slerp import angle_between, factors
 from core.merging.storage import Delta, Storage, Stored
 from core.merging.trimming import MagnitudeTrim, Trim, TrimIndex
 
 State = Mapping[str, Tensor]
-Keep = Callable[[Tensor], Tensor]
-"""Takes a task vector's next piece and gives it back with the dropped entries zeroed."""
-_PIECE = 1 << 19  # a multiple of four, as DARE's masks ask for
-_GPU_PIECE = 1 << 24  # a GPU wants few large steps
 _TRIMS_KEPT = 1 << 16
 _NO_NORM = 1e-7  # mergekit's: below, nothing is rescaled
-_NO_SUM = 1e-8  # mergekit's: weights that add up to less are not normalised
 _UNLIKE = "Only models of the same architecture and size can be merged."
 
 
@@ -92,6 +88,15 @@ class MergePool:
         return self._base
 
     @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of the base's tensors."""
+        return tuple(self._base)
+
+    def changed_by(self, name: str) -> frozenset[str]:
+        """Names of the tensors in which an expert differs from the base."""
+        return frozenset(self._vectors[name].deltas)
+
+    @property
     def unchanged(self) -> tuple[str, ...]:
         """Experts that differ from the base in no tensor."""
         return tuple(name for name, vector in self._vectors.items() if not vector.deltas)
@@ -143,9 +148,9 @@ class MergePool:
     def write_parent(self, name: str) -> None:
         """Make the live model the base or one of the experts."""
         if name == self.base_name:
-            self._write({}, _keep_all)
+            self._write(lambda _key: _Sum({}), _keep_all)
         else:
-            self._write({name: 1.0}, _keep_all)
+            self._write(lambda _key: _Sum({name: 1.0}), _keep_all)
 
     def apply(self, recipe: Recipe) -> None:
         """Merge `recipe` into the live model.
@@ -156,17 +161,19 @@ class MergePool:
         missing = [name for name in recipe.experts if name not in self._vectors]
         if missing or recipe.base != self.base_name:
             raise MergeError(f"The recipe names models outside the pool: {missing or recipe.base}.")
+        local = by_tensor(recipe, self._base)
         if recipe.by_mergekit:
-            self._write_by_mergekit(recipe)
-            return
-        if recipe.method == "slerp":
-            self._write_between(recipe.experts[0], recipe.weights[0])
-            return
-        weights = dict(zip(recipe.experts, task_weights(recipe), strict=True))
-        self._write(weights, partial(self._keep, recipe), sum_rule(recipe))
+            self._write_by_mergekit(local)
+        elif recipe.method == "slerp":
+            self._write_between(recipe.experts[0], {key: part.weights[0] for key, part in local.items()})
+        else:
+            parts = {id(part): part for part in local.values()}
+            sums = {number: _sum_of(part) for number, part in parts.items()}
+            self._write(lambda key: sums[id(local[key])], partial(self._keep, local))
 
-    def _keep(self, recipe: Recipe, name: str, key: str, delta: Delta) -> Keep | None:
-        """What of an expert's tensor the recipe keeps; None for all of it."""
+    def _keep(self, local: Mapping[str, Recipe], name: str, key: str, delta: Delta) -> Keep | None:
+        """What of an expert's tensor its recipe keeps; None for all of it."""
+        recipe = local[key]
         density = recipe.densities[recipe.experts.index(name)] if recipe.densities else 1.0
         if density >= 1:
             return None
@@ -193,10 +200,10 @@ class MergePool:
             self._factors[name, key, density] = known
         return known
 
-    def _write_by_mergekit(self, recipe: Recipe) -> None:
+    def _write_by_mergekit(self, local: Mapping[str, Recipe]) -> None:
         with torch.no_grad():
             for key, base in self._base.items():
-                names = [name for name in recipe.experts if key in self._vectors[name].deltas]
+                names = [name for name in local[key].experts if key in self._vectors[name].deltas]
                 if not names:
                     self._parameters[key].copy_(base)
                     continue
@@ -205,18 +212,14 @@ class MergePool:
                     name: self._storage.fetch_delta(self._vectors[name].deltas[key], here).whole.view(base.shape)
                     for name in names
                 }
-                self._parameters[key].copy_(merge_tensor(recipe, key, here, deltas))
+                self._parameters[key].copy_(merge_tensor(local[key], key, here, deltas))
 
-    def _write(
-        self,
-        weights: Mapping[str, float],
-        keep: Callable[[str, str, Delta], Keep | None],
-        rule: SumRule | None = None,
-    ) -> None:
-        rule = rule or SumRule()
-        used = {name: weight for name, weight in weights.items() if weight != 0.0 or rule.elect_signs}
+    def _write(self, sum_of: Callable[[str], _Sum], keep: Callable[[str, str, Delta], Keep | None]) -> None:
+        """Write each tensor's sum of weighted task vectors."""
         with torch.no_grad():
             for key, base in self._base.items():
+                weights, rule = sum_of(key)
+                used = {name: weight for name, weight in weights.items() if weight != 0.0 or rule.elect_signs}
                 names = [name for name in used if key in self._vectors[name].deltas]
                 if not names:
                     self._parameters[key].copy_(base)
@@ -224,12 +227,12 @@ class MergePool:
                 here = self._storage.fetch(base)
                 deltas = [self._storage.fetch_delta(self._vectors[name].deltas[key], here) for name in names]
                 terms = [
-                    _Term(delta, used[name], keep(name, key, delta)) for name, delta in zip(names, deltas, strict=True)
+                    Term(delta, used[name], keep(name, key, delta)) for name, delta in zip(names, deltas, strict=True)
                 ]
-                _merge_tensor(self._parameters[key], here, terms, rule)
+                write_sum(self._parameters[key], here, terms, rule)
 
-    def _write_between(self, name: str, t: float) -> None:
-        """SLERP at t between the base (0) and an expert (1)."""
+    def _write_between(self, name: str, t: Mapping[str, float]) -> None:
+        """SLERP at each tensor's t between the base (0) and an expert (1)."""
         vector = self._vectors[name]
         with torch.no_grad():
             for key, base in self._base.items():
@@ -241,7 +244,7 @@ class MergePool:
                 delta = self._storage.fetch_delta(stored, here)
                 if key not in vector.angles:
                     vector.angles[key] = angle_between(here, delta)
-                _slerp_tensor(self._parameters[key], here, delta, factors(vector.angles[key], t))
+                write_between(self._parameters[key], here, delta, factors(vector.angles[key], t[key]))
 
     def _trim(self, name: str, key: str, delta: Delta, density: float) -> Trim:
         cached = self._trims.get((name, key, density))
@@ -256,43 +259,6 @@ class MergePool:
         return cached
 
 
-def task_weights(recipe: Recipe) -> tuple[float, ...]:
-    """Weights of the task vectors; a linear merge's normalised weights are those of its experts (Eq. 2)."""
-    if recipe.method != "linear":
-        return effective_weights(recipe)
-    total = sum(recipe.weights)
-    return tuple(weight / total for weight in recipe.weights[1:])
-
-
-class SumRule(NamedTuple):
-    """How weighted task vectors become the one that is added to the base.
-
-    Attributes:
-        elect_signs: only entries that agree with the sign of the sum count (TIES).
-        normalize: divide by the sum of the weights that count.
-        total: that sum where signs are not elected: of all weights.
-        factor: mergekit's `lambda`.
-    """
-
-    elect_signs: bool = False
-    normalize: bool = False
-    total: float = 1.0
-    factor: float = 1.0
-
-
-def sum_rule(recipe: Recipe) -> SumRule:
-    """The rule of a recipe of task vectors; a linear merge's weights are normalised already."""
-    if recipe.method == "linear":
-        return SumRule()
-    total = float(torch.tensor(recipe.weights, dtype=torch.float32).sum())
-    return SumRule(
-        elect_signs=recipe.method in ("ties", "dare_ties"),
-        normalize=bool(recipe.option("normalize", False)),
-        total=1.0 if abs(total) < _NO_SUM else total,
-        factor=cast(float, recipe.option("lambda", 1.0)),
-    )
-
-
 def _named_tensors(live: Any, base: State) -> dict[str, Tensor]:
     state = live.state_dict()
     missing = [name for name in base if name not in state]
@@ -301,21 +267,19 @@ def _named_tensors(live: Any, base: State) -> dict[str, Tensor]:
     return {name: state[name] for name in base}
 
 
-class _Term(NamedTuple):
-    """One task vector's tensor in a sum; `keep` is None where nothing is dropped."""
+class _Sum(NamedTuple):
+    """What a tensor gets: weights of the task vectors by expert, and how they are summed."""
 
-    delta: Delta
-    weight: float
-    keep: Keep | None
+    weights: Mapping[str, float]
+    rule: SumRule = SumRule()
+
+
+def _sum_of(recipe: Recipe) -> _Sum:
+    return _Sum(dict(zip(recipe.experts, task_weights(recipe), strict=True)), sum_rule(recipe))
 
 
 def _keep_all(_name: str, _key: str, _delta: Delta) -> None:
     """Nothing is dropped."""
-
-
-def piece_entries(device_type: str) -> int:
-    """Entries merged at a time: what fits the processor's cache."""
-    return _GPU_PIECE if device_type == "cuda" else _PIECE
 
 
 def _require_finite(tensor: Tensor, key: str, name: str) -> None:
@@ -326,54 +290,3 @@ def _require_finite(tensor: Tensor, key: str, name: str) -> None:
 def _require_equal_buffer(other: Tensor, base: Tensor, key: str, name: str) -> None:
     if other.dtype != base.dtype or not torch.equal(other.to(base.device), base):
         raise MergeError(f"{key} of {name} holds whole numbers other than the base's, which cannot be merged.", _UNLIKE)
-
-
-def _merge_tensor(target: Tensor, base: Tensor, terms: Sequence[_Term], rule: SumRule) -> None:
-    """Write base + sum of weighted, trimmed or dropped and (for TIES) sign-elected task vectors into `target`."""
-    out, flat_base = target.view(-1), base.reshape(-1)  # a view or an error: a copy would leave the model as it was
-    size = piece_entries(out.device.type)
-    for start in range(0, out.numel(), size):
-        piece = slice(start, start + size)
-        weighted = []
-        for delta, weight, keep in terms:
-            values = delta.piece(piece) if keep is None else keep(delta.piece(piece))
-            weighted.append(values * weight)
-        merged = _combine(weighted, [term.weight for term in terms], rule)
-        if rule.factor != 1.0:
-            merged *= rule.factor
-        out[piece] = merged.add_(flat_base[piece].float()).to(out.dtype)
-
-
-def _combine(weighted: Sequence[Tensor], weights: Sequence[float], rule: SumRule) -> Tensor:
-    """Sum of weighted task vectors; with sign election only the entries that agree with the sum's sign count."""
-    total = weighted[0].clone() if len(weighted) > 1 else weighted[0]
-    for values in weighted[1:]:
-        total += values
-    if not rule.elect_signs:
-        return total.div_(rule.total) if rule.normalize else total
-    if len(weighted) == 1:
-        return total.div_(weights[0]) if rule.normalize and weights[0] else total
-    majority = torch.ge(total, 0, out=torch.empty_like(total)).mul_(2).sub_(1)
-    agreed = torch.zeros_like(total)
-    for values in weighted:
-        agreed += (values * majority).clamp_(min=0)  # magnitudes of those that agree
-    agreed.mul_(majority)
-    return agreed.div_(_agreeing_weight(weighted, weights, majority)) if rule.normalize else agreed
-
-
-def _agreeing_weight(weighted: Sequence[Tensor], weights: Sequence[float], majority: Tensor) -> Tensor:
-    """Sum of the weights whose task vectors agree with the majority, entry by entry; 1 where it is zero."""
-    total = torch.zeros_like(majority)
-    for values, weight in zip(weighted, weights, strict=True):
-        total += (values * majority > 0) * weight
-    return total.masked_fill_(total == 0, 1.0)
-
-
-def _slerp_tensor(target: Tensor, base: Tensor, delta: Delta, parts: Factors) -> None:
-    """Write the weighted sum of base and expert (base + delta) into `target`."""
-    out, flat_base, size = target.view(-1), base.reshape(-1), piece_entries(target.device.type)
-    for start in range(0, out.numel(), size):
-        piece = slice(start, start + size)
-        near = flat_base[piece].float()
-        merged = near * parts.base + (near + delta.piece(piece)) * parts.expert
-        out[piece] = merged.to(out.dtype)

@@ -7,12 +7,14 @@ same weights; the fast path in `core.merging.engine` is tested against it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
 
-from core.merging.methods import FAST, METHODS, Value, has, merged_by_mergekit, takes_base, weight_count
+from core.errors import MergeError
+from core.merging.methods import FAST, METHODS, Value, has, merged_by_mergekit, weight_count
+from core.merging.scopes import Scope, block_of
 from core.specs import MergeMethod, Method
 
 if TYPE_CHECKING:
@@ -20,6 +22,12 @@ if TYPE_CHECKING:
 
 DARE_METHODS: tuple[Method, ...] = ("dare_ties", "dare_linear")
 SPARSE_METHODS: tuple[Method, ...] = ("ties", *DARE_METHODS)
+NORMALIZING_METHODS: tuple[Method, ...] = ("ties", "task_arithmetic", "dare_linear")
+"""Methods whose weights may be divided by their sum; a linear merge's always are."""
+
+
+def _unset(value: object) -> bool:
+    return not value
 
 
 class Recipe(BaseModel):
@@ -38,6 +46,12 @@ class Recipe(BaseModel):
             (`core.merging.dare`); of the other methods that draw random numbers, anew for each tensor.
         parameters: mergekit's other parameters by name, as pairs in alphabetical order; those not named have mergekit's
             default, but for `normalize` and DARE's `rescale` on the fast path, which are off.
+        scopes: tensors with numbers of their own, the first that fits counts. The others get `weights` and `densities`;
+            where the scopes hold all that any expert changes, those are the scopes' means, for reading.
+        blocks: how many the model has; needed where a scope names some.
+        normalize: weights are divided by their sum: of all experts, or for TIES, entry by entry, of those that agree.
+
+    A record holds the last four only where they say something, so that a plain recipe's is what it always was.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -48,7 +62,10 @@ class Recipe(BaseModel):
     weights: tuple[float, ...]
     densities: tuple[float, ...] | None = None
     seed: int = Field(default=0, ge=0)
-    parameters: tuple[tuple[str, Value], ...] = Field(default=(), exclude_if=lambda parameters: not parameters)
+    parameters: tuple[tuple[str, Value], ...] = Field(default=(), exclude_if=_unset)
+    scopes: tuple[Scope, ...] = Field(default=(), exclude_if=_unset)
+    blocks: int = Field(default=0, ge=0, exclude_if=_unset)
+    normalize: bool = Field(default=False, exclude_if=_unset)
 
     @field_validator("parameters", mode="before")
     @classmethod
@@ -60,25 +77,24 @@ class Recipe(BaseModel):
         return dict(value)
 
     @model_validator(mode="after")
-    def _lengths_agree(self) -> Recipe:
-        expected = weight_count(self.method, len(self.experts))
-        if len(self.weights) != expected:
-            raise ValueError(f"{self.method} needs {expected} weights, got {len(self.weights)}")
-        if not all(math.isfinite(weight) for weight in self.weights):
-            raise ValueError("weights must be finite")
-        if (self.densities is not None) != _is_sparse(self.method):
-            raise ValueError("densities belong to ties, dare_ties and dare_linear, which need them")
-        if self.densities is not None and len(self.densities) != len(self.experts):
-            raise ValueError("one density for each expert")
-        if any(not 0 < density <= 1 for density in self.densities or ()):
-            raise ValueError("densities lie in (0, 1]")
-        if self.method == "slerp" and (len(self.experts) != 1 or not 0 <= self.weights[0] <= 1):
-            raise ValueError("slerp merges the base and one expert, at t in [0, 1]")
-        if self.method in ("linear", "multislerp") and abs(sum(self.weights)) < 1e-8:
-            raise ValueError(f"{self.method} weights cancel: their sum is zero")
+    def _means_something(self) -> Recipe:
+        _check_numbers(self.method, len(self.experts), self.weights, self.densities)
+        for scope in self.scopes:
+            _check_numbers(self.method, len(self.experts), scope.weights, scope.densities)
+            if scope.blocks is not None and scope.blocks[1] > self.blocks:
+                raise ValueError(f"a scope names {scope.place}, the model has {self.blocks} blocks")
+        if self.scopes and self.method not in FAST:
+            raise ValueError(f"scopes belong to {', '.join(FAST)}")
         if unknown := [name for name, _ in self.parameters if not has(self.method, name)]:
             raise ValueError(f"{self.method} has no parameter {unknown[0]}")
+        if self.normalize and (self.method not in NORMALIZING_METHODS or self.by_mergekit):
+            raise ValueError(f"normalize belongs to {', '.join(NORMALIZING_METHODS)}, on the fast path")
         return self
+
+    def inside(self, scope: Scope) -> Recipe:
+        """The recipe of one scope's tensors, without scopes."""
+        numbers = {"weights": scope.weights, "densities": scope.densities}
+        return self.model_copy(update={"scopes": (), "blocks": 0, **numbers})
 
     @property
     def by_mergekit(self) -> bool:
@@ -108,8 +124,12 @@ class Recipe(BaseModel):
         if self.densities is not None:
             parts.append("d=" + "/".join(f"{d:.2f}" for d in self.densities))
         parts += [f"{name}={_shown(value)}" for name, value in self.parameters]
+        if self.normalize:
+            parts.append("normalized")
         if self.is_random:
             parts.append(f"seed={self.seed}")
+        if self.scopes:
+            parts.append(f"and {len(self.scopes)} scope{'s' * (len(self.scopes) > 1)}")
         return " ".join(parts)
 
     @property
@@ -142,61 +162,43 @@ class Recipe(BaseModel):
             names: how mergekit names a reference it does not know, such as `demo/NAME`; others stay as they are.
             tokenizer_source: model whose vocabulary the merge has; None where all have the same.
         """
-        from mergekit.config import MergeConfiguration
+        from core.merging.mergekit_config import configuration
 
-        names = names or {}
-        base, *experts = (names.get(name, name) for name in (self.base, *self.experts))
-        common = {"merge_method": self.method, "dtype": "float32", "out_dtype": out_dtype}
-        if tokenizer_source is not None:
-            common["tokenizer_source"] = names.get(tokenizer_source, tokenizer_source)
-        parts = self._registered_models if self.by_mergekit else self._mergekit_models
-        return MergeConfiguration.model_validate(common | parts(base, experts))
+        return configuration(self, out_dtype, names or {}, tokenizer_source)
 
-    def _registered_models(self, base: str, experts: Sequence[str]) -> dict[str, Any]:
-        """Models and parameters of a method that mergekit itself merges."""
-        with_base = takes_base(self.method, len(self.experts))
-        names = experts if with_base else (base, *experts)
-        own: list[dict[str, Value]] = [{} for _ in names]
-        shared = {}
-        lists = {"weight": self.weights, "density": self.densities or ()}
-        for name, value in (*lists.items(), *self.parameters):
-            if isinstance(value, tuple):
-                for values, one in zip(own, value, strict=False):
-                    values[name] = one
-            else:
-                shared[name] = value
-        models = [
-            {"model": name, **({"parameters": part} if part else {})} for name, part in zip(names, own, strict=True)
-        ]
-        return {**({"base_model": base} if with_base else {}), "models": models, "parameters": shared}
 
-    def _mergekit_models(self, base: str, experts: Sequence[str]) -> dict[str, Any]:
-        if self.method == "linear":
-            models = zip((base, *experts), self.weights, strict=True)
-            return {
-                "models": [{"model": name, "parameters": {"weight": weight}} for name, weight in models],
-                "parameters": {"normalize": True},
-            }
-        if self.method == "slerp":
-            return {
-                "base_model": base,
-                "models": [{"model": name} for name in (base, *experts)],
-                "parameters": {"t": self.weights[0]},
-            }
-        densities = self.densities or (None,) * len(self.experts)
-        models_parameters = [
-            {"weight": weight} if density is None else {"weight": weight, "density": density}
-            for weight, density in zip(effective_weights(self), densities, strict=True)
-        ]
-        return {
-            "base_model": base,
-            "models": [
-                {"model": name, "parameters": values} for name, values in zip(experts, models_parameters, strict=True)
-            ],
-            "parameters": {"normalize": False, "lambda": 1.0}
-            | ({"rescale": False} if self.drops_at_random else {})
-            | dict(self.parameters),
-        }
+def by_tensor(recipe: Recipe, tensors: Iterable[str]) -> dict[str, Recipe]:
+    """The recipe of each tensor, without scopes; tensors of one scope have the same object."""
+    if not recipe.scopes:
+        return dict.fromkeys(tensors, recipe)
+    parts = [(scope, recipe.inside(scope)) for scope in recipe.scopes]
+    rest = recipe.model_copy(update={"scopes": (), "blocks": 0})
+    found = {}
+    for tensor in tensors:
+        block = block_of(tensor, recipe.blocks)
+        found[tensor] = next((part for scope, part in parts if scope.holds(tensor, block)), rest)
+    return found
+
+
+def _check_numbers(
+    method: MergeMethod, experts: int, weights: tuple[float, ...], densities: tuple[float, ...] | None
+) -> None:
+    """Raises ValueError for weights and densities that mean nothing to a method."""
+    expected = weight_count(method, experts)
+    if len(weights) != expected:
+        raise ValueError(f"{method} needs {expected} weights, got {len(weights)}")
+    if not all(math.isfinite(weight) for weight in weights):
+        raise ValueError("weights must be finite")
+    if (densities is not None) != _is_sparse(method):
+        raise ValueError("densities belong to ties, dare_ties and dare_linear, which need them")
+    if densities is not None and len(densities) != experts:
+        raise ValueError("one density for each expert")
+    if any(not 0 < density <= 1 for density in densities or ()):
+        raise ValueError("densities lie in (0, 1]")
+    if method == "slerp" and (experts != 1 or not 0 <= weights[0] <= 1):
+        raise ValueError("slerp merges the base and one expert, at t in [0, 1]")
+    if method in ("linear", "multislerp") and abs(sum(weights)) < 1e-8:
+        raise ValueError(f"{method} weights cancel: their sum is zero")
 
 
 def _is_sparse(method: str) -> bool:
@@ -208,10 +210,22 @@ def _shown(value: Value) -> str:
 
 
 def effective_weights(recipe: Recipe) -> tuple[float, ...]:
-    """Weights of what is kept of the task vectors: DARE's are divided by the densities, which makes up for the rest."""
+    """Weights of what is kept of the task vectors: DARE's are divided by the densities, which makes up for the rest.
+
+    Where they are normalised they are divided by their sum first, but for TIES, which does so entry by entry.
+
+    Raises:
+        MergeError: weights that are to be normalised cancel.
+    """
+    weights = recipe.weights
+    if recipe.normalize and recipe.method != "ties":
+        total = sum(weights)
+        if abs(total) < 1e-8:
+            raise MergeError(f"{recipe.label}: the weights cancel, so they cannot be divided by their sum.")
+        weights = tuple(weight / total for weight in weights)
     if not recipe.drops_at_random:
-        return recipe.weights
-    return tuple(weight / density for weight, density in zip(recipe.weights, recipe.densities or (), strict=True))
+        return weights
+    return tuple(weight / density for weight, density in zip(weights, recipe.densities or (), strict=True))
 
 
 def equal_weights(method: Method, base: str, experts: tuple[str, ...], *, base_is_member: bool = True) -> Recipe:

@@ -257,7 +257,7 @@ def _merging_bytes(counted: _Pool, side: Side, room: Room, *, whole: bool) -> in
 
     mergekit merges `whole` tensors instead of pieces; a compact pool's task vectors are then formed whole, too.
     """
-    from core.merging.engine import piece_entries
+    from core.merging.arithmetic import piece_entries
 
     experts = len(counted.experts)
     largest = max(math.prod(facts.shape) for facts in counted.anchor.own_tensors.values())

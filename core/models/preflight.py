@@ -20,6 +20,7 @@ from core.events import CheckRow
 from core.guards.registry import SUPPORTED as SUPPORTED_GUARDS
 from core.merging.methods import REGISTERED
 from core.models.compatibility import check_against, check_alone
+from core.models.genome_check import check_genome
 from core.models.memory import MemoryPlan
 from core.models.metadata import ModelMetadata, read_metadata
 from core.models.references import parse_reference
@@ -81,6 +82,7 @@ def _model_rows(spec: RunSpec, settings: Settings, planned: Callable[[MemoryPlan
         yield from check_alone(generator)
     yield _guard_row(pool.guard)
     if base is not None:
+        yield from check_genome(spec, base)
         others = [generator] if generator else []
         yield from check_resources(spec, PoolMetadata(base, merged, others), settings, planned)
 

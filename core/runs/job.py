@@ -56,7 +56,7 @@ from core.runs.folder import RunFolder
 from core.runs.live_pool import LivePool, LoadedModel, load_pool, warn_of_copies
 from core.runs.past import Past, continue_log
 from core.search.cocktail import parent_recipes
-from core.search.genome import Genome
+from core.search.genome import idle_note
 from core.search.running import Evaluator, ProbeRates, SearchPlan, make_optimizer, run_search
 from core.search.scoring import REFUSAL_OPENING, Scorer, TrainingSet
 from core.settings import Settings, resolve_path
@@ -65,6 +65,7 @@ from core.specs import Comparison, Optimizer, RunSpec, Source
 _SEARCHES: dict[str, tuple[Optimizer, bool]] = {
     "evomm": ("evomm", True),
     "evomm_expert_only": ("evomm", False),
+    "evomm_surrogate": ("evomm_surrogate", True),
     "cocktail": ("cocktail", True),
     "cocktail_expert_only": ("cocktail", False),
     "grid": ("grid", True),
@@ -242,7 +243,7 @@ class _Job:
 
     def _measure_parents(self, pool: LivePool, evaluator: Evaluator, measurer: Measurer) -> Iterator[Event]:
         yield self._enter("parents", len(pool.members))
-        recipes = parent_recipes(self._genome(pool))
+        recipes = parent_recipes(pool.genome(self.spec.search))
         for done, name in enumerate(pool.members):
             self._check_stop()
             yield Progress(phase="parents", done=done, total=len(pool.members), message=f"measuring {name}")
@@ -252,7 +253,9 @@ class _Job:
     def _search_and_compare(self, pool: LivePool, evaluator: Evaluator, measurer: Measurer) -> Iterator[Event]:
         plan = self._plan(pool, evaluator, self.spec.search.optimizer)
         yield self._enter("search", make_optimizer(plan).size)
-        probe = self._probe(plan.name, measurer) if plan.optimizer == "evomm" else None
+        if note := idle_note(plan.genome):
+            yield Warned(message=note, hint="The search has fewer numbers to find; nothing is lost.")
+        probe = self._probe(plan.name, measurer) if plan.optimizer.startswith("evomm") else None
         best = yield from self._search(plan, evaluator, probe)
         recipes = yield from self._baselines(pool, evaluator)
         recipes[plan.name] = best
@@ -268,15 +271,10 @@ class _Job:
         yield self._enter("baselines", len(compare))
         for name in compare:
             if name == "equal":
-                recipes[name] = self._genome(pool).plain()
+                recipes[name] = pool.genome(self.spec.search).plain()
             else:
                 recipes[name] = yield from self._search(self._plan(pool, evaluator, name), evaluator, None)
         return recipes
-
-    def _genome(self, pool: LivePool) -> Genome:
-        search = self.spec.search
-        fixed = tuple(sorted(search.parameters.items()))
-        return Genome(search.method, pool.anchor, pool.merged_experts, pool.anchor_is_member, search.seed, fixed)
 
     def _plan(self, pool: LivePool, evaluator: Evaluator, name: Optimizer | Comparison) -> SearchPlan:
         """The plan of the run's own search, which is named after its optimiser, or of a baseline."""
@@ -285,7 +283,7 @@ class _Job:
         optimizer, safety = _SEARCHES[name]
         return SearchPlan(
             name=name,
-            genome=self._genome(pool),
+            genome=pool.genome(self.spec.search),
             steps=search.steps,
             alpha=search.alpha,
             safety=safety and (search.safety or not main),

@@ -28,8 +28,10 @@ from core.models.metadata import read_metadata
 from core.models.precision import fast_dtype, pick_device
 from core.models.references import parse_reference
 from core.models.vocabulary import fit_vocabulary
+from core.search.genome import Genome
+from core.search.layout import layout_of
 from core.settings import Settings
-from core.specs import PoolSpec
+from core.specs import PoolSpec, SearchSpec
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,25 @@ class LivePool:
     def merged_experts(self) -> tuple[str, ...]:
         """The models that have a task vector."""
         return tuple(name for name in self.members if name != self.anchor)
+
+    def genome(self, search: SearchSpec) -> Genome:
+        """What a search changes on this pool.
+
+        Raises:
+            SpecError: the models have no such groups of blocks or tensors.
+        """
+        changed = {name: self.merge.changed_by(name) for name in self.merged_experts}
+        return Genome(
+            method=search.method,
+            base=self.anchor,
+            experts=self.merged_experts,
+            base_is_member=self.anchor_is_member,
+            seed=search.seed,
+            parameters=tuple(sorted(search.parameters.items())),
+            layout=layout_of(search.genome, self.merge.tensors, changed),
+            negative_weights=search.genome.allow_negative_weights,
+            normalize=search.genome.normalize,
+        )
 
     def as_text_model(self, name: str) -> PoolMember:
         """A member that answers conversations with the live model."""

@@ -65,6 +65,7 @@ def grid_recipes(genome: Genome) -> list[Recipe]:
     Raises:
         SpecError: the method has no grid.
     """
+    genome = genome.basic
     grid = GRIDS.get(genome.method)
     if grid is None:
         raise SpecError(f"There is no grid for {genome.method}.", f"Grid search knows {', '.join(GRIDS)}.")

@@ -73,7 +73,7 @@ def free_numbers(method: str, base: str, experts: tuple[str, ...], fixed: Mappin
 def range_of(method: str, parameter: Parameter, models: int, fixed: Mapping[str, Value]) -> Range:
     """Bounds and start of a method's parameter, of each of `models` models."""
     if parameter.name == "weight":
-        return Range(0.0, 1.0, 1.0 / models) if _normalizes(method, fixed) else Range(0.0, 1.5, 0.5 / models)
+        return Range(0.0, 1.0, 1.0 / models) if normalizes(method, fixed) else Range(0.0, 1.5, 0.5 / models)
     known = _BY_METHOD.get((method, parameter.name)) or _BY_NAME.get(parameter.name)
     if known is not None:
         return known
@@ -84,10 +84,10 @@ def range_of(method: str, parameter: Parameter, models: int, fixed: Mapping[str,
 def _is_searched(method: str, parameter: Parameter, fixed: Mapping[str, Value]) -> bool:
     if isinstance(parameter.default, int) or parameter.name in _TOLERANCES:
         return False
-    return parameter.name != "lambda" or _normalizes(method, fixed)
+    return parameter.name != "lambda" or normalizes(method, fixed)
 
 
-def _normalizes(method: str, fixed: Mapping[str, Value]) -> bool:
+def normalizes(method: str, fixed: Mapping[str, Value]) -> bool:
     """Whether only the proportions of a method's weights count."""
     return method == "nuslerp" or any(
         setting(method, fixed, name) is True for name in ("normalize", "normalize_weights")

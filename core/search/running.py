@@ -27,6 +27,7 @@ from core.search.grid import Grid
 from core.search.protocol import Optimizer
 from core.search.scoring import Scorer, Scores, SetScore
 from core.search.single import Single
+from core.search.surrogate import EvoMMSurrogate
 from core.specs import Optimizer as OptimizerName
 
 PENALTY = 1e6
@@ -214,10 +215,12 @@ def run_search(
 def make_optimizer(plan: SearchPlan) -> Optimizer:
     """The optimiser that a plan names, at its beginning."""
     match plan.optimizer:
+        case "evomm" | "evomm_surrogate" if not plan.genome.genes:
+            return Single(plan.genome)
         case "evomm":
-            if not plan.genome.genes:
-                return Single(plan.genome)
             return EvoMM(plan.genome, plan.steps, plan.seed, plan.stop_when_flat)
+        case "evomm_surrogate":
+            return EvoMMSurrogate(plan.genome, plan.steps, plan.seed, plan.stop_when_flat)
         case "grid":
             return Grid(plan.genome)
         case "cocktail":
@@ -227,7 +230,7 @@ def make_optimizer(plan: SearchPlan) -> Optimizer:
 def _objective(plan: SearchPlan, evaluator: Evaluator, recipe: Recipe, scores: Scores) -> float:
     """What the plan's optimiser minimises: losses in nats per token; for a grid the share of wrong answers."""
     match plan.optimizer:
-        case "evomm":
+        case "evomm" | "evomm_surrogate":
             return scores.objective(plan.alpha, plan.safety)
         case "grid":
             return 1.0 - evaluator.accuracy(recipe).rate

@@ -37,7 +37,12 @@ METHODS: dict[MergeMethod | str, str] = {
 
 VOCABULARIES: dict[Vocabulary, str] = {"refuse": "Refuse", "base": "Keep the base's rows"}
 
-OPTIMIZERS: dict[Optimizer | str, str] = {"evomm": "EvoMM", "cocktail": "LM-Cocktail", "grid": "Grid search"}
+OPTIMIZERS: dict[Optimizer | str, str] = {
+    "evomm": "EvoMM",
+    "evomm_surrogate": "EvoMM with a surrogate",
+    "cocktail": "LM-Cocktail",
+    "grid": "Grid search",
+}
 
 MEMORY: dict[Memory, str] = {
     "auto": "Fastest that fits",
@@ -63,6 +68,7 @@ _BASELINES: dict[Comparison | str, str] = {
     "evomm_expert_only": "Domain-only search",
     "cocktail": "LM-Cocktail, both data",
     "cocktail_expert_only": "LM-Cocktail, domain data",
+    "evomm_surrogate": "EvoMM with a surrogate",
 }
 _SHORT = {
     SAFETY_AWARE: "Safety-aware",
@@ -71,6 +77,7 @@ _SHORT = {
     "Domain-only search": "Domain-only",
     "LM-Cocktail, both data": "Cocktail",
     "LM-Cocktail, domain data": "Cocktail, domain",
+    "EvoMM with a surrogate": "Surrogate",
 }
 
 
@@ -97,7 +104,8 @@ def search_facts(search: Mapping[str, Any]) -> list[str]:
         return [method, OPTIMIZERS["grid"]]
     if optimizer == "cocktail":
         return [OPTIMIZERS["cocktail"], f"temperature {search.get('temperature', 1.0):g}"]
-    return [method, f"{search.get('steps')} steps", f"alpha {search.get('alpha')}"]
+    surrogate = ["with a surrogate"] if optimizer == "evomm_surrogate" else []
+    return [method, *surrogate, f"{search.get('steps')} steps", f"alpha {search.get('alpha')}"]
 
 
 def model_name(result: ModelResult, view: RunView) -> str:

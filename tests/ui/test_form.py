@@ -26,6 +26,21 @@ PARAMETERS: dict[str, dict[str, st.SearchStrategy[object]]] = {
     "karcher": {"max_iter": st.integers(1, 99), "tol": st.floats(1e-9, 1e-2)},
     "nearswap": {"t": st.floats(0, 0.1)},
 }
+GENOMES = st.one_of(
+    st.just({}),
+    st.builds(
+        lambda size, smooth, negative: {
+            "layer_granularity": size,
+            "smooth": smooth,
+            "allow_negative_weights": negative,
+            "filters": ["self_attn", "mlp"],
+        },
+        st.integers(1, 40),
+        st.booleans(),
+        st.booleans(),
+    ),
+    st.just({"filters": ["q_proj"]}),
+)
 
 
 @st.composite
@@ -40,15 +55,17 @@ def specs(draw: st.DrawFn) -> RunSpec:
     if len({pool["base"], *(expert["model"] for expert in experts)}) == 2 and pool["ancestor"] is None:
         methods += ["slerp", "nearswap", "karcher"]
     method = draw(st.sampled_from(methods))
+    fast = method in get_args(Method)
     search = {
         "method": method,
         "parameters": draw(st.fixed_dictionaries({}, optional=PARAMETERS.get(method, {}))),
         "steps": draw(st.integers(1, 100_000)),
         "alpha": draw(st.floats(0, 100)),
         "safety": draw(st.booleans()),
-        "optimizer": draw(st.sampled_from(["evomm", "cocktail", *["grid"] * (method in get_args(Method))])),
+        "optimizer": draw(st.sampled_from(["evomm", "evomm_surrogate", "cocktail", *["grid"] * fast])),
         "temperature": draw(st.floats(0.01, 100)),
         "stop_when_flat": draw(st.none() | st.floats(0.001, 1)),
+        "genome": draw(GENOMES) if fast and method not in ("slerp", "dare_ties") else {},
         "compare": draw(st.sampled_from([[], ["equal"], ["equal", "evomm_expert_only", "cocktail_expert_only"]])),
     }
     tokens = st.integers(8, 4096)

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core.merging import engine
+from core.merging import arithmetic
 from core.merging.engine import MergePool
 from core.merging.recipes import SPARSE_METHODS, Recipe
 from tests.core.merging.small_pools import Small, State, by_mergekit, fine_tune, pool_of, state_of
@@ -87,7 +87,7 @@ def test_a_merge_equals_mergekits(
     piece: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(engine, "_PIECE", piece)
+    monkeypatch.setattr(arithmetic, "_PIECE", piece)
     named = {"same": (3,)} | {f"t{i}": shape for i, shape in enumerate(shapes)}
     base = state_of(Small(seed, dtype, named))
     states = {"base": base} | {name: fine_tune(base, seed + i) for i, name in enumerate(recipe.experts, start=1)}

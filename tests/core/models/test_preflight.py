@@ -345,3 +345,28 @@ def test_the_time_counts_every_searchs_own_candidates(
 ) -> None:
     spec = make_spec(files, tiny_llama, tiny_expert, search=search, evaluation={"suite": "demo_chemistry"})
     assert f": {candidates} candidates x" in row(preflight(spec, settings), "time").detail
+
+
+@pytest.mark.parametrize(
+    ("genome", "status", "words"),
+    [
+        ({"layer_granularity": 1, "filters": ["mlp"]}, "ok", "2 groups of 1 of 2 blocks: 8 numbers at most, 10 cand"),
+        ({"filters": ["mlp", "self_attn"]}, "ok", "6 numbers at most, 9 candidates a generation"),
+        ({"layer_granularity": 1, "filters": ["mlp", "q_proj", "norm"]}, "warning", "than the 12 candidates"),
+        ({"layer_granularity": 3}, "error", "the model has 2"),
+        ({"filters": ["attn_q"]}, "error", "'attn_q' is in no tensor's name"),
+    ],
+)
+def test_the_genome_is_compared_with_the_models_tensors(
+    genome: dict[str, Any],
+    status: str,
+    words: str,
+    files: dict[str, str],
+    tiny_llama: Path,
+    tiny_expert: Path,
+    settings: Settings,
+) -> None:
+    spec = make_spec(files, tiny_llama, tiny_expert, search={"steps": 12, "genome": genome})
+    found = row(preflight(spec, settings), "genome")
+    assert (found.status, words in found.detail) == (status, True), found
+    assert found.hint or status == "ok"
