@@ -69,7 +69,7 @@ def test_optimizers_and_baselines_survive_yaml(optimizer: str) -> None:
         ({"genome": {"allow_negative_weights": True}, "method": "slerp"}, "slerp has no weights"),
         (
             {"genome": {"layer_granularity": 2}, "method": "breadcrumbs"},
-            "'breadcrumbs' is merged by mergekit's own code",
+            "merged by mergekit's own code",
         ),
         ({"genome": {"normalize": True}, "parameters": {"normalize": False}}, "how weights are normalised"),
         (
