@@ -83,18 +83,30 @@ class CheckRow(BaseModel):
 
 
 class PreflightDone(_Event):
-    """The checks that need no weights."""
+    """The checks that need no weights.
+
+    Attributes:
+        host_bytes: memory that the run is planned to take at its peak (all of it where the processor is the device).
+        device_bytes: of it, the GPU's.
+    """
 
     kind: Literal["preflight_done"] = "preflight_done"
     rows: tuple[CheckRow, ...]
+    host_bytes: int = 0
+    device_bytes: int = 0
 
 
 class PoolLoaded(_Event):
-    """The pool's weights are in memory: the number format (as torch names it) and device all figures come from."""
+    """The pool's weights are in memory: the number format (as torch names it) and device all figures come from.
+
+    Attributes:
+        memory: how the weights wait between merges (`core.models.memory`); no figure depends on it.
+    """
 
     kind: Literal["pool_loaded"] = "pool_loaded"
     dtype: str
     device: str
+    memory: str = "resident"
 
 
 class SampleSeen(_Event):

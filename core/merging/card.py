@@ -61,7 +61,9 @@ def _search(name: str, spec: RunSpec) -> str:
         return f"LM-Cocktail: parents weighted by their losses on {data} data, T {spec.search.temperature:g}."
     early = spec.search.stop_when_flat
     budget = f"at most {spec.search.steps}" if early else str(spec.search.steps)
-    return f"Search: evomm, {budget} candidates, alpha {spec.search.alpha}, safety term {'on' if safety else 'off'}."
+    optimizer = "evomm_surrogate" if name == "evomm_surrogate" else "evomm"
+    terms = f"alpha {spec.search.alpha}, safety term {'on' if safety else 'off'}"
+    return f"Search: {optimizer}, {budget} candidates, {terms}."
 
 
 def _row(result: ModelResult) -> str:

@@ -41,6 +41,7 @@ class RunView:
     Attributes:
         paused_s: how long nobody worked on it.
         early_ends: why searches needed fewer candidates than they might have tried.
+        host_bytes: memory that it is planned to take at its peak; `device_bytes` is a GPU's.
     """
 
     status: Status = "waiting"
@@ -52,6 +53,8 @@ class RunView:
     phase_started_at: float | None = None
     progress: Progress | None = None
     checks: tuple[CheckRow, ...] = ()
+    host_bytes: int = 0
+    device_bytes: int = 0
     samples: tuple[SampleSeen, ...] = ()
     data: DataReady | None = None
     candidates: tuple[CandidateScored, ...] = ()
@@ -131,7 +134,7 @@ def _step(view: RunView, lists: _Lists, event: Event) -> RunView:
                 view = replace(view, early_ends=(*view.early_ends, event.message))
             return replace(view, progress=event)
         case PreflightDone():
-            return replace(view, checks=event.rows)
+            return replace(view, checks=event.rows, host_bytes=event.host_bytes, device_bytes=event.device_bytes)
         case SampleSeen():
             lists.samples.append(event)
         case DataReady():

@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 import torch
 
-from core.errors import DataError, MergeError, RunCancelled
-from core.events import CandidateMeasured, CandidateScored, Event, Phase, Progress
+from core.errors import DataError, MergeError, OutOfMemory, RunCancelled
+from core.events import CandidateMeasured, CandidateScored, Event, Phase, Progress, Warned
 from core.merging.engine import MergePool
 from core.merging.recipes import Recipe
+from core.models.fitting import naming_out_of_memory
 from core.results import Rate
 from core.search.cocktail import Cocktail
 from core.search.evomm import EvoMM
@@ -25,6 +26,8 @@ from core.search.genome import Genome
 from core.search.grid import Grid
 from core.search.protocol import Optimizer
 from core.search.scoring import Scorer, Scores, SetScore
+from core.search.single import Single
+from core.search.surrogate import EvoMMSurrogate
 from core.specs import Optimizer as OptimizerName
 
 PENALTY = 1e6
@@ -117,7 +120,8 @@ class Evaluator:
         known = self._seen.get((recipe, True)) or self._seen.get((recipe, with_safety))
         if known is None:
             self.evaluations += 1
-            self.merge.apply(recipe)
+            with naming_out_of_memory(f"Merging {recipe.label}"):
+                self.merge.apply(recipe)
             known = self._seen[recipe, with_safety] = self.scorer.score(with_safety=with_safety)
         losses = [part.loss for part in (known.safety, known.expert) if part is not None]
         if not all(math.isfinite(loss) for loss in losses):
@@ -196,7 +200,12 @@ def run_search(
         optimizer.tell(objectives)
         if probe is not None and best is not None and best is not before:
             evaluator.merge.apply(Recipe.model_validate(best.recipe))
-            yield _measured(plan, best, probe())
+            rates = ProbeRates(None, None)
+            try:
+                rates = probe()
+            except OutOfMemory as error:
+                yield Warned(message=f"{error.message} Candidate {best.candidate} is not measured.", hint=error.hint)
+            yield _measured(plan, best, rates)
         generation += 1
     if optimizer.ended_early:
         yield _ended_early(plan, count, optimizer)
@@ -206,8 +215,12 @@ def run_search(
 def make_optimizer(plan: SearchPlan) -> Optimizer:
     """The optimiser that a plan names, at its beginning."""
     match plan.optimizer:
+        case "evomm" | "evomm_surrogate" if not plan.genome.genes:
+            return Single(plan.genome)
         case "evomm":
             return EvoMM(plan.genome, plan.steps, plan.seed, plan.stop_when_flat)
+        case "evomm_surrogate":
+            return EvoMMSurrogate(plan.genome, plan.steps, plan.seed, plan.stop_when_flat)
         case "grid":
             return Grid(plan.genome)
         case "cocktail":
@@ -217,7 +230,7 @@ def make_optimizer(plan: SearchPlan) -> Optimizer:
 def _objective(plan: SearchPlan, evaluator: Evaluator, recipe: Recipe, scores: Scores) -> float:
     """What the plan's optimiser minimises: losses in nats per token; for a grid the share of wrong answers."""
     match plan.optimizer:
-        case "evomm":
+        case "evomm" | "evomm_surrogate":
             return scores.objective(plan.alpha, plan.safety)
         case "grid":
             return 1.0 - evaluator.accuracy(recipe).rate

@@ -8,17 +8,20 @@ domain answers it would give by itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from core.data.samples import Sample
-from core.errors import DataError
+from core.errors import DataError, OutOfMemory
 from core.models.chat_format import encode_pair
+from core.models.fitting import in_parts, naming_out_of_memory
 from core.models.lower_blocks import resumes_exactly, states_below, unchanged_blocks
-from core.models.packing import PackedRow, answer_tokens, decoder_inputs, pack
+from core.models.packing import AnswerTokens, PackedRow, answer_tokens, decoder_inputs, pack, places_in, row_of
 
 REFUSAL_OPENING = 3
 """Answer tokens that must be the model's own greedy choice for a refusal to count as begun."""
@@ -56,7 +59,8 @@ class TrainingSet:
         pairs = [encode_pair(tokenizer, sample.question, sample.answer, max_answer_tokens) for sample in samples]
         order = sorted(range(len(pairs)), key=lambda i: len(pairs[i].input_ids))
         self._order = torch.tensor(order)
-        self._rows: list[PackedRow] = pack([pairs[i] for i in order])
+        self._pairs = [pairs[i] for i in order]
+        self._rows: list[PackedRow] = pack(self._pairs)
         self._opening = opening
         self.size = len(pairs)
         self.tokens = sum(row.input_ids.numel() for row in self._rows)
@@ -66,23 +70,26 @@ class TrainingSet:
     def keep_lower_blocks(self, model: Any, blocks: int) -> None:
         """Run the first `blocks` blocks of `model` now and never again: no weight in them will change.
 
-        Nothing is kept where the model would not say exactly the same. Costs samples x tokens x width numbers of
-        memory beside the model's own device.
+        Nothing is kept where the model would not say exactly the same, or where memory runs out. Costs samples x tokens
+        x width numbers of memory beside the model's own device.
         """
-        with torch.inference_mode():
-            if blocks == 0 or not resumes_exactly(model, blocks, **decoder_inputs(model, self._rows[0])):
-                return
-            self._below = [states_below(model, blocks, **decoder_inputs(model, row)).cpu() for row in self._rows]
-        self._blocks = blocks
+        if blocks == 0:
+            return
+        with suppress(OutOfMemory), naming_out_of_memory("The lower blocks' states"), torch.inference_mode():
+            if resumes_exactly(model, blocks, **decoder_inputs(model, self._rows[0])):
+                self._below = [states_below(model, blocks, **decoder_inputs(model, row)).cpu() for row in self._rows]
+                self._blocks = blocks
 
     def score(self, model: Any) -> SetScore:
-        """Loss and own-answer share of `model` on the set."""
+        """Loss and own-answer share of `model` on the set; a row that does not fit into memory is run in parts.
+
+        Raises:
+            OutOfMemory: a single sample does not fit.
+        """
         losses, counts = torch.zeros(self.size), torch.zeros(self.size)
         own = torch.ones(self.size, dtype=torch.bool)
         with torch.inference_mode():
-            for number, row in enumerate(self._rows):
-                below = (self._blocks, self._below[number].to(model.device)) if self._blocks else None
-                tokens = answer_tokens(model, row, below)
+            for tokens in self._answers(model):
                 losses.index_add_(0, tokens.owner, tokens.loss.float().cpu())
                 counts += torch.bincount(tokens.owner, minlength=self.size)
                 looked_at = tokens.order < self._opening if self._opening else torch.ones_like(tokens.order).bool()
@@ -90,6 +97,21 @@ class TrainingSet:
         per_sample = torch.empty(self.size)
         per_sample[self._order] = losses / counts
         return SetScore(float(per_sample.double().mean()), float(own.float().mean()), per_sample)
+
+    def _answers(self, model: Any) -> Iterator[AnswerTokens]:
+        """Answer tokens row by row."""
+        for number, row in enumerate(self._rows):
+            yield from in_parts(row.members, partial(self._answers_of, model, number), "Scoring a sample")
+
+    def _answers_of(self, model: Any, number: int, members: Sequence[int]) -> AnswerTokens:
+        """Answer tokens of some members of a row."""
+        row, below = self._rows[number], None
+        if self._blocks:
+            states = self._below[number]
+            if len(members) < len(row.members):
+                states = states[:, places_in(row, self._pairs, members)]
+            below = (self._blocks, states.to(model.device))
+        return answer_tokens(model, row_of(self._pairs, row, members), below)
 
 
 class Scores(NamedTuple):

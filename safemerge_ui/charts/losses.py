@@ -29,7 +29,7 @@ def losses_figure(view: RunView) -> Figure:
         figure.add_scatter(
             x=numbers, y=values, name=name, mode="markers", marker={"size": 6, "color": colour, "opacity": 0.75}
         )
-    if view.main_search == "evomm":
+    if view.main_search.startswith("evomm"):
         figure.add_scatter(
             x=numbers,
             y=list(accumulate((c.objective for c in scored), min)),

@@ -180,9 +180,18 @@ def _search_fields(fields: dict[str, gr.components.Component], form: Form) -> No
         optimizers,
         value=form["optimizer"],
         label="Optimizer",
-        info="LM-Cocktail: linear, weighted by the parents' losses. Grid: most accurate on the probe, no training data",
+        info="Surrogate: a model judges most candidates. LM-Cocktail: linear, weighted by the parents' losses. "
+        "Grid: most accurate on the probe, no training data",
     )
-    fields["method"] = gr.Radio(methods, value=form["method"], label="Merge method", info="SLERP: one expert")
+    fields["method"] = gr.Dropdown(
+        methods,
+        value=form["method"],
+        label="Merge method",
+        info="The first six are merged in the fast path, the others by mergekit's own code. SLERP: one expert",
+    )
+    fields["parameters"] = gr.Textbox(
+        form["parameters"], label="Fixed parameters", info="Not searched, such as lambda: 0.8, normalize: true"
+    )
     with gr.Row():
         fields["steps"] = gr.Number(form["steps"], label="Steps", info="Candidates", precision=0, min_width=100)
         fields["alpha"] = gr.Number(form["alpha"], label="Alpha", info="Weight of the skill", step=0.05, min_width=100)
@@ -194,7 +203,27 @@ def _search_fields(fields: dict[str, gr.components.Component], form: Form) -> No
         fields["temperature"] = gr.Number(
             form["temperature"], label="Temperature", info="LM-Cocktail", step=0.5, min_width=100
         )
+    _genome_fields(fields, form)
     fields["compare"] = gr.CheckboxGroup(comparisons, value=form["compare"], label="Compare with")
+
+
+def _genome_fields(fields: dict[str, gr.components.Component], form: Form) -> None:
+    with gr.Accordion("Searched numbers", open=False, elem_classes="sm-sub"):
+        fields["genome_layer_granularity"] = gr.Number(
+            form["genome_layer_granularity"], label="Blocks in a group", info="Each group its own; empty: all alike"
+        )
+        fields["genome_filters"] = gr.Textbox(
+            form["genome_filters"], label="Tensor filters", info="Own numbers for tensors so named: self_attn, mlp"
+        )
+        fields["genome_smooth"] = gr.Checkbox(
+            form["genome_smooth"], label="Smooth", info="Straight lines between groups, no steps"
+        )
+        fields["genome_allow_negative_weights"] = gr.Checkbox(
+            form["genome_allow_negative_weights"], label="Negative weights", info="Down to -1: away from a model"
+        )
+        fields["genome_normalize"] = gr.Checkbox(
+            form["genome_normalize"], label="Normalize", info="Weights divided by their sum"
+        )
 
 
 def _evaluation_fields(fields: dict[str, gr.components.Component], form: Form) -> None:

@@ -14,6 +14,7 @@ from safemerge_ui.access import refuse_local_paths
 from safemerge_ui.bench import Bench
 from safemerge_ui.boundary import bind
 from safemerge_ui.form import EXPERT_SLOTS, Form, expert_field, filled_slots, form_from_spec, spec_from_form
+from safemerge_ui.views.names import MEMORY, VOCABULARIES
 from safemerge_ui.views.pool import pool_map
 from safemerge_ui.views.preflight import preflight_table
 
@@ -144,9 +145,21 @@ def _model_fields(form: Form) -> tuple[Fields, list[gr.Group], gr.Button]:
         slots.append(group)
     with gr.Row(elem_classes="sm-actions"):
         add_expert = gr.Button("Add an expert", size="sm")
-    with gr.Accordion("Common ancestor", open=False, elem_classes="sm-sub"):
+    with gr.Accordion("Ancestor, vocabulary and memory", open=False, elem_classes="sm-sub"):
         fields["ancestor"] = gr.Textbox(
             form["ancestor"], label="Ancestor", info="Outside common base for task vectors; empty = the base itself"
+        )
+        fields["vocabulary"] = gr.Radio(
+            [(name, choice) for choice, name in VOCABULARIES.items()],
+            value=form["vocabulary"],
+            label="Vocabularies of other sizes",
+            info="Keep the base's rows: tokens that the base lacks are left out, missing rows are the base's",
+        )
+        fields["memory"] = gr.Dropdown(
+            [(name, memory) for memory, name in MEMORY.items()],
+            value=form["memory"],
+            label="Weights in memory",
+            info="How they wait between merges. The merges are the same; the check says what each takes",
         )
     return fields, slots[1:], add_expert
 

@@ -26,7 +26,7 @@ def test_a_search_is_evomm_to_the_end_unless_told_otherwise() -> None:
     assert (search.optimizer, search.stop_when_flat, search.temperature) == ("evomm", None, 1.0)
 
 
-@pytest.mark.parametrize("optimizer", ["evomm", "cocktail", "grid"])
+@pytest.mark.parametrize("optimizer", ["evomm", "cocktail", "grid", "evomm_surrogate"])
 def test_optimizers_and_baselines_survive_yaml(optimizer: str) -> None:
     every = ["equal", "grid", "evomm_expert_only", "cocktail", "cocktail_expert_only"]
     others = [name for name in every if name != optimizer]
@@ -56,6 +56,26 @@ def test_optimizers_and_baselines_survive_yaml(optimizer: str) -> None:
         ({"compare": ["evomm"]}, "search.compare.0"),
         ({"optimizer": "random"}, "search.optimizer"),
         ({"optimizer": "grid", "compare": ["grid"]}, "own optimizer"),
+        ({"optimizer": "evomm_surrogate", "compare": ["evomm_surrogate"]}, "own optimizer"),
+        ({"genome": {"layer_granularity": 0}}, "search.genome.layer_granularity"),
+        ({"genome": {"smooth": True}}, "give layer_granularity too"),
+        ({"genome": {"filters": ["mlp", "mlp"]}}, "'mlp' is there twice"),
+        ({"genome": {"filters": ["mlp", "mlp.up_proj"]}}, "'mlp' takes all that 'mlp.up_proj' would"),
+        ({"genome": {"filters": [""]}}, "search.genome.filters.0"),
+        ({"genome": {"filters": ["mlp, self_attn"]}}, "search.genome.filters.0"),
+        ({"genome": {"granularity": 2}}, "search.genome.granularity"),
+        ({"genome": {"normalize": True}}, "a single expert's weight 1"),
+        ({"genome": {"normalize": True}, "method": "dare_ties"}, "genome.normalize"),
+        ({"genome": {"allow_negative_weights": True}, "method": "slerp"}, "slerp has no weights"),
+        (
+            {"genome": {"layer_granularity": 2}, "method": "breadcrumbs"},
+            "merged by mergekit's own code",
+        ),
+        ({"genome": {"normalize": True}, "parameters": {"normalize": False}}, "how weights are normalised"),
+        (
+            {"genome": {"normalize": True}, "method": "dare_linear", "parameters": {"rescale": True}},
+            "how weights are normalised",
+        ),
     ],
 )
 def test_bad_searches_are_named(search: dict[str, Any], named: str) -> None:
