@@ -74,6 +74,7 @@ class PoolSpec(_Frozen):
     """The models: references are Hub ids, `id@revision`, folders, `base+lora` or `demo/NAME`.
 
     Attributes:
+        guard: who judges replies (`core.guards.naming`); a list, or names joined by `&`, has the first decide.
         vocabulary: what to do where an expert's vocabulary has more or fewer rows than the base's: `refuse`, or `base`:
             leave out what the base lacks, and take from the base what the expert lacks.
         memory: how weights wait between merges (`core.models.memory`): `auto` takes the fastest way that fits. The
@@ -87,6 +88,13 @@ class PoolSpec(_Frozen):
     guard: str = "phrases"
     vocabulary: Vocabulary = "refuse"
     memory: Memory = "auto"
+
+    @field_validator("guard", mode="before")
+    @classmethod
+    def _several_guards(cls, value: Any) -> Any:
+        return (
+            " & ".join(value) if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value) else value
+        )
 
 
 class SourceSpec(_Frozen):

@@ -74,6 +74,8 @@ def _align(arguments: argparse.Namespace, settings: Settings) -> int:
         report = judge_alignment(*_replies(arguments, settings))
     rates = {"alignment": report.alignment, "refusal": report.refusal, "degenerate": report.degenerate}
     _print_rates(arguments, report.guard, rates)
+    if report.unknown:
+        say(f"The guard gave no verdict on {report.unknown} replies; they count as not safe.")
     return 0
 
 

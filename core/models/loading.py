@@ -83,6 +83,18 @@ def load_model(
     return model.eval().requires_grad_(False).to(device)
 
 
+def load_classifier(
+    ref: ModelReference, settings: Settings, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> PreTrainedModel:
+    """A model with a classification head, ready to classify; arguments and errors as for `load_model`."""
+    import torch
+
+    local = locate(ref, settings)
+    dtype = torch.bfloat16 if dtype is None else dtype
+    model = _read_model(local.folder, ref, dtype, "AutoModelForSequenceClassification")
+    return model.eval().requires_grad_(False).to(device)
+
+
 def in_precision(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     """`model` with its parameters as `dtype`, in place; buffers (rotary frequencies) keep theirs."""
     for parameter in model.parameters():
@@ -135,14 +147,17 @@ def _require(folder: Path, ref: ModelReference, *names: str) -> None:
         )
 
 
-def _read_model(folder: Path, ref: ModelReference, dtype: torch.dtype) -> PreTrainedModel:
+def _read_model(
+    folder: Path, ref: ModelReference, dtype: torch.dtype, head: str = "AutoModelForCausalLM"
+) -> PreTrainedModel:
+    import transformers
     from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         _refuse_quantized(config, ref)
-        model, info = AutoModelForCausalLM.from_pretrained(
+        model, info = getattr(transformers, head).from_pretrained(
             folder,
             config=config,
             dtype=dtype,

@@ -17,7 +17,7 @@ from core.errors import ModelError, SafeMergeError
 from core.evaluation.probe import read_probe_questions
 from core.evaluation.suites import probe_question_files
 from core.events import CheckRow
-from core.guards.registry import SUPPORTED as SUPPORTED_GUARDS
+from core.guards.checks import check_guards
 from core.merging.methods import REGISTERED
 from core.models.compatibility import check_against, check_alone
 from core.models.genome_check import check_genome
@@ -80,11 +80,12 @@ def _model_rows(spec: RunSpec, settings: Settings, planned: Callable[[MemoryPlan
     yield from rows
     if generator is not None:
         yield from check_alone(generator)
-    yield _guard_row(pool.guard)
+    guards, rows = check_guards(pool.guard, settings)
+    yield from rows
     if base is not None:
         yield from check_genome(spec, base)
-        others = [generator] if generator else []
-        yield from check_resources(spec, PoolMetadata(base, merged, others), settings, planned)
+        others = [model for model in (generator, *(guard.metadata for guard in guards)) if model]
+        yield from check_resources(spec, PoolMetadata(base, merged, others, guards), settings, planned)
 
 
 def _read(text: str, settings: Settings) -> tuple[ModelMetadata | None, list[CheckRow]]:
@@ -113,13 +114,6 @@ def _method_row(spec: RunSpec) -> CheckRow:
     drawn = "; random numbers follow from search.seed" * facts.random
     detail = f"{facts.title}, merged by mergekit's own code; {searched}{drawn}"
     return CheckRow(model=RUN, check="merge method", status="ok", detail=detail)
-
-
-def _guard_row(name: str) -> CheckRow:
-    if name in SUPPORTED_GUARDS:
-        return CheckRow(model=name, check="guard", status="ok", detail="supported; needs no download")
-    hint = f"Supported guards: {', '.join(SUPPORTED_GUARDS)}."
-    return CheckRow(model=name, check="guard", status="error", detail="is not a supported guard", hint=hint)
 
 
 def _file_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:

@@ -34,7 +34,15 @@ _GPU_FLOPS = 60e12
 _TOKENS_PER_PAIR = 40
 _MOST_TOKENS_PER_REPLY = 64
 _WRITING_SLOWDOWN = 3
+_TOKENS_PER_VERDICT = 700
 _TEST_PROMPTS = 200
+
+
+class GuardLoad(NamedTuple):
+    """A guard that is a model, and how many questions it answers about one reply."""
+
+    metadata: ModelMetadata
+    questions: int
 
 
 class PoolMetadata(NamedTuple):
@@ -43,11 +51,13 @@ class PoolMetadata(NamedTuple):
     Attributes:
         merged: base, experts and ancestor: in memory together while searching.
         others: generator and guard: in memory beside the pool while data is made.
+        guards: those of the guards that are models, with how often they are asked about one reply.
     """
 
     base: ModelMetadata
     merged: Sequence[ModelMetadata]
     others: Sequence[ModelMetadata]
+    guards: Sequence[GuardLoad] = ()
 
 
 def check_resources(
@@ -59,7 +69,7 @@ def check_resources(
     planned(plan)
     yield from _memory_rows(spec, plan, plans, pool)
     yield from _disk_rows(spec, pool, settings)
-    yield _time_row(spec, pool.base)
+    yield _time_row(spec, pool.base, pool.guards)
 
 
 def available_memory_bytes() -> int:
@@ -148,7 +158,7 @@ def _existing(folder: Path) -> Path:
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 
-def _time_row(spec: RunSpec, base: ModelMetadata) -> CheckRow:
+def _time_row(spec: RunSpec, base: ModelMetadata, guards: Sequence[GuardLoad]) -> CheckRow:
     gpu = Path("/dev/nvidia0").exists()
     flops = _GPU_FLOPS if gpu else _CPU_FLOPS_PER_CORE * (os.cpu_count() or 1)
     reading = flops / (2 * base.parameters)
@@ -159,10 +169,13 @@ def _time_row(spec: RunSpec, base: ModelMetadata) -> CheckRow:
     replies = _replies(spec)
     length = min(spec.evaluation.reply_tokens, _MOST_TOKENS_PER_REPLY)
     reply_s = replies * length / writing
+    judged = _judged(spec)
+    guard_s = sum(judged * g.questions * _TOKENS_PER_VERDICT * 2 * g.metadata.parameters / flops for g in guards)
     detail = (
-        f"estimate: about {_duration(search_s + reply_s)}: {sum(searched):,} candidates x {pairs} pairs "
+        f"estimate: about {_duration(search_s + reply_s + guard_s)}: {sum(searched):,} candidates x {pairs} pairs "
         f"x {_TOKENS_PER_PAIR} tokens read ({_duration(search_s)}) + {replies:,} replies x {length} tokens "
-        f"written ({_duration(reply_s)}), assuming {reading:,.0f} tokens/s read and {writing:,.0f} written on "
+        f"written ({_duration(reply_s)}){_judging(guards, judged, guard_s)}, "
+        f"assuming {reading:,.0f} tokens/s read and {writing:,.0f} written on "
         f"{'a GPU' if gpu else f'{os.cpu_count()} CPU cores'}"
     )
     return CheckRow(model=RUN, check="time", status="ok", detail=detail)
@@ -192,6 +205,23 @@ def _replies(spec: RunSpec) -> int:
     files = sum(path is not None for path in (spec.evaluation.prompts, spec.evaluation.benign))
     tested = (parents + 1 + len(spec.search.compare)) * files * (spec.evaluation.limit or _TEST_PROMPTS)
     return safety + domain + tested
+
+
+def _judged(spec: RunSpec) -> int:
+    """Replies that the guard judges: to unsafe questions and imported refusals, and to the test prompts."""
+    members = 1 + len(spec.pool.experts)
+    written = spec.data.safety.k * (members if spec.data.safety.source == "generate" else 1)
+    files = sum(path is not None for path in (spec.evaluation.prompts, spec.evaluation.benign))
+    tested = (members + 1 + len(spec.search.compare)) * files * (spec.evaluation.limit or _TEST_PROMPTS)
+    return written + tested
+
+
+def _judging(guards: Sequence[GuardLoad], judged: int, seconds: float) -> str:
+    """The guards' share of the estimate; nothing for `phrases`, which takes no time to speak of."""
+    if not guards:
+        return ""
+    questions = sum(guard.questions for guard in guards)
+    return f" + {judged:,} replies x {questions} x {_TOKENS_PER_VERDICT} tokens judged ({_duration(seconds)})"
 
 
 def _duration(seconds: float) -> str:

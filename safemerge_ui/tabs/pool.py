@@ -18,6 +18,18 @@ from safemerge_ui.views.names import MEMORY, VOCABULARIES
 from safemerge_ui.views.pool import pool_map
 from safemerge_ui.views.preflight import preflight_table
 
+GUARD_CHOICES = (
+    "phrases",
+    "Qwen/Qwen3Guard-Gen-0.6B",
+    "Qwen/Qwen3Guard-Gen-8B",
+    "meta-llama/Llama-Guard-3-8B",
+    "meta-llama/Meta-Llama-Guard-2-8B",
+    "allenai/wildguard",
+    "ibm-granite/granite-guardian-3.0-2b",
+    "google/shieldgemma-2b",
+)
+"""Published guards that a person may begin with; any other name may be typed in."""
+
 INTRO = """<div class="sm-intro"><h1>Keep the refusals. Gain the skill.</h1>
 <p>Merging a well-aligned model with a domain expert usually costs the refusals: one bad model spoils the bunch.
 SafeMerge searches for merge weights on domain <em>and</em> safety data together.</p></div>"""
@@ -137,7 +149,13 @@ def _model_fields(form: Form) -> tuple[Fields, list[gr.Group], gr.Button]:
     with gr.Row():
         fields["base"] = gr.Textbox(form["base"], label="Base", info="The aligned general model", elem_id="pool-base")
         fields["generator"] = gr.Textbox(form["generator"], label="Question generator", info="Writes unsafe questions")
-        fields["guard"] = gr.Textbox(form["guard"], label="Guard", info="Judges replies")
+        fields["guard"] = gr.Dropdown(
+            list(GUARD_CHOICES),
+            value=form["guard"],
+            label="Guard",
+            info="Judges replies; or any model of a supported family, or two: phrases & MODEL",
+            allow_custom_value=True,
+        )
     slots = []
     for slot in range(EXPERT_SLOTS):
         with gr.Group(visible=slot < filled_slots(form), elem_classes="sm-slot") as group:
