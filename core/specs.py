@@ -18,6 +18,7 @@ Method = Literal["ties", "dare_ties", "dare_linear", "slerp", "task_arithmetic",
 Optimizer = Literal["evomm", "cocktail", "grid"]
 Comparison = Literal["equal", "grid", "evomm_expert_only", "cocktail", "cocktail_expert_only"]
 Source = Literal["generate", "file"]
+ObjectiveMode = Literal["weighted", "pareto", "constraint"]
 
 
 class _Frozen(BaseModel):
@@ -99,6 +100,14 @@ class SearchSpec(_Frozen):
         stop_when_flat: EvoMM ends early once two generations differ by less than this, in nats; null runs all steps.
         temperature: LM-Cocktail's T: how evenly the parents are weighted.
         compare: merges measured beside the main result in the same run.
+        objective: what EvoMM, as the run's own search, minimises: `weighted` the sum that alpha weighs; `pareto` both
+            losses at once, where the merge is the candidate that alpha chooses; `constraint` the domain loss among
+            candidates whose safety loss is at most the best parent's plus `safety_tolerance`.
+        safety_tolerance: nats that `constraint` allows above the safest parent's safety loss.
+        expert_weights: how much each expert's own domain loss counts in `CE_expert`, by reference or domain name;
+            experts left out count 1; null = every domain pair counts the same.
+        racing: EvoMM scores a candidate on nested subsets of the pairs, and on all of them only while it may be the
+            best.
     """
 
     optimizer: Optimizer = "evomm"
@@ -111,11 +120,30 @@ class SearchSpec(_Frozen):
     stop_when_flat: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
     temperature: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
     compare: tuple[Comparison, ...] = ("equal", "evomm_expert_only")
+    objective: ObjectiveMode = "weighted"
+    safety_tolerance: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.1
+    expert_weights: dict[str, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]] | None = None
+    racing: bool = False
 
     @model_validator(mode="after")
     def _compared_with_others(self) -> SearchSpec:
         if self.optimizer in self.compare:
             raise ValueError(f"compare names '{self.optimizer}', which is the run's own optimizer")
+        return self
+
+    @model_validator(mode="after")
+    def _objective_can_be_searched(self) -> SearchSpec:
+        if self.objective == "weighted":
+            return self
+        if self.optimizer != "evomm" or not self.safety:
+            raise ValueError(
+                f"objective is '{self.objective}', which takes optimizer evomm and safety true: both losses are needed"
+            )
+        if self.objective == "pareto" and self.racing:
+            raise ValueError(
+                "racing compares candidates with the best so far, and objective 'pareto' has no single best: set "
+                "racing to false, or objective to weighted or constraint"
+            )
         return self
 
 
@@ -188,6 +216,20 @@ class RunSpec(_Frozen):
                 "search.method is 'slerp', which goes from the base to the expert and takes no task vectors, but "
                 "pool.ancestor is set: make it null, or choose another method, such as ties"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_are_of_the_experts(self) -> RunSpec:
+        weights = self.search.expert_weights
+        if weights is None:
+            return self
+        named = [{expert.model, expert.domain.name} & weights.keys() for expert in self.pool.experts]
+        if unknown := sorted(weights.keys() - set().union(*named)):
+            raise ValueError(f"search.expert_weights names {unknown[0]!r}, which is no expert and no expert's domain")
+        if any(len(names) > 1 for names in named):
+            raise ValueError("search.expert_weights names an expert both by its reference and by its domain")
+        if not any(weights[name] > 0 for names in named for name in names) and all(named):
+            raise ValueError("search.expert_weights are all 0: at least one expert has to count")
         return self
 
     def to_yaml(self) -> str:
