@@ -15,6 +15,7 @@ from core.specs import ExpertSpec, RunSpec, spec_from_dict
 EXPERT_SLOTS = 4
 EXPERT_FIELDS = ("model", "domain", "topic", "suite", "examples")
 _SEARCH_FIELDS = ("optimizer", "method", "steps", "alpha", "safety", "seed", "stop_when_flat", "temperature")
+_OBJECTIVE_FIELDS = ("objective", "safety_tolerance", "racing")
 
 Form = dict[str, Any]
 
@@ -54,6 +55,8 @@ def spec_from_form(form: Mapping[str, Any]) -> RunSpec:
                 "stop_when_flat": form["stop_when_flat"] or None,
                 "temperature": form["temperature"],
                 "compare": form["compare"],
+                **{key: form[key] for key in _OBJECTIVE_FIELDS},
+                "expert_weights": _expert_weights(form),
             },
             "evaluation": {
                 "prompts": _optional(form, "eval_prompts"),
@@ -81,7 +84,10 @@ def form_from_spec(spec: RunSpec) -> Form:
         "ancestor": spec.pool.ancestor or "",
         "generator": spec.pool.generator or "",
         "guard": spec.pool.guard,
-        **{key: getattr(spec.search, key) for key in _SEARCH_FIELDS},
+        **{key: getattr(spec.search, key) for key in (*_SEARCH_FIELDS, *_OBJECTIVE_FIELDS)},
+        "expert_weights": "\n".join(
+            f"{name}: {weight!r}" for name, weight in (spec.search.expert_weights or {}).items()
+        ),
         "compare": list(spec.search.compare),
         "data_reply_tokens": spec.data.reply_tokens,
         "eval_limit": spec.evaluation.limit,
@@ -131,6 +137,20 @@ def _source(form: Mapping[str, Any], name: str) -> dict[str, Any]:
     source = form[f"{name}_source"]
     path = _optional(form, f"{name}_path")
     return {"source": source, "path": path, "k": _whole(form[f"{name}_k"])}
+
+
+def _expert_weights(form: Mapping[str, Any]) -> dict[str, float] | None:
+    """Lines `expert: number`; nothing for an empty field."""
+    weights: dict[str, float] = {}
+    for line in filter(None, map(str.strip, str(form["expert_weights"] or "").splitlines())):
+        name, _, number = line.rpartition(":")
+        try:
+            weights[name.strip()] = float(number)
+        except ValueError:
+            raise SpecError(
+                f"search.expert_weights: {line!r} is not an expert and a number.", "Write lines like `chemistry: 2`."
+            ) from None
+    return weights or None
 
 
 def _required(form: Mapping[str, Any], key: str, what: str) -> str:

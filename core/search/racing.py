@@ -2,10 +2,10 @@
 
 After each nested subset the candidate's losses are compared with the best one's pair by pair. Where Student's bound on
 the mean difference (one-sided, `CONFIDENCE`; Welch and Satterthwaite's degrees of freedom over both sets; a finite
-population, as all K pairs are what counts) says that it is worse, it is dropped: its losses are then those of the best
-on all pairs plus the mean difference, so that it never ranks before the best. The best is always scored on all pairs,
-and at the end so are the few dropped ones that came nearest to it. The idea is that of Hoeffding races (Maron and Moore
-1994) and F-Race (Birattari et al. 2002).
+population, as all K pairs are what counts) says that it is not better, but for what is `NEGLIGIBLE`, it is dropped: its
+losses are then estimated as those of the best on all pairs plus the mean difference. The best is always scored on all
+pairs, and at the end so are the few dropped ones with the lowest estimates; no other can be the result. The idea is
+that of Hoeffding races (Maron and Moore 1994) and F-Race (Birattari et al. 2002).
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from core.search.scoring import Scores, SetScore
 
 CONFIDENCE = 0.95
 """Of each comparison that drops a candidate."""
+NEGLIGIBLE = 0.002
+"""Share of the best's objective: a candidate that can be better by no more than this is not worth more pairs."""
 FINALISTS = 3
 """Dropped candidates that are scored on all pairs before a search names its best."""
 
@@ -210,14 +212,13 @@ class Race:
         )
 
     def _is_worse(self, safety: Difference | None, expert: Difference, best: CandidateScored) -> bool:
-        if safety is None:
-            return expert.at_least > 0
-        if self._goal.mode != "constraint":
-            return total([(1.0, safety), (self._alpha, expert)]).at_least > 0
-        if best.violation > 0:
-            return safety.at_least > 0
-        room = self._goal.safety_limit - (best.ce_safety or 0.0)
-        return safety.at_least > room or expert.at_least > 0
+        if self._goal.mode == "constraint" and safety is not None:
+            if best.violation > 0:
+                return safety.at_least > -NEGLIGIBLE * best.violation
+            room = self._goal.safety_limit - (best.ce_safety or 0.0)
+            return safety.at_least > room or expert.at_least > -NEGLIGIBLE * best.objective
+        change = expert if safety is None else total([(1.0, safety), (self._alpha, expert)])
+        return change.at_least > -NEGLIGIBLE * best.objective
 
     def _safety_difference(self, mine: Scores, other: Scores) -> Difference | None:
         if mine.safety is None or other.safety is None:

@@ -9,7 +9,7 @@ from core.data.categories import find_category
 from core.events import Phase
 from core.results import ModelResult
 from core.runs.view import RunView, Status
-from core.specs import Comparison, Method, Optimizer
+from core.specs import Comparison, Method, ObjectiveMode, Optimizer
 from safemerge_ui.views.markup import plain_words
 
 PHASES: tuple[tuple[Phase, str], ...] = (
@@ -33,6 +33,12 @@ METHODS: dict[Method | str, str] = {
 }
 
 OPTIMIZERS: dict[Optimizer | str, str] = {"evomm": "EvoMM", "cocktail": "LM-Cocktail", "grid": "Grid search"}
+
+OBJECTIVES: dict[ObjectiveMode | str, str] = {
+    "weighted": "Weighted sum",
+    "pareto": "Pareto front",
+    "constraint": "Keep alignment",
+}
 
 STATUS_TONES: dict[Status, str] = {
     "waiting": "plain",
@@ -85,7 +91,13 @@ def search_facts(search: Mapping[str, Any]) -> list[str]:
         return [method, OPTIMIZERS["grid"]]
     if optimizer == "cocktail":
         return [OPTIMIZERS["cocktail"], f"temperature {search.get('temperature', 1.0):g}"]
-    return [method, f"{search.get('steps')} steps", f"alpha {search.get('alpha')}"]
+    facts = [method, f"{search.get('steps')} steps", f"alpha {search.get('alpha')}"]
+    objective = search.get("objective", "weighted")
+    if objective == "constraint":
+        facts[-1] = f"safety loss within {search.get('safety_tolerance'):g} of the best parent"
+    elif objective != "weighted":
+        facts.append(OBJECTIVES[objective].lower())
+    return [*facts, *(["raced"] if search.get("racing") else [])]
 
 
 def model_name(result: ModelResult, view: RunView) -> str:
