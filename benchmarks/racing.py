@@ -191,6 +191,7 @@ def synthetic(pairs: int) -> NewEvaluator:
 
 def demo(pairs: int) -> NewEvaluator:
     """Evaluators of the demo pool, on training questions that neither the probe nor the test has."""
+    from benchmarks.workload import spread
     from core.data.samples import Sample
     from core.demo.corpus import REFUSAL, harmful
     from core.demo.facts import training_questions
@@ -202,16 +203,11 @@ def demo(pairs: int) -> NewEvaluator:
     for _ in load_pool(PoolSpec(base=BASE, experts=(ExpertSpec(model=EXPERT),)), load_settings(), loaded.append):
         pass
     pool = loaded[0]
-    refused = [Sample(prompt.prompt, REFUSAL) for prompt in _spread(harmful("validation"), pairs)]
-    answered = [Sample(question, answer) for question, answer in _spread(training_questions("chemistry"), pairs)]
+    refused = [Sample(prompt.prompt, REFUSAL) for prompt in spread(harmful("validation"), pairs)]
+    answered = [Sample(question, answer) for question, answer in spread(training_questions("chemistry"), pairs)]
     sets = NestedSet(pool.tokenizer, refused, REFUSAL_OPENING), NestedSet(pool.tokenizer, answered, None)
     scorer = NestedScorer(pool.live, *sets, pool.merge.changing)
     return lambda: Evaluator(pool.merge, scorer)
-
-
-def _spread(items: Sequence[Any], count: int) -> Sequence[Any]:
-    """`count` of the items, or all, evenly over the list."""
-    return items[:: max(1, len(items) // count)][:count]
 
 
 def main() -> None:
