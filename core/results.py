@@ -62,6 +62,25 @@ class ModelResult(BaseModel):
         return sum(rate.rate for rate in self.accuracy.values()) / len(self.accuracy)
 
 
+class SearchResult(BaseModel):
+    """What one search of the run took and found.
+
+    Attributes:
+        name: the search's, as candidates carry it.
+        candidates: how many were scored or tried.
+        tokens_scored: tokens of training pairs that the live model read for them; what was known costs nothing.
+        front: numbers of the candidates that no other beats in one loss without being worse in the other, safest
+            first; of those scored on all pairs.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    candidates: int
+    tokens_scored: int
+    front: tuple[int, ...] = ()
+
+
 class RunResult(BaseModel):
     """`result.json`: the whole outcome of a run."""
 
@@ -72,8 +91,9 @@ class RunResult(BaseModel):
     seconds: float
     peak_memory_bytes: int
     models: tuple[ModelResult, ...]
+    searches: tuple[SearchResult, ...] = ()
 
     def to_json_dict(self) -> dict[str, Any]:
-        """The contract's keys: `schema, spec, seconds, peak_memory_bytes, models`."""
+        """The contract's keys: `schema, spec, seconds, peak_memory_bytes, models, searches`."""
         data = self.model_dump(mode="json")
         return {"schema": data.pop("schema_version"), **data}

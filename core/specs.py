@@ -38,6 +38,7 @@ Comparison = Literal["equal", "grid", "evomm_expert_only", "cocktail", "cocktail
 Source = Literal["generate", "file"]
 Vocabulary = Literal["refuse", "base"]
 Memory = Literal["auto", "resident", "streamed", "compact"]
+ObjectiveMode = Literal["weighted", "pareto", "constraint"]
 
 
 class _Frozen(BaseModel):
@@ -173,6 +174,14 @@ class SearchSpec(_Frozen):
         parameters: parameters of the method by mergekit's names that are fixed instead of searched: a number, or for
             those that each model has, a list of numbers.
         genome: which numbers EvoMM searches, of a method with a fast path.
+        objective: what EvoMM, as the run's own search, minimises: `weighted` the sum that alpha weighs; `pareto` both
+            losses at once, where the merge is the candidate that alpha chooses; `constraint` the domain loss among
+            candidates whose safety loss is at most the best parent's plus `safety_tolerance`.
+        safety_tolerance: nats that `constraint` allows above the safest parent's safety loss.
+        expert_weights: how much each expert's own domain loss counts in `CE_expert`, by reference or domain name;
+            experts left out count 1; null = every domain pair counts the same.
+        racing: EvoMM scores a candidate on nested subsets of the pairs, and on all of them only while it may be the
+            best.
     """
 
     optimizer: Optimizer = "evomm"
@@ -187,6 +196,10 @@ class SearchSpec(_Frozen):
     compare: tuple[Comparison, ...] = ("equal", "evomm_expert_only")
     parameters: dict[str, Value] = {}
     genome: GenomeSpec = GenomeSpec()
+    objective: ObjectiveMode = "weighted"
+    safety_tolerance: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.1
+    expert_weights: dict[str, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]] | None = None
+    racing: bool = False
 
     @model_validator(mode="after")
     def _compared_with_others(self) -> SearchSpec:
@@ -219,6 +232,26 @@ class SearchSpec(_Frozen):
         ):
             raise ValueError(
                 "genome.normalize and parameters both say how weights are normalised: leave genome.normalize out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _objective_can_be_searched(self) -> SearchSpec:
+        if self.racing and self.optimizer == "evomm_surrogate":
+            raise ValueError(
+                "racing is for evomm; evomm_surrogate scores fewer candidates, each on all pairs: set racing to false, "
+                "or optimizer to evomm"
+            )
+        if self.objective == "weighted":
+            return self
+        if self.optimizer != "evomm" or not self.safety:
+            raise ValueError(
+                f"objective is '{self.objective}', which takes optimizer evomm and safety true: both losses are needed"
+            )
+        if self.objective == "pareto" and self.racing:
+            raise ValueError(
+                "racing compares candidates with the best so far, and objective 'pareto' has no single best: set "
+                "racing to false, or objective to weighted or constraint"
             )
         return self
 
@@ -311,6 +344,20 @@ class RunSpec(_Frozen):
                 "search.genome.normalize divides the weights by their sum, which makes a single expert's weight 1 "
                 "whatever it was: leave normalize out, or add an expert"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_are_of_the_experts(self) -> RunSpec:
+        weights = self.search.expert_weights
+        if weights is None:
+            return self
+        named = [{expert.model, expert.domain.name} & weights.keys() for expert in self.pool.experts]
+        if unknown := sorted(weights.keys() - set().union(*named)):
+            raise ValueError(f"search.expert_weights names {unknown[0]!r}, which is no expert and no expert's domain")
+        if any(len(names) > 1 for names in named):
+            raise ValueError("search.expert_weights names an expert both by its reference and by its domain")
+        if not any(weights[name] > 0 for names in named for name in names) and all(named):
+            raise ValueError("search.expert_weights are all 0: at least one expert has to count")
         return self
 
     def to_yaml(self) -> str:

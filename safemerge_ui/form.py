@@ -18,6 +18,7 @@ EXPERT_SLOTS = 4
 EXPERT_FIELDS = ("model", "domain", "topic", "suite", "examples")
 _SEARCH_FIELDS = ("optimizer", "method", "steps", "alpha", "safety", "seed", "stop_when_flat", "temperature")
 _GENOME_SWITCHES = ("smooth", "allow_negative_weights", "normalize")
+_OBJECTIVE_FIELDS = ("objective", "safety_tolerance", "racing")
 
 Form = dict[str, Any]
 
@@ -65,6 +66,8 @@ def spec_from_form(form: Mapping[str, Any]) -> RunSpec:
                     "filters": _listed(form["genome_filters"]),
                     **{key: form[f"genome_{key}"] for key in _GENOME_SWITCHES},
                 },
+                **{key: form[key] for key in _OBJECTIVE_FIELDS},
+                "expert_weights": _expert_weights(form),
             },
             "evaluation": {
                 "prompts": _optional(form, "eval_prompts"),
@@ -94,7 +97,10 @@ def form_from_spec(spec: RunSpec) -> Form:
         "guard": spec.pool.guard,
         "vocabulary": spec.pool.vocabulary,
         "memory": spec.pool.memory,
-        **{key: getattr(spec.search, key) for key in _SEARCH_FIELDS},
+        **{key: getattr(spec.search, key) for key in (*_SEARCH_FIELDS, *_OBJECTIVE_FIELDS)},
+        "expert_weights": "\n".join(
+            f"{name}: {weight!r}" for name, weight in (spec.search.expert_weights or {}).items()
+        ),
         "compare": list(spec.search.compare),
         "parameters": _written(spec.search.model_dump(mode="json")["parameters"]),
         "data_reply_tokens": spec.data.reply_tokens,
@@ -168,6 +174,20 @@ def _source(form: Mapping[str, Any], name: str) -> dict[str, Any]:
 def _listed(text: str | None) -> list[str]:
     """Words between commas."""
     return [word for part in (text or "").split(",") if (word := part.strip())]
+
+
+def _expert_weights(form: Mapping[str, Any]) -> dict[str, float] | None:
+    """Lines `expert: number`; nothing for an empty field."""
+    weights: dict[str, float] = {}
+    for line in filter(None, map(str.strip, str(form["expert_weights"] or "").splitlines())):
+        name, _, number = line.rpartition(":")
+        try:
+            weights[name.strip()] = float(number)
+        except ValueError:
+            raise SpecError(
+                f"search.expert_weights: {line!r} is not an expert and a number.", "Write lines like `chemistry: 2`."
+            ) from None
+    return weights or None
 
 
 def _required(form: Mapping[str, Any], key: str, what: str) -> str:

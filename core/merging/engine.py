@@ -47,7 +47,7 @@ class TaskVector:
 
 
 class MergePool:
-    """The pool's weights, resident, and the live model that candidates are written into.
+    """The pool's weights, in memory, and the live model that candidates are written into.
 
     Args:
         live: the model to write into; its dtype is the dtype that is scored and saved.

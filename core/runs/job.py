@@ -51,14 +51,15 @@ from core.models.memory import MemoryPlan
 from core.models.precision import pick_device
 from core.models.preflight import blocking_rows, examine
 from core.models.references import parse_reference
-from core.results import ModelResult, Role, RunResult
+from core.results import ModelResult, Role, RunResult, SearchResult
 from core.runs.folder import RunFolder
 from core.runs.live_pool import LivePool, LoadedModel, load_pool, warn_of_copies
 from core.runs.past import Past, continue_log
+from core.runs.searches import main_goal, make_scorer, noted, search_result
 from core.search.cocktail import parent_recipes
 from core.search.genome import idle_note
+from core.search.objectives import Goal
 from core.search.running import Evaluator, ProbeRates, SearchPlan, make_optimizer, run_search
-from core.search.scoring import REFUSAL_OPENING, Scorer, TrainingSet
 from core.settings import Settings, resolve_path
 from core.specs import Comparison, Optimizer, RunSpec, Source
 
@@ -104,6 +105,7 @@ class _Job:
     should_stop: Callable[[], bool]
     past: Past
     results: list[ModelResult] = field(default_factory=list)
+    searches: list[SearchResult] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
     def run(self) -> Iterator[Event]:
@@ -113,12 +115,7 @@ class _Job:
         guard = load_guard(self.spec.pool.guard, self.settings)
         pool = yield from self._load(memory)
         safety, domain = yield from self._prepare_data(pool, tests.prompts, guard)
-        scorer = Scorer(
-            pool.live,
-            TrainingSet(pool.tokenizer, safety, opening=REFUSAL_OPENING),
-            TrainingSet(pool.tokenizer, domain, opening=None),
-            pool.merge.changing,
-        )
+        scorer = make_scorer(self.spec, pool, safety, domain)
         wanted = self.spec.evaluation
         measurer = Measurer(pool.live, pool.tokenizer, guard, tests, wanted.limit, wanted.reply_tokens)
         evaluator = Evaluator(pool.merge, scorer, measurer.probe_accuracy if tests.probe_questions else None)
@@ -293,12 +290,16 @@ class _Job:
             stop_when_flat=search.stop_when_flat,
             temperature=search.temperature,
             safety_share=evaluator.scorer.safety_share,
+            goal=main_goal(search, self.results) if main else Goal(),
+            racing=search.racing,
         )
 
     def _search(
         self, plan: SearchPlan, evaluator: Evaluator, probe: Callable[[], ProbeRates] | None
     ) -> Generator[Event, None, Recipe]:
-        best = yield from run_search(plan, evaluator, self.should_stop, probe)
+        scored: list[CandidateScored] = []
+        best = yield from noted(run_search(plan, evaluator, self.should_stop, probe), scored)
+        self.searches.append(search_result(plan.name, scored))
         if best is None:
             failed = f"No candidate of {plan.name} could be scored."
             raise MergeError(failed, "See the candidates' failures in the log.")
@@ -347,6 +348,7 @@ class _Job:
                 f"{name} has other weights than when this run measured it.",
                 "A model was changed since, or this machine computes otherwise: start a new run.",
             )
+        evaluator.measured_before(recipe)
         result = known or self._measure(name, role, evaluator, measurer, recipe, sha256)
         self.results.append(result)
         return ModelMeasured(result=result)
@@ -370,6 +372,7 @@ class _Job:
             seconds=self.past.seconds + time.monotonic() - self.started,
             peak_memory_bytes=_peak_memory_bytes(),
             models=tuple(self.results),
+            searches=tuple(self.searches),
         )
 
 

@@ -85,13 +85,14 @@ class RunView:
         return str((self.spec.get("search") or {}).get("optimizer", "evomm"))
 
     def best(self, search: str = "") -> CandidateScored | None:
-        """The candidate with the lowest objective so far, of the run's own search unless another is named.
+        """The best candidate so far by its `rank_key`, of the run's own search unless another is named.
 
-        None for LM-Cocktail, which scores the parents and finds what is none of them.
+        Those scored on a part of the pairs don't count. None for LM-Cocktail, which scores the parents and finds what
+        is none of them.
         """
         search = search or self.main_search
-        scored = [c for c in self.candidates if c.search == search and not c.failure and "cocktail" not in search]
-        return min(scored, key=lambda c: c.objective, default=None)
+        of_search = [c for c in self.candidates if c.search == search and "cocktail" not in search]
+        return min((c for c in of_search if not (c.failure or c.partial)), key=lambda c: c.rank_key, default=None)
 
 
 @dataclass

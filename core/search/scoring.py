@@ -8,10 +8,10 @@ domain answers it would give by itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from core.models.chat_format import encode_pair
 from core.models.fitting import in_parts, naming_out_of_memory
 from core.models.lower_blocks import resumes_exactly, states_below, unchanged_blocks
 from core.models.packing import AnswerTokens, PackedRow, answer_tokens, decoder_inputs, pack, places_in, row_of
+from core.search.expert_losses import ExpertShares
 
 REFUSAL_OPENING = 3
 """Answer tokens that must be the model's own greedy choice for a refusal to count as begun."""
@@ -34,11 +35,15 @@ class SetScore(NamedTuple):
         loss: mean over samples of the mean token cross-entropy, nats per token.
         own: share of samples whose answer (or its opening) the model would choose greedily.
         per_sample: (K,) loss of each sample, in the set's order.
+        tokens: that the model read for it.
+        by_expert: mean loss on each expert's own pairs, where D_expert is of several experts.
     """
 
     loss: float
     own: float
     per_sample: Tensor
+    tokens: int = 0
+    by_expert: Mapping[str, float] = {}
 
 
 class TrainingSet:
@@ -96,7 +101,7 @@ class TrainingSet:
                 own[tokens.owner[looked_at & ~tokens.greedy.cpu()]] = False
         per_sample = torch.empty(self.size)
         per_sample[self._order] = losses / counts
-        return SetScore(float(per_sample.double().mean()), float(own.float().mean()), per_sample)
+        return SetScore(float(per_sample.double().mean()), float(own.float().mean()), per_sample, self.tokens)
 
     def _answers(self, model: Any) -> Iterator[AnswerTokens]:
         """Answer tokens row by row."""
@@ -114,11 +119,30 @@ class TrainingSet:
         return answer_tokens(model, row_of(self._pairs, row, members), below)
 
 
+class ScoredSet(Protocol):
+    """What a `Scorer` needs of a training set: `TrainingSet`, or one in nested subsets."""
+
+    size: int
+    tokens: int
+
+    def keep_lower_blocks(self, model: Any, blocks: int) -> None: ...
+
+    def score(self, model: Any) -> SetScore: ...
+
+
+AnySet = TypeVar("AnySet", bound=ScoredSet)
+
+
 class Scores(NamedTuple):
     """Both sets' scores of one candidate; None where a set was not scored."""
 
     safety: SetScore | None
     expert: SetScore | None
+
+    @property
+    def tokens(self) -> int:
+        """That the model read for both sets."""
+        return sum(part.tokens for part in (self.safety, self.expert) if part)
 
     def objective(self, alpha: float, safety: bool) -> float:
         """CE_safety + alpha * CE_expert, or CE_expert alone; infinite or NaN losses stay so."""
@@ -139,7 +163,7 @@ class Scores(NamedTuple):
         return safety_share * (self.safety.loss if self.safety else math.nan) + (1 - safety_share) * expert
 
 
-class Scorer:
+class Scorer(Generic[AnySet]):
     """Scores the live model on D_safety and D_expert.
 
     Args:
@@ -147,14 +171,21 @@ class Scorer:
         safety: D_safety.
         expert: D_expert.
         changing: names of the tensors that differ between candidates; None = any may.
+        shares: whose the pairs of D_expert are, and how much each expert counts; None = unknown, all the same.
     """
 
     def __init__(
-        self, model: Any, safety: TrainingSet, expert: TrainingSet, changing: Collection[str] | None = None
+        self,
+        model: Any,
+        safety: AnySet,
+        expert: AnySet,
+        changing: Collection[str] | None = None,
+        shares: ExpertShares | None = None,
     ) -> None:
-        self._model = model
-        self._safety = safety
-        self._expert = expert
+        self.model = model
+        self.safety = safety
+        self.expert = expert
+        self.shares = shares
         blocks = unchanged_blocks(model, changing) if changing is not None else 0
         for part in (safety, expert):
             part.keep_lower_blocks(model, blocks)
@@ -162,9 +193,21 @@ class Scorer:
     @property
     def safety_share(self) -> float:
         """D_safety's share of all pairs, in [0, 1]."""
-        return self._safety.size / (self._safety.size + self._expert.size)
+        return self.safety.size / (self.safety.size + self.expert.size)
 
     def score(self, *, with_safety: bool = True) -> Scores:
         """Score the model's current weights; `with_safety=False` runs the domain set only."""
-        safety = self._safety.score(self._model) if with_safety else None
-        return Scores(safety, self._expert.score(self._model))
+        safety = self.safety.score(self.model) if with_safety else None
+        return Scores(safety, self.weighed(self.expert.score(self.model), range(self.expert.size)))
+
+    def weighed(self, score: SetScore, places: Sequence[int]) -> SetScore:
+        """A score on D_expert with each expert's mean, and with CE_expert weighted by expert where that is asked for.
+
+        Args:
+            score: on some pairs of D_expert.
+            places: which pairs they are.
+        """
+        if self.shares is None:
+            return score
+        loss = score.loss if self.shares.weights is None else self.shares.loss(score.per_sample, places)
+        return score._replace(loss=loss, by_expert=self.shares.means(score.per_sample, places))

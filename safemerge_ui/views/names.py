@@ -10,7 +10,7 @@ from core.events import Phase
 from core.merging.methods import REGISTERED
 from core.results import ModelResult
 from core.runs.view import RunView, Status
-from core.specs import Comparison, Memory, MergeMethod, Optimizer, Vocabulary
+from core.specs import Comparison, Memory, MergeMethod, ObjectiveMode, Optimizer, Vocabulary
 from safemerge_ui.views.markup import plain_words
 
 PHASES: tuple[tuple[Phase, str], ...] = (
@@ -49,6 +49,12 @@ MEMORY: dict[Memory, str] = {
     "resident": "In float32 beside the live model",
     "streamed": "In float32 in host memory",
     "compact": "In the checkpoints' own format",
+}
+
+OBJECTIVES: dict[ObjectiveMode | str, str] = {
+    "weighted": "Weighted sum",
+    "pareto": "Pareto front",
+    "constraint": "Keep alignment",
 }
 
 STATUS_TONES: dict[Status, str] = {
@@ -105,7 +111,13 @@ def search_facts(search: Mapping[str, Any]) -> list[str]:
     if optimizer == "cocktail":
         return [OPTIMIZERS["cocktail"], f"temperature {search.get('temperature', 1.0):g}"]
     surrogate = ["with a surrogate"] if optimizer == "evomm_surrogate" else []
-    return [method, *surrogate, f"{search.get('steps')} steps", f"alpha {search.get('alpha')}"]
+    facts = [method, *surrogate, f"{search.get('steps')} steps", f"alpha {search.get('alpha')}"]
+    objective = search.get("objective", "weighted")
+    if objective == "constraint":
+        facts[-1] = f"safety loss within {search.get('safety_tolerance'):g} of the best parent"
+    elif objective != "weighted":
+        facts.append(OBJECTIVES[objective].lower())
+    return [*facts, *(["raced"] if search.get("racing") else [])]
 
 
 def model_name(result: ModelResult, view: RunView) -> str:

@@ -51,6 +51,8 @@ def candidate_facts(candidate: CandidateScored, objective: float) -> str:
         ("Objective", f"{objective:.3f}"),
         ("Safety loss", _loss(candidate.ce_safety)),
         ("Domain loss", _loss(candidate.ce_expert)),
+        *((f"Loss of {name}", _loss(loss)) for name, loss in candidate.expert_losses.items()),
+        *([("Above the safety limit", _loss(candidate.violation))] if candidate.violation else []),
     )
     return f'<div class="sm-facts">{_facts(*facts)}</div>'
 

@@ -67,10 +67,9 @@ def test_optimizers_and_baselines_survive_yaml(optimizer: str) -> None:
         ({"genome": {"normalize": True}}, "a single expert's weight 1"),
         ({"genome": {"normalize": True}, "method": "dare_ties"}, "genome.normalize"),
         ({"genome": {"allow_negative_weights": True}, "method": "slerp"}, "slerp has no weights"),
-        (
-            {"genome": {"layer_granularity": 2}, "method": "breadcrumbs"},
-            "merged by mergekit's own code",
-        ),
+        ({"optimizer": "evomm_surrogate", "racing": True}, "racing is for evomm"),
+        ({"optimizer": "evomm_surrogate", "objective": "pareto"}, "takes optimizer evomm"),
+        ({"genome": {"layer_granularity": 2}, "method": "breadcrumbs"}, "merged by mergekit's own code"),
         ({"genome": {"normalize": True}, "parameters": {"normalize": False}}, "how weights are normalised"),
         (
             {"genome": {"normalize": True}, "method": "dare_linear", "parameters": {"rescale": True}},

@@ -68,6 +68,15 @@ def specs(draw: st.DrawFn) -> RunSpec:
         "genome": draw(GENOMES) if fast and method not in ("slerp", "dare_ties") else {},
         "compare": draw(st.sampled_from([[], ["equal"], ["equal", "evomm_expert_only", "cocktail_expert_only"]])),
     }
+    if search["optimizer"] == "evomm" and search["safety"]:
+        search["objective"] = draw(st.sampled_from(["weighted", "pareto", "constraint"]))
+    raced = search["optimizer"] != "evomm_surrogate" and search.get("objective") != "pareto"
+    search["racing"] = raced and draw(st.booleans())
+    search["safety_tolerance"] = draw(st.floats(0, 9))
+    named = draw(st.sets(st.sampled_from([expert["model"] for expert in experts])))
+    search["expert_weights"] = {name: draw(st.floats(0.001, 9)) for name in named} or None
+    if {expert["domain"]["name"] for expert in experts} & {expert["model"] for expert in experts}:
+        search["expert_weights"] = None
     tokens = st.integers(8, 4096)
     limit = draw(st.none() | st.integers(1, 99))
     files = {name: draw(st.none() | WORDS) for name in ("prompts", "probe_questions")}
@@ -116,6 +125,16 @@ def test_number_fields_may_send_floats() -> None:
         ({"memory": "disk"}, "pool.memory"),
         ({"compare": ["best_of_all"]}, "search.compare"),
         ({"optimizer": "grid", "compare": ["grid"]}, "own optimizer"),
+        ({"objective": "lexicographic"}, "search.objective"),
+        ({"objective": "pareto", "optimizer": "grid", "compare": []}, "takes optimizer evomm"),
+        ({"objective": "constraint", "safety": False}, "safety true"),
+        ({"objective": "pareto", "racing": True}, "no single best"),
+        ({"safety_tolerance": -1}, "search.safety_tolerance"),
+        ({"expert_weights": "chemistry 2"}, "search.expert_weights"),
+        ({"expert_weights": "law: 2"}, "no expert's domain"),
+        ({"expert_weights": "chemistry: 0"}, "all 0"),
+        ({"expert_weights": "chemistry: -1"}, "expert_weights"),
+        ({"expert_weights": "chemistry: 1\ndemo/chemistry: 2"}, "both by its reference"),
     ],
 )
 def test_bad_values_are_named(change: dict[str, object], named: str) -> None:
