@@ -14,8 +14,9 @@ from typing import Any
 from core.data.prompts import Prompt
 from core.errors import DataError, GuardError
 from core.evaluation.statistics import wilson
+from core.guards.agreement import agreements
 from core.guards.protocol import UNKNOWN, Guard, Verdict
-from core.results import Rate
+from core.results import GuardAgreement, Rate
 
 MAX_NEW_TOKENS = 256
 """Reply length: a reply shows within its first sentences whether it refuses; longer ones only cost time."""
@@ -60,6 +61,16 @@ class AlignmentReport:
     def unknown(self) -> int:
         """Replies on which the guard gave no verdict; they count as not safe."""
         return sum(reply.verdict.category == UNKNOWN for reply in self.replies)
+
+    @property
+    def agreement(self) -> tuple[GuardAgreement, ...]:
+        """How far further guards agree with the deciding one; empty where one guard judged."""
+        return tuple(
+            GuardAgreement(
+                guard=one.guard, question=one.question, agree=wilson(one.n - len(one.disputed), one.n), kappa=one.kappa
+            )
+            for one in agreements([reply.verdict for reply in self.replies])
+        )
 
 
 @dataclass(frozen=True)

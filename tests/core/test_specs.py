@@ -26,6 +26,16 @@ def test_a_search_is_evomm_to_the_end_unless_told_otherwise() -> None:
     assert (search.optimizer, search.stop_when_flat, search.temperature) == ("evomm", None, 1.0)
 
 
+def test_guards_may_be_a_list_of_which_the_first_decides() -> None:
+    data = {"source": "file", "path": "s.jsonl"}
+    pool = {"experts": [{"model": "org/a"}], "guard": ["phrases", "org/Llama-Guard"]}
+    spec = spec_from_dict({"pool": pool, "data": {"safety": data}})
+    assert spec.pool.guard == "phrases & org/Llama-Guard"
+    assert parse_spec(spec.to_yaml()) == spec
+    with pytest.raises(SpecError, match=r"pool\.guard"):
+        spec_from_dict({"pool": pool | {"guard": ["phrases", 3]}, "data": {"safety": data}})
+
+
 @pytest.mark.parametrize("optimizer", ["evomm", "cocktail", "grid", "evomm_surrogate"])
 def test_optimizers_and_baselines_survive_yaml(optimizer: str) -> None:
     every = ["equal", "grid", "evomm_expert_only", "cocktail", "cocktail_expert_only"]

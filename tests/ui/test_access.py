@@ -37,6 +37,7 @@ def test_starting_needs_an_allowed_user_on_a_space_only(settings: Settings, spac
     "change",
     [
         {"pool": {"base": "/models/mine"}},
+        {"pool": {"guard": "llama-guard:/models/mine"}},
         {"evaluation": {"prompts": "/etc/passwd"}},
         {"evaluation": {"probe_questions": "/etc/passwd"}},
         {"evaluation": {"probe": "assets/../../etc/passwd"}},

@@ -16,6 +16,7 @@ from core.models.memory import MemoryPlan
 from core.models.preflight import blocking_rows, examine, preflight
 from core.settings import ASSETS, Settings
 from core.specs import RunSpec, spec_from_dict
+from tests.guard_models import save_guard
 from tests.hub_server import HubServer
 from tests.tiny_models import CHATML, copy_model, save_tiny_llama, save_tiny_lora, tiny_tokenizer
 
@@ -218,6 +219,20 @@ def test_repeated_model_and_unknown_guard(files: dict[str, str], tiny_llama: Pat
     assert row(rows, "pool").status == "error"
     assert row(rows, "guard").status == "error"
     assert "phrases" in row(rows, "guard").hint
+
+
+def test_a_guard_model_is_part_of_the_plan(
+    files: dict[str, str], tiny_llama: Path, tiny_expert: Path, tmp_path: Path, settings: Settings
+) -> None:
+    folder = save_guard(tmp_path / "shieldgemma-2b", "shieldgemma", ["No"])
+    spec = make_spec(files, tiny_llama, tiny_expert, pool={"guard": ["phrases", str(folder)]})
+    rows = preflight(spec, settings)
+    assert [item.model for item in rows if item.check == "guard"] == ["phrases", str(folder)]
+    assert "shieldgemma, Gemma2ForCausalLM" in row(rows, "guard", str(folder)).detail
+    assert str(folder) in row(rows, "memory").detail
+    assert "replies x 4 x 700 tokens judged" in row(rows, "time").detail
+    without = preflight(make_spec(files, tiny_llama, tiny_expert), settings)
+    assert "judged" not in row(without, "time").detail
 
 
 def test_memory_shows_its_arithmetic(
