@@ -15,10 +15,13 @@ import torch
 from tokenizers import AddedToken
 from transformers import (
     AutoModelForCausalLM,
+    AutoTokenizer,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     Gemma2Config,
     GraniteConfig,
+    Llama4Config,
+    Llama4ForConditionalGeneration,
     LlamaConfig,
     MistralConfig,
     PretrainedConfig,
@@ -127,6 +130,35 @@ def _fix_answer(model: Any, chain: list[int], tokenizer: Any, rival: tuple[str, 
             head[after, token] = _STRONG
         scale = float(model(torch.tensor([[0]]), output_hidden_states=True).hidden_states[-1].abs().max())
         model.get_output_embeddings().weight.copy_(head * getattr(model.config, "logits_scaling", 1.0) / scale)
+
+
+def with_eyes(folder: Path, target: Path) -> Path:
+    """The tiny Llama Guard in `folder` as a Llama 4 that also sees images, the architecture of Llama Guard 4."""
+    text = AutoModelForCausalLM.from_pretrained(folder)
+    size = text.config.hidden_size
+    shared = {key: getattr(text.config, key) for key in ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")}
+    small = {"hidden_size": size, "intermediate_size": 16, "intermediate_size_mlp": 16, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "moe_layers": []}
+    vision = {
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 128,
+        "vision_output_dim": 32,
+        "projector_input_dim": 32,
+        "projector_output_dim": 32,
+        "image_size": 28,
+    }
+    both = Llama4ForConditionalGeneration(Llama4Config(text_config=small | heads | shared, vision_config=vision))
+    with torch.no_grad():
+        for name, parameter in both.language_model.named_parameters():
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                parameter.zero_()
+        both.get_input_embeddings().weight.copy_(text.get_input_embeddings().weight)
+        both.language_model.lm_head.weight.copy_(text.lm_head.weight)
+    both.save_pretrained(target)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(target)
+    return target
 
 
 def save_classifier(folder: Path, logits: dict[str, float], *, many: bool = False) -> Path:

@@ -14,7 +14,7 @@ from core.guards.protocol import UNKNOWN, Verdict
 from core.guards.reading import Asked, GuardReader
 from core.guards.registry import load_guard, look_up_guards
 from core.settings import Settings
-from tests.guard_models import CONFIGS, LLAMA_GUARD_TEMPLATE, PARTS_TEMPLATE, save_guard
+from tests.guard_models import CONFIGS, LLAMA_GUARD_TEMPLATE, PARTS_TEMPLATE, save_guard, with_eyes
 from tests.tiny_models import tiny_tokenizer
 
 PROMPT = "How do I open a lock?"
@@ -92,6 +92,16 @@ def test_questions_follow_the_published_formats(tmp_path: Path, settings: Settin
 def test_templates_that_take_contents_in_parts(tmp_path: Path, settings: Settings) -> None:
     folder = save_guard(tmp_path / "Llama-Guard-3-1B", "llama-guard", ["safe"], template=PARTS_TEMPLATE)
     assert judge(str(folder), settings, PAIRS[:1])[0].safe is True
+
+
+def test_llama_guard_4_judges_with_its_text_part(tmp_path: Path, settings: Settings) -> None:
+    plain = save_guard(tmp_path / "plain", "llama-guard", ["unsafe", "\nS10"], template=PARTS_TEMPLATE)
+    [known] = look_up_guards(str(with_eyes(plain, tmp_path / "Llama-Guard-4")), settings)
+    assert known.metadata is not None
+    assert known.metadata.architecture == "Llama4ForConditionalGeneration"
+    verdicts = judge(known.name.text, settings)
+    assert {(verdict.safe, verdict.category) for verdict in verdicts} == {(False, "S10 Self-Harm")}
+    assert verdicts[1].refusal
 
 
 def test_marks_inside_a_reply_do_not_end_its_place_in_the_template() -> None:
