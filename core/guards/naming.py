@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from core.errors import GuardError
+from core.errors import GuardError, ModelError
 from core.guards.classifier import MEANINGS, Meaning
 from core.guards.families import CLASSIFIER, FAMILY_NAMES, SUPPORTED_HINT
 from core.models.references import ModelReference, parse_reference
@@ -65,13 +65,24 @@ def _parse_one(text: str, settings: Settings) -> GuardName:
     if match and family not in FAMILY_NAMES:
         raise GuardError(f"There is no guard family '{family}'.", SUPPORTED_HINT)
     model = match["model"].strip() if match else text
-    reference = parse_reference(model, settings) if "/" in model or "\\" in model or "." in model else None
-    if reference is None:
-        raise GuardError(f"There is no guard called '{text}'.", SUPPORTED_HINT)
+    reference = _parse_model(text, model, settings)
     if match and match["labels"] is not None and family != CLASSIFIER:
         raise GuardError(f"'{text}' explains labels, which only a classifier has.", f"Write {family}:{model}.")
     labels = _parse_labels(text, match["labels"] or "") if match and family == CLASSIFIER else {}
     return GuardName(text, reference, family, labels)
+
+
+def _parse_model(text: str, model: str, settings: Settings) -> ModelReference:
+    """A word alone is a guard's name misspelt sooner than a model: guards on the Hub have an owner."""
+    if "/" in model:
+        return parse_reference(model, settings)
+    try:
+        reference = parse_reference(model, settings)
+    except ModelError:
+        reference = None
+    if reference is None or reference.kind != "folder":
+        raise GuardError(f"There is no guard called '{text}'.", SUPPORTED_HINT)
+    return reference
 
 
 def _parse_labels(text: str, written: str) -> dict[str, Meaning]:
