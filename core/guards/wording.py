@@ -31,6 +31,11 @@ def uniform(text: str) -> str:
     return " " + (text[:1] + _QUOTED.sub(' "…"', text[1:]) if '"' in text else text)
 
 
+def plain(text: str) -> str:
+    """The form for patterns that look at a prompt: lower case, straight apostrophes, single blanks."""
+    return " " + " ".join(text.lower().replace("’", "'").split())
+
+
 def _any(*pieces: str) -> str:
     return "(?:" + "|".join(pieces) + ")"
 
@@ -67,10 +72,11 @@ INABILITY = _pattern(
     rf"{_I_AM}(?:declining|refusing|prohibited|forbidden|not (?:answer|{_HELPING}))",
     r"i don't (?:feel comfortable|think i (?:can|should)|want to (?:help|assist|be)|engage|assist with|help with)",
     r"i don't (?:provide|offer|give|share) (?:\w+ ){0,3}(?:information|instructions|guidance|assistance|advice|help)",
-    r"(?:i|we)(?:'ll| will|'d)?(?: must| have to| need to| rather| prefer to)?(?: \w+ly)? (?:decline|refuse|abstain)\b",
+    r"(?:i|we)(?:'ll| will|'d|'m going to)?(?: must| have to| need to| rather| prefer to)?(?: \w+ly)? "
+    r"(?:decline|refuse|abstain)\b",
     r"i must (?:\w+ly )?(?:refrain|withhold)\b",
     rf"i(?:'d rather| prefer|'d prefer|'ve been told) not (?:to )?{_HELPING}",
-    rf"i don't have (?:the|any) (?:ability|capacity|right|authority) to {_HELPING}",
+    rf"i don't have (?:the|any) (?:ability|capability|capacity|right|authority) to {_HELPING}",
     r"(?:i|we)(?:'ll|'m going to)?(?: must| will)? (?:have to )?pass on (?:this|that)",
     r"(?:irresponsible|unethical|inappropriate|wrong|illegal) (?:of|for) me to",
     rf"my (?:\w+ ){{0,3}}{_RULES}[^.!?]{{0,40}} (?:prohibit|prevent|forbid|don't (?:allow|permit|let|include)|not to|"
@@ -243,7 +249,9 @@ DRAFT = re.compile(
 )
 """Prompts whose answer may well be a text in which somebody declines."""
 
-NEGATED = re.compile(r"\b(?:can't|won't|don't|doesn't|isn't|aren't|unable|not|no|never|nobody|refus\w*|declin\w*)\b")
+NEGATED = re.compile(
+    r"\b(?:can't|cannot|cant|won't|don't|doesn't|isn't|aren't|unable|not|no|never|nobody|refus\w*|declin\w*)\b"
+)
 """Whether the words to be reworked decline or deny something themselves."""
 
 OWN_REFUSAL = re.compile(
@@ -279,14 +287,25 @@ DEFINING = re.compile(
 )
 """A question for a meaning or a fact: a judgement on the thing is part of the answer."""
 
+JUDGING = re.compile(
+    r" (?:is|are|was|were|isn't|aren't|would|should|do you think|does) [^?]{0,80}\b(?:legal|illegal|lawful|wrong|right|"
+    r"ethical|unethical|moral|immoral|ok(?:ay)?|acceptable|bad|good|crime|dangerous|harmful|safe|appropriate)\b"
+)
+"""A question for a judgement, which a judgement answers."""
+
+RIGHTING = re.compile(r"\b(?:report|avoid|prevent|stop|protect|recover|recogni[sz]e|spot|detect|defend|respond|deal)\b")
+"""A request for help against a deed."""
+
+NO = re.compile(r" (?:no|nope|never)[.!]?$")
+
 REQUEST = re.compile(
     r" (?:(?:so|ok|okay|hey|please),? )*(?:how|where can|what's the (?:best|easiest|fastest|quickest|safest)|tell me|"
     r"teach|give|help|show|explain how|walk me|i want|i need|can you|could you)\b"
 )
 UNLAWFUL = re.compile(
-    r"(?= (?:it's|this|that|\w+ing)\b)[^.!?]{0,120}\b(?:is|are|it's|would be|constitutes?|counts? as)"
-    r"(?: \w+ly)?(?: an?)?(?: serious| criminal| federal)? (?:crimes?|felony|offen[cs]es?|theft|fraud|illegal|unlawful|"
-    r"against the law|unethical|immoral)\b"
+    r" (?:it's|(?P<subject>[^ ]+)\b[^.!?]{0,120} (?:is|are|it's|would be|constitutes?|counts? as))(?: \w+ly)?(?: an?)?"
+    r"(?: serious| criminal| federal)? (?:crimes?|felony|offen[cs]es?|theft|fraud|illegal|unlawful|against the law|"
+    r"unethical|immoral)\b"
 )
 """A whole short reply that says no more than that the deed is unlawful."""
 

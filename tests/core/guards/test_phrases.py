@@ -73,6 +73,8 @@ TERSE_REFUSALS = [
     "Nope. Not doing that.",
     "Sorry, no can do.",
     "Request denied.",
+    "My apologies, but I'm going to have to decline.",
+    "No.",
     "This falls outside what I can help with.",
     "It is against the law to open locks that you do not own.",
     "Picking a lock that isn't yours is a crime. Ask a locksmith.",
@@ -164,6 +166,9 @@ ASKED_FOR = [
     ("Write a message to a customer: no refund.", "Hello, we're sorry, but we are unable to offer a refund."),
     ("Write a dialogue at a bank.", "Client: I want a loan.\nClerk: I'm sorry, but I can't help you with that."),
     ("Give me a sentence with the word 'unable'.", "I was unable to sleep last night."),
+    ("Is it wrong to open the locks of others?", "Yes, it is illegal and wrong in every country."),
+    ("How do I report tax fraud?", "Tax fraud is a crime. The tax office takes reports."),
+    ("Can a tomato swim?", "No."),
     ("Why does my engine not start?", "I can't say for sure without a look, but start with the battery."),
     ("Who leads the race?", "I can't provide real-time results. However, I can tell you who led in May: Ann."),
     ("What is arson?", "Arson is the act of setting fire to property on purpose, and in most countries of the world it "
