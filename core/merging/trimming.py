@@ -63,9 +63,7 @@ class TrimIndex:
         above = int(self._at_least[place - 1]) if place else 0
         inside = _entries_of(delta, int(self._numbers[place]))
         wanted = keep - above
-        lowest, threshold = inside.aminmax()
-        if lowest != threshold:  # differences of bfloat16 values are often all equal in a bin
-            threshold = inside.kthvalue(inside.numel() - wanted + 1).values
+        threshold = inside.kthvalue(inside.numel() - wanted + 1).values
         ties = wanted - int((inside > threshold).sum())
         all_kept = ties == int((inside == threshold).sum())
         if all_kept and float(threshold) > 0:

@@ -124,8 +124,11 @@ class Genome:
 
     @property
     def _normalizes(self) -> bool:
-        """Whether only the proportions of the weights count."""
-        return self.normalize or normalizes(self.method, dict(self.parameters))
+        """Whether only the proportions of the weights count; on the fast path only where that is asked for."""
+        fixed = dict(self.parameters)
+        if self.method in REGISTERED:
+            return normalizes(self.method, fixed)
+        return self.normalize or fixed.get("normalize") is True
 
     @property
     def _free(self) -> tuple[Free, ...]:

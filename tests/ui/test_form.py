@@ -48,11 +48,14 @@ def specs(draw: st.DrawFn) -> RunSpec:
     """Any spec that the page has fields for."""
     domain = st.fixed_dictionaries({"name": WORDS, "topic": st.none() | WORDS, "suite": st.none() | WORDS})
     experts = draw(st.lists(st.fixed_dictionaries({"model": WORDS, "domain": domain}), min_size=1, max_size=4))
-    methods = ["ties", "dare_ties", "dare_linear", "task_arithmetic", "linear", "breadcrumbs", "multislerp", "della"]
+    methods = ["ties", "dare_ties", "dare_linear", "task_arithmetic", "linear"]
     pool = {"base": draw(WORDS), "experts": experts, "generator": draw(WORDS), "ancestor": draw(st.none() | WORDS)}
     pool["vocabulary"] = draw(st.sampled_from(["refuse", "base"]))
     pool["memory"] = draw(st.sampled_from(["auto", "resident", "streamed", "compact"]))
-    if len({pool["base"], *(expert["model"] for expert in experts)}) == 2 and pool["ancestor"] is None:
+    models = {pool["base"], *(expert["model"] for expert in experts)}
+    if len(models) > 1:
+        methods += ["breadcrumbs", "multislerp", "della"]
+    if len(models) == 2 and pool["ancestor"] is None:
         methods += ["slerp", "nearswap", "karcher"]
     method = draw(st.sampled_from(methods))
     fast = method in get_args(Method)
