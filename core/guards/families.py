@@ -108,13 +108,14 @@ SUPPORTED_HINT = (
     f"name does not tell: {', '.join(FAMILY_NAMES)}."
 )
 
-_NAMES = {
+GUARD_NAMES = {
     "llama-guard": ("llama-guard", "llamaguard"),
     "qwen3guard": ("qwen3guard",),
     "wildguard": ("wildguard",),
     "granite-guardian": ("granite-guardian",),
     "shieldgemma": ("shieldgemma",),
 }
+"""What a model's name says of its family, in lower case."""
 _REFUSED = {
     "qwen3guard-stream": "Qwen3Guard-Stream needs code of its own, which is not run; take Qwen3Guard-Gen.",
     "shieldgemma-2-4b": "ShieldGemma 2 judges images; take shieldgemma-2b, -9b or -27b.",
@@ -164,7 +165,7 @@ def _by_name(metadata: ModelMetadata) -> str | None:
     for part, hint in _REFUSED.items():
         if part in name:
             raise GuardError(f"{metadata.ref} cannot judge replies here.", hint)
-    return next((family for family, parts in _NAMES.items() if any(part in name for part in parts)), None)
+    return next((family for family, parts in GUARD_NAMES.items() if any(part in name for part in parts)), None)
 
 
 def _by_template(metadata: ModelMetadata) -> str | None:
