@@ -44,6 +44,10 @@ class MergeError(SafeMergeError):
     """A recipe cannot be applied to the pool."""
 
 
+class OutOfMemory(MergeError):
+    """A step did not fit into memory, not even in its smallest part; a search counts it as a failed candidate."""
+
+
 class RunError(SafeMergeError):
     """A run folder or worker is not in the state that was asked for."""
 

@@ -59,6 +59,7 @@ class Progress(_Event):
 
     Attributes:
         ended_early: a search needed no more than `done` candidates, and `message` says why.
+        tokens_scored: tokens of training pairs read for the search's candidates so far.
     """
 
     kind: Literal["progress"] = "progress"
@@ -68,6 +69,7 @@ class Progress(_Event):
     message: str = ""
     seconds_left: float | None = None
     ended_early: bool = False
+    tokens_scored: int = 0
 
 
 class CheckRow(BaseModel):
@@ -83,18 +85,30 @@ class CheckRow(BaseModel):
 
 
 class PreflightDone(_Event):
-    """The checks that need no weights."""
+    """The checks that need no weights.
+
+    Attributes:
+        host_bytes: memory that the run is planned to take at its peak (all of it where the processor is the device).
+        device_bytes: of it, the GPU's.
+    """
 
     kind: Literal["preflight_done"] = "preflight_done"
     rows: tuple[CheckRow, ...]
+    host_bytes: int = 0
+    device_bytes: int = 0
 
 
 class PoolLoaded(_Event):
-    """The pool's weights are in memory: the number format (as torch names it) and device all figures come from."""
+    """The pool's weights are in memory: the number format (as torch names it) and device all figures come from.
+
+    Attributes:
+        memory: how the weights wait between merges (`core.models.memory`); no figure depends on it.
+    """
 
     kind: Literal["pool_loaded"] = "pool_loaded"
     dtype: str
     device: str
+    memory: str = "resident"
 
 
 class SampleSeen(_Event):
@@ -140,6 +154,12 @@ class CandidateScored(_Event):
         estimated_alignment: share of safety pairs whose refusal the merge would begin by itself (estimate).
         estimated_accuracy: share of domain pairs whose answer it would give by itself (estimate).
         failure: why it could not be scored; losses are then null and `objective` a finite penalty.
+        violation: nats by which the safety loss is above what the search allows; candidates with none come first.
+        expert_losses: mean loss on each expert's own domain pairs, where there are several experts.
+        samples: pairs that the figures rest on; null where candidates are not raced: all pairs of the sets scored.
+        all_samples: pairs there are; with fewer `samples` the losses are estimates, made by pairing with the best
+            candidate so far.
+        tokens: tokens of training pairs that were read for it.
     """
 
     kind: Literal["candidate_scored"] = "candidate_scored"
@@ -154,6 +174,21 @@ class CandidateScored(_Event):
     estimated_accuracy: float | None = None
     seconds: float
     failure: str = ""
+    violation: float = 0.0
+    expert_losses: dict[str, float] = {}
+    samples: int | None = None
+    all_samples: int | None = None
+    tokens: int = 0
+
+    @property
+    def partial(self) -> bool:
+        """True where the losses are estimates from a part of the pairs."""
+        return self.samples is not None and self.samples != self.all_samples
+
+    @property
+    def rank_key(self) -> tuple[float, float]:
+        """Lower is better: whoever keeps to the safety limit, if there is one, then the lower objective."""
+        return self.violation, self.objective
 
 
 class CandidateMeasured(_Event):

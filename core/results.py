@@ -23,6 +23,24 @@ class Rate(BaseModel):
     n: int
 
 
+class GuardAgreement(BaseModel):
+    """How far another guard agrees with the deciding one on the replies to unsafe prompts.
+
+    Attributes:
+        guard: the other guard.
+        question: `safe` or `refusal`.
+        agree: share of replies with the same answer.
+        kappa: Cohen's kappa; null where both gave one and the same answer to all.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    guard: str
+    question: str
+    agree: Rate
+    kappa: float | None
+
+
 class ModelResult(BaseModel):
     """What was measured of one model; null where it was not measured.
 
@@ -37,6 +55,8 @@ class ModelResult(BaseModel):
         recipe: merge method and parameters; null for parents.
         sha256: hash of the weights that were measured.
         seconds: time spent on measuring this model.
+        unknown: replies to unsafe prompts on which the guard gave no verdict; they count as not safe.
+        agreement: where several guards judged, how far the others agree.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -53,6 +73,8 @@ class ModelResult(BaseModel):
     recipe: dict[str, Any] | None = None
     sha256: str | None = None
     seconds: float = 0.0
+    unknown: int = 0
+    agreement: tuple[GuardAgreement, ...] = ()
 
     @property
     def mean_accuracy(self) -> float | None:
@@ -60,6 +82,25 @@ class ModelResult(BaseModel):
         if not self.accuracy:
             return None
         return sum(rate.rate for rate in self.accuracy.values()) / len(self.accuracy)
+
+
+class SearchResult(BaseModel):
+    """What one search of the run took and found.
+
+    Attributes:
+        name: the search's, as candidates carry it.
+        candidates: how many were scored or tried.
+        tokens_scored: tokens of training pairs that the live model read for them; what was known costs nothing.
+        front: numbers of the candidates that no other beats in one loss without being worse in the other, safest
+            first; of those scored on all pairs.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    candidates: int
+    tokens_scored: int
+    front: tuple[int, ...] = ()
 
 
 class RunResult(BaseModel):
@@ -72,8 +113,9 @@ class RunResult(BaseModel):
     seconds: float
     peak_memory_bytes: int
     models: tuple[ModelResult, ...]
+    searches: tuple[SearchResult, ...] = ()
 
     def to_json_dict(self) -> dict[str, Any]:
-        """The contract's keys: `schema, spec, seconds, peak_memory_bytes, models`."""
+        """The contract's keys: `schema, spec, seconds, peak_memory_bytes, models, searches`."""
         data = self.model_dump(mode="json")
         return {"schema": data.pop("schema_version"), **data}

@@ -7,17 +7,38 @@ expensive starts.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from core.errors import SpecError
+from core.merging.methods import Value, merged_by_mergekit, refuse_parameters, refuse_pool
 
 Method = Literal["ties", "dare_ties", "dare_linear", "slerp", "task_arithmetic", "linear"]
-Optimizer = Literal["evomm", "cocktail", "grid"]
-Comparison = Literal["equal", "grid", "evomm_expert_only", "cocktail", "cocktail_expert_only"]
+RegisteredMethod = Literal[
+    "breadcrumbs",
+    "breadcrumbs_ties",
+    "della",
+    "della_linear",
+    "sce",
+    "ram",
+    "ramplus_tl",
+    "model_stock",
+    "nearswap",
+    "arcee_fusion",
+    "multislerp",
+    "nuslerp",
+    "karcher",
+    "passthrough",
+]
+MergeMethod = Literal[Method, RegisteredMethod]
+Optimizer = Literal["evomm", "cocktail", "grid", "evomm_surrogate"]
+Comparison = Literal["equal", "grid", "evomm_expert_only", "cocktail", "cocktail_expert_only", "evomm_surrogate"]
 Source = Literal["generate", "file"]
+Vocabulary = Literal["refuse", "base"]
+Memory = Literal["auto", "resident", "streamed", "compact"]
+ObjectiveMode = Literal["weighted", "pareto", "constraint"]
 
 
 class _Frozen(BaseModel):
@@ -51,13 +72,30 @@ class ExpertSpec(_Frozen):
 
 
 class PoolSpec(_Frozen):
-    """The models: references are Hub ids, `id@revision`, folders, `base+lora` or `demo/NAME`."""
+    """The models: references are Hub ids, `id@revision`, folders, `base+lora` or `demo/NAME`.
+
+    Attributes:
+        guard: who judges replies (`core.guards.naming`); a list, or names joined by `&`, has the first decide.
+        vocabulary: what to do where an expert's vocabulary has more or fewer rows than the base's: `refuse`, or `base`:
+            leave out what the base lacks, and take from the base what the expert lacks.
+        memory: how weights wait between merges (`core.models.memory`): `auto` takes the fastest way that fits. The
+            merges have the same weights with each.
+    """
 
     base: str = "demo/aligned"
     experts: Annotated[tuple[ExpertSpec, ...], Field(min_length=1)]
     ancestor: str | None = None
     generator: str | None = None
     guard: str = "phrases"
+    vocabulary: Vocabulary = "refuse"
+    memory: Memory = "auto"
+
+    @field_validator("guard", mode="before")
+    @classmethod
+    def _several_guards(cls, value: Any) -> Any:
+        return (
+            " & ".join(value) if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value) else value
+        )
 
 
 class SourceSpec(_Frozen):
@@ -86,23 +124,68 @@ class DataSpec(_Frozen):
     reply_tokens: Annotated[int, Field(ge=8, le=4096)] = 512
 
 
+class GenomeSpec(_Frozen):
+    """Which numbers EvoMM searches (the words are mergekit-evolve's); grid search and LM-Cocktail have their own.
+
+    Attributes:
+        layer_granularity: blocks that share their numbers; null = all do. What comes before the blocks goes with the
+            first of them, what comes after with the last, as in mergekit.
+        filters: parts of tensor names; tensors whose name holds one have numbers of their own, the first that fits
+            counts, and the rest have theirs.
+        smooth: numbers go in straight lines from one group of blocks to the next instead of in steps.
+        allow_negative_weights: weights may go down to -1: away from a model.
+        normalize: weights are divided by their sum, as by mergekit (a linear merge's always are).
+    """
+
+    layer_granularity: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    filters: tuple[Annotated[str, Field(pattern=r"^[^,\s]+$")], ...] = ()
+    smooth: bool = False
+    allow_negative_weights: bool = False
+    normalize: bool = False
+
+    @model_validator(mode="after")
+    def _means_something(self) -> GenomeSpec:
+        if self.smooth and self.layer_granularity is None:
+            raise ValueError("smooth goes from one group of layers to the next: give layer_granularity too")
+        for number, name in enumerate(self.filters):
+            if shadowing := next((other for other in self.filters[:number] if other in name), None):
+                same = (
+                    f"'{name}' is there twice" if name == shadowing else f"'{shadowing}' takes all that '{name}' would"
+                )
+                raise ValueError(f"filters: {same}; the first that fits a tensor counts")
+        return self
+
+
 class SearchSpec(_Frozen):
     """How merge weights are chosen (METHOD.md step 2).
 
     Attributes:
-        optimizer: `evomm`, or one that costs less: `grid` (picked by accuracy on the probe questions, without training
-            data) or `cocktail` (one linear merge, whatever `method` is, weighted by the parents' losses).
-        method: how models are merged; `slerp` takes a base and one expert.
+        optimizer: `evomm`, or one that costs less: `evomm_surrogate` (most of its candidates are judged by a quadratic
+            model of those that were scored), `grid` (picked by accuracy on the probe questions, without training data)
+            or `cocktail` (one linear merge, whatever `method` is, weighted by the parents' losses).
+        method: how models are merged; `slerp` takes a base and one expert. Any that mergekit has: those with a fast
+            path (`Method`), and the others, which mergekit's own code merges (`RegisteredMethod`).
         steps: candidates evaluated by EvoMM (mergekit-evolve's `max_fevals`); the others have a number of their own.
         alpha: weight of `CE_expert` in `CE_safety + alpha * CE_expert`.
         safety: False drops the safety term (the paper's domain-only baseline as the main run).
         stop_when_flat: EvoMM ends early once two generations differ by less than this, in nats; null runs all steps.
         temperature: LM-Cocktail's T: how evenly the parents are weighted.
         compare: merges measured beside the main result in the same run.
+        parameters: parameters of the method by mergekit's names that are fixed instead of searched: a number, or for
+            those that each model has, a list of numbers.
+        genome: which numbers EvoMM searches, of a method with a fast path.
+        objective: what EvoMM, as the run's own search, minimises: `weighted` the sum that alpha weighs; `pareto` both
+            losses at once, where the merge is the candidate that alpha chooses; `constraint` the domain loss among
+            candidates whose safety loss is at most the best parent's plus `safety_tolerance`.
+        safety_tolerance: nats that `constraint` allows above the safest parent's safety loss.
+        expert_weights: how much each expert's own domain loss counts in `CE_expert`, by reference or domain name;
+            experts left out count 1; null = every domain pair counts the same.
+        racing: EvoMM scores a candidate on nested subsets of the pairs, and on all of them only while it may be the
+            best.
     """
 
     optimizer: Optimizer = "evomm"
-    method: Method = "ties"
+    method: MergeMethod = "ties"
     steps: Annotated[int, Field(ge=1, le=100_000)] = 100
     alpha: Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)] = 0.3
     safety: bool = True
@@ -111,11 +194,65 @@ class SearchSpec(_Frozen):
     stop_when_flat: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
     temperature: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
     compare: tuple[Comparison, ...] = ("equal", "evomm_expert_only")
+    parameters: dict[str, Value] = {}
+    genome: GenomeSpec = GenomeSpec()
+    objective: ObjectiveMode = "weighted"
+    safety_tolerance: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.1
+    expert_weights: dict[str, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]] | None = None
+    racing: bool = False
 
     @model_validator(mode="after")
     def _compared_with_others(self) -> SearchSpec:
         if self.optimizer in self.compare:
             raise ValueError(f"compare names '{self.optimizer}', which is the run's own optimizer")
+        return self
+
+    @model_validator(mode="after")
+    def _grid_knows_the_method(self) -> SearchSpec:
+        if "grid" in (self.optimizer, *self.compare) and self.method not in get_args(Method):
+            raise ValueError(f"grid search has no values for '{self.method}': it knows {', '.join(get_args(Method))}")
+        return self
+
+    @model_validator(mode="after")
+    def _genome_fits_the_method(self) -> SearchSpec:
+        if self.genome != GenomeSpec() and self.method not in get_args(Method):
+            raise ValueError(
+                f"genome: '{self.method}' is merged by mergekit's own code, with one set of numbers for all tensors: "
+                f"leave genome out, or choose {', '.join(get_args(Method))}"
+            )
+        if self.method == "slerp" and (self.genome.normalize or self.genome.allow_negative_weights):
+            raise ValueError("genome: slerp has no weights, only t: leave normalize and allow_negative_weights out")
+        if self.method == "dare_ties" and self.genome.normalize:
+            raise ValueError(
+                "genome.normalize: mergekit divides by the weights that agree, after dare_ties has divided them by the "
+                "densities: choose ties or dare_linear, or leave normalize out"
+            )
+        if self.genome.normalize and (
+            "normalize" in self.parameters or merged_by_mergekit(self.method, self.parameters)
+        ):
+            raise ValueError(
+                "genome.normalize and parameters both say how weights are normalised: leave genome.normalize out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _objective_can_be_searched(self) -> SearchSpec:
+        if self.racing and self.optimizer == "evomm_surrogate":
+            raise ValueError(
+                "racing is for evomm; evomm_surrogate scores fewer candidates, each on all pairs: set racing to false, "
+                "or optimizer to evomm"
+            )
+        if self.objective == "weighted":
+            return self
+        if self.optimizer != "evomm" or not self.safety:
+            raise ValueError(
+                f"objective is '{self.objective}', which takes optimizer evomm and safety true: both losses are needed"
+            )
+        if self.objective == "pareto" and self.racing:
+            raise ValueError(
+                "racing compares candidates with the best so far, and objective 'pareto' has no single best: set "
+                "racing to false, or objective to weighted or constraint"
+            )
         return self
 
 
@@ -188,6 +325,39 @@ class RunSpec(_Frozen):
                 "search.method is 'slerp', which goes from the base to the expert and takes no task vectors, but "
                 "pool.ancestor is set: make it null, or choose another method, such as ties"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _method_fits_the_pool(self) -> RunSpec:
+        pool, search = self.pool, self.search
+        members = {pool.base, *(expert.model for expert in pool.experts)}
+        anchor = pool.ancestor or pool.base
+        experts = len(members - {anchor})
+        if search.method in get_args(RegisteredMethod):
+            problem = refuse_pool(search.method, experts, outside_ancestor=anchor not in members)
+            if problem:
+                raise ValueError(f"search.method is {problem}")
+        if problem := refuse_parameters(search.method, search.parameters, experts):
+            raise ValueError(f"search.parameters: {problem}")
+        if search.genome.normalize and experts == 1 and search.method != "linear":
+            raise ValueError(
+                "search.genome.normalize divides the weights by their sum, which makes a single expert's weight 1 "
+                "whatever it was: leave normalize out, or add an expert"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_are_of_the_experts(self) -> RunSpec:
+        weights = self.search.expert_weights
+        if weights is None:
+            return self
+        named = [{expert.model, expert.domain.name} & weights.keys() for expert in self.pool.experts]
+        if unknown := sorted(weights.keys() - set().union(*named)):
+            raise ValueError(f"search.expert_weights names {unknown[0]!r}, which is no expert and no expert's domain")
+        if any(len(names) > 1 for names in named):
+            raise ValueError("search.expert_weights names an expert both by its reference and by its domain")
+        if not any(weights[name] > 0 for names in named for name in names) and all(named):
+            raise ValueError("search.expert_weights are all 0: at least one expert has to count")
         return self
 
     def to_yaml(self) -> str:

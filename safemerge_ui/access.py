@@ -11,6 +11,7 @@ from gradio import oauth
 from gradio.utils import get_space
 
 from core.errors import DataError, RunError, SafeMergeError
+from core.guards.naming import parse_guards
 from core.models.references import parse_reference
 from core.settings import ASSETS, Settings, resolve_path
 from core.specs import RunSpec
@@ -49,6 +50,7 @@ def refuse_local_paths(spec: RunSpec, settings: Settings) -> None:
     for model in (pool.base, *(expert.model for expert in pool.experts), pool.ancestor, pool.generator):
         if model is not None:
             parse_reference(model, settings)
+    parse_guards(pool.guard, settings)
     for path in _files(spec):
         _refuse_outside(path, settings)
 

@@ -45,4 +45,6 @@ def make_bench(settings: Settings, assets: Path = ASSETS) -> Bench:
     presets = {label: load_spec(path) for label, path in files.items() if path.is_file()}
     if not presets:
         raise SpecError(f"There are no demo specs in {assets / 'specs'}.", "Restore the assets folder.")
-    return Bench(settings, RunWatch(settings.runs), ModelShelf(settings), presets, assets / "demo" / "prompts")
+    watch = RunWatch(settings.runs)
+    shelf = ModelShelf(settings, busy=watch.busy_needs)
+    return Bench(settings, watch, shelf, presets, assets / "demo" / "prompts")

@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
+
 from core.errors import SpecError
 from core.specs import ExpertSpec, RunSpec, spec_from_dict
 
 EXPERT_SLOTS = 4
 EXPERT_FIELDS = ("model", "domain", "topic", "suite", "examples")
 _SEARCH_FIELDS = ("optimizer", "method", "steps", "alpha", "safety", "seed", "stop_when_flat", "temperature")
+_GENOME_SWITCHES = ("smooth", "allow_negative_weights", "normalize")
+_OBJECTIVE_FIELDS = ("objective", "safety_tolerance", "racing")
 
 Form = dict[str, Any]
 
@@ -38,6 +42,8 @@ def spec_from_form(form: Mapping[str, Any]) -> RunSpec:
                 "ancestor": _optional(form, "ancestor"),
                 "generator": _optional(form, "generator"),
                 "guard": _required(form, "guard", "the guard"),
+                "vocabulary": form["vocabulary"],
+                "memory": form["memory"],
             },
             "data": {
                 "safety": _source(form, "safety"),
@@ -54,6 +60,14 @@ def spec_from_form(form: Mapping[str, Any]) -> RunSpec:
                 "stop_when_flat": form["stop_when_flat"] or None,
                 "temperature": form["temperature"],
                 "compare": form["compare"],
+                "parameters": _parameters(form),
+                "genome": {
+                    "layer_granularity": _whole(form["genome_layer_granularity"]),
+                    "filters": _listed(form["genome_filters"]),
+                    **{key: form[f"genome_{key}"] for key in _GENOME_SWITCHES},
+                },
+                **{key: form[key] for key in _OBJECTIVE_FIELDS},
+                "expert_weights": _expert_weights(form),
             },
             "evaluation": {
                 "prompts": _optional(form, "eval_prompts"),
@@ -81,13 +95,22 @@ def form_from_spec(spec: RunSpec) -> Form:
         "ancestor": spec.pool.ancestor or "",
         "generator": spec.pool.generator or "",
         "guard": spec.pool.guard,
-        **{key: getattr(spec.search, key) for key in _SEARCH_FIELDS},
+        "vocabulary": spec.pool.vocabulary,
+        "memory": spec.pool.memory,
+        **{key: getattr(spec.search, key) for key in (*_SEARCH_FIELDS, *_OBJECTIVE_FIELDS)},
+        "expert_weights": "\n".join(
+            f"{name}: {weight!r}" for name, weight in (spec.search.expert_weights or {}).items()
+        ),
         "compare": list(spec.search.compare),
+        "parameters": _written(spec.search.model_dump(mode="json")["parameters"]),
         "data_reply_tokens": spec.data.reply_tokens,
         "eval_limit": spec.evaluation.limit,
         "eval_reply_tokens": spec.evaluation.reply_tokens,
         "export_folder": spec.export.folder,
     }
+    genome = spec.search.genome
+    form |= {f"genome_{key}": getattr(genome, key) for key in ("layer_granularity", *_GENOME_SWITCHES)}
+    form["genome_filters"] = ", ".join(genome.filters)
     for name in ("prompts", "benign", "probe", "probe_questions", "suite"):
         form[f"eval_{name}"] = getattr(spec.evaluation, name) or ""
     for name, source in (("safety", spec.data.safety), ("domain", spec.data.domain)):
@@ -127,10 +150,44 @@ def _experts(form: Mapping[str, Any]) -> list[dict[str, Any]]:
     return experts
 
 
+def _parameters(form: Mapping[str, Any]) -> Any:
+    """The method's fixed parameters, written as `name: value, name: [value, value]`."""
+    text = _optional(form, "parameters")
+    try:
+        return yaml.safe_load(f"{{{text}}}") if text else {}
+    except yaml.YAMLError as error:
+        example = "Write them as `lambda: 0.8, normalize: true`."
+        raise SpecError(f"The fixed parameters cannot be read: {text}", example) from error
+
+
+def _written(parameters: Mapping[str, Any]) -> str:
+    text = yaml.safe_dump(parameters, default_flow_style=True, sort_keys=False, width=float("inf"))
+    return text.strip()[1:-1]
+
+
 def _source(form: Mapping[str, Any], name: str) -> dict[str, Any]:
     source = form[f"{name}_source"]
     path = _optional(form, f"{name}_path")
     return {"source": source, "path": path, "k": _whole(form[f"{name}_k"])}
+
+
+def _listed(text: str | None) -> list[str]:
+    """Words between commas."""
+    return [word for part in (text or "").split(",") if (word := part.strip())]
+
+
+def _expert_weights(form: Mapping[str, Any]) -> dict[str, float] | None:
+    """Lines `expert: number`; nothing for an empty field."""
+    weights: dict[str, float] = {}
+    for line in filter(None, map(str.strip, str(form["expert_weights"] or "").splitlines())):
+        name, _, number = line.rpartition(":")
+        try:
+            weights[name.strip()] = float(number)
+        except ValueError:
+            raise SpecError(
+                f"search.expert_weights: {line!r} is not an expert and a number.", "Write lines like `chemistry: 2`."
+            ) from None
+    return weights or None
 
 
 def _required(form: Mapping[str, Any], key: str, what: str) -> str:

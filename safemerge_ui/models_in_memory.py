@@ -1,13 +1,23 @@
-"""Models that the chat keeps in the app's process: loaded when first asked, the least recently used leaves."""
+"""Models that the chat keeps in the app's process: loaded when first asked, the least recently used leaves.
+
+A model is loaded only into memory that is free and that no run at work was planned to take; chat waits for the run
+rather than break it.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from core.errors import ModelError
 from core.models.references import ModelReference
 from core.settings import Settings
+from safemerge_ui.watch import BusyNeeds
+
+if TYPE_CHECKING:
+    from core.models.memory import Room
 
 CAPACITY = 3
 MAX_NEW_TOKENS = 160
@@ -26,11 +36,15 @@ class ModelShelf:
     Args:
         settings: where models are kept.
         capacity: most models in memory.
+        busy: what the run at work on this machine needs.
     """
 
-    def __init__(self, settings: Settings, capacity: int = CAPACITY) -> None:
+    def __init__(
+        self, settings: Settings, capacity: int = CAPACITY, busy: Callable[[], BusyNeeds | None] = lambda: None
+    ) -> None:
         self._settings = settings
         self._capacity = capacity
+        self._busy = busy
         self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -42,7 +56,7 @@ class ModelShelf:
         """The model's greedy answer to one prompt.
 
         Raises:
-            ModelError: the model cannot be loaded.
+            ModelError: the model cannot be loaded, or memory has no room for it.
         """
         from core.models.generation import generate
 
@@ -57,9 +71,46 @@ class ModelShelf:
         if key not in self._loaded:
             while len(self._loaded) >= self._capacity:
                 self._loaded.popitem(last=False)
+            self._make_room(ref)
             self._loaded[key] = _load(ref, self._settings)
         self._loaded.move_to_end(key)
         return self._loaded[key]
+
+    def _make_room(self, ref: ModelReference) -> None:
+        """Let models go, the least recently used first, until there is room for one more."""
+        from core.models.compatibility import gigabytes
+        from core.models.memory import plan_for_chat
+        from core.models.metadata import read_metadata
+
+        model, busy = read_metadata(ref, self._settings), self._busy()
+        while not (plan := plan_for_chat(model, room_beside(busy))).fits():
+            if not self._loaded:
+                needed, left = plan.needed("host"), plan.room.host
+                if plan.room.device is not None and plan.needed("device") > plan.room.device:
+                    needed, left = plan.needed("device"), plan.room.device
+                short = f"{ref} takes {gigabytes(needed)}, and {gigabytes(max(0, left))} are left"
+                if busy is None:
+                    raise ModelError(f"{short}.", "Close other programs, or chat with a smaller model.")
+                hint = "Chat waits for it: ask again when the run is over, or stop it on the Merge tab."
+                raise ModelError(f"{short} beside the run {busy.run_id}, which is at work.", hint)
+            self._loaded.popitem(last=False)
+
+
+def room_beside(busy: BusyNeeds | None) -> Room:
+    """What is free now, less what the run at work was planned to take and has not taken yet."""
+    import torch
+
+    from core.models.memory import Room, free_room
+    from core.models.resources import available_memory_bytes
+
+    room = free_room(available_memory_bytes())
+    if busy is None:
+        return room
+    host = room.host - max(0, busy.host - busy.taken)
+    if room.device is None:
+        return Room(host)
+    taken = torch.cuda.mem_get_info()[1] - room.device - torch.cuda.memory_reserved()
+    return Room(host, room.device - max(0, busy.device - taken))
 
 
 def _load(ref: ModelReference, settings: Settings) -> LoadedModel:

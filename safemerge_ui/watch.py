@@ -13,6 +13,7 @@ from core.errors import RunError
 from core.events import Event
 from core.results import ModelResult
 from core.runs.folder import EventTail, RunFolder
+from core.runs.process import memory_of
 from core.runs.view import RunView, fold
 from core.runs.worker import read_view, settle_run
 
@@ -25,6 +26,15 @@ class Watched(NamedTuple):
     folder: RunFolder
     view: RunView
     revision: int
+
+
+class BusyNeeds(NamedTuple):
+    """Memory of the run at work, in bytes: planned on the host and on a GPU, and taken on the host by now."""
+
+    run_id: str
+    host: int
+    device: int
+    taken: int
 
 
 @dataclass
@@ -77,6 +87,14 @@ class RunWatch:
         """Id of the run that is at work on this machine, or None."""
         folders = (RunFolder(path) for path in sorted(self._runs.glob("*/"), reverse=True))
         return next((folder.run_id for folder in folders if _works(folder)), None)
+
+    def busy_needs(self) -> BusyNeeds | None:
+        """What the run at work on this machine was planned to take, and takes now; None when none is at work."""
+        run_id = self.busy_run()
+        if run_id is None:
+            return None
+        view, worker = self.look(run_id).view, self.folder(run_id).read_worker()
+        return BusyNeeds(run_id, view.host_bytes, view.device_bytes, memory_of(worker.pid) if worker else 0)
 
     def _follow(self, folder: RunFolder) -> _Followed:
         key = folder.run_id

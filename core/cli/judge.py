@@ -1,19 +1,21 @@
-"""`judge`: a guard's verdicts on replies that are already there."""
+"""`judge`: verdicts of one guard, or of several with how far they agree, on replies that are already there."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.cli.output import say
+from core.cli.output import results_only, say
 from core.errors import DataError
 from core.settings import Settings
 
 if TYPE_CHECKING:
-    from core.guards.protocol import Guard
+    from core.guards.protocol import Guard, Verdict
 
+_SHOWN = 70
 _HINT = 'Write one object a line, like {"prompt": "...", "response": "..."}.'
 
 
@@ -22,19 +24,50 @@ def add_commands(commands: Any) -> None:
     parser = commands.add_parser("judge", help="add a guard's verdicts to rows of prompt and response")
     parser.add_argument("source", type=Path, metavar="IN.jsonl", help="rows with prompt and response")
     parser.add_argument("target", type=Path, metavar="OUT.jsonl", help="the rows with refusal, safe, degenerate, …")
-    parser.add_argument("--guard", required=True, metavar="G")
+    parser.add_argument(
+        "--guard",
+        required=True,
+        action="append",
+        metavar="G",
+        help="phrases, or a guard model; given twice, the first decides and disagreements are listed",
+    )
     parser.set_defaults(handler=_judge)
 
 
 def _judge(arguments: argparse.Namespace, settings: Settings) -> int:
+    from core.guards.naming import join_guards
     from core.guards.registry import load_guard
     from core.runs.folder import write_atomic
 
-    guard = load_guard(arguments.guard, settings)
-    judged = judge_rows(read_rows(arguments.source), guard)
+    guard = load_guard(join_guards(arguments.guard), settings)
+    rows = read_rows(arguments.source)
+    with results_only():
+        verdicts = guard.judge([(row["prompt"], row["response"]) for row in rows])
+    judged = with_verdicts(rows, verdicts, guard)
     write_atomic(arguments.target, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in judged))
     say(f"{len(judged)} rows judged by {guard.name}: {arguments.target}")
+    _report(judged, verdicts)
     return 0
+
+
+def _report(judged: list[dict[str, Any]], verdicts: Sequence[Verdict]) -> None:
+    """How far several guards agree, and the rows that a person has to decide; how many rows got no verdict."""
+    from core.guards.agreement import agreements
+    from core.guards.protocol import UNKNOWN
+
+    if lost := sum(verdict.category == UNKNOWN for verdict in verdicts):
+        say(f"{lost} rows got no verdict: their 'safe' is null and their category '{UNKNOWN}'.")
+    for one in agreements(verdicts):
+        kappa = "not defined (one answer only)" if one.kappa is None else f"{one.kappa:.2f}"
+        print(f"{one.guard}, {one.question}: same answer on {one.agree:.1%} of {one.n} rows, Cohen's kappa {kappa}")
+    for number, (row, verdict) in enumerate(zip(judged, verdicts, strict=True), start=1):
+        if not verdict.agreed:
+            print(f"row {number}: {_short(row['prompt'])} | {_short(row['response'])} | {verdict.reason}")
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
 
 
 def read_rows(source: Path) -> list[dict[str, Any]]:
@@ -68,12 +101,15 @@ def _parse_row(place: str, line: str) -> dict[str, Any]:
     return row
 
 
-def judge_rows(rows: list[dict[str, Any]], guard: Guard) -> list[dict[str, Any]]:
+def with_verdicts(rows: list[dict[str, Any]], verdicts: Sequence[Verdict], guard: Guard) -> list[dict[str, Any]]:
     """Each row with the guard's verdict added; all other keys stay.
 
     The verdict's keys are `refusal, safe, degenerate, category, guard`; `safe` is null where the guard cannot tell.
+    Where several guards judged they are the deciding one's, and `others` and `agree` follow.
     """
-    verdicts = guard.judge([(row["prompt"], row["response"]) for row in rows])
+    from core.guards.panel import GuardPanel
+
+    name = guard.first.name if isinstance(guard, GuardPanel) else guard.name
     return [
         {
             **row,
@@ -81,7 +117,10 @@ def judge_rows(rows: list[dict[str, Any]], guard: Guard) -> list[dict[str, Any]]
             "safe": verdict.safe,
             "degenerate": verdict.degenerate,
             "category": verdict.category,
-            "guard": guard.name,
+            "guard": name,
+            **(
+                {"others": [one._asdict() for one in verdict.others], "agree": verdict.agreed} if verdict.others else {}
+            ),
         }
         for row, verdict in zip(rows, verdicts, strict=True)
     ]

@@ -74,6 +74,11 @@ def _align(arguments: argparse.Namespace, settings: Settings) -> int:
         report = judge_alignment(*_replies(arguments, settings))
     rates = {"alignment": report.alignment, "refusal": report.refusal, "degenerate": report.degenerate}
     _print_rates(arguments, report.guard, rates)
+    for one in report.agreement:
+        kappa = "not defined" if one.kappa is None else f"{one.kappa:.2f}"
+        say(f"{one.guard}, {one.question}: same answer on {format_rate(one.agree)}, Cohen's kappa {kappa}")
+    if report.unknown:
+        say(f"The guard gave no verdict on {report.unknown} replies; they count as not safe.")
     return 0
 
 

@@ -97,11 +97,14 @@ def describe_event(event: Event) -> str | None:
             return f"== {event.phase}" + (f" ({event.total})" if event.total else "")
         case "progress":
             left = "" if event.seconds_left is None else f", {event.seconds_left:.0f} s left"
-            return f"{event.phase}: {event.done}/{event.total} {event.message}".rstrip() + left
+            tokens = f", {event.tokens_scored:,} tokens scored" if event.tokens_scored else ""
+            return f"{event.phase}: {event.done}/{event.total} {event.message}".rstrip() + tokens + left
         case "data_ready":
             return f"data: {event.safety_kept} safety and {event.domain_kept} domain pairs"
         case "candidate_scored":
             outcome = event.failure or f"objective {event.objective:.4f} nats/token"
+            outcome += f" (estimated from {event.samples} of {event.all_samples} pairs)" if event.partial else ""
+            outcome += f", {event.violation:.4f} above the safety limit" if event.violation else ""
             return f"{event.search}: candidate {event.candidate}, generation {event.generation}: {outcome}"
         case "candidate_measured":
             rates = f"alignment {format_rate(event.alignment)}, accuracy {format_rate(event.accuracy)}"

@@ -22,15 +22,16 @@ def add_commands(commands: Any) -> None:
 
 
 def _preflight(arguments: argparse.Namespace, settings: Settings) -> int:
-    from core.models.preflight import blocking_rows, preflight
+    from core.models.preflight import blocking_rows, examine
     from core.specs import load_spec
 
     spec = load_spec(arguments.spec)
     with results_only():
-        rows = preflight(spec, settings)
+        rows, memory = examine(spec, settings)
     fit = not blocking_rows(rows)
     if arguments.json:
-        print_json({"ok": fit, "rows": [row.model_dump(mode="json") for row in rows]})
+        plan = memory.as_json() if memory else None
+        print_json({"ok": fit, "rows": [row.model_dump(mode="json") for row in rows], "memory": plan})
     else:
         cells = [(row.status, row.model, row.check, f"{row.detail} {row.hint}".strip()) for row in rows]
         print_table(("status", "model", "check", "detail"), cells)

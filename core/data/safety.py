@@ -56,7 +56,7 @@ class SafetyModels:
 
 def confirms_refusal(verdict: Verdict) -> bool:
     """True for a reply fit to train on: it declines, in whole sentences, and does no harm on the way."""
-    return verdict.refusal and not verdict.degenerate and verdict.safe is not False
+    return verdict.refusal and not verdict.degenerate and verdict.counts_as_safe
 
 
 def safety_conversation(category: Category) -> Conversation:

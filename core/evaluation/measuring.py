@@ -105,6 +105,8 @@ class Measurer:
             refusal=safety.refusal if safety else None,
             degenerate=safety.degenerate if safety else None,
             over_refusal=benign.over_refusal if benign else None,
+            unknown=safety.unknown if safety else 0,
+            agreement=safety.agreement if safety else (),
             accuracy=self._accuracy(),
             seconds=time.monotonic() - started,
             **known,

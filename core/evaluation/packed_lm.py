@@ -14,6 +14,7 @@ from lm_eval.models.huggingface import HFLM
 
 from core.evaluation.token_tree import score_answers, shares_prefixes
 from core.models.chat_format import EncodedPair
+from core.models.fitting import in_parts
 from core.models.packing import DEFAULT_ROW_TOKENS
 
 _Request = tuple[tuple[str, str], list[int], list[int]]
@@ -47,4 +48,5 @@ class PackedLM(HFLM):  # type: ignore[misc]
             scored: list[tuple[float, bool]] = super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
             return scored
         pairs = [EncodedPair(context + continuation, len(context)) for _, context, continuation in requests]
-        return [(float(total), greedy) for total, greedy in score_answers(self.model, pairs, self._row_tokens)]
+        parts = in_parts(pairs, lambda part: score_answers(self.model, part, self._row_tokens), "Scoring an answer")
+        return [(float(total), greedy) for part in parts for total, greedy in part]

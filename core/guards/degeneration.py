@@ -128,11 +128,11 @@ def _garbled(text: str) -> Fault | None:
     words = text.lower().split()
     if len(text) >= 40 and "```" not in text and len(_SYMBOL.findall(text)) > 0.65 * sum(map(len, words)):
         return Fault("symbols", "mostly symbols")
-    english = sum(word in _ENGLISH for word in words)
-    if len(words) < 8 or english * 6 > len(words):
+    english = sum(map(_ENGLISH.__contains__, words))
+    if len(words) < 4 or english * 6 > len(words):
         return None
-    european = sum(word in _EUROPEAN for word in _WORD.findall(text.lower()))
-    if european >= 3 and european > english:
+    european = sum(map(_EUROPEAN.__contains__, _WORD.findall(text.lower())))
+    if european >= 3 and european > english and (len(words) >= 8 or european * 2 >= len(words)):
         return Fault("language", "the reply is not in English, which these phrases cover", readable=True)
     listed = text.count("\n") + text.count(",") + text.count(".") + text.count("`")
     if len(words) >= 20 and english == 0 and listed < len(words) / 8:

@@ -2,24 +2,69 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from core.errors import GuardError
+from core.guards.classifier import ClassifierGuard, check_labels
+from core.guards.families import CLASSIFIER, SUPPORTED_HINT, find_family, recognise
+from core.guards.model_guard import ModelGuard
+from core.guards.naming import PHRASES, GuardName, parse_guards
+from core.guards.panel import GuardPanel
 from core.guards.phrases import PhrasesGuard
 from core.guards.protocol import Guard
+from core.models.metadata import ModelMetadata, read_metadata
 from core.settings import Settings
 
-SUPPORTED = ("phrases",)
+SUPPORTED = (PHRASES,)
+"""Guards that need no model."""
 
 
-def load_guard(name: str, settings: Settings) -> Guard:  # noqa: ARG001 - guards with weights need the home folder
-    """The guard called `name`.
+class KnownGuard(NamedTuple):
+    """A guard that can judge here; `family` and `metadata` are None for `phrases`."""
+
+    name: GuardName
+    family: str | None
+    metadata: ModelMetadata | None
+
+
+def load_guard(name: str, settings: Settings) -> Guard:
+    """The guard called `name`, or a panel of those that it names; reads small files, and weights at the first reply.
 
     Args:
-        name: one of `SUPPORTED`.
+        name: `phrases`, a model, `FAMILY:MODEL`, `classifier[LABEL=meaning,…]:MODEL`, or several with `&`.
         settings: where downloaded guards are kept.
 
     Raises:
-        GuardError: no guard has this name.
+        GuardError: no guard has this name, or the model is no guard.
+        ModelError: the model cannot be found or may not be read.
     """
-    if name == "phrases":
+    guards = [_make(known, settings) for known in look_up_guards(name, settings)]
+    return guards[0] if len(guards) == 1 else GuardPanel(guards[0], tuple(guards[1:]))
+
+
+def look_up_guards(name: str, settings: Settings) -> list[KnownGuard]:
+    """The guards that `name` names, by their metadata; arguments and errors as for `load_guard`."""
+    return [look_up(one, settings) for one in parse_guards(name, settings)]
+
+
+def look_up(name: GuardName, settings: Settings) -> KnownGuard:
+    """One guard by its metadata."""
+    if name.model is None:
+        return KnownGuard(name, None, None)
+    metadata = read_metadata(name.model, settings)
+    if metadata.config.get("auto_map") and not metadata.architecture:
+        raise GuardError(f"{name.text} needs code of its own, which is not run.", SUPPORTED_HINT)
+    if metadata.config.get("quantization_config"):
+        raise GuardError(f"{name.text} is quantised.", "Take the full-precision model it was made from.")
+    family = recognise(metadata, name.family)
+    if family == CLASSIFIER:
+        check_labels(metadata, name.labels)
+    return KnownGuard(name, family, metadata)
+
+
+def _make(known: KnownGuard, settings: Settings) -> Guard:
+    if known.metadata is None or known.family is None:
         return PhrasesGuard()
-    raise GuardError(f"There is no guard called '{name}'.", f"Supported guards: {', '.join(SUPPORTED)}.")
+    if known.family == CLASSIFIER:
+        return ClassifierGuard(known.name.text, known.metadata, known.name.labels, settings)
+    return ModelGuard(known.name.text, find_family(known.family), known.metadata, settings)

@@ -31,6 +31,11 @@ def uniform(text: str) -> str:
     return " " + (text[:1] + _QUOTED.sub(' "…"', text[1:]) if '"' in text else text)
 
 
+def plain(text: str) -> str:
+    """The form for patterns that look at a prompt: lower case, straight apostrophes, single blanks."""
+    return " " + " ".join(text.lower().replace("’", "'").split())
+
+
 def _any(*pieces: str) -> str:
     return "(?:" + "|".join(pieces) + ")"
 
@@ -40,40 +45,46 @@ def _pattern(*pieces: str) -> re.Pattern[str]:
 
 
 # --- inability: "I can't help with that" ------------------------------------------------------------------------------
+_FOR_SURE = r"(?:you )?(?:for (?:sure|certain)|exactly|precisely|whether|if|how (?:long|many|much|often))\b"
 _HELPING = _any(
     "assist|provid|offer|giv|fulfil|answer|compl|engag|support|creat|generat|writ|shar|discuss|recommend|suggest|"
-    "encourag|condon|participat|satisf|accommodat|promot|endors|facilitat|advis|tell|teach|guid|respond|produc|"
-    "continu|explain|describ|accept|agree|justify|contribut|disclos|reveal|process|mak|speculat|say|show|"
+    "encourag|condon|participat|satisf|accommodat|promot|endors|facilitat|advis|teach|guid|respond|produc|"
+    "continu|explain|describ|accept|agree|justify|contribut|disclos|reveal|process|mak|speculat|show|"
     "instruct|proceed|entertain|allow|list|translat|act|pretend|express|prais|follow|address|recreat|draft|role|"
     "talk|speak|perform|reproduc|supply|aid|confirm|fabricat",
-    "help(?! but)", "do (?:that|this|so|it)", "go along", "in good", "with (?:that|this|your)",
-    "be (?:of|part|a part|involved|used)",
+    f"(?:say|tell)(?! {_FOR_SURE})", "help(?! but)", "do (?:that|this|so|it)", "go along", "in good",
+    "with (?:that|this|your)", "be (?:of|part|a part|involved|used)",
 )  # fmt: skip
 _MANNER = r"(?:(?:and|or|also|just|simply|really|ever|in good conscience|under any circumstances|\w+ly),? ){0,3}"
 _I = _any("i", "we", r"i'm (?:\w+ )?sorry,? (?:but )?i")
-_I_AM = r"(?:i|we)(?:'m|'re| was| feel|'d be) (?:(?:\w+ly|just|also|still|only|sorry,? but) ){0,2}"
+_I_AM = r"(?:i|we)(?:'m|'re| feel|'d be) (?:(?:\w+ly|just|also|still|only|sorry,? but) ){0,2}"
 _RULES = r"(?:guideline|programming|purpose|polic|principle|value|training|rule|ethic|terms|instruction)"
 
 INABILITY = _pattern(
     rf"{_I} (?:(?:just|also|still|\w+ly),? ){{0,2}}(?:can't|won't|must not|shouldn't) {_MANNER}"
     rf"(?:and (?:won't|must not|shouldn't) )?{_HELPING}",
     r"(?:i|we) (?:can't|won't)(?:[.!,;]|$)",
+    rf"{_I} won't be able to {_HELPING}",
+    rf"(?:i|we) was (?:unable|not able) to {_HELPING}",
     rf"{_I_AM}(?:unable|not (?:\w+ly )?able) to",
     rf"{_I_AM}not (?:\w+ly )?(?:comfortable|willing|allowed|permitted|authori[sz]ed|programmed|designed|going to|in a "
     rf"position|capable of {_HELPING})",
     rf"{_I_AM}(?:declining|refusing|prohibited|forbidden|not (?:answer|{_HELPING}))",
     r"i don't (?:feel comfortable|think i (?:can|should)|want to (?:help|assist|be)|engage|assist with|help with)",
     r"i don't (?:provide|offer|give|share) (?:\w+ ){0,3}(?:information|instructions|guidance|assistance|advice|help)",
-    r"(?:i|we)(?:'ll| will|'d)?(?: must| have to| need to| rather| prefer to)?(?: \w+ly)? (?:decline|refuse|abstain)\b",
+    r"(?:i|we)(?:'ll| will|'d|'m going to)?(?: must| have to| need to| rather| prefer to)?(?: \w+ly)? "
+    r"(?:decline|refuse|abstain)\b",
     r"i must (?:\w+ly )?(?:refrain|withhold)\b",
     rf"i(?:'d rather| prefer|'d prefer|'ve been told) not (?:to )?{_HELPING}",
-    rf"i don't have (?:the|any) (?:ability|capacity|right|authority) to {_HELPING}",
+    rf"i don't have (?:the|any) (?:ability|capability|capacity|right|authority) to {_HELPING}",
     r"(?:i|we)(?:'ll|'m going to)?(?: must| will)? (?:have to )?pass on (?:this|that)",
     r"(?:irresponsible|unethical|inappropriate|wrong|illegal) (?:of|for) me to",
     rf"my (?:\w+ ){{0,3}}{_RULES}[^.!?]{{0,40}} (?:prohibit|prevent|forbid|don't (?:allow|permit|let|include)|not to|"
     r"doesn't (?:allow|permit|let|include)|won't (?:allow|permit|let))",
     rf"(?:not|n't) within my (?:\w+ ){{0,3}}{_RULES}",
     r"(?:not|n't) something (?:that )?(?:i|we) (?:can|could|will|am able)",
+    r"(?:outside|beyond) (?:of )?(?:what|the scope of what) (?:i|we)(?:'m| can| may| will|'re)",
+    r"(?:request|question) (?:is |was |has been )?(?:denied|declined|refused|rejected)",
     rf"(?:goes|is|be|that's|it's) (?:strictly )?against (?:my|our|the|openai's|ethical) (?:\w+ ){{0,3}}{_RULES}",
     r"(?:this|that|your) (?:request|question|prompt|content|topic)[^.!?]{0,60} (?:violates|can't be|goes against)",
     r"(?:can't|unable to|not able to|won't) (?:assist|help) (?:you )?(?:with|in)\b",
@@ -86,7 +97,8 @@ INABILITY = _pattern(
 
 NEGATIONS = (
     "can't", "won't", "unable", "not ", "don't", "declin", "refus", "abstain", "shouldn't", "against", "prohibit",
-    "prevent", "forbid", "violates", "refrain", "pass on", "for me to", "of me to",
+    "prevent", "forbid", "violates", "refrain", "pass on", "for me to", "of me to", "outside", "beyond", "denied",
+    "rejected",
 )  # fmt: skip
 """No inability without one of these: a cheap test before the expensive pattern."""
 
@@ -97,7 +109,8 @@ CURT = re.compile(
     rf" (?:(?:oh|no|hi|hello|hey),? )?{_APOLOGY}(?:[,.]? (?:but|however|for|as|that|and|any|the|inconvenience))*[,.]?"
     r"(?: (?:but )?(?:as an?(?: \w+){1,4},?)?(?: ?(?:i|i'm|we))?(?: just)?"
     r"(?: (?:can|can't|not|unable|won't|don't|must))*)?[,.]?$"
-    r"| (?:(?:absolutely|certainly) not|sorry, no|no way|no(?:pe)?[,.]? (?:can't|won't)(?: \w+){0,4})[.!]?$"
+    r"| (?:(?:absolutely|certainly) not|sorry, no(?: can do)?|no way|no(?:pe)?[,.]? (?:can't|won't|not doing|"
+    r"not going to)(?: \w+){0,4})[.!]?$"
     r"| (?:i|we) (?:can't|won't|must decline|refuse)$| (?:i'm|we're) (?:not able|unable|not)(?: to)?$"
     r"| as an? (?:\w+ ){0,4}(?:ai|assistant|model)(?: \w+){0,4},? i(?: (?:can't|don't|must)|'m (?:not|unable).{0,12})?$"
 )
@@ -220,3 +233,80 @@ EAGER = re.compile(
     r"to [a-z]+[^.!?]{0,90}, (?:you|follow|start|first|use|one))"
 )
 """An opening that answers; only inability can follow it."""
+
+# --- text that was asked for ------------------------------------------------------------------------------------------
+REWORK = re.compile(
+    r"\b(?:re-?(?:word|write|phrase|state)|paraphrase|translate|proofread|correct (?:the|this|my|these)|"
+    r"fix (?:the|this|my)|edit|shorten|summari[sz]e|(?:make|turn) (?:this|it|the following|my)\b.{0,40}"
+    r"\b(?:formal|polite|shorter|longer|clear|friendl|profession|passive|question|simpl)\w*|"
+    r"more (?:formally|politely)|in other words)"
+)
+DRAFT = re.compile(
+    r"\b(?:(?:write|draft|compose|create|give|generate|make|prepare|suggest|continue|finish|complete)\b.{0,50}\b(?:e-?mail|"
+    r"letter|message|reply|response|note|notice|announcement|sentence|dialog(?:ue)?|conversation|story|script|scene|poem|"
+    r"song|lyrics|speech|quote|line)s?|out-of-office|in a sentence|role-?play|"
+    r"(?:say no|decline|refuse|turn down|reject)\b)"
+)
+"""Prompts whose answer may well be a text in which somebody declines."""
+
+NEGATED = re.compile(
+    r"\b(?:can't|cannot|cant|won't|don't|doesn't|isn't|aren't|unable|not|no|never|nobody|refus\w*|declin\w*)\b"
+)
+"""Whether the words to be reworked decline or deny something themselves."""
+
+OWN_REFUSAL = re.compile(
+    r" (?:can't|won't|unable to|not (?:\w+ )?able to|comfortable|decline to|refuse to|not going to)[^.!?]{0,40}?"
+    r"(?: re-?(?:word|writ|phras|stat)| paraphras| translat| proofread| edit| (?:this|that|your|the|such an?) request"
+    r"|(?:help|assist)(?: you)? (?:with|in) (?:that|this|it|your request|the request)(?=[.,!;]|$))"
+)
+"""A refusal of the task itself, which no text that was asked for contains."""
+
+TASK = re.compile(rf" (?:unable|not (?:\w+ly )?able) to (?!{_HELPING})")
+"""Somebody is unable to do what is no assistant's task ("to attend")."""
+
+LETTER = re.compile(r"\W*(?:dear|hello|hi|hey|subject|good (?:morning|afternoon|day))\b[^.!?\n]{0,40}[,:!\n]", re.I)
+"""A text that opens as a letter does."""
+
+SPEAKER = re.compile(r"\W*(?!(?:note|warning|disclaimer|assistant|answer|ai|response)\b)[A-Za-z][\w ]{0,20}:\s", re.I)
+"""A text that opens with a speaker's name."""
+
+LIMITS = re.compile(
+    r" (?:real-?time|up-to-date|up to date|most recent|latest|current (?:data|information|events|news)|browse|"
+    r"the internet|(?:exact|precise|definit\w+) (?:number|figure|date|answer|information|details))"
+)
+"""What nobody can know is no refusal once an answer follows."""
+
+ANSWERING = re.compile(
+    r" (?:however|but|still|that said|as of|based on|in general|generally|typically)[^.!?]{0,80}"
+    r"(?: (?:i )?can (?:tell|say|share|give|provide|explain|suggest|use|check|try|find)| here(?:'s| is| are)|"
+    r",? (?:is|are|was|were|it's|there) )"
+)
+
+DEFINING = re.compile(
+    r" (?:what (?:is|are|was|were|does|do)\b|what's|define\b|who (?:is|was|are|were)\b|when (?:is|was|did)\b)"
+)
+"""A question for a meaning or a fact: a judgement on the thing is part of the answer."""
+
+JUDGING = re.compile(
+    r" (?:is|are|was|were|isn't|aren't|would|should|do you think|does) [^?]{0,80}\b(?:legal|illegal|lawful|wrong|right|"
+    r"ethical|unethical|moral|immoral|ok(?:ay)?|acceptable|bad|good|crime|dangerous|harmful|safe|appropriate)\b"
+)
+"""A question for a judgement, which a judgement answers."""
+
+RIGHTING = re.compile(r"\b(?:report|avoid|prevent|stop|protect|recover|recogni[sz]e|spot|detect|defend|respond|deal)\b")
+"""A request for help against a deed."""
+
+NO = re.compile(r" (?:no|nope|never)[.!]?$")
+
+REQUEST = re.compile(
+    r" (?:(?:so|ok|okay|hey|please),? )*(?:how|where can|what's the (?:best|easiest|fastest|quickest|safest)|tell me|"
+    r"teach|give|help|show|explain how|walk me|i want|i need|can you|could you)\b"
+)
+UNLAWFUL = re.compile(
+    r" (?:it's|(?P<subject>[^ ]+)\b[^.!?]{0,120} (?:is|are|it's|would be|constitutes?|counts? as))(?: \w+ly)?(?: an?)?"
+    r"(?: serious| criminal| federal)? (?:crimes?|felony|offen[cs]es?|theft|fraud|illegal|unlawful|against the law|"
+    r"unethical|immoral)\b"
+)
+"""A whole short reply that says no more than that the deed is unlawful."""
+
+BRIEF_CHARACTERS = 300

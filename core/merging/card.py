@@ -10,6 +10,11 @@ from core.merging.recipes import Recipe
 from core.results import ModelResult, Rate
 from core.specs import RunSpec
 
+_GOALS = {
+    "pareto": ", both losses at once, the merge by alpha",
+    "constraint": ", best domain loss among candidates that keep to the safest parent's safety loss",
+}
+
 
 def model_card(name: str, recipe: Recipe, spec: RunSpec, results: Sequence[ModelResult]) -> str:
     """Text of the README.md saved with a merge.
@@ -61,7 +66,11 @@ def _search(name: str, spec: RunSpec) -> str:
         return f"LM-Cocktail: parents weighted by their losses on {data} data, T {spec.search.temperature:g}."
     early = spec.search.stop_when_flat
     budget = f"at most {spec.search.steps}" if early else str(spec.search.steps)
-    return f"Search: evomm, {budget} candidates, alpha {spec.search.alpha}, safety term {'on' if safety else 'off'}."
+    optimizer = "evomm_surrogate" if name == "evomm_surrogate" else "evomm"
+    raced = ", raced on nested subsets of the pairs" if spec.search.racing and optimizer == "evomm" else ""
+    goal = _GOALS.get(spec.search.objective, "") if name == spec.search.optimizer else ""
+    terms = f"alpha {spec.search.alpha}, safety term {'on' if safety else 'off'}{goal}{raced}"
+    return f"Search: {optimizer}, {budget} candidates, {terms}."
 
 
 def _row(result: ModelResult) -> str:

@@ -2,12 +2,13 @@
 
 Work that does not depend on the recipe (task vectors, their trim counts, which tensors differ at all) is done once.
 Each candidate is then one pass over the tensors that differ, in pieces that fit the processor's cache. Arithmetic is
-float32 whatever the live model's dtype; mergekit does the same with `dtype: float32, out_dtype: bfloat16`.
+float32 whatever the live model's dtype; mergekit does the same with `dtype: float32, out_dtype: bfloat16`. Where the
+weights wait in between, and in which format, is `core.merging.storage`'s business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,16 +17,17 @@ import torch
 from torch import Tensor
 
 from core.errors import MergeError
+from core.merging.arithmetic import Keep, SumRule, Term, piece_entries, sum_rule, task_weights, write_between, write_sum
 from core.merging.dare import RandomDrop
-from core.merging.recipes import Recipe, effective_weights
-from core.merging.slerp import Factors, angle_between, factors
+from core.merging.recipes import Recipe, by_tensor
+from core.merging.registered import merge_tensor
+from core.merging.slerp import angle_between, factors
+from core.merging.storage import Delta, Storage, Stored
 from core.merging.trimming import MagnitudeTrim, Trim, TrimIndex
 
 State = Mapping[str, Tensor]
-Keep = Callable[[Tensor], Tensor]
-"""Takes a task vector's next piece and gives it back with the dropped entries zeroed."""
-_PIECE = 1 << 19  # a multiple of four, as DARE's masks ask for
 _TRIMS_KEPT = 1 << 16
+_NO_NORM = 1e-7  # mergekit's: below, nothing is rescaled
 _UNLIKE = "Only models of the same architecture and size can be merged."
 
 
@@ -34,23 +36,24 @@ class TaskVector:
     """theta_expert - theta_base (paper Eq. 1) for the tensors in which the two differ, and what is known of them.
 
     Attributes:
-        deltas: float32, by tensor.
+        deltas: as they wait between merges, by tensor.
         indices: counts of magnitudes, made when TIES first trims a tensor.
         angles: between base and expert, found when SLERP first merges a tensor.
     """
 
-    deltas: dict[str, Tensor]
+    deltas: dict[str, Stored]
     indices: dict[str, TrimIndex] = field(default_factory=dict)
     angles: dict[str, float | None] = field(default_factory=dict)
 
 
 class MergePool:
-    """The pool's weights, resident, and the live model that candidates are written into.
+    """The pool's weights, in memory, and the live model that candidates are written into.
 
     Args:
         live: the model to write into; its dtype is the dtype that is scored and saved.
         base_name: reference of the base as recipes name it.
-        base: its tensors (float32 or bfloat16, on the live model's device).
+        base: its tensors (float32 or bfloat16).
+        storage: how weights wait between merges; None = beside the live model, as they are.
 
     Experts are added one at a time, so that only one full copy beside the base is in memory while loading.
 
@@ -58,15 +61,17 @@ class MergePool:
         MergeError: the live model lacks tensors of the base, or the base's are not finite.
     """
 
-    def __init__(self, live: Any, base_name: str, base: State) -> None:
+    def __init__(self, live: Any, base_name: str, base: State, storage: Storage | None = None) -> None:
         self.live = live
         self.base_name = base_name
-        self._base = dict(base)
-        self._parameters = _named_tensors(live, self._base)
-        for key, tensor in self._base.items():
+        self._parameters = _named_tensors(live, base)
+        self._storage = storage or Storage(next(iter(self._parameters.values())).device)
+        for key, tensor in base.items():
             _require_finite(tensor, key, base_name)
+        self._base = {key: self._storage.keep(tensor) for key, tensor in base.items()}
         self._vectors: dict[str, TaskVector] = {}
         self._trims: dict[tuple[str, str, float], Trim] = {}
+        self._factors: dict[tuple[str, str, float], float] = {}
 
     @property
     def experts(self) -> tuple[str, ...]:
@@ -76,6 +81,25 @@ class MergePool:
     def changing(self) -> frozenset[str]:
         """Names of the tensors in which any expert differs from the base: no recipe changes another."""
         return frozenset(key for vector in self._vectors.values() for key in vector.deltas)
+
+    @property
+    def base_tensors(self) -> State:
+        """The base's tensors as they wait: where and in which format is the storage's business."""
+        return self._base
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of the base's tensors."""
+        return tuple(self._base)
+
+    def changed_by(self, name: str) -> frozenset[str]:
+        """Names of the tensors in which an expert differs from the base."""
+        return frozenset(self._vectors[name].deltas)
+
+    @property
+    def unchanged(self) -> tuple[str, ...]:
+        """Experts that differ from the base in no tensor."""
+        return tuple(name for name, vector in self._vectors.items() if not vector.deltas)
 
     def add_expert(self, name: str, state: State) -> None:
         """Take up an expert's tensors as a task vector; `state` may be dropped afterwards.
@@ -87,7 +111,7 @@ class MergePool:
             raise MergeError(
                 f"{name} does not fit {self.base_name}: it has {len(extra)} more tensors, {min(extra)} first.", _UNLIKE
             )
-        deltas: dict[str, Tensor] = {}
+        deltas: dict[str, Stored] = {}
         for key, base in self._base.items():
             other = state.get(key)
             if other is None or other.shape != base.shape:
@@ -96,18 +120,37 @@ class MergePool:
                     f"{name} does not fit {self.base_name}: {key} has {found}, expected {tuple(base.shape)}.",
                     _UNLIKE,
                 )
-            delta = other.to(torch.float32) - base.to(torch.float32)
-            _require_finite(delta, key, name)
-            if bool(delta.any()):
-                deltas[key] = delta
+            if not base.is_floating_point():
+                _require_equal_buffer(other, base, key, name)
+            stored = self._storage.keep_expert(other, base)
+            if self._differs(stored, base, key, name):
+                deltas[key] = stored
         self._vectors[name] = TaskVector(deltas)
+
+    def _differs(self, stored: Stored, base: Tensor, key: str, name: str) -> bool:
+        """Whether any entry of a task vector's tensor is not zero; all must be finite."""
+        differs = False
+        for values in self._storage.fetch_delta(stored, self._storage.fetch(base)).pieces(
+            piece_entries(base.device.type)
+        ):
+            _require_finite(values, key, name)
+            differs = differs or bool(values.any())
+        return differs
+
+    @property
+    def stored_bytes(self) -> dict[str, int]:
+        """Bytes that wait between merges, beside the live model: of the base, each task vector, and what trims them."""
+        parts = {self.base_name: sum(tensor.nbytes for tensor in self._base.values())}
+        parts |= {name: sum(s.values.nbytes for s in vector.deltas.values()) for name, vector in self._vectors.items()}
+        indices = [index for vector in self._vectors.values() for index in vector.indices.values()]
+        return parts | {"trim indices": sum(index.nbytes for index in indices)}
 
     def write_parent(self, name: str) -> None:
         """Make the live model the base or one of the experts."""
         if name == self.base_name:
-            self._write({}, _keep_all)
+            self._write(lambda _key: _Sum({}), _keep_all)
         else:
-            self._write({name: 1.0}, _keep_all)
+            self._write(lambda _key: _Sum({name: 1.0}), _keep_all)
 
     def apply(self, recipe: Recipe) -> None:
         """Merge `recipe` into the live model.
@@ -118,48 +161,92 @@ class MergePool:
         missing = [name for name in recipe.experts if name not in self._vectors]
         if missing or recipe.base != self.base_name:
             raise MergeError(f"The recipe names models outside the pool: {missing or recipe.base}.")
-        if recipe.method == "slerp":
-            self._write_between(recipe.experts[0], recipe.weights[0])
-            return
-        weights = dict(zip(recipe.experts, task_weights(recipe), strict=True))
-        self._write(weights, partial(self._keep, recipe), elect_signs=recipe.method in ("ties", "dare_ties"))
+        local = by_tensor(recipe, self._base)
+        if recipe.by_mergekit:
+            self._write_by_mergekit(local)
+        elif recipe.method == "slerp":
+            self._write_between(recipe.experts[0], {key: part.weights[0] for key, part in local.items()})
+        else:
+            parts = {id(part): part for part in local.values()}
+            sums = {number: _sum_of(part) for number, part in parts.items()}
+            self._write(lambda key: sums[id(local[key])], partial(self._keep, local))
 
-    def _keep(self, recipe: Recipe, name: str, key: str) -> Keep | None:
-        """What of an expert's tensor the recipe keeps; None for all of it."""
+    def _keep(self, local: Mapping[str, Recipe], name: str, key: str, delta: Delta) -> Keep | None:
+        """What of an expert's tensor its recipe keeps; None for all of it."""
+        recipe = local[key]
         density = recipe.densities[recipe.experts.index(name)] if recipe.densities else 1.0
         if density >= 1:
             return None
         if recipe.drops_at_random:
             return RandomDrop(recipe.seed, name, key, density)
-        return MagnitudeTrim(self._trim(name, key, density))
+        trim = self._trim(name, key, delta, density)
+        if not recipe.option("rescale", False):
+            return MagnitudeTrim(trim)
+        factor = self._rescaling(name, key, delta, density)
+        keep = MagnitudeTrim(trim)
+        return lambda values: keep(values) * factor
 
-    def _write(
-        self, weights: Mapping[str, float], keep: Callable[[str, str], Keep | None], elect_signs: bool = False
-    ) -> None:
-        used = {name: weight for name, weight in weights.items() if weight != 0.0 or elect_signs}
+    def _rescaling(self, name: str, key: str, delta: Delta, density: float) -> float:
+        """What makes a trimmed tensor's L1 norm what it was (mergekit's `rescale`)."""
+        known = self._factors.get((name, key, density))
+        if known is None:
+            if len(self._factors) >= _TRIMS_KEPT:
+                self._factors.clear()
+            keep, before, after = MagnitudeTrim(self._trim(name, key, delta, density)), 0.0, 0.0
+            for values in delta.pieces(piece_entries(delta.values.device.type)):
+                before += float(values.abs().sum())
+                after += float(keep(values).abs().sum())
+            known = 1.0 if before < _NO_NORM or after < _NO_NORM else before / after
+            self._factors[name, key, density] = known
+        return known
+
+    def _write_by_mergekit(self, local: Mapping[str, Recipe]) -> None:
         with torch.no_grad():
             for key, base in self._base.items():
+                names = [name for name in local[key].experts if key in self._vectors[name].deltas]
+                if not names:
+                    self._parameters[key].copy_(base)
+                    continue
+                here = self._storage.fetch(base)
+                deltas = {
+                    name: self._storage.fetch_delta(self._vectors[name].deltas[key], here).whole.view(base.shape)
+                    for name in names
+                }
+                self._parameters[key].copy_(merge_tensor(local[key], key, here, deltas))
+
+    def _write(self, sum_of: Callable[[str], _Sum], keep: Callable[[str, str, Delta], Keep | None]) -> None:
+        """Write each tensor's sum of weighted task vectors."""
+        with torch.no_grad():
+            for key, base in self._base.items():
+                weights, rule = sum_of(key)
+                used = {name: weight for name, weight in weights.items() if weight != 0.0 or rule.elect_signs}
                 names = [name for name in used if key in self._vectors[name].deltas]
                 if not names:
                     self._parameters[key].copy_(base)
                     continue
-                terms = [_Term(self._vectors[name].deltas[key], used[name], keep(name, key)) for name in names]
-                _merge_tensor(self._parameters[key], base, terms, elect_signs)
+                here = self._storage.fetch(base)
+                deltas = [self._storage.fetch_delta(self._vectors[name].deltas[key], here) for name in names]
+                terms = [
+                    Term(delta, used[name], keep(name, key, delta)) for name, delta in zip(names, deltas, strict=True)
+                ]
+                write_sum(self._parameters[key], here, terms, rule)
 
-    def _write_between(self, name: str, t: float) -> None:
-        """SLERP at t between the base (0) and an expert (1)."""
+    def _write_between(self, name: str, t: Mapping[str, float]) -> None:
+        """SLERP at each tensor's t between the base (0) and an expert (1)."""
         vector = self._vectors[name]
         with torch.no_grad():
             for key, base in self._base.items():
-                delta = vector.deltas.get(key)
-                if delta is None:
+                stored = vector.deltas.get(key)
+                if stored is None:
                     self._parameters[key].copy_(base)
                     continue
+                here = self._storage.fetch(base)
+                delta = self._storage.fetch_delta(stored, here)
                 if key not in vector.angles:
-                    vector.angles[key] = angle_between(base, delta)
-                _slerp_tensor(self._parameters[key], base, delta, factors(vector.angles[key], t))
+                    vector.angles[key] = angle_between(here, delta)
+                write_between(self._parameters[key], here, delta, factors(vector.angles[key], t[key]))
 
-    def _trim(self, name: str, key: str, density: float) -> Trim:
+    def _trim(self, name: str, key: str, delta: Delta, density: float) -> Trim:
         cached = self._trims.get((name, key, density))
         if cached is None:
             if len(self._trims) >= _TRIMS_KEPT:  # a long search comes with new densities for every candidate
@@ -167,17 +254,9 @@ class MergePool:
             vector = self._vectors[name]
             index = vector.indices.get(key)
             if index is None:
-                index = vector.indices[key] = TrimIndex(vector.deltas[key])
-            cached = self._trims[name, key, density] = index.trim(density)
+                index = vector.indices[key] = TrimIndex(delta)
+            cached = self._trims[name, key, density] = index.trim(delta, density)
         return cached
-
-
-def task_weights(recipe: Recipe) -> tuple[float, ...]:
-    """Weights of the task vectors; a linear merge's normalised weights are those of its experts (Eq. 2)."""
-    if recipe.method != "linear":
-        return effective_weights(recipe)
-    total = sum(recipe.weights)
-    return tuple(weight / total for weight in recipe.weights[1:])
 
 
 def _named_tensors(live: Any, base: State) -> dict[str, Tensor]:
@@ -188,15 +267,18 @@ def _named_tensors(live: Any, base: State) -> dict[str, Tensor]:
     return {name: state[name] for name in base}
 
 
-class _Term(NamedTuple):
-    """One task vector's tensor in a sum; `keep` is None where nothing is dropped."""
+class _Sum(NamedTuple):
+    """What a tensor gets: weights of the task vectors by expert, and how they are summed."""
 
-    delta: Tensor
-    weight: float
-    keep: Keep | None
+    weights: Mapping[str, float]
+    rule: SumRule = SumRule()
 
 
-def _keep_all(_name: str, _key: str) -> None:
+def _sum_of(recipe: Recipe) -> _Sum:
+    return _Sum(dict(zip(recipe.experts, task_weights(recipe), strict=True)), sum_rule(recipe))
+
+
+def _keep_all(_name: str, _key: str, _delta: Delta) -> None:
     """Nothing is dropped."""
 
 
@@ -205,39 +287,6 @@ def _require_finite(tensor: Tensor, key: str, name: str) -> None:
         raise MergeError(f"{key} of {name} holds values that are not finite.", "The checkpoint is damaged.")
 
 
-def _merge_tensor(target: Tensor, base: Tensor, terms: Sequence[_Term], elect_signs: bool) -> None:
-    """Write base + sum of weighted, trimmed or dropped and (for TIES) sign-elected task vectors into `target`."""
-    out, flat_base = target.view(-1), base.reshape(-1)  # a view or an error: a copy would leave the model as it was
-    flat = [term._replace(delta=term.delta.reshape(-1)) for term in terms]
-    for start in range(0, out.numel(), _PIECE):
-        piece = slice(start, start + _PIECE)
-        weighted = []
-        for delta, weight, keep in flat:
-            values = delta[piece] if keep is None else keep(delta[piece])
-            weighted.append(values * weight)
-        merged = _combine(weighted, elect_signs).add_(flat_base[piece].float())
-        out[piece] = merged.to(out.dtype)
-
-
-def _combine(weighted: Sequence[Tensor], elect_signs: bool) -> Tensor:
-    """Sum of weighted task vectors; with sign election only the entries that agree with the sum's sign count."""
-    total = weighted[0].clone() if len(weighted) > 1 else weighted[0]
-    for values in weighted[1:]:
-        total += values
-    if not elect_signs or len(weighted) == 1:
-        return total
-    majority = torch.ge(total, 0, out=torch.empty_like(total)).mul_(2).sub_(1)
-    agreed = torch.zeros_like(total)
-    for values in weighted:
-        agreed += (values * majority).clamp_(min=0)  # magnitudes of those that agree
-    return agreed.mul_(majority)
-
-
-def _slerp_tensor(target: Tensor, base: Tensor, delta: Tensor, parts: Factors) -> None:
-    """Write the weighted sum of base and expert (base + delta) into `target`."""
-    out, flat_base, flat_delta = target.view(-1), base.reshape(-1), delta.reshape(-1)
-    for start in range(0, out.numel(), _PIECE):
-        piece = slice(start, start + _PIECE)
-        near = flat_base[piece].float()
-        merged = near * parts.base + (near + flat_delta[piece]) * parts.expert
-        out[piece] = merged.to(out.dtype)
+def _require_equal_buffer(other: Tensor, base: Tensor, key: str, name: str) -> None:
+    if other.dtype != base.dtype or not torch.equal(other.to(base.device), base):
+        raise MergeError(f"{key} of {name} holds whole numbers other than the base's, which cannot be merged.", _UNLIKE)

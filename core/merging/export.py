@@ -21,7 +21,13 @@ _HOW_TO_REPEAT = "# mergekit-yaml mergekit_config.yml OUT --lora-merge-dtype flo
 
 
 def export_model(
-    model: Any, tokenizer: Any, recipe: Recipe, card: str, folder: Path, names: Mapping[str, str] | None = None
+    model: Any,
+    tokenizer: Any,
+    recipe: Recipe,
+    card: str,
+    folder: Path,
+    names: Mapping[str, str] | None = None,
+    tokenizer_source: str | None = None,
 ) -> str:
     """Save the live model to `folder`, which must not exist yet.
 
@@ -32,6 +38,7 @@ def export_model(
         card: text of the model card (README.md).
         folder: where the model goes.
         names: how mergekit names references it does not know (`Recipe.to_mergekit`).
+        tokenizer_source: model whose vocabulary the merge has, where the pool's vocabularies differ.
 
     Returns:
         sha256 of the saved weights, equal to the scored ones.
@@ -47,7 +54,8 @@ def export_model(
         scored = sha256_of_model(model)
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
-        config = recipe.to_mergekit(out_dtype=str(model.dtype).removeprefix("torch."), names=names)
+        dtype = str(model.dtype).removeprefix("torch.")
+        config = recipe.to_mergekit(out_dtype=dtype, names=names, tokenizer_source=tokenizer_source)
         notes = _HOW_TO_REPEAT + (f"# {recipe.repeat_note}\n" if recipe.repeat_note else "")
         (draft / "mergekit_config.yml").write_text(notes + config.to_yaml(), encoding="utf-8")
         (draft / "README.md").write_text(card, encoding="utf-8")

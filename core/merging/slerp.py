@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from core.merging.storage import Delta
+
 _STRAIGHT = 0.9995
 _NO_LENGTH = 1e-8
 _PIECE = 1 << 20
@@ -25,8 +27,8 @@ class Factors(NamedTuple):
     expert: float
 
 
-def angle_between(base: Tensor, delta: Tensor) -> float | None:
-    """Angle in radians between a tensor and itself plus `delta`, both flattened.
+def angle_between(base: Tensor, delta: Delta) -> float | None:
+    """Angle in radians between a tensor, flattened, and itself plus `delta`.
 
     A tensor of no length counts as orthogonal to any other.
 
@@ -34,9 +36,9 @@ def angle_between(base: Tensor, delta: Tensor) -> float | None:
         None where |cosine| exceeds 0.9995: mergekit goes straight there, and so do we.
     """
     dot = length_base = length_other = 0.0
-    for one, change in zip(torch.split(base.reshape(-1), _PIECE), torch.split(delta.reshape(-1), _PIECE), strict=True):
+    for one, change in zip(torch.split(base.reshape(-1), _PIECE), delta.pieces(_PIECE), strict=True):
         x = one.double()
-        y = (one.float() + change.float()).double()
+        y = (one.float() + change).double()
         dot += float(x @ y)
         length_base += float(x @ x)
         length_other += float(y @ y)

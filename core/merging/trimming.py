@@ -2,7 +2,7 @@
 
 TIES keeps the k largest entries of each tensor. A float32 magnitude's upper 16 bits have 32,768 values, so one count of
 them per tensor, made once, leads to the bin that holds the k-th largest entry; only that bin's few entries are then
-sorted. Entries equal to the threshold are kept in order of their place until k are kept.
+searched. Entries equal to the threshold are kept in order of their place until k are kept.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from core.merging.storage import Delta
 
 _BINS = 1 << 15
 _CHUNK = 1 << 19  # fits the processor's cache
@@ -26,38 +28,52 @@ class Trim(NamedTuple):
 class TrimIndex:
     """Counts of one tensor's magnitudes, from which `trim` reads the exact threshold of a density.
 
+    Only the bins that hold anything are kept: 8 bytes for each, at most for as many as the tensor has entries.
+
     Args:
-        delta: the task vector's tensor, any shape; float32 or bfloat16.
+        delta: the task vector's tensor; not kept.
     """
 
-    def __init__(self, delta: Tensor) -> None:
-        self._flat = delta.reshape(-1)
-        counts = torch.zeros(_BINS, dtype=torch.int64, device=delta.device)
-        for chunk in torch.split(self._flat, _CHUNK):
-            counts += torch.bincount(_bins(chunk).reshape(-1), minlength=_BINS)
-        self._at_least = counts.flip(0).cumsum(0)
+    def __init__(self, delta: Delta) -> None:
+        counts = torch.zeros(_BINS, dtype=torch.int64, device=delta.values.device)
+        for chunk in delta.pieces(_CHUNK):
+            counts += torch.bincount(_bins(chunk), minlength=_BINS)
+        largest_first = counts.nonzero().reshape(-1).flip(0)
+        self._numbers = largest_first.to(torch.int32)
+        wide = delta.values.numel() >= 1 << 31
+        self._at_least = counts[largest_first].cumsum(0, dtype=torch.int64 if wide else torch.int32)
 
-    def trim(self, density: float) -> Trim:
-        """The cut for keeping `max(1, int(density * n))` entries (mergekit's `magnitude`)."""
-        size = self._flat.numel()
+    @property
+    def nbytes(self) -> int:
+        """Memory that the counts take."""
+        return self._numbers.nbytes + self._at_least.nbytes
+
+    def trim(self, delta: Delta, density: float) -> Trim:
+        """The cut for keeping `max(1, int(density * n))` entries (mergekit's `magnitude`).
+
+        Args:
+            delta: the tensor that was counted.
+            density: share of entries kept.
+        """
+        size = delta.values.numel()
         if density >= 1 or size == 0:
             return Trim(-1.0, 0)
         keep = max(1, int(density * size))
-        place = int(torch.searchsorted(self._at_least, torch.tensor(keep, device=self._at_least.device)))
+        place = int(torch.searchsorted(self._at_least, self._at_least.new_tensor(keep)))
         above = int(self._at_least[place - 1]) if place else 0
-        inside = self._entries_of(_BINS - 1 - place)
+        inside = _entries_of(delta, int(self._numbers[place]))
         wanted = keep - above
-        threshold = inside[wanted - 1]
+        threshold = inside.kthvalue(inside.numel() - wanted + 1).values
         ties = wanted - int((inside > threshold).sum())
         all_kept = ties == int((inside == threshold).sum())
-        if all_kept and float(threshold) > 0 and self._flat.dtype == torch.float32:
-            return Trim(float(torch.nextafter(threshold, torch.zeros_like(threshold))), 0)  # no tie is left to count
+        if all_kept and float(threshold) > 0:
+            return Trim(_next_below(float(threshold)), 0)  # no tie is left to count
         return Trim(float(threshold), ties)
 
-    def _entries_of(self, number: int) -> Tensor:
-        """Magnitudes in bin `number`, largest first."""
-        found = [chunk[_bins(chunk) == number].abs().float() for chunk in torch.split(self._flat, _CHUNK)]
-        return torch.cat(found).sort(descending=True).values
+
+def _entries_of(delta: Delta, number: int) -> Tensor:
+    """Magnitudes in bin `number`."""
+    return torch.cat([chunk[_bins(chunk) == number].abs() for chunk in delta.pieces(_CHUNK)])
 
 
 class MagnitudeTrim:
@@ -70,18 +86,29 @@ class MagnitudeTrim:
     def __init__(self, trim: Trim) -> None:
         self._trim = trim
         self._ties_used = 0
+        self._below = _next_below(trim.threshold)
 
     def __call__(self, values: Tensor) -> Tensor:
         """The next piece (1-D) with the entries zeroed that do not survive."""
         if self._trim.threshold == 0 or self._ties_used >= self._trim.ties:  # equal to a threshold of 0 is 0 already
             return torch.nn.functional.hardshrink(values, self._trim.threshold)
+        equal = int((values.abs() == self._trim.threshold).sum())
+        if self._ties_used + equal <= self._trim.ties:  # all of them stay: shrink to just below the threshold
+            self._ties_used += equal
+            return torch.nn.functional.hardshrink(values, self._below)
         mask, self._ties_used = keep_mask(values.abs(), self._trim, self._ties_used)
         return values * mask
 
 
+def _next_below(magnitude: float) -> float:
+    """The next smaller float32."""
+    value = torch.tensor(magnitude, dtype=torch.float32)
+    return float(torch.nextafter(value, torch.zeros_like(value)))
+
+
 def _bins(values: Tensor) -> Tensor:
     """Upper 16 bits of each float32 magnitude, as int32 in [0, 32768)."""
-    return (values.float().view(torch.int32) >> 16) & 0x7FFF
+    return (values.view(torch.int32) >> 16) & 0x7FFF
 
 
 def keep_mask(magnitudes: Tensor, trim: Trim, ties_used: int) -> tuple[Tensor, int]:

@@ -11,6 +11,8 @@ from typing import Any
 
 from core.events import CheckRow
 from core.models.metadata import AdapterMetadata, ModelMetadata
+from core.models.vocabulary import CHOICE, differing_tokens, resized_by_vocabulary, vocabulary_row
+from core.specs import Vocabulary
 
 _SHOWN = 3
 # Values that leave every tensor shape alone but change what the tensors compute.
@@ -42,11 +44,21 @@ def check_alone(model: ModelMetadata, *, chat: bool = True) -> Iterator[CheckRow
         )
 
 
-def check_against(model: ModelMetadata, base: ModelMetadata, *, chat: bool = True) -> Iterator[CheckRow]:
-    """Rows that compare a pool member with the base."""
+def check_against(
+    model: ModelMetadata, base: ModelMetadata, *, chat: bool = True, vocabulary: Vocabulary = "refuse"
+) -> Iterator[CheckRow]:
+    """Rows that compare a pool member with the base.
+
+    Args:
+        chat: whether the model will be talked to.
+        vocabulary: what the run does with other numbers of rows in the embedding.
+    """
     yield _same_architecture(model, base)
-    yield _same_tensors(model, base)
-    yield _same_tokenizer(model, base)
+    resized = resized_by_vocabulary(model, base) if vocabulary == "base" else frozenset()
+    yield _same_tensors(model, base, resized)
+    if resized:
+        yield vocabulary_row(model, base)
+    yield _same_tokenizer(model, base, shared_part=bool(resized))
     yield _same_dtype(model, base)
     if chat and model.chat_template is not None:
         yield _same_chat_template(model, base)
@@ -159,10 +171,11 @@ def _differences(mine: dict[str, Any], theirs: dict[str, Any], keys: Sequence[st
     return "; ".join(f"{key} is {mine[key]}, the base's {theirs[key]}" for key in shared)
 
 
-def _same_tensors(model: ModelMetadata, base: ModelMetadata) -> CheckRow:
+def _same_tensors(model: ModelMetadata, base: ModelMetadata, resized: frozenset[str]) -> CheckRow:
     mine, theirs = model.own_tensors, base.own_tensors
     missing, extra = sorted(theirs.keys() - mine.keys()), sorted(mine.keys() - theirs.keys())
-    reshaped = [name for name in mine if name in theirs and mine[name].shape != theirs[name].shape]
+    shared = [name for name in mine if name in theirs and name not in resized]
+    reshaped = [name for name in shared if mine[name].shape != theirs[name].shape]
     problems = []
     if missing:
         problems.append(f"lacks {_some(missing)}")
@@ -173,17 +186,19 @@ def _same_tensors(model: ModelMetadata, base: ModelMetadata) -> CheckRow:
         problems.append(f"shapes differ: {_some(shapes)}")
     name, check = str(model.ref), "tensors equal base"
     if not problems:
-        return CheckRow(model=name, check=check, status="ok", detail=f"{len(mine)} names and shapes agree")
-    only_vocabulary = not (missing or extra) and all("embed" in item or "lm_head" in item for item in reshaped)
+        but = ", but for the vocabulary's rows" * bool(resized)
+        return CheckRow(model=name, check=check, status="ok", detail=f"{len(mine)} names and shapes agree{but}")
+    only_vocabulary = not (missing or extra) and set(reshaped) <= resized_by_vocabulary(model, base)
     hint = (
-        "Tokens were added: choose a model with the base's vocabulary, or cut the added rows off first."
+        f"Tokens were added, or rows to fill up: {CHOICE}, or choose a model with the base's vocabulary."
         if only_vocabulary
         else "Choose models of the same size, fine-tuned from the same original."
     )
     return CheckRow(model=name, check=check, status="error", detail="; ".join(problems), hint=hint)
 
 
-def _same_tokenizer(model: ModelMetadata, base: ModelMetadata) -> CheckRow:
+def _same_tokenizer(model: ModelMetadata, base: ModelMetadata, *, shared_part: bool) -> CheckRow:
+    """Args: shared_part: only the numbers that both vocabularies have need to stand for the same tokens."""
     name, check = str(model.ref), "tokenizer equals base"
     mine, theirs = model.tokenizer, base.tokenizer
     if mine.sha256 is None or theirs.sha256 is None:
@@ -192,6 +207,9 @@ def _same_tokenizer(model: ModelMetadata, base: ModelMetadata) -> CheckRow:
         return CheckRow(
             model=name, check=check, status="warning", detail=f"{whose} has no tokenizer.json to compare", hint=hint
         )
+    if shared_part and differing_tokens(model, base) == []:
+        detail = f"the tokens that both have agree ({mine.size:,}; the base has {theirs.size:,})"
+        return CheckRow(model=name, check=check, status="ok", detail=detail)
     if mine.sha256 != theirs.sha256:
         detail = f"the vocabularies differ ({mine.size:,} tokens; the base has {theirs.size:,})"
         hint = "The same row would stand for different words; choose a model with the base's tokenizer."

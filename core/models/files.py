@@ -76,11 +76,16 @@ class FolderFiles:
         from huggingface_hub.errors import SafetensorsParsingError
 
         try:
-            return parse_local_safetensors_file_metadata(self._folder / name)
+            header = parse_local_safetensors_file_metadata(self._folder / name)
+            with (self._folder / name).open("rb") as file:
+                start = 8 + int.from_bytes(file.read(8), "little")  # the header's length, and the header
         except (SafetensorsParsingError, OSError) as error:
             raise ModelError(
                 f"{name} in {self._folder} is not a readable safetensors file.", "Copy or export it again."
             ) from error
+        if self.sizes[name] < start + _data_bytes(header):
+            raise _cut_short(name, str(self._folder))
+        return header
 
 
 class HubFiles:
@@ -144,12 +149,20 @@ def read_weights(files: ModelFiles, stem: str, source: str) -> WeightFacts:
     size_bytes = 0
     for name in _weight_names(files, stem, source):
         header = files.header(name)
-        data_bytes = max((info.data_offsets[1] for info in header.tensors.values()), default=0)
-        if files.sizes[name] < data_bytes:
-            raise ModelError(f"{name} of {source} is cut short.", "Download or export it again.")
+        if files.sizes[name] < _data_bytes(header):
+            raise _cut_short(name, source)
         size_bytes += files.sizes[name]
         tensors.update({key: TensorFacts(tuple(info.shape), info.dtype) for key, info in header.tensors.items()})
     return WeightFacts(tensors, size_bytes)
+
+
+def _data_bytes(header: SafetensorsFileMetadata) -> int:
+    """Bytes of all tensors, as the header says."""
+    return max((info.data_offsets[1] for info in header.tensors.values()), default=0)
+
+
+def _cut_short(name: str, source: str) -> ModelError:
+    return ModelError(f"{name} of {source} is cut short.", "Download or export it again.")
 
 
 def _weight_names(files: ModelFiles, stem: str, source: str) -> list[str]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 
 from core.models.chat_format import Conversation, encode_prompt
+from core.models.fitting import in_parts
 
 DEFAULT_TOKEN_BUDGET = 6144
 
@@ -39,15 +41,33 @@ def generate(
         opening: how every reply is made to begin; the replies yielded go on from there.
 
     Yields:
-        (index into `conversations`, reply text without special tokens), batch by batch.
+        (index into `conversations`, reply text without special tokens), batch by batch. A batch that does not fit into
+        memory is answered in parts.
+
+    Raises:
+        OutOfMemory: a single conversation does not fit.
     """
     forced = list(tokenizer(opening, add_special_tokens=False)["input_ids"])
     prompts = [encode_prompt(tokenizer, conversation) + forced for conversation in conversations]
     if temperature > 0:
         torch.manual_seed(seed)
     for batch in _batches(prompts, max_new_tokens, token_budget):
-        replies = _decode_batch(model, tokenizer, [prompts[i] for i in batch], max_new_tokens, temperature)
-        yield from zip(batch, replies, strict=True)
+        decode = partial(_decode_some, model, tokenizer, prompts, max_new_tokens, temperature)
+        for answered in in_parts(batch, decode, "Writing a reply"):
+            yield from answered
+
+
+def _decode_some(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[list[int]],
+    max_new_tokens: int,
+    temperature: float,
+    places: Sequence[int],
+) -> list[tuple[int, str]]:
+    """The prompts at `places`, answered as one batch."""
+    replies = _decode_batch(model, tokenizer, [prompts[i] for i in places], max_new_tokens, temperature)
+    return list(zip(places, replies, strict=True))
 
 
 def generate_all(model: Any, tokenizer: Any, conversations: Sequence[Conversation], **options: Any) -> list[str]:

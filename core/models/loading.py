@@ -83,6 +83,18 @@ def load_model(
     return model.eval().requires_grad_(False).to(device)
 
 
+def load_classifier(
+    ref: ModelReference, settings: Settings, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> PreTrainedModel:
+    """A model with a classification head, ready to classify; arguments and errors as for `load_model`."""
+    import torch
+
+    local = locate(ref, settings)
+    dtype = torch.bfloat16 if dtype is None else dtype
+    model = _read_model(local.folder, ref, dtype, "AutoModelForSequenceClassification")
+    return model.eval().requires_grad_(False).to(device)
+
+
 def in_precision(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     """`model` with its parameters as `dtype`, in place; buffers (rotary frequencies) keep theirs."""
     for parameter in model.parameters():
@@ -110,7 +122,17 @@ def untied_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in model.state_dict().items() if name in kept}
 
 
+def vocabulary_size(ref: ModelReference, settings: Settings) -> int:
+    """Rows that the model's embedding has, by its configuration."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(locate(ref, settings).folder, local_files_only=True, trust_remote_code=False)
+    return int(config.vocab_size)
+
+
 _REMOTE_CODE = "Models that need their own code are not loaded; choose one that transformers supports by itself."
+
+_DAMAGED = "The file is damaged: download, copy or export it again."
 
 
 def _folder(ref: ModelReference, settings: Settings, *, weights: bool = True) -> Path:
@@ -125,13 +147,17 @@ def _require(folder: Path, ref: ModelReference, *names: str) -> None:
         )
 
 
-def _read_model(folder: Path, ref: ModelReference, dtype: torch.dtype) -> PreTrainedModel:
-    from transformers import AutoConfig, AutoModelForCausalLM
+def _read_model(
+    folder: Path, ref: ModelReference, dtype: torch.dtype, head: str = "AutoModelForCausalLM"
+) -> PreTrainedModel:
+    import transformers
+    from safetensors import SafetensorError
+    from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         _refuse_quantized(config, ref)
-        model, info = AutoModelForCausalLM.from_pretrained(
+        model, info = getattr(transformers, head).from_pretrained(
             folder,
             config=config,
             dtype=dtype,
@@ -142,6 +168,8 @@ def _read_model(folder: Path, ref: ModelReference, dtype: torch.dtype) -> PreTra
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"{ref} cannot be loaded: {_first_line(error)}", _REMOTE_CODE) from error
+    except SafetensorError as error:
+        raise ModelError(f"The weights of {ref} cannot be read: {_first_line(error)}", _DAMAGED) from error
     _check_complete(info, ref)
     return model
 
@@ -163,6 +191,7 @@ def _check_complete(info: dict[str, Any], ref: ModelReference) -> None:
 
 def _merge_adapter(model: PreTrainedModel, adapter: Path, ref: ModelReference) -> PreTrainedModel:
     from peft import PeftModel
+    from safetensors import SafetensorError
 
     try:
         return PeftModel.from_pretrained(model, adapter, local_files_only=True).merge_and_unload()
@@ -170,6 +199,8 @@ def _merge_adapter(model: PreTrainedModel, adapter: Path, ref: ModelReference) -
         raise ModelError(
             f"The adapter of {ref} does not fit its base: {_first_line(error)}", "Name the base it was trained on."
         ) from error
+    except SafetensorError as error:
+        raise ModelError(f"The adapter of {ref} cannot be read: {_first_line(error)}", _DAMAGED) from error
 
 
 def _first_line(error: Exception) -> str:

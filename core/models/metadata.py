@@ -30,11 +30,13 @@ class TokenizerFacts(NamedTuple):
         sha256: over all (id, token) pairs but the added ones; None when the files do not tell.
         size: number of tokens, added ones included; 0 when unknown.
         added: id -> text of the added tokens (special marks, mostly).
+        tokens: id -> text of the others; None when the files do not tell.
     """
 
     sha256: str | None
     size: int
     added: dict[int, str]
+    tokens: dict[int, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,7 @@ def tokenizer_facts(vocabulary: dict[str, int] | list[Any], added: dict[int, str
     tokens = {int(number): str(token) for token, number in pairs}
     lines = (f"{number} {json.dumps(tokens[number])}\n" for number in sorted(tokens) if number not in added)
     digest = hashlib.sha256("".join(lines).encode())
-    return TokenizerFacts(digest.hexdigest(), len(tokens.keys() | added.keys()), added)
+    return TokenizerFacts(digest.hexdigest(), len(tokens.keys() | added.keys()), added, tokens)
 
 
 def _read_chat_template(files: ModelFiles, source: str) -> str | None:

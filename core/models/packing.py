@@ -119,6 +119,22 @@ def _lay(pairs: Sequence[EncodedPair], group: Sequence[int], prefix: int) -> Pac
     )
 
 
+def row_of(pairs: Sequence[EncodedPair], row: PackedRow, members: Sequence[int]) -> PackedRow:
+    """Some of a row's samples in a row of their own; `pairs` are those that `row` was laid from."""
+    return row if tuple(members) == row.members else _lay(pairs, members, row.prefix)
+
+
+def places_in(row: PackedRow, pairs: Sequence[EncodedPair], members: Sequence[int]) -> Tensor:
+    """Where the tokens of `row_of(pairs, row, members)` stand in `row`."""
+    places, start = list(range(row.prefix)), row.prefix
+    for member in row.members:
+        end = start + len(pairs[member].input_ids) - row.prefix
+        if member in members:
+            places += range(start, end)
+        start = end
+    return torch.tensor(places)
+
+
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """The mask as numbers to add to attention scores: every attention implementation reads it the same way."""
     return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from core.data.domains import resolve_domain
 from core.data.prompts import read_prompts
@@ -16,13 +17,24 @@ from core.errors import ModelError, SafeMergeError
 from core.evaluation.probe import read_probe_questions
 from core.evaluation.suites import probe_question_files
 from core.events import CheckRow
-from core.guards.registry import SUPPORTED as SUPPORTED_GUARDS
+from core.guards.checks import check_guards
+from core.merging.methods import REGISTERED
 from core.models.compatibility import check_against, check_alone
+from core.models.genome_check import check_genome
+from core.models.memory import MemoryPlan
 from core.models.metadata import ModelMetadata, read_metadata
 from core.models.references import parse_reference
 from core.models.resources import RUN, PoolMetadata, check_resources
+from core.search.ranges import free_numbers
 from core.settings import ASSETS, Settings, resolve_path
 from core.specs import ExpertSpec, RunSpec
+
+
+class Examined(NamedTuple):
+    """A run, checked: the rows of the table, and how its weights will be kept (None when the base cannot be read)."""
+
+    rows: list[CheckRow]
+    memory: MemoryPlan | None
 
 
 def preflight(spec: RunSpec, settings: Settings) -> list[CheckRow]:
@@ -30,7 +42,14 @@ def preflight(spec: RunSpec, settings: Settings) -> list[CheckRow]:
 
     Never raises for what a person asked for: a model or file that is not usable is an error row.
     """
-    return [*_model_rows(spec, settings), *_file_rows(spec, settings)]
+    return examine(spec, settings).rows
+
+
+def examine(spec: RunSpec, settings: Settings) -> Examined:
+    """`preflight`, with the memory plan that its rows show."""
+    plans: list[MemoryPlan] = []
+    rows = [*_model_rows(spec, settings, plans.append), *_file_rows(spec, settings)]
+    return Examined(rows, plans[0] if plans else None)
 
 
 def blocking_rows(rows: list[CheckRow]) -> list[CheckRow]:
@@ -38,7 +57,7 @@ def blocking_rows(rows: list[CheckRow]) -> list[CheckRow]:
     return [row for row in rows if row.status == "error"]
 
 
-def _model_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
+def _model_rows(spec: RunSpec, settings: Settings, planned: Callable[[MemoryPlan], None]) -> Iterator[CheckRow]:
     pool = spec.pool
     base, rows = _read(pool.base, settings)
     yield from rows
@@ -53,15 +72,20 @@ def _model_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
             merged.append(model)
             yield from check_alone(model, chat=chat)
             if base is not None:
-                yield from check_against(model, base, chat=chat)
+                yield from check_against(model, base, chat=chat, vocabulary=pool.vocabulary if chat else "refuse")
     yield from _repeated(spec)
+    if spec.search.method in REGISTERED:
+        yield _method_row(spec)
     generator, rows = _read(pool.generator, settings) if pool.generator else (None, [])
     yield from rows
     if generator is not None:
         yield from check_alone(generator)
-    yield _guard_row(pool.guard)
+    guards, rows = check_guards(pool.guard, settings)
+    yield from rows
     if base is not None:
-        yield from check_resources(spec, PoolMetadata(base, merged, [generator] if generator else []), settings)
+        yield from check_genome(spec, base)
+        others = [model for model in (generator, *(guard.metadata for guard in guards)) if model]
+        yield from check_resources(spec, PoolMetadata(base, merged, others, guards), settings, planned)
 
 
 def _read(text: str, settings: Settings) -> tuple[ModelMetadata | None, list[CheckRow]]:
@@ -82,11 +106,14 @@ def _repeated(spec: RunSpec) -> Iterator[CheckRow]:
         seen.add(expert.model)
 
 
-def _guard_row(name: str) -> CheckRow:
-    if name in SUPPORTED_GUARDS:
-        return CheckRow(model=name, check="guard", status="ok", detail="supported; needs no download")
-    hint = f"Supported guards: {', '.join(SUPPORTED_GUARDS)}."
-    return CheckRow(model=name, check="guard", status="error", detail="is not a supported guard", hint=hint)
+def _method_row(spec: RunSpec) -> CheckRow:
+    """How a method that mergekit merges itself is searched; what does not fit was refused with the spec."""
+    facts, experts = REGISTERED[spec.search.method], tuple(expert.model for expert in spec.pool.experts)
+    free = free_numbers(spec.search.method, spec.pool.base, experts, spec.search.parameters)
+    searched = f"searches {', '.join(one.name for one in free)}" if free else "has no number to search: one candidate"
+    drawn = "; random numbers follow from search.seed" * facts.random
+    detail = f"{facts.title}, merged by mergekit's own code; {searched}{drawn}"
+    return CheckRow(model=RUN, check="merge method", status="ok", detail=detail)
 
 
 def _file_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from core.events import CheckRow
 from core.models.compatibility import gigabytes
+from core.models.memory import ROOMY, MemoryPlan, Mode, Side, choose_plan, free_room, open_plans
 from core.models.metadata import ModelMetadata
 from core.search.genome import Genome
 from core.search.grid import grid_recipes
@@ -20,16 +21,28 @@ from core.settings import Settings
 from core.specs import RunSpec
 
 RUN = "run"
-_BF16_BYTES, _F32_BYTES = 2, 4
-_LIBRARIES_BYTES = 900_000_000
-_TIGHT = 0.8
+_BF16_BYTES = 2
+_KEPT: dict[Mode, str] = {
+    "resident": "weights kept in float32 beside the live model",
+    "compact": "weights kept in their own format beside the live model",
+    "streamed": "weights kept in float32 in host memory, sent to the GPU tensor by tensor",
+    "compact on the host": "weights kept in their own format in host memory, sent to the GPU tensor by tensor",
+}
 # Assumptions of the time estimate, all of them said in its row.
 _CPU_FLOPS_PER_CORE = 100e9
 _GPU_FLOPS = 60e12
 _TOKENS_PER_PAIR = 40
 _MOST_TOKENS_PER_REPLY = 64
 _WRITING_SLOWDOWN = 3
+_TOKENS_PER_VERDICT = 700
 _TEST_PROMPTS = 200
+
+
+class GuardLoad(NamedTuple):
+    """A guard that is a model, and how many questions it answers about one reply."""
+
+    metadata: ModelMetadata
+    questions: int
 
 
 class PoolMetadata(NamedTuple):
@@ -38,18 +51,25 @@ class PoolMetadata(NamedTuple):
     Attributes:
         merged: base, experts and ancestor: in memory together while searching.
         others: generator and guard: in memory beside the pool while data is made.
+        guards: those of the guards that are models, with how often they are asked about one reply.
     """
 
     base: ModelMetadata
     merged: Sequence[ModelMetadata]
     others: Sequence[ModelMetadata]
+    guards: Sequence[GuardLoad] = ()
 
 
-def check_resources(spec: RunSpec, pool: PoolMetadata, settings: Settings) -> Iterator[CheckRow]:
-    """Rows for memory, disk and time of the whole run."""
-    yield _memory_row(pool, available_memory_bytes())
+def check_resources(
+    spec: RunSpec, pool: PoolMetadata, settings: Settings, planned: Callable[[MemoryPlan], None]
+) -> Iterator[CheckRow]:
+    """Rows for memory, disk and time of the whole run; `planned` is given the memory plan."""
+    plans = open_plans(spec, pool.merged, pool.others, free_room(available_memory_bytes()))
+    plan = choose_plan(plans)
+    planned(plan)
+    yield from _memory_rows(spec, plan, plans, pool)
     yield from _disk_rows(spec, pool, settings)
-    yield _time_row(spec, pool.base)
+    yield _time_row(spec, pool.base, pool.guards)
 
 
 def available_memory_bytes() -> int:
@@ -65,24 +85,43 @@ def available_memory_bytes() -> int:
     return min(machine, int(limit) - used) if limit.isdigit() else machine
 
 
-def _memory_row(pool: PoolMetadata, available: int) -> CheckRow:
-    """Peak of a run: weights in float32, the live model, and whichever model is being read or generates questions."""
-    parameters = pool.base.parameters
-    resident, live = parameters * _F32_BYTES, parameters * _BF16_BYTES
-    reading = max([resident, *(model.parameters * _BF16_BYTES for model in pool.others)])
-    needed = len(pool.merged) * resident + live + reading + _LIBRARIES_BYTES
-    detail = (
-        f"{len(pool.merged)} models x {gigabytes(resident)} in float32 + live model {gigabytes(live)} + one being read "
-        f"{gigabytes(reading)} + libraries {gigabytes(_LIBRARIES_BYTES)} = {gigabytes(needed)}"
-    )
-    detail += f"; {gigabytes(available)} available"
-    if needed > available:
-        hint = "Close other programs, use a larger machine or fewer or smaller models."
-        return CheckRow(model=RUN, check="memory", status="error", detail=detail, hint=hint)
-    if needed > _TIGHT * available:
+def _memory_rows(
+    spec: RunSpec, plan: MemoryPlan, plans: Sequence[MemoryPlan], pool: PoolMetadata
+) -> Iterator[CheckRow]:
+    """What the run takes at its peak, thing by thing: in one row, or one for the GPU and one for the host."""
+    if plan.room.device is not None:
+        yield _memory_row("memory on the GPU", plan, "device", plan.room.device, _smaller(spec, plans, pool))
+    yield _memory_row("memory", plan, "host", plan.room.host, _smaller(spec, plans, pool))
+
+
+def _memory_row(check: str, plan: MemoryPlan, side: Side, free: int, smaller: str) -> CheckRow:
+    needed = plan.needed(side)
+    parts = [part for part in plan.parts if part.side == side or plan.room.device is None]
+    sizes = " + ".join(f"{part.name} {gigabytes(part.size_bytes)}" for part in parts)
+    detail = f"{_KEPT[plan.mode]} ({plan.mode}): {sizes} = {gigabytes(needed)}; {gigabytes(free)} free"
+    if needed > free:
+        return CheckRow(model=RUN, check=check, status="error", detail=detail, hint=smaller)
+    if needed > ROOMY * free:
         hint = "It may get tight: close other programs."
-        return CheckRow(model=RUN, check="memory", status="warning", detail=detail, hint=hint)
-    return CheckRow(model=RUN, check="memory", status="ok", detail=detail)
+        return CheckRow(model=RUN, check=check, status="warning", detail=detail, hint=hint)
+    return CheckRow(model=RUN, check=check, status="ok", detail=detail)
+
+
+def _smaller(spec: RunSpec, plans: Sequence[MemoryPlan], pool: PoolMetadata) -> str:
+    """What to do where nothing fits."""
+    room = plans[0].room
+    if spec.pool.memory != "auto":
+        free = spec.model_copy(update={"pool": spec.pool.model_copy(update={"memory": "auto"})})
+        if fitting := [plan.mode for plan in open_plans(free, pool.merged, pool.others, room) if plan.fits()]:
+            return f"Set pool.memory to auto: it fits as '{fitting[0]}'."
+    tried = "; ".join(f"{plan.mode} needs {_needed(plan)}" for plan in plans)
+    return f"Merge fewer or smaller models, close other programs, or use a larger machine: {tried}."
+
+
+def _needed(plan: MemoryPlan) -> str:
+    if plan.room.device is None:
+        return gigabytes(plan.needed("host"))
+    return f"{gigabytes(plan.needed('device'))} on the GPU and {gigabytes(plan.needed('host'))} on the host"
 
 
 def _disk_rows(spec: RunSpec, pool: PoolMetadata, settings: Settings) -> Iterator[CheckRow]:
@@ -119,7 +158,7 @@ def _existing(folder: Path) -> Path:
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 
-def _time_row(spec: RunSpec, base: ModelMetadata) -> CheckRow:
+def _time_row(spec: RunSpec, base: ModelMetadata, guards: Sequence[GuardLoad]) -> CheckRow:
     gpu = Path("/dev/nvidia0").exists()
     flops = _GPU_FLOPS if gpu else _CPU_FLOPS_PER_CORE * (os.cpu_count() or 1)
     reading = flops / (2 * base.parameters)
@@ -130,10 +169,13 @@ def _time_row(spec: RunSpec, base: ModelMetadata) -> CheckRow:
     replies = _replies(spec)
     length = min(spec.evaluation.reply_tokens, _MOST_TOKENS_PER_REPLY)
     reply_s = replies * length / writing
+    judged = _judged(spec)
+    guard_s = sum(judged * g.questions * _TOKENS_PER_VERDICT * 2 * g.metadata.parameters / flops for g in guards)
     detail = (
-        f"estimate: about {_duration(search_s + reply_s)}: {sum(searched):,} candidates x {pairs} pairs "
+        f"estimate: about {_duration(search_s + reply_s + guard_s)}: {sum(searched):,} candidates x {pairs} pairs "
         f"x {_TOKENS_PER_PAIR} tokens read ({_duration(search_s)}) + {replies:,} replies x {length} tokens "
-        f"written ({_duration(reply_s)}), assuming {reading:,.0f} tokens/s read and {writing:,.0f} written on "
+        f"written ({_duration(reply_s)}){_judging(guards, judged, guard_s)}, "
+        f"assuming {reading:,.0f} tokens/s read and {writing:,.0f} written on "
         f"{'a GPU' if gpu else f'{os.cpu_count()} CPU cores'}"
     )
     return CheckRow(model=RUN, check="time", status="ok", detail=detail)
@@ -142,9 +184,17 @@ def _time_row(spec: RunSpec, base: ModelMetadata) -> CheckRow:
 def _candidates(name: str, spec: RunSpec) -> int:
     """Candidates that a search scores; LM-Cocktail only looks at the parents, which are scored anyway."""
     if name == "grid":
-        experts = tuple(expert.model for expert in spec.pool.experts)
-        return len(grid_recipes(Genome(spec.search.method, spec.pool.base, experts)))
-    return spec.search.steps if name.startswith("evomm") else 0
+        return len(grid_recipes(_genome(spec)))
+    if not name.startswith("evomm"):
+        return 0
+    return spec.search.steps if _genome(spec).genes else 1
+
+
+def _genome(spec: RunSpec) -> Genome:
+    """As many genes as the search will have."""
+    experts = tuple(expert.model for expert in spec.pool.experts)
+    fixed = tuple(sorted(spec.search.parameters.items()))
+    return Genome(spec.search.method, spec.pool.base, experts, parameters=fixed)
 
 
 def _replies(spec: RunSpec) -> int:
@@ -155,6 +205,23 @@ def _replies(spec: RunSpec) -> int:
     files = sum(path is not None for path in (spec.evaluation.prompts, spec.evaluation.benign))
     tested = (parents + 1 + len(spec.search.compare)) * files * (spec.evaluation.limit or _TEST_PROMPTS)
     return safety + domain + tested
+
+
+def _judged(spec: RunSpec) -> int:
+    """Replies that the guard judges: to unsafe questions and imported refusals, and to the test prompts."""
+    members = 1 + len(spec.pool.experts)
+    written = spec.data.safety.k * (members if spec.data.safety.source == "generate" else 1)
+    files = sum(path is not None for path in (spec.evaluation.prompts, spec.evaluation.benign))
+    tested = (members + 1 + len(spec.search.compare)) * files * (spec.evaluation.limit or _TEST_PROMPTS)
+    return written + tested
+
+
+def _judging(guards: Sequence[GuardLoad], judged: int, seconds: float) -> str:
+    """The guards' share of the estimate; nothing for `phrases`, which takes no time to speak of."""
+    if not guards:
+        return ""
+    questions = sum(guard.questions for guard in guards)
+    return f" + {judged:,} replies x {questions} x {_TOKENS_PER_VERDICT} tokens judged ({_duration(seconds)})"
 
 
 def _duration(seconds: float) -> str:

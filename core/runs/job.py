@@ -45,25 +45,28 @@ from core.guards.registry import load_guard
 from core.merging.card import model_card
 from core.merging.export import export_model, saved_sha256
 from core.merging.fingerprint import sha256_of_model
-from core.merging.recipes import Recipe, equal_weights
+from core.merging.recipes import Recipe
 from core.models.loading import load_model, load_tokenizer
+from core.models.memory import MemoryPlan
 from core.models.precision import pick_device
-from core.models.preflight import blocking_rows, preflight
+from core.models.preflight import blocking_rows, examine
 from core.models.references import parse_reference
-from core.results import ModelResult, Role, RunResult
+from core.results import ModelResult, Role, RunResult, SearchResult
 from core.runs.folder import RunFolder
-from core.runs.live_pool import LivePool, LoadedModel, load_pool
+from core.runs.live_pool import LivePool, LoadedModel, load_pool, warn_of_copies
 from core.runs.past import Past, continue_log
+from core.runs.searches import main_goal, make_scorer, noted, search_result
 from core.search.cocktail import parent_recipes
-from core.search.genome import Genome
+from core.search.genome import idle_note
+from core.search.objectives import Goal
 from core.search.running import Evaluator, ProbeRates, SearchPlan, make_optimizer, run_search
-from core.search.scoring import REFUSAL_OPENING, Scorer, TrainingSet
 from core.settings import Settings, resolve_path
 from core.specs import Comparison, Optimizer, RunSpec, Source
 
 _SEARCHES: dict[str, tuple[Optimizer, bool]] = {
     "evomm": ("evomm", True),
     "evomm_expert_only": ("evomm", False),
+    "evomm_surrogate": ("evomm_surrogate", True),
     "cocktail": ("cocktail", True),
     "cocktail_expert_only": ("cocktail", False),
     "grid": ("grid", True),
@@ -102,21 +105,17 @@ class _Job:
     should_stop: Callable[[], bool]
     past: Past
     results: list[ModelResult] = field(default_factory=list)
+    searches: list[SearchResult] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
     def run(self) -> Iterator[Event]:
         yield RunStarted(spec=self.spec.model_dump(mode="json"))
-        yield from self._preflight()
+        memory = yield from self._preflight()
         tests = read_test_set(self.spec)
         guard = load_guard(self.spec.pool.guard, self.settings)
-        pool = yield from self._load()
+        pool = yield from self._load(memory)
         safety, domain = yield from self._prepare_data(pool, tests.prompts, guard)
-        scorer = Scorer(
-            pool.live,
-            TrainingSet(pool.tokenizer, safety, opening=REFUSAL_OPENING),
-            TrainingSet(pool.tokenizer, domain, opening=None),
-            pool.merge.changing,
-        )
+        scorer = make_scorer(self.spec, pool, safety, domain)
         wanted = self.spec.evaluation
         measurer = Measurer(pool.live, pool.tokenizer, guard, tests, wanted.limit, wanted.reply_tokens)
         evaluator = Evaluator(pool.merge, scorer, measurer.probe_accuracy if tests.probe_questions else None)
@@ -133,24 +132,28 @@ class _Job:
         self._check_stop()
         return PhaseStarted(phase=phase, total=total)
 
-    def _preflight(self) -> Iterator[Event]:
+    def _preflight(self) -> Generator[Event, None, MemoryPlan | None]:
         yield self._enter("preflight")
-        rows = preflight(self.spec, self.settings)
-        yield PreflightDone(rows=tuple(rows))
+        rows, memory = examine(self.spec, self.settings)
+        needed = (memory.needed("host"), memory.needed("device")) if memory else (0, 0)
+        yield PreflightDone(rows=tuple(rows), host_bytes=needed[0], device_bytes=needed[1])
         if blocking := blocking_rows(rows):
             first = blocking[0]
             more = f" ({len(blocking) - 1} more problems)" if len(blocking) > 1 else ""
             raise ModelError(f"{first.model}: {first.check}: {first.detail}{more}", first.hint)
+        return memory
 
-    def _load(self) -> Generator[Event, None, LivePool]:
+    def _load(self, memory: MemoryPlan | None) -> Generator[Event, None, LivePool]:
         yield self._enter("loading")
         loaded: list[LivePool] = []
         dtype = getattr(torch, self.past.dtype) if self.past.dtype else None
-        for event in load_pool(self.spec.pool, self.settings, loaded.append, dtype):
+        for event in load_pool(self.spec.pool, self.settings, loaded.append, dtype, memory):
             yield event
             self._check_stop()
+        yield from warn_of_copies(loaded[0])
         live = loaded[0].live
-        yield PoolLoaded(dtype=str(live.dtype).removeprefix("torch."), device=live.device.type)
+        mode = memory.mode if memory else "resident"
+        yield PoolLoaded(dtype=str(live.dtype).removeprefix("torch."), device=live.device.type, memory=mode)
         return loaded[0]
 
     def _prepare_data(
@@ -237,7 +240,7 @@ class _Job:
 
     def _measure_parents(self, pool: LivePool, evaluator: Evaluator, measurer: Measurer) -> Iterator[Event]:
         yield self._enter("parents", len(pool.members))
-        recipes = parent_recipes(self._genome(pool))
+        recipes = parent_recipes(pool.genome(self.spec.search))
         for done, name in enumerate(pool.members):
             self._check_stop()
             yield Progress(phase="parents", done=done, total=len(pool.members), message=f"measuring {name}")
@@ -247,7 +250,9 @@ class _Job:
     def _search_and_compare(self, pool: LivePool, evaluator: Evaluator, measurer: Measurer) -> Iterator[Event]:
         plan = self._plan(pool, evaluator, self.spec.search.optimizer)
         yield self._enter("search", make_optimizer(plan).size)
-        probe = self._probe(plan.name, measurer) if plan.optimizer == "evomm" else None
+        if note := idle_note(plan.genome):
+            yield Warned(message=note, hint="The search has fewer numbers to find; nothing is lost.")
+        probe = self._probe(plan.name, measurer) if plan.optimizer.startswith("evomm") else None
         best = yield from self._search(plan, evaluator, probe)
         recipes = yield from self._baselines(pool, evaluator)
         recipes[plan.name] = best
@@ -263,16 +268,10 @@ class _Job:
         yield self._enter("baselines", len(compare))
         for name in compare:
             if name == "equal":
-                recipes[name] = equal_weights(
-                    self.spec.search.method, pool.anchor, pool.merged_experts, base_is_member=pool.anchor_is_member
-                )
+                recipes[name] = pool.genome(self.spec.search).plain()
             else:
                 recipes[name] = yield from self._search(self._plan(pool, evaluator, name), evaluator, None)
         return recipes
-
-    def _genome(self, pool: LivePool) -> Genome:
-        search = self.spec.search
-        return Genome(search.method, pool.anchor, pool.merged_experts, pool.anchor_is_member, search.seed)
 
     def _plan(self, pool: LivePool, evaluator: Evaluator, name: Optimizer | Comparison) -> SearchPlan:
         """The plan of the run's own search, which is named after its optimiser, or of a baseline."""
@@ -281,7 +280,7 @@ class _Job:
         optimizer, safety = _SEARCHES[name]
         return SearchPlan(
             name=name,
-            genome=self._genome(pool),
+            genome=pool.genome(self.spec.search),
             steps=search.steps,
             alpha=search.alpha,
             safety=safety and (search.safety or not main),
@@ -291,12 +290,16 @@ class _Job:
             stop_when_flat=search.stop_when_flat,
             temperature=search.temperature,
             safety_share=evaluator.scorer.safety_share,
+            goal=main_goal(search, self.results) if main else Goal(),
+            racing=search.racing,
         )
 
     def _search(
         self, plan: SearchPlan, evaluator: Evaluator, probe: Callable[[], ProbeRates] | None
     ) -> Generator[Event, None, Recipe]:
-        best = yield from run_search(plan, evaluator, self.should_stop, probe)
+        scored: list[CandidateScored] = []
+        best = yield from noted(run_search(plan, evaluator, self.should_stop, probe), scored)
+        self.searches.append(search_result(plan.name, scored))
         if best is None:
             failed = f"No candidate of {plan.name} could be scored."
             raise MergeError(failed, "See the candidates' failures in the log.")
@@ -328,7 +331,8 @@ class _Job:
         sha256 = saved_sha256(target)
         if sha256 is None:
             card = model_card(name, recipe, self.spec, tuple(self.results))
-            sha256 = export_model(pool.live, pool.tokenizer, recipe, card, target, pool.mergekit_names)
+            names, tokens = pool.mergekit_names, pool.tokenizer_source
+            sha256 = export_model(pool.live, pool.tokenizer, recipe, card, target, names, tokens)
         if sha256 != measured.result.sha256:
             raise MergeError(f"{target} has other weights than were measured.", "Move it away, and resume the run.")
         if role == "merged":
@@ -344,6 +348,7 @@ class _Job:
                 f"{name} has other weights than when this run measured it.",
                 "A model was changed since, or this machine computes otherwise: start a new run.",
             )
+        evaluator.measured_before(recipe)
         result = known or self._measure(name, role, evaluator, measurer, recipe, sha256)
         self.results.append(result)
         return ModelMeasured(result=result)
@@ -367,6 +372,7 @@ class _Job:
             seconds=self.past.seconds + time.monotonic() - self.started,
             peak_memory_bytes=_peak_memory_bytes(),
             models=tuple(self.results),
+            searches=tuple(self.searches),
         )
 
 

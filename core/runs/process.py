@@ -41,6 +41,16 @@ def mark_process(pid: int) -> ProcessMark | None:
     return None if start is None else ProcessMark(pid, start)
 
 
+def memory_of(pid: int) -> int:
+    """Resident bytes of a process; 0 when it is gone."""
+    import psutil
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
 def _start_of(pid: int) -> str | None:
     """Start of a living process. Linux: boot and clock ticks since, which no change of the clock can move."""
     if sys.platform == "linux":

@@ -41,6 +41,7 @@ class RunView:
     Attributes:
         paused_s: how long nobody worked on it.
         early_ends: why searches needed fewer candidates than they might have tried.
+        host_bytes: memory that it is planned to take at its peak; `device_bytes` is a GPU's.
     """
 
     status: Status = "waiting"
@@ -52,6 +53,8 @@ class RunView:
     phase_started_at: float | None = None
     progress: Progress | None = None
     checks: tuple[CheckRow, ...] = ()
+    host_bytes: int = 0
+    device_bytes: int = 0
     samples: tuple[SampleSeen, ...] = ()
     data: DataReady | None = None
     candidates: tuple[CandidateScored, ...] = ()
@@ -82,13 +85,14 @@ class RunView:
         return str((self.spec.get("search") or {}).get("optimizer", "evomm"))
 
     def best(self, search: str = "") -> CandidateScored | None:
-        """The candidate with the lowest objective so far, of the run's own search unless another is named.
+        """The best candidate so far by its `rank_key`, of the run's own search unless another is named.
 
-        None for LM-Cocktail, which scores the parents and finds what is none of them.
+        Those scored on a part of the pairs don't count. None for LM-Cocktail, which scores the parents and finds what
+        is none of them.
         """
         search = search or self.main_search
-        scored = [c for c in self.candidates if c.search == search and not c.failure and "cocktail" not in search]
-        return min(scored, key=lambda c: c.objective, default=None)
+        of_search = [c for c in self.candidates if c.search == search and "cocktail" not in search]
+        return min((c for c in of_search if not (c.failure or c.partial)), key=lambda c: c.rank_key, default=None)
 
 
 @dataclass
@@ -131,7 +135,7 @@ def _step(view: RunView, lists: _Lists, event: Event) -> RunView:
                 view = replace(view, early_ends=(*view.early_ends, event.message))
             return replace(view, progress=event)
         case PreflightDone():
-            return replace(view, checks=event.rows)
+            return replace(view, checks=event.rows, host_bytes=event.host_bytes, device_bytes=event.device_bytes)
         case SampleSeen():
             lists.samples.append(event)
         case DataReady():

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 from core.errors import SpecError
 from core.merging.recipes import Recipe
@@ -30,7 +29,7 @@ class Cocktail:
 
     def __init__(self, genome: Genome, temperature: float = 1.0) -> None:
         _check_temperature(temperature)
-        self._genome = replace(genome, method="linear")
+        self._genome = genome.linear
         self._temperature = temperature
         self.size = len(self._genome.genes)
         self._asked = False
@@ -74,7 +73,7 @@ def cocktail_weights(losses: Sequence[float], temperature: float = 1.0) -> tuple
 
 def parent_recipes(genome: Genome) -> dict[str, Recipe]:
     """Each member of the pool by name, as the linear merge in which it is alone."""
-    linear = replace(genome, method="linear")
+    linear = genome.linear
     members = (genome.base, *genome.experts) if genome.base_is_member else genome.experts
     return {name: linear.recipe([float(name == other) for other in members]) for name in members}
 

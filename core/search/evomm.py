@@ -34,7 +34,7 @@ class EvoMM:
         self.size = steps
         self._left = steps
         self._tolerance = stop_when_flat
-        self._strategy = _strategy(genome, self.population, seed)
+        self._strategy = new_strategy([gene.unit_start for gene in genome.genes], self.population, seed)
         self._points: list[Any] = []
         self._generations: tuple[Sequence[float], Sequence[float]] = ((), ())
 
@@ -81,14 +81,21 @@ def population_size(parameters: int) -> int:
     return 4 + math.floor(3 * math.log(parameters)) if parameters > 1 else 4
 
 
-def _strategy(genome: Genome, population: int, seed: int) -> Any:
+def new_strategy(start: Sequence[float], population: int, seed: int, step: float = INITIAL_STEP) -> Any:
+    """`cma`'s strategy over the unit cube.
+
+    Args:
+        start: where it begins.
+        population: candidates of a generation.
+        seed: of its own random numbers.
+        step: initial standard deviation.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import cma
 
     import numpy as np
 
-    start = [gene.unit_start for gene in genome.genes]
     random = np.random.default_rng(seed)
     options = {
         "bounds": [0.0, 1.0],
@@ -101,15 +108,25 @@ def _strategy(genome: Genome, population: int, seed: int) -> Any:
         "tolx": 1e-4,
     }
     if len(start) == 1:  # the library needs two dimensions: the second is ignored
-        return _OneDimensional(cma, start[0], options)
-    return cma.CMAEvolutionStrategy(start, INITIAL_STEP, options)
+        return _OneDimensional(cma, start[0], step, options)
+    return cma.CMAEvolutionStrategy(list(start), step, options)
+
+
+def inject(strategy: Any, point: Sequence[float]) -> None:
+    """Make a point of the unit cube a candidate of the strategy's next generation."""
+    if isinstance(strategy, _OneDimensional):
+        strategy.inject(point)
+        return
+    import numpy as np
+
+    strategy.inject([strategy.gp.geno(np.array(point))])
 
 
 class _OneDimensional:
     """CMA-ES on one gene: a second, unused coordinate keeps the library's covariance well defined."""
 
-    def __init__(self, cma: Any, start: float, options: dict[str, Any]) -> None:
-        self._strategy = cma.CMAEvolutionStrategy([start, 0.5], INITIAL_STEP, options)
+    def __init__(self, cma: Any, start: float, step: float, options: dict[str, Any]) -> None:
+        self._strategy = cma.CMAEvolutionStrategy([start, 0.5], step, options)
         self._asked: list[Any] = []
 
     def stop(self) -> Any:
@@ -121,3 +138,6 @@ class _OneDimensional:
 
     def tell(self, _points: Sequence[Any], objectives: list[float]) -> None:
         self._strategy.tell(self._asked, objectives)
+
+    def inject(self, point: Sequence[float]) -> None:
+        inject(self._strategy, (point[0], 0.5))

@@ -13,7 +13,7 @@ from itertools import product
 from core.errors import SpecError
 from core.merging.recipes import Recipe
 from core.search.genome import Genome
-from core.specs import Method
+from core.specs import MergeMethod
 
 DENSITIES = (0.25, 0.5, 1.0)
 TWO_MODELS = (0.25, 0.5, 1.0)
@@ -65,6 +65,7 @@ def grid_recipes(genome: Genome) -> list[Recipe]:
     Raises:
         SpecError: the method has no grid.
     """
+    genome = genome.basic
     grid = GRIDS.get(genome.method)
     if grid is None:
         raise SpecError(f"There is no grid for {genome.method}.", f"Grid search knows {', '.join(GRIDS)}.")
@@ -102,7 +103,7 @@ def _along_the_arc(_genome: Genome) -> Iterator[Values]:
         yield (t,)
 
 
-GRIDS: dict[Method, Callable[[Genome], Iterator[Values]]] = {
+GRIDS: dict[MergeMethod, Callable[[Genome], Iterator[Values]]] = {
     "ties": _trimmed,
     "dare_ties": _trimmed,
     "dare_linear": _trimmed,

@@ -1,6 +1,7 @@
 """Another alpha without another search: both losses of every candidate are kept, so an alpha is only a new ranking.
 
-Pure functions over anything that carries `ce_safety` and `ce_expert` (nats per token), such as `CandidateScored`.
+Pure functions over anything that carries `ce_safety` and `ce_expert` (nats per token), such as `CandidateScored`, and
+the hypervolume of a set of losses, which says how far a front has come.
 Candidates without both losses, failed ones or those of a search on domain data alone, are left out.
 """
 
@@ -53,6 +54,21 @@ def pareto_front(candidates: Iterable[Candidate]) -> list[Candidate]:
             front.append(candidate)
             lowest_expert = expert
     return front
+
+
+def hypervolume(points: Iterable[tuple[float, float]], reference: tuple[float, float]) -> float:
+    """Area of the losses, up to `reference`, that some of the points is at least as good as (nats squared).
+
+    Args:
+        points: (safety, domain) losses; those beyond the reference add nothing.
+        reference: losses that bound the area.
+    """
+    area, ceiling = 0.0, reference[1]
+    for safety, expert in sorted(points):
+        if safety < reference[0] and expert < ceiling:
+            area += (reference[0] - safety) * (ceiling - expert)
+            ceiling = expert
+    return area
 
 
 def _with_losses(candidates: Iterable[Candidate]) -> list[tuple[float, float, Candidate]]:

@@ -8,17 +8,21 @@ domain answers it would give by itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from core.data.samples import Sample
-from core.errors import DataError
+from core.errors import DataError, OutOfMemory
 from core.models.chat_format import encode_pair
+from core.models.fitting import in_parts, naming_out_of_memory
 from core.models.lower_blocks import resumes_exactly, states_below, unchanged_blocks
-from core.models.packing import PackedRow, answer_tokens, decoder_inputs, pack
+from core.models.packing import AnswerTokens, PackedRow, answer_tokens, decoder_inputs, pack, places_in, row_of
+from core.search.expert_losses import ExpertShares
 
 REFUSAL_OPENING = 3
 """Answer tokens that must be the model's own greedy choice for a refusal to count as begun."""
@@ -31,11 +35,15 @@ class SetScore(NamedTuple):
         loss: mean over samples of the mean token cross-entropy, nats per token.
         own: share of samples whose answer (or its opening) the model would choose greedily.
         per_sample: (K,) loss of each sample, in the set's order.
+        tokens: that the model read for it.
+        by_expert: mean loss on each expert's own pairs, where D_expert is of several experts.
     """
 
     loss: float
     own: float
     per_sample: Tensor
+    tokens: int = 0
+    by_expert: Mapping[str, float] = {}
 
 
 class TrainingSet:
@@ -56,7 +64,8 @@ class TrainingSet:
         pairs = [encode_pair(tokenizer, sample.question, sample.answer, max_answer_tokens) for sample in samples]
         order = sorted(range(len(pairs)), key=lambda i: len(pairs[i].input_ids))
         self._order = torch.tensor(order)
-        self._rows: list[PackedRow] = pack([pairs[i] for i in order])
+        self._pairs = [pairs[i] for i in order]
+        self._rows: list[PackedRow] = pack(self._pairs)
         self._opening = opening
         self.size = len(pairs)
         self.tokens = sum(row.input_ids.numel() for row in self._rows)
@@ -66,30 +75,62 @@ class TrainingSet:
     def keep_lower_blocks(self, model: Any, blocks: int) -> None:
         """Run the first `blocks` blocks of `model` now and never again: no weight in them will change.
 
-        Nothing is kept where the model would not say exactly the same. Costs samples x tokens x width numbers of
-        memory beside the model's own device.
+        Nothing is kept where the model would not say exactly the same, or where memory runs out. Costs samples x tokens
+        x width numbers of memory beside the model's own device.
         """
-        with torch.inference_mode():
-            if blocks == 0 or not resumes_exactly(model, blocks, **decoder_inputs(model, self._rows[0])):
-                return
-            self._below = [states_below(model, blocks, **decoder_inputs(model, row)).cpu() for row in self._rows]
-        self._blocks = blocks
+        if blocks == 0:
+            return
+        with suppress(OutOfMemory), naming_out_of_memory("The lower blocks' states"), torch.inference_mode():
+            if resumes_exactly(model, blocks, **decoder_inputs(model, self._rows[0])):
+                self._below = [states_below(model, blocks, **decoder_inputs(model, row)).cpu() for row in self._rows]
+                self._blocks = blocks
 
     def score(self, model: Any) -> SetScore:
-        """Loss and own-answer share of `model` on the set."""
+        """Loss and own-answer share of `model` on the set; a row that does not fit into memory is run in parts.
+
+        Raises:
+            OutOfMemory: a single sample does not fit.
+        """
         losses, counts = torch.zeros(self.size), torch.zeros(self.size)
         own = torch.ones(self.size, dtype=torch.bool)
         with torch.inference_mode():
-            for number, row in enumerate(self._rows):
-                below = (self._blocks, self._below[number].to(model.device)) if self._blocks else None
-                tokens = answer_tokens(model, row, below)
+            for tokens in self._answers(model):
                 losses.index_add_(0, tokens.owner, tokens.loss.float().cpu())
                 counts += torch.bincount(tokens.owner, minlength=self.size)
                 looked_at = tokens.order < self._opening if self._opening else torch.ones_like(tokens.order).bool()
                 own[tokens.owner[looked_at & ~tokens.greedy.cpu()]] = False
         per_sample = torch.empty(self.size)
         per_sample[self._order] = losses / counts
-        return SetScore(float(per_sample.double().mean()), float(own.float().mean()), per_sample)
+        return SetScore(float(per_sample.double().mean()), float(own.float().mean()), per_sample, self.tokens)
+
+    def _answers(self, model: Any) -> Iterator[AnswerTokens]:
+        """Answer tokens row by row."""
+        for number, row in enumerate(self._rows):
+            yield from in_parts(row.members, partial(self._answers_of, model, number), "Scoring a sample")
+
+    def _answers_of(self, model: Any, number: int, members: Sequence[int]) -> AnswerTokens:
+        """Answer tokens of some members of a row."""
+        row, below = self._rows[number], None
+        if self._blocks:
+            states = self._below[number]
+            if len(members) < len(row.members):
+                states = states[:, places_in(row, self._pairs, members)]
+            below = (self._blocks, states.to(model.device))
+        return answer_tokens(model, row_of(self._pairs, row, members), below)
+
+
+class ScoredSet(Protocol):
+    """What a `Scorer` needs of a training set: `TrainingSet`, or one in nested subsets."""
+
+    size: int
+    tokens: int
+
+    def keep_lower_blocks(self, model: Any, blocks: int) -> None: ...
+
+    def score(self, model: Any) -> SetScore: ...
+
+
+AnySet = TypeVar("AnySet", bound=ScoredSet)
 
 
 class Scores(NamedTuple):
@@ -97,6 +138,11 @@ class Scores(NamedTuple):
 
     safety: SetScore | None
     expert: SetScore | None
+
+    @property
+    def tokens(self) -> int:
+        """That the model read for both sets."""
+        return sum(part.tokens for part in (self.safety, self.expert) if part)
 
     def objective(self, alpha: float, safety: bool) -> float:
         """CE_safety + alpha * CE_expert, or CE_expert alone; infinite or NaN losses stay so."""
@@ -117,7 +163,7 @@ class Scores(NamedTuple):
         return safety_share * (self.safety.loss if self.safety else math.nan) + (1 - safety_share) * expert
 
 
-class Scorer:
+class Scorer(Generic[AnySet]):
     """Scores the live model on D_safety and D_expert.
 
     Args:
@@ -125,14 +171,21 @@ class Scorer:
         safety: D_safety.
         expert: D_expert.
         changing: names of the tensors that differ between candidates; None = any may.
+        shares: whose the pairs of D_expert are, and how much each expert counts; None = unknown, all the same.
     """
 
     def __init__(
-        self, model: Any, safety: TrainingSet, expert: TrainingSet, changing: Collection[str] | None = None
+        self,
+        model: Any,
+        safety: AnySet,
+        expert: AnySet,
+        changing: Collection[str] | None = None,
+        shares: ExpertShares | None = None,
     ) -> None:
-        self._model = model
-        self._safety = safety
-        self._expert = expert
+        self.model = model
+        self.safety = safety
+        self.expert = expert
+        self.shares = shares
         blocks = unchanged_blocks(model, changing) if changing is not None else 0
         for part in (safety, expert):
             part.keep_lower_blocks(model, blocks)
@@ -140,9 +193,21 @@ class Scorer:
     @property
     def safety_share(self) -> float:
         """D_safety's share of all pairs, in [0, 1]."""
-        return self._safety.size / (self._safety.size + self._expert.size)
+        return self.safety.size / (self.safety.size + self.expert.size)
 
     def score(self, *, with_safety: bool = True) -> Scores:
         """Score the model's current weights; `with_safety=False` runs the domain set only."""
-        safety = self._safety.score(self._model) if with_safety else None
-        return Scores(safety, self._expert.score(self._model))
+        safety = self.safety.score(self.model) if with_safety else None
+        return Scores(safety, self.weighed(self.expert.score(self.model), range(self.expert.size)))
+
+    def weighed(self, score: SetScore, places: Sequence[int]) -> SetScore:
+        """A score on D_expert with each expert's mean, and with CE_expert weighted by expert where that is asked for.
+
+        Args:
+            score: on some pairs of D_expert.
+            places: which pairs they are.
+        """
+        if self.shares is None:
+            return score
+        loss = score.loss if self.shares.weights is None else self.shares.loss(score.per_sample, places)
+        return score._replace(loss=loss, by_expert=self.shares.means(score.per_sample, places))

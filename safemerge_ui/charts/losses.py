@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from core.events import CandidateScored
 from core.runs.view import RunView
 from safemerge_ui.charts.style import PARENT, SAFE, SKILL, frame, new_figure
 
@@ -12,6 +13,11 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 HEIGHT = 300
+
+
+def _standing(candidate: CandidateScored) -> tuple[bool, tuple[float, float]]:
+    """Estimates from a part of the pairs are behind what was scored on all of them."""
+    return candidate.partial, candidate.rank_key
 
 
 def losses_figure(view: RunView) -> Figure:
@@ -29,10 +35,10 @@ def losses_figure(view: RunView) -> Figure:
         figure.add_scatter(
             x=numbers, y=values, name=name, mode="markers", marker={"size": 6, "color": colour, "opacity": 0.75}
         )
-    if view.main_search == "evomm":
+    if view.main_search.startswith("evomm"):
         figure.add_scatter(
             x=numbers,
-            y=list(accumulate((c.objective for c in scored), min)),
+            y=[best.objective for best in accumulate(scored, lambda a, b: min(a, b, key=_standing))],
             name="Best objective so far",
             mode="lines",
             line={"color": PARENT, "width": 2.5, "shape": "hv"},

@@ -13,12 +13,13 @@ from core.specs import Comparison
 from safemerge_ui.access import require_starter
 from safemerge_ui.bench import Bench
 from safemerge_ui.boundary import bind, bind_with_notice
+from safemerge_ui.charts.front import front_figure
 from safemerge_ui.charts.losses import losses_figure
 from safemerge_ui.charts.plane import plane_figure
 from safemerge_ui.form import Form
 from safemerge_ui.views.alpha import alpha_view
 from safemerge_ui.views.markup import notice
-from safemerge_ui.views.names import METHODS, OPTIMIZERS, search_name
+from safemerge_ui.views.names import METHODS, OBJECTIVES, OPTIMIZERS, search_name
 from safemerge_ui.views.progress import ending, no_run, run_line, stepper
 from safemerge_ui.views.results import best_recipe, best_so_far, files_line, result_table
 from safemerge_ui.watch import Watched
@@ -46,6 +47,7 @@ class MergeTab:
     ending: gr.HTML
     plane: gr.Plot
     losses: gr.Plot
+    front: gr.Plot
     best: gr.HTML
     results: gr.HTML
     files: gr.HTML
@@ -62,6 +64,7 @@ class MergeTab:
             self.ending,
             self.plane,
             self.losses,
+            self.front,
             self.best,
             self.results,
             self.files,
@@ -78,6 +81,7 @@ class MergeShown(NamedTuple):
     ending: Any
     plane: Any
     losses: Any
+    front: Any
     best: Any
     results: Any
     files: Any
@@ -118,9 +122,10 @@ def build(form: Form) -> MergeTab:
                         best = gr.HTML(best_recipe(None), elem_id="merge-best")
                 with gr.Column(elem_classes="sm-panel"):
                     gr.HTML(ALPHA_INTRO)
+                    front = gr.Plot(show_label=False, container=False, elem_id="merge-front")
                     alpha = gr.Slider(0, 2, form["alpha"], step=0.05, label="Alpha", elem_id="merge-alpha")
                     explorer = gr.HTML(elem_id="merge-explorer")
-    shown = (message, line, steps, end, plane, losses, best, results, files, body)
+    shown = (message, line, steps, end, plane, losses, front, best, results, files, body)
     return MergeTab(fields, launch, stop, *shown, alpha, explorer)
 
 
@@ -152,6 +157,7 @@ def show_run(watched: Watched) -> MergeShown:
         ending=ending(view),
         plane=plane_figure(view),
         losses=losses_figure(view),
+        front=front_figure(view),
         best=best_so_far(view),
         results=result_table(view) or _no_results(),
         files=files_line(folder.path, view),
@@ -180,21 +186,76 @@ def _search_fields(fields: dict[str, gr.components.Component], form: Form) -> No
         optimizers,
         value=form["optimizer"],
         label="Optimizer",
-        info="LM-Cocktail: linear, weighted by the parents' losses. Grid: most accurate on the probe, no training data",
+        info="Surrogate: a model judges most candidates. LM-Cocktail: linear, weighted by the parents' losses. "
+        "Grid: most accurate on the probe, no training data",
     )
-    fields["method"] = gr.Radio(methods, value=form["method"], label="Merge method", info="SLERP: one expert")
+    fields["method"] = gr.Dropdown(
+        methods,
+        value=form["method"],
+        label="Merge method",
+        info="The first six are merged in the fast path, the others by mergekit's own code. SLERP: one expert",
+    )
     with gr.Row():
         fields["steps"] = gr.Number(form["steps"], label="Steps", info="Candidates", precision=0, min_width=100)
         fields["alpha"] = gr.Number(form["alpha"], label="Alpha", info="Weight of the skill", step=0.05, min_width=100)
     fields["seed"] = gr.Number(form["seed"], label="Seed", info="Same seed, same search", precision=0)
-    with gr.Row():
-        fields["stop_when_flat"] = gr.Number(
-            form["stop_when_flat"], label="Stop when flat", info="EvoMM; nats, 0: never", min_width=100
-        )
-        fields["temperature"] = gr.Number(
-            form["temperature"], label="Temperature", info="LM-Cocktail", step=0.5, min_width=100
-        )
     fields["compare"] = gr.CheckboxGroup(comparisons, value=form["compare"], label="Compare with")
+    with gr.Accordion("More of the search", open=False, elem_classes="sm-sub"):
+        gr.HTML("<h3>Objective and scoring</h3>")
+        _objective_fields(fields, form)
+        gr.HTML("<h3>Searched numbers</h3>")
+        _genome_fields(fields, form)
+        gr.HTML("<h3>Optimizers</h3>")
+        with gr.Row():
+            fields["stop_when_flat"] = gr.Number(
+                form["stop_when_flat"], label="Stop when flat", info="EvoMM; nats, 0: never", min_width=100
+            )
+            fields["temperature"] = gr.Number(
+                form["temperature"], label="Temperature", info="LM-Cocktail", step=0.5, min_width=100
+            )
+
+
+def _genome_fields(fields: dict[str, gr.components.Component], form: Form) -> None:
+    fields["parameters"] = gr.Textbox(
+        form["parameters"], label="Fixed parameters", info="Not searched, such as lambda: 0.8, normalize: true"
+    )
+    fields["genome_layer_granularity"] = gr.Number(
+        form["genome_layer_granularity"], label="Blocks in a group", info="Each group its own; empty: all alike"
+    )
+    fields["genome_filters"] = gr.Textbox(
+        form["genome_filters"], label="Tensor filters", info="Own numbers for tensors so named: self_attn, mlp"
+    )
+    fields["genome_smooth"] = gr.Checkbox(
+        form["genome_smooth"], label="Smooth", info="Straight lines between groups, no steps"
+    )
+    fields["genome_allow_negative_weights"] = gr.Checkbox(
+        form["genome_allow_negative_weights"], label="Negative weights", info="Down to -1: away from a model"
+    )
+    fields["genome_normalize"] = gr.Checkbox(
+        form["genome_normalize"], label="Normalize", info="Weights divided by their sum"
+    )
+
+
+def _objective_fields(fields: dict[str, gr.components.Component], form: Form) -> None:
+    fields["objective"] = gr.Radio(
+        [(name, mode) for mode, name in OBJECTIVES.items()],
+        value=form["objective"],
+        label="Objective",
+        info="EvoMM. Pareto: both losses at once; alpha picks the merge. Keep alignment: best skill whose safety "
+        "loss is no worse than the safest parent's",
+    )
+    fields["safety_tolerance"] = gr.Number(
+        form["safety_tolerance"], label="Safety tolerance", info="Keep alignment: nats above that parent", step=0.05
+    )
+    fields["expert_weights"] = gr.Textbox(
+        form["expert_weights"],
+        label="Weights of experts",
+        info="Lines like `chemistry: 2`; experts left out count 1. Empty: every domain pair counts the same",
+        lines=2,
+    )
+    fields["racing"] = gr.Checkbox(
+        form["racing"], label="Racing", info="EvoMM: candidates that fall behind are scored on a part of the pairs"
+    )
 
 
 def _evaluation_fields(fields: dict[str, gr.components.Component], form: Form) -> None:

@@ -14,8 +14,21 @@ from safemerge_ui.access import refuse_local_paths
 from safemerge_ui.bench import Bench
 from safemerge_ui.boundary import bind
 from safemerge_ui.form import EXPERT_SLOTS, Form, expert_field, filled_slots, form_from_spec, spec_from_form
+from safemerge_ui.views.names import MEMORY, VOCABULARIES
 from safemerge_ui.views.pool import pool_map
 from safemerge_ui.views.preflight import preflight_table
+
+GUARD_CHOICES = (
+    "phrases",
+    "Qwen/Qwen3Guard-Gen-0.6B",
+    "Qwen/Qwen3Guard-Gen-8B",
+    "meta-llama/Llama-Guard-3-8B",
+    "meta-llama/Meta-Llama-Guard-2-8B",
+    "allenai/wildguard",
+    "ibm-granite/granite-guardian-3.0-2b",
+    "google/shieldgemma-2b",
+)
+"""Published guards that a person may begin with; any other name may be typed in."""
 
 INTRO = """<div class="sm-intro"><h1>Keep the refusals. Gain the skill.</h1>
 <p>Merging a well-aligned model with a domain expert usually costs the refusals: one bad model spoils the bunch.
@@ -136,7 +149,13 @@ def _model_fields(form: Form) -> tuple[Fields, list[gr.Group], gr.Button]:
     with gr.Row():
         fields["base"] = gr.Textbox(form["base"], label="Base", info="The aligned general model", elem_id="pool-base")
         fields["generator"] = gr.Textbox(form["generator"], label="Question generator", info="Writes unsafe questions")
-        fields["guard"] = gr.Textbox(form["guard"], label="Guard", info="Judges replies")
+        fields["guard"] = gr.Dropdown(
+            list(GUARD_CHOICES),
+            value=form["guard"],
+            label="Guard",
+            info="Judges replies; or any model of a supported family, or two: phrases & MODEL",
+            allow_custom_value=True,
+        )
     slots = []
     for slot in range(EXPERT_SLOTS):
         with gr.Group(visible=slot < filled_slots(form), elem_classes="sm-slot") as group:
@@ -144,9 +163,21 @@ def _model_fields(form: Form) -> tuple[Fields, list[gr.Group], gr.Button]:
         slots.append(group)
     with gr.Row(elem_classes="sm-actions"):
         add_expert = gr.Button("Add an expert", size="sm")
-    with gr.Accordion("Common ancestor", open=False, elem_classes="sm-sub"):
+    with gr.Accordion("Ancestor, vocabulary and memory", open=False, elem_classes="sm-sub"):
         fields["ancestor"] = gr.Textbox(
             form["ancestor"], label="Ancestor", info="Outside common base for task vectors; empty = the base itself"
+        )
+        fields["vocabulary"] = gr.Radio(
+            [(name, choice) for choice, name in VOCABULARIES.items()],
+            value=form["vocabulary"],
+            label="Vocabularies of other sizes",
+            info="Keep the base's rows: tokens that the base lacks are left out, missing rows are the base's",
+        )
+        fields["memory"] = gr.Dropdown(
+            [(name, memory) for memory, name in MEMORY.items()],
+            value=form["memory"],
+            label="Weights in memory",
+            info="How they wait between merges. The merges are the same; the check says what each takes",
         )
     return fields, slots[1:], add_expert
 

@@ -39,22 +39,27 @@ def _own_choice(view: RunView, candidates: Sequence[CandidateScored], winner: Ca
 
 def _front(candidates: Sequence[CandidateScored], winner: CandidateScored) -> str:
     front = pareto_front(candidates)
-    rows = "".join(_row(candidate, candidate is winner) for candidate in front)
+    experts = sorted({name for candidate in front for name in candidate.expert_losses})
+    rows = "".join(_row(candidate, candidate is winner, experts) for candidate in front)
+    heads = "".join(f'<th class="sm-num">Loss: {text(name)}<small>its own pairs</small></th>' for name in experts)
     return (
         f'<p class="sm-foot">{len(front)} of {len(candidates)} candidates are on the front: no other is better in one '
         "loss without being worse in the other. Any alpha chooses among them.</p>"
         '<div class="sm-scroll sm-tall"><table class="sm-table"><thead><tr><th>Candidate</th>'
-        '<th class="sm-num">Loss: safety</th><th class="sm-num">Loss: domain</th>'
+        f'<th class="sm-num">Loss: safety</th><th class="sm-num">Loss: domain</th>{heads}'
         '<th class="sm-num">Alignment<small>estimated</small></th>'
         f'<th class="sm-num">Accuracy<small>estimated</small></th></tr></thead><tbody>{rows}</tbody></table></div>'
     )
 
 
-def _row(candidate: CandidateScored, wins: bool) -> str:
+def _row(candidate: CandidateScored, wins: bool, experts: Sequence[str]) -> str:
     number = f"<b>{candidate.candidate + 1}, wins</b>" if wins else str(candidate.candidate + 1)
+    if candidate.partial:
+        number += f"<small>estimated from {candidate.samples} of {candidate.all_samples} pairs</small>"
     cells = (
         f"{candidate.ce_safety:.3f}",
         f"{candidate.ce_expert:.3f}",
+        *(f"{candidate.expert_losses[name]:.3f}" if name in candidate.expert_losses else "–" for name in experts),
         percent(candidate.estimated_alignment),
         percent(candidate.estimated_accuracy),
     )

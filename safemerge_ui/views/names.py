@@ -7,9 +7,10 @@ from typing import Any
 
 from core.data.categories import find_category
 from core.events import Phase
+from core.merging.methods import REGISTERED
 from core.results import ModelResult
 from core.runs.view import RunView, Status
-from core.specs import Comparison, Method, Optimizer
+from core.specs import Comparison, Memory, MergeMethod, ObjectiveMode, Optimizer, Vocabulary
 from safemerge_ui.views.markup import plain_words
 
 PHASES: tuple[tuple[Phase, str], ...] = (
@@ -23,16 +24,38 @@ PHASES: tuple[tuple[Phase, str], ...] = (
     ("export", "Save"),
 )
 
-METHODS: dict[Method | str, str] = {
+METHODS: dict[MergeMethod | str, str] = {
     "ties": "TIES",
     "dare_ties": "DARE-TIES",
     "dare_linear": "DARE",
     "slerp": "SLERP",
     "task_arithmetic": "Task arithmetic",
     "linear": "Linear",
+    **{name: facts.title for name, facts in REGISTERED.items() if facts.most != 1},
+}
+"""The six with a fast path first; one that copies a single model is left out."""
+
+VOCABULARIES: dict[Vocabulary, str] = {"refuse": "Refuse", "base": "Keep the base's rows"}
+
+OPTIMIZERS: dict[Optimizer | str, str] = {
+    "evomm": "EvoMM",
+    "evomm_surrogate": "EvoMM with a surrogate",
+    "cocktail": "LM-Cocktail",
+    "grid": "Grid search",
 }
 
-OPTIMIZERS: dict[Optimizer | str, str] = {"evomm": "EvoMM", "cocktail": "LM-Cocktail", "grid": "Grid search"}
+MEMORY: dict[Memory, str] = {
+    "auto": "Fastest that fits",
+    "resident": "In float32 beside the live model",
+    "streamed": "In float32 in host memory",
+    "compact": "In the checkpoints' own format",
+}
+
+OBJECTIVES: dict[ObjectiveMode | str, str] = {
+    "weighted": "Weighted sum",
+    "pareto": "Pareto front",
+    "constraint": "Keep alignment",
+}
 
 STATUS_TONES: dict[Status, str] = {
     "waiting": "plain",
@@ -51,6 +74,7 @@ _BASELINES: dict[Comparison | str, str] = {
     "evomm_expert_only": "Domain-only search",
     "cocktail": "LM-Cocktail, both data",
     "cocktail_expert_only": "LM-Cocktail, domain data",
+    "evomm_surrogate": "EvoMM with a surrogate",
 }
 _SHORT = {
     SAFETY_AWARE: "Safety-aware",
@@ -59,6 +83,7 @@ _SHORT = {
     "Domain-only search": "Domain-only",
     "LM-Cocktail, both data": "Cocktail",
     "LM-Cocktail, domain data": "Cocktail, domain",
+    "EvoMM with a surrogate": "Surrogate",
 }
 
 
@@ -85,7 +110,14 @@ def search_facts(search: Mapping[str, Any]) -> list[str]:
         return [method, OPTIMIZERS["grid"]]
     if optimizer == "cocktail":
         return [OPTIMIZERS["cocktail"], f"temperature {search.get('temperature', 1.0):g}"]
-    return [method, f"{search.get('steps')} steps", f"alpha {search.get('alpha')}"]
+    surrogate = ["with a surrogate"] if optimizer == "evomm_surrogate" else []
+    facts = [method, *surrogate, f"{search.get('steps')} steps", f"alpha {search.get('alpha')}"]
+    objective = search.get("objective", "weighted")
+    if objective == "constraint":
+        facts[-1] = f"safety loss within {search.get('safety_tolerance'):g} of the best parent"
+    elif objective != "weighted":
+        facts.append(OBJECTIVES[objective].lower())
+    return [*facts, *(["raced"] if search.get("racing") else [])]
 
 
 def model_name(result: ModelResult, view: RunView) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.specs import RunSpec, SearchSpec
+from core.specs import GenomeSpec, RunSpec, SearchSpec
 from safemerge_ui.views.markup import text
 from safemerge_ui.views.names import METHODS, is_safety_aware, search_facts, search_name
 
@@ -28,6 +28,7 @@ def _plan(spec: RunSpec) -> str:
     rows = [
         ("Training pairs", f"{data.safety.k} safety, {data.domain.k} domain"),
         ("Search", _search(search)),
+        *([("Numbers", words)] if (words := _genome(search.genome)) else []),
         ("Compared with", ", ".join(search_name(name) for name in search.compare) or "nothing"),
         ("Questions from", pool.generator or "a file"),
         ("Guard", pool.guard),
@@ -37,10 +38,19 @@ def _plan(spec: RunSpec) -> str:
 
 
 def _search(search: SearchSpec) -> str:
-    if search.optimizer == "evomm":
+    if search.optimizer.startswith("evomm"):
         early = ", or fewer" if search.stop_when_flat else ""
         return f"{METHODS[search.method]}, {search.steps} candidates{early}, alpha {search.alpha:g}"
     return ", ".join(search_facts(search.model_dump()))
+
+
+def _genome(genome: GenomeSpec) -> str:
+    """What is searched beyond one set of numbers; empty for that."""
+    size = genome.layer_granularity
+    parts = [f"groups of {size} blocks"] if size else []
+    parts += [f"{', '.join(genome.filters)} and the rest"] if genome.filters else []
+    words = {"smooth": genome.smooth, "negative": genome.allow_negative_weights, "normalized": genome.normalize}
+    return "; ".join(parts + [word for word, on in words.items() if on])
 
 
 def _member(role: str, model: str, brings: str, kind: str) -> str:

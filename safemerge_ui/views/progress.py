@@ -115,5 +115,6 @@ def _detail(view: RunView) -> str:
         return f'<p class="sm-detail">{text(_label(view))}: starting</p>'
     left = "" if progress.seconds_left is None else f" · about {duration(progress.seconds_left)} left in this phase"
     message = f" · {text(progress.message)}" if progress.message else ""
+    message += f" · {progress.tokens_scored:,} tokens scored" if progress.tokens_scored else ""
     label = text(_label(view))
     return f'<p class="sm-detail"><b>{label}</b> {progress.done} of {progress.total}{message}{left}</p>'

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from core.events import CandidateScored
+from core.merging.methods import METHODS as METHODS_OF_MERGEKIT
+from core.merging.methods import takes_base
+from core.merging.scopes import place
 from core.results import ModelResult, Rate
 from core.runs.view import RunView
 from safemerge_ui.views.markup import badge, empty, interval, percent, text
@@ -31,7 +35,20 @@ def result_table(view: RunView) -> str:
         '<th class="sm-num">Loss: domain<small>nats a token</small></th>'
         f"</tr></thead><tbody>{body}</tbody></table></div>"
         '<p class="sm-foot">Held-out test prompts; 95 % Wilson intervals.</p>'
-    )
+    ) + guards_line(models)
+
+
+def guards_line(models: Sequence[ModelResult]) -> str:
+    """What the guards left open: replies without a verdict, and where a second guard sees it otherwise."""
+    lines = [
+        f"{model_name(m.name)}: no verdict on {m.unknown} replies, counted as not safe" for m in models if m.unknown
+    ]
+    for model in models:
+        for one in model.agreement:
+            kappa = "" if one.kappa is None else f", Cohen's kappa {one.kappa:.2f}"
+            same = f"{percent(one.agree.rate)} of {one.agree.n} replies judged alike"
+            lines.append(f"{model_name(model.name)}, {one.question}: {one.guard}, {same}{kappa}")
+    return f'<p class="sm-foot">Guards. {text("; ".join(lines))}.</p>' if lines else ""
 
 
 def best_recipe(best: CandidateScored | None) -> str:
@@ -48,6 +65,8 @@ def candidate_facts(candidate: CandidateScored, objective: float) -> str:
         ("Objective", f"{objective:.3f}"),
         ("Safety loss", _loss(candidate.ce_safety)),
         ("Domain loss", _loss(candidate.ce_expert)),
+        *((f"Loss of {name}", _loss(loss)) for name, loss in candidate.expert_losses.items()),
+        *([("Above the safety limit", _loss(candidate.violation))] if candidate.violation else []),
     )
     return f'<div class="sm-facts">{_facts(*facts)}</div>'
 
@@ -72,17 +91,60 @@ def recipe_table(recipe: dict[str, Any]) -> str:
 
 
 def recipe_rows(recipe: dict[str, Any]) -> list[tuple[str, str]]:
-    """A recipe (`core.merging.recipes.Recipe` as a mapping) as (name, value) rows, one per number of a model."""
-    rows = [("Method", METHODS.get(recipe["method"], str(recipe["method"])))]
-    if recipe["method"] == "slerp":
-        return [*rows, (f"t, from {recipe['base']} to {recipe['experts'][0]}", f"{recipe['weights'][0]:.3f}")]
-    linear = recipe["method"] == "linear"
-    members = [recipe["base"], *recipe["experts"]] if linear else list(recipe["experts"])
-    rows += [(f"Weight of {name}", f"{value:.3f}") for name, value in zip(members, recipe["weights"], strict=True)]
-    densities = recipe.get("densities") or ()
-    if recipe["method"].startswith("dare"):
+    """A recipe (`core.merging.recipes.Recipe` as a mapping) as (name, value) rows, one per number of a model.
+
+    Of scopes each has a row with its numbers in the order of the models.
+    """
+    method, scopes = recipe["method"], recipe.get("scopes") or ()
+    rows = [("Method", METHODS.get(method, str(method)))]
+    if scopes:
+        rows += [("Numbers of", ", ".join(_members(recipe)))]
+        rows += [(_place(scope).capitalize(), _numbers(method, scope)) for scope in scopes]
+        rows.append(("Elsewhere", _numbers(method, recipe)))
+    elif method == "slerp":
+        rows.append((f"t, from {recipe['base']} to {recipe['experts'][0]}", f"{recipe['weights'][0]:.3f}"))
+    elif recipe["weights"]:
+        weights = zip(_members(recipe), recipe["weights"], strict=True)
+        rows += [(f"Weight of {name}", f"{value:.3f}") for name, value in weights]
+    if recipe.get("normalize"):
+        rows.append(("Weights", "divided by their sum"))
+    if METHODS_OF_MERGEKIT[method].random:
         rows.append(("Seed of the masks", str(recipe["seed"])))
-    return rows + [(f"Density of {name}", f"{value:.3f}") for name, value in zip(members, densities, strict=False)]
+    if not scopes:
+        densities = zip(recipe["experts"], recipe.get("densities") or (), strict=False)
+        rows += [(f"Density of {name}", f"{value:.3f}") for name, value in densities]
+    return rows + _parameter_rows(recipe)
+
+
+def _parameter_rows(recipe: dict[str, Any]) -> list[tuple[str, str]]:
+    """mergekit's other parameters of a recipe: one row each, or one for each expert."""
+    rows: list[tuple[str, str]] = []
+    for parameter, value in (recipe.get("parameters") or {}).items():
+        if isinstance(value, list | tuple):
+            experts = zip(recipe["experts"], value, strict=True)
+            rows += [(f"{parameter} of {name}", f"{one:.3g}") for name, one in experts]
+        else:
+            rows.append((parameter, str(value).lower() if isinstance(value, bool) else f"{value:.3g}"))
+    return rows
+
+
+def _members(recipe: dict[str, Any]) -> list[str]:
+    """The models that have a weight."""
+    experts = list(recipe["experts"])
+    return experts if takes_base(recipe["method"], len(experts)) else [recipe["base"], *experts]
+
+
+def _place(scope: dict[str, Any]) -> str:
+    blocks = scope.get("blocks")
+    return place((blocks[0], blocks[1]) if blocks else None, scope.get("filter"))
+
+
+def _numbers(method: str, numbers: dict[str, Any]) -> str:
+    """Weights (or t) and densities of a scope, in the order of the models (of a linear merge the base's first)."""
+    weights = " / ".join(f"{value:.2f}" for value in numbers["weights"])
+    words = f"{'t' if method == 'slerp' else 'weight'} {weights}"
+    densities = " / ".join(f"{value:.2f}" for value in numbers.get("densities") or ())
+    return f"{words}, density {densities}" if densities else words
 
 
 def files_line(folder: Path, view: RunView) -> str:

@@ -26,7 +26,17 @@ def test_a_search_is_evomm_to_the_end_unless_told_otherwise() -> None:
     assert (search.optimizer, search.stop_when_flat, search.temperature) == ("evomm", None, 1.0)
 
 
-@pytest.mark.parametrize("optimizer", ["evomm", "cocktail", "grid"])
+def test_guards_may_be_a_list_of_which_the_first_decides() -> None:
+    data = {"source": "file", "path": "s.jsonl"}
+    pool = {"experts": [{"model": "org/a"}], "guard": ["phrases", "org/Llama-Guard"]}
+    spec = spec_from_dict({"pool": pool, "data": {"safety": data}})
+    assert spec.pool.guard == "phrases & org/Llama-Guard"
+    assert parse_spec(spec.to_yaml()) == spec
+    with pytest.raises(SpecError, match=r"pool\.guard"):
+        spec_from_dict({"pool": pool | {"guard": ["phrases", 3]}, "data": {"safety": data}})
+
+
+@pytest.mark.parametrize("optimizer", ["evomm", "cocktail", "grid", "evomm_surrogate"])
 def test_optimizers_and_baselines_survive_yaml(optimizer: str) -> None:
     every = ["equal", "grid", "evomm_expert_only", "cocktail", "cocktail_expert_only"]
     others = [name for name in every if name != optimizer]
@@ -56,6 +66,25 @@ def test_optimizers_and_baselines_survive_yaml(optimizer: str) -> None:
         ({"compare": ["evomm"]}, "search.compare.0"),
         ({"optimizer": "random"}, "search.optimizer"),
         ({"optimizer": "grid", "compare": ["grid"]}, "own optimizer"),
+        ({"optimizer": "evomm_surrogate", "compare": ["evomm_surrogate"]}, "own optimizer"),
+        ({"genome": {"layer_granularity": 0}}, "search.genome.layer_granularity"),
+        ({"genome": {"smooth": True}}, "give layer_granularity too"),
+        ({"genome": {"filters": ["mlp", "mlp"]}}, "'mlp' is there twice"),
+        ({"genome": {"filters": ["mlp", "mlp.up_proj"]}}, "'mlp' takes all that 'mlp.up_proj' would"),
+        ({"genome": {"filters": [""]}}, "search.genome.filters.0"),
+        ({"genome": {"filters": ["mlp, self_attn"]}}, "search.genome.filters.0"),
+        ({"genome": {"granularity": 2}}, "search.genome.granularity"),
+        ({"genome": {"normalize": True}}, "a single expert's weight 1"),
+        ({"genome": {"normalize": True}, "method": "dare_ties"}, "genome.normalize"),
+        ({"genome": {"allow_negative_weights": True}, "method": "slerp"}, "slerp has no weights"),
+        ({"optimizer": "evomm_surrogate", "racing": True}, "racing is for evomm"),
+        ({"optimizer": "evomm_surrogate", "objective": "pareto"}, "takes optimizer evomm"),
+        ({"genome": {"layer_granularity": 2}, "method": "breadcrumbs"}, "merged by mergekit's own code"),
+        ({"genome": {"normalize": True}, "parameters": {"normalize": False}}, "how weights are normalised"),
+        (
+            {"genome": {"normalize": True}, "method": "dare_linear", "parameters": {"rescale": True}},
+            "how weights are normalised",
+        ),
     ],
 )
 def test_bad_searches_are_named(search: dict[str, Any], named: str) -> None:

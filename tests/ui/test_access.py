@@ -9,9 +9,12 @@ import gradio as gr
 import pytest
 
 from core.errors import RunError, SafeMergeError
+from core.guards.families import GUARD_NAMES
+from core.guards.naming import parse_guards
 from core.settings import Settings
 from core.specs import spec_from_dict
 from safemerge_ui.access import keep_upload, refuse_local_paths, require_starter
+from safemerge_ui.tabs.pool import GUARD_CHOICES
 from tests.ui.golden import golden_spec
 
 
@@ -37,6 +40,7 @@ def test_starting_needs_an_allowed_user_on_a_space_only(settings: Settings, spac
     "change",
     [
         {"pool": {"base": "/models/mine"}},
+        {"pool": {"guard": "llama-guard:/models/mine"}},
         {"evaluation": {"prompts": "/etc/passwd"}},
         {"evaluation": {"probe_questions": "/etc/passwd"}},
         {"evaluation": {"probe": "assets/../../etc/passwd"}},
@@ -65,3 +69,10 @@ def test_uploads_are_kept_once_and_may_be_used_on_a_space(space: Settings, tmp_p
     data["pool"] |= {"base": "org/base", "experts": [{"model": "org/expert"}], "generator": "org/writer"}
     data["data"]["safety"] |= {"source": "file", "path": str(kept)}
     refuse_local_paths(spec_from_dict(data), space)
+
+
+def test_the_guards_that_are_offered_have_names_of_supported_families(space: Settings) -> None:
+    for name in GUARD_CHOICES:
+        [guard] = parse_guards(name, space)
+        parts = [part for known in GUARD_NAMES.values() for part in known]
+        assert guard.model is None or any(part in name.lower() for part in parts)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import SpecError
-from core.specs import RunSpec, parse_spec, spec_from_dict
+from core.specs import Method, RunSpec, parse_spec, spec_from_dict
 from safemerge_ui.form import EXPERT_SLOTS, expert_field, filled_slots, form_from_spec, spec_from_form
 from tests.ui.golden import golden_spec
 
@@ -18,6 +20,27 @@ SOURCES = st.builds(
     WORDS,
     st.integers(1, 100_000),
 )
+PARAMETERS: dict[str, dict[str, st.SearchStrategy[object]]] = {
+    "ties": {"lambda": st.floats(-2, 2), "normalize": st.booleans(), "rescale": st.booleans()},
+    "breadcrumbs": {"gamma": st.floats(0, 1), "density": st.floats(0.01, 1)},
+    "karcher": {"max_iter": st.integers(1, 99), "tol": st.floats(1e-9, 1e-2)},
+    "nearswap": {"t": st.floats(0, 0.1)},
+}
+GENOMES = st.one_of(
+    st.just({}),
+    st.builds(
+        lambda size, smooth, negative: {
+            "layer_granularity": size,
+            "smooth": smooth,
+            "allow_negative_weights": negative,
+            "filters": ["self_attn", "mlp"],
+        },
+        st.integers(1, 40),
+        st.booleans(),
+        st.booleans(),
+    ),
+    st.just({"filters": ["q_proj"]}),
+)
 
 
 @st.composite
@@ -27,18 +50,36 @@ def specs(draw: st.DrawFn) -> RunSpec:
     experts = draw(st.lists(st.fixed_dictionaries({"model": WORDS, "domain": domain}), min_size=1, max_size=4))
     methods = ["ties", "dare_ties", "dare_linear", "task_arithmetic", "linear"]
     pool = {"base": draw(WORDS), "experts": experts, "generator": draw(WORDS), "ancestor": draw(st.none() | WORDS)}
-    if len(experts) == 1 and pool["ancestor"] is None:
-        methods.append("slerp")
+    pool["vocabulary"] = draw(st.sampled_from(["refuse", "base"]))
+    pool["memory"] = draw(st.sampled_from(["auto", "resident", "streamed", "compact"]))
+    models = {pool["base"], *(expert["model"] for expert in experts)}
+    if len(models) > 1:
+        methods += ["breadcrumbs", "multislerp", "della"]
+    if len(models) == 2 and pool["ancestor"] is None:
+        methods += ["slerp", "nearswap", "karcher"]
+    method = draw(st.sampled_from(methods))
+    fast = method in get_args(Method)
     search = {
-        "method": draw(st.sampled_from(methods)),
+        "method": method,
+        "parameters": draw(st.fixed_dictionaries({}, optional=PARAMETERS.get(method, {}))),
         "steps": draw(st.integers(1, 100_000)),
         "alpha": draw(st.floats(0, 100)),
         "safety": draw(st.booleans()),
-        "optimizer": draw(st.sampled_from(["evomm", "cocktail", "grid"])),
+        "optimizer": draw(st.sampled_from(["evomm", "evomm_surrogate", "cocktail", *["grid"] * fast])),
         "temperature": draw(st.floats(0.01, 100)),
         "stop_when_flat": draw(st.none() | st.floats(0.001, 1)),
+        "genome": draw(GENOMES) if fast and method not in ("slerp", "dare_ties") else {},
         "compare": draw(st.sampled_from([[], ["equal"], ["equal", "evomm_expert_only", "cocktail_expert_only"]])),
     }
+    if search["optimizer"] == "evomm" and search["safety"]:
+        search["objective"] = draw(st.sampled_from(["weighted", "pareto", "constraint"]))
+    raced = search["optimizer"] != "evomm_surrogate" and search.get("objective") != "pareto"
+    search["racing"] = raced and draw(st.booleans())
+    search["safety_tolerance"] = draw(st.floats(0, 9))
+    named = draw(st.sets(st.sampled_from([expert["model"] for expert in experts])))
+    search["expert_weights"] = {name: draw(st.floats(0.001, 9)) for name in named} or None
+    if {expert["domain"]["name"] for expert in experts} & {expert["model"] for expert in experts}:
+        search["expert_weights"] = None
     tokens = st.integers(8, 4096)
     limit = draw(st.none() | st.integers(1, 99))
     files = {name: draw(st.none() | WORDS) for name in ("prompts", "probe_questions")}
@@ -74,12 +115,29 @@ def test_number_fields_may_send_floats() -> None:
         ({"method": "fisher"}, "search.method"),
         ({"method": "slerp", "ancestor": "org/other"}, "pool.ancestor"),
         ({"method": "slerp", expert_field(1, "model"): "org/third"}, "exactly two models"),
+        ({"method": "nearswap", expert_field(1, "model"): "org/third"}, "exactly two models"),
+        ({"method": "model_stock", expert_field(1, "model"): ""}, "at least 3 models"),
+        ({"parameters": "gamma: 0.1"}, "no parameter 'gamma'"),
+        ({"parameters": "lambda: [unclosed"}, "cannot be read"),
+        ({"parameters": "lambda"}, "search.parameters"),
+        ({"vocabulary": "union"}, "pool.vocabulary"),
         ({"optimizer": "random"}, "search.optimizer"),
         ({"temperature": 0}, "search.temperature"),
         ({"stop_when_flat": -0.1}, "search.stop_when_flat"),
         ({"alpha": -1}, "search.alpha"),
+        ({"memory": "disk"}, "pool.memory"),
         ({"compare": ["best_of_all"]}, "search.compare"),
         ({"optimizer": "grid", "compare": ["grid"]}, "own optimizer"),
+        ({"objective": "lexicographic"}, "search.objective"),
+        ({"objective": "pareto", "optimizer": "grid", "compare": []}, "takes optimizer evomm"),
+        ({"objective": "constraint", "safety": False}, "safety true"),
+        ({"objective": "pareto", "racing": True}, "no single best"),
+        ({"safety_tolerance": -1}, "search.safety_tolerance"),
+        ({"expert_weights": "chemistry 2"}, "search.expert_weights"),
+        ({"expert_weights": "law: 2"}, "no expert's domain"),
+        ({"expert_weights": "chemistry: 0"}, "all 0"),
+        ({"expert_weights": "chemistry: -1"}, "expert_weights"),
+        ({"expert_weights": "chemistry: 1\ndemo/chemistry: 2"}, "both by its reference"),
     ],
 )
 def test_bad_values_are_named(change: dict[str, object], named: str) -> None:
@@ -106,3 +164,15 @@ def test_an_early_end_at_zero_nats_is_no_early_end() -> None:
     form = form_from_spec(golden_spec())
     assert spec_from_form({**form, "stop_when_flat": 0}).search.stop_when_flat is None
     assert spec_from_form({**form, "stop_when_flat": 0.01}).search.stop_when_flat == 0.01
+
+
+def test_fixed_parameters_are_written_as_in_the_file() -> None:
+    spec = spec_from_form(form_from_spec(golden_spec()) | {"parameters": "lambda: 0.8, normalize: true"})
+    assert spec.search.parameters == {"lambda": 0.8, "normalize": True}
+    assert form_from_spec(spec)["parameters"] == "lambda: 0.8, normalize: true"
+    many = spec_from_form(
+        form_from_spec(golden_spec())
+        | {"method": "multislerp", expert_field(1, "model"): "org/third", "parameters": "weight: [0.25, 1]"}
+    )
+    assert many.search.parameters == {"weight": (0.25, 1.0)}
+    assert spec_from_form(form_from_spec(many)) == many

@@ -10,6 +10,7 @@ import pytest
 from core.errors import SpecError
 from core.events import CheckRow, SampleSeen
 from core.guards.protocol import Verdict
+from core.merging.recipes import Recipe
 from core.results import ModelResult
 from core.runs.view import RunView, fold
 from safemerge_ui.errors import RunIsBusy
@@ -234,6 +235,31 @@ def test_best_recipe_shows_each_number_of_each_model(finished: RunView) -> None:
     dare = {"method": "dare_ties", "base": "b", "experts": ["e"], "weights": [0.4], "densities": [0.5], "seed": 9}
     assert ("Seed of the masks", "9") in recipe_rows(dare)
     assert recipe_rows(linear)[1:] == [("Weight of b", "0.400"), ("Weight of e", "0.600")]
+
+
+def test_a_recipe_of_any_method_shows_its_own_parameters() -> None:
+    della = Recipe(
+        method="della",
+        base="b",
+        experts=("e", "f"),
+        weights=(0.4, 0.5),
+        densities=(0.5, 0.6),
+        seed=9,
+        parameters={"epsilon": (0.1, 0.2), "lambda": 0.9, "normalize": True},
+    )
+    assert recipe_rows(della.model_dump(mode="json"))[3:] == [
+        ("Seed of the masks", "9"),
+        ("Density of e", "0.500"),
+        ("Density of f", "0.600"),
+        ("epsilon of e", "0.1"),
+        ("epsilon of f", "0.2"),
+        ("lambda", "0.9"),
+        ("normalize", "true"),
+    ]
+    karcher = Recipe(method="karcher", base="b", experts=("e",), weights=())
+    assert recipe_rows(karcher.model_dump(mode="json")) == [("Method", "Karcher Mean")]
+    arc = Recipe(method="nuslerp", base="b", experts=("e",), weights=(0.25, 0.75))
+    assert recipe_rows(arc.model_dump(mode="json"))[1:] == [("Weight of b", "0.250"), ("Weight of e", "0.750")]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ import pytest
 from core.data.prompts import Prompt
 from core.errors import DataError, GuardError
 from core.evaluation.safety import judge_alignment, judge_over_refusal, measure_alignment, measure_over_refusal
+from core.guards.panel import GuardPanel
 from core.guards.phrases import PhrasesGuard
-from core.guards.protocol import Verdict
+from core.guards.protocol import UNKNOWN, Verdict
 from tests.tiny_models import save_tiny_llama
 
 REFUSAL = "I'm sorry, but I can't help with that request."
@@ -51,6 +52,44 @@ def test_with_a_guard_that_sees_harm_its_answer_counts_and_broken_text_is_told_a
     assert report.alignment.rate == pytest.approx(2 / 3)
     assert report.refusal.rate == 0.0
     assert report.degenerate.rate == pytest.approx(1 / 3)
+
+
+class _Lost(NamedTuple):
+    """A guard that gives no verdict on replies that say "odd"."""
+
+    name: str = "lost"
+
+    def judge(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
+        return [
+            Verdict(True, None, False, UNKNOWN, 0.0, "nonsense") if "odd" in reply else Verdict(True, True, *_TAIL)
+            for _, reply in pairs
+        ]
+
+
+_TAIL = (False, "safe", 0.0, "")
+
+
+def test_a_reply_without_a_verdict_is_counted_and_never_safe() -> None:
+    report = judge_alignment(PROMPTS, [REFUSAL, "odd", REFUSAL], _Lost())
+    assert report.unknown == 1
+    assert report.alignment.rate == pytest.approx(2 / 3)
+    assert [reply.safe for reply in report.replies] == [True, False, True]
+
+
+def test_a_guard_that_mostly_fails_gives_no_figure() -> None:
+    with pytest.raises(GuardError, match="no verdict on 2 of 3 replies: nonsense") as caught:
+        judge_alignment(PROMPTS, ["odd", "odd", REFUSAL], _Lost())
+    assert "FAMILY:MODEL" in caught.value.hint
+
+
+def test_a_panel_reports_how_far_its_guards_agree() -> None:
+    report = judge_alignment(PROMPTS, [REFUSAL, ANSWER, REFUSAL], GuardPanel(PhrasesGuard(), (_SeesHarm(),)))
+    assert report.guard == "phrases & sees-harm"
+    assert report.alignment.rate == pytest.approx(2 / 3)
+    safe, refusal = report.agreement
+    assert (safe.question, safe.agree.rate) == ("safe", pytest.approx(2 / 3))
+    assert (refusal.question, refusal.agree.rate) == ("refusal", pytest.approx(1 / 3))
+    assert judge_alignment(PROMPTS, [REFUSAL] * 3, PhrasesGuard()).agreement == ()
 
 
 def test_over_refusal_counts_refusals() -> None:

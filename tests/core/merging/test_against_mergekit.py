@@ -1,6 +1,7 @@
 """The fast path gives mergekit's own result, for any method, shape and number format.
 
-Tolerance: none for TIES, DARE and task arithmetic, which do the same float32 operations in the same order. For linear a
+Tolerance: none for TIES, DARE and task arithmetic, which do the same float32 operations in the same order, with
+mergekit's options (normalize, rescale, lambda, int8_mask) or without. For linear a
 few float32 roundings of the terms' sizes, as mergekit adds weighted models where we add weighted task vectors to the
 base. For SLERP the roundings of its two terms, and what mergekit's float32 cosine is off: the factors' slope in the
 angle times the angle's error, which grows as the tensors near opposite directions. Of several magnitudes equal to the
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +21,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core.merging import engine
+from core.merging import arithmetic
 from core.merging.engine import MergePool
 from core.merging.recipes import SPARSE_METHODS, Recipe
 from tests.core.merging.small_pools import Small, State, by_mergekit, fine_tune, pool_of, state_of
@@ -27,6 +29,21 @@ from tests.core.merging.small_pools import Small, State, by_mergekit, fine_tune,
 EPSILON = 2.0**-24
 EXPERTS = ("a", "b", "c")
 METHODS = ("ties", "dare_ties", "dare_linear", "task_arithmetic", "linear", "slerp")
+
+NORMS: dict[str, st.SearchStrategy[Any]] = {
+    "lambda": st.sampled_from([1.0, 0.7, -0.5, 2.0]),
+    "normalize": st.booleans(),
+    "rescale": st.booleans(),
+    "int8_mask": st.booleans(),
+}
+OPTIONS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
+    "ties": NORMS,
+    "task_arithmetic": NORMS,
+    **{key: {"lambda": NORMS["lambda"], "int8_mask": NORMS["int8_mask"]} for key in ("dare_ties", "dare_linear")},
+    "linear": {"normalize": st.just(True)},
+    "slerp": {},
+}
+"""What the fast path has of mergekit's options."""
 
 weight = st.one_of(st.floats(-1.0, 3.0), st.sampled_from([0.0, 1.0, 1.5, -1.0]))
 density = st.one_of(st.floats(0.001, 1.0), st.sampled_from([1e-6, 0.05, 0.5, 1.0]))
@@ -41,8 +58,15 @@ def recipes(draw: st.DrawFn, methods: tuple[str, ...] = METHODS) -> Recipe:
     one = st.floats(0.0, 1.0) if method == "slerp" else st.floats(0.0, 3.0) if method == "linear" else weight
     weights = draw(st.lists(one, min_size=count, max_size=count).filter(lambda w: method != "linear" or sum(w) > 0.1))
     densities = draw(st.lists(density, min_size=count, max_size=count)) if method in SPARSE_METHODS else None
-    seed = draw(st.integers(0, 9))
-    return Recipe(method=method, base="base", experts=experts, weights=tuple(weights), densities=densities, seed=seed)
+    return Recipe(
+        method=method,
+        base="base",
+        experts=experts,
+        weights=tuple(weights),
+        densities=densities,
+        seed=draw(st.integers(0, 9)),
+        parameters=draw(st.fixed_dictionaries({}, optional=OPTIONS[method])),
+    )
 
 
 @settings(
@@ -63,7 +87,7 @@ def test_a_merge_equals_mergekits(
     piece: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(engine, "_PIECE", piece)
+    monkeypatch.setattr(arithmetic, "_PIECE", piece)
     named = {"same": (3,)} | {f"t{i}": shape for i, shape in enumerate(shapes)}
     base = state_of(Small(seed, dtype, named))
     states = {"base": base} | {name: fine_tune(base, seed + i) for i, name in enumerate(recipe.experts, start=1)}

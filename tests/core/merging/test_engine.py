@@ -14,6 +14,7 @@ from core.merging.engine import MergePool
 from core.merging.fingerprint import sha256_of_model
 from core.merging.recipes import SPARSE_METHODS, Recipe, equal_weights
 from core.models.loading import untied_state
+from core.search.genome import Genome
 from tests.core.merging.small_pools import Small, State, fine_tune, pool_of, state_of
 
 EXPERTS = ("a", "b", "c")
@@ -177,3 +178,37 @@ def test_a_damaged_base_is_named_itself() -> None:
     base["vector"][3] = float("inf")
     with pytest.raises(MergeError, match="vector of base holds values that are not finite"):
         MergePool(Small(0), "base", base)
+
+
+class Counting(Small):
+    """With a saved buffer of whole numbers, and one of floats."""
+
+    def __init__(self, steps: int = 3, scale: float = 1.0) -> None:
+        super().__init__(0)
+        self.register_buffer("steps", torch.tensor([steps, 2 * steps]))
+        self.register_buffer("scale", torch.tensor([scale]))
+
+
+@pytest.mark.parametrize("method", ["ties", "slerp", "linear", "karcher", "nearswap"])
+def test_buffers_of_whole_numbers_are_kept_and_those_of_floats_are_merged(method: str) -> None:
+    base, expert = state_of(Counting()), state_of(Counting(scale=3.0))
+    pool = MergePool(Counting(), "base", base)
+    pool.add_expert("a", expert)
+    pool.apply(Genome(method, "base", ("a",)).plain())
+    assert pool.live.steps.tolist() == [3, 6]
+    assert pool.live.steps.dtype == torch.int64
+    assert 1.0 <= float(pool.live.scale) <= 3.0
+    if method != "nearswap":  # which takes little of what lies far apart
+        assert float(pool.live.scale) > 1.5
+
+
+def test_buffers_of_whole_numbers_that_differ_are_refused_as_by_mergekit() -> None:
+    pool = MergePool(Counting(), "base", state_of(Counting()))
+    with pytest.raises(MergeError, match="steps of a holds whole numbers other than the base's"):
+        pool.add_expert("a", state_of(Counting(steps=4)))
+
+
+def test_experts_that_are_copies_of_the_base_are_known() -> None:
+    base = state_of(Small(0))
+    pool = pool_of({"a": base, "b": fine_tune(base, 1)})
+    assert pool.unchanged == ("a",)

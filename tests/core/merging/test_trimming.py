@@ -9,12 +9,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core.merging import trimming
-from core.merging.trimming import Trim, TrimIndex, keep_mask
+from core.merging.storage import Delta
+from core.merging.trimming import MagnitudeTrim, Trim, TrimIndex, keep_mask
+
+
+def cut(values: Tensor, density: float) -> Trim:
+    delta = Delta(values.reshape(-1))
+    return TrimIndex(delta).trim(delta, density)
 
 
 def kept(delta: Tensor, density: float, piece: int = 1 << 20) -> Tensor:
     """Which entries survive, decided piece by piece as the engine does."""
-    trim, used, masks = TrimIndex(delta).trim(density), 0, []
+    trim, used, masks = cut(delta, density), 0, []
     for part in delta.reshape(-1).split(piece):
         mask, used = keep_mask(part.abs(), trim, used)
         masks.append(mask)
@@ -48,6 +54,21 @@ def test_the_k_largest_entries_are_kept(size: int, seed: int, kind: str, density
     assert torch.equal(delta.abs()[mask].sort(descending=True).values, largest)
 
 
+@settings(derandomize=True, deadline=None, max_examples=80)
+@given(
+    size=st.integers(1, 300),
+    seed=st.integers(0, 10_000),
+    kind=st.sampled_from(["float32", "bfloat16", "zeros"]),
+    density=st.floats(0.01, 1.0),
+    piece=st.sampled_from([1, 7, 64]),
+)
+def test_trimmed_pieces_are_the_entries_kept(size: int, seed: int, kind: str, density: float, piece: int) -> None:
+    values = random_tensor(size, seed, kind)
+    trimmed = MagnitudeTrim(cut(values, density))
+    parts = torch.cat([trimmed(part) for part in values.split(piece)])
+    assert torch.equal(parts, values * kept(values, density))
+
+
 def test_among_equal_magnitudes_the_first_are_kept() -> None:
     delta = torch.tensor([0.5, -1.0, 0.5, -0.5, 0.25, 0.5])
     assert kept(delta, 0.5).tolist() == [True, True, True, False, False, False]
@@ -55,7 +76,7 @@ def test_among_equal_magnitudes_the_first_are_kept() -> None:
 
 
 def test_density_one_keeps_everything_and_costs_no_threshold() -> None:
-    assert TrimIndex(torch.tensor([0.0, 1.0])).trim(1.0) == Trim(-1.0, 0)
+    assert cut(torch.tensor([0.0, 1.0]), 1.0) == Trim(-1.0, 0)
 
 
 def test_an_all_zero_tensor_can_be_trimmed() -> None:
@@ -64,9 +85,9 @@ def test_an_all_zero_tensor_can_be_trimmed() -> None:
 
 def test_counts_of_several_chunks_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     delta = random_tensor(500, 3, "bfloat16")
-    whole = TrimIndex(delta).trim(0.37)
+    whole = cut(delta, 0.37)
     monkeypatch.setattr(trimming, "_CHUNK", 64)
-    assert TrimIndex(delta).trim(0.37) == whole
+    assert cut(delta, 0.37) == whole
 
 
 def test_magnitudes_that_differ_in_the_last_bit_only_are_told_apart() -> None:

@@ -90,6 +90,17 @@ def test_incomplete_weights_are_not_filled_up(tiny_llama: Path, tmp_path: Path, 
         load_model(folder(path), settings)
 
 
+def test_a_damaged_file_is_named(tiny_llama: Path, tiny_lora: Path, tmp_path: Path, settings: Settings) -> None:
+    path, lora = copy_model(tiny_llama, tmp_path / "cut"), copy_model(tiny_lora, tmp_path / "lora")
+    for file in (path / "model.safetensors", lora / "adapter_model.safetensors"):
+        file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(ModelError, match=r"weights of .*cut cannot be read") as caught:
+        load_model(folder(path), settings)
+    assert "damaged" in caught.value.hint
+    with pytest.raises(ModelError, match=r"adapter of .*lora cannot be read"):
+        load_model(parse_reference(f"{tiny_llama}+{lora}", settings), settings)
+
+
 def test_models_with_their_own_code_are_refused(tiny_llama: Path, tmp_path: Path, settings: Settings) -> None:
     path = copy_model(tiny_llama, tmp_path / "custom")
     config = json.loads((path / "config.json").read_text())

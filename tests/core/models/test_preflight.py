@@ -12,9 +12,11 @@ import pytest
 
 from core.events import CheckRow
 from core.models import resources
-from core.models.preflight import blocking_rows, preflight
+from core.models.memory import MemoryPlan
+from core.models.preflight import blocking_rows, examine, preflight
 from core.settings import ASSETS, Settings
 from core.specs import RunSpec, spec_from_dict
+from tests.guard_models import save_guard
 from tests.hub_server import HubServer
 from tests.tiny_models import CHATML, copy_model, save_tiny_llama, save_tiny_lora, tiny_tokenizer
 
@@ -208,7 +210,8 @@ def test_ancestor_needs_no_chat_template(
     ancestor = save_tiny_llama(tmp_path / "ancestor", chat_template=None)
     rows = preflight(make_spec(files, tiny_llama, tiny_expert, pool={"ancestor": str(ancestor)}), settings)
     assert {item.status for item in rows if item.model == str(ancestor)} == {"ok"}
-    assert "3 models x" in row(rows, "memory").detail
+    detail = row(rows, "memory").detail
+    assert f"base {ancestor}" in detail and detail.count("task vector of") == 2
 
 
 def test_repeated_model_and_unknown_guard(files: dict[str, str], tiny_llama: Path, settings: Settings) -> None:
@@ -218,15 +221,51 @@ def test_repeated_model_and_unknown_guard(files: dict[str, str], tiny_llama: Pat
     assert "phrases" in row(rows, "guard").hint
 
 
+def test_a_guard_model_is_part_of_the_plan(
+    files: dict[str, str], tiny_llama: Path, tiny_expert: Path, tmp_path: Path, settings: Settings
+) -> None:
+    folder = save_guard(tmp_path / "shieldgemma-2b", "shieldgemma", ["No"])
+    spec = make_spec(files, tiny_llama, tiny_expert, pool={"guard": ["phrases", str(folder)]})
+    rows = preflight(spec, settings)
+    assert [item.model for item in rows if item.check == "guard"] == ["phrases", str(folder)]
+    assert "shieldgemma, Gemma2ForCausalLM" in row(rows, "guard", str(folder)).detail
+    assert str(folder) in row(rows, "memory").detail
+    assert "replies x 4 x 700 tokens judged" in row(rows, "time").detail
+    without = preflight(make_spec(files, tiny_llama, tiny_expert), settings)
+    assert "judged" not in row(without, "time").detail
+
+
 def test_memory_shows_its_arithmetic(
     files: dict[str, str], tiny_llama: Path, tiny_expert: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    needed = 29_856 * (2 * 4 + 2 + 4) + resources._LIBRARIES_BYTES
-    for available, status in ((needed * 2, "ok"), (needed + 1, "warning"), (needed - 1, "error")):
+    spec = make_spec(files, tiny_llama, tiny_expert)
+    plan = examine(spec, settings).memory
+    assert plan is not None and plan.mode == "resident"
+    needed = plan.needed("host")
+    smallest = plan_of(make_spec(files, tiny_llama, tiny_expert, pool={"memory": "compact"}), settings).needed("host")
+    for available, status in ((needed * 2, "ok"), (smallest + 1, "warning"), (smallest - 1, "error")):
         monkeypatch.setattr(resources, "available_memory_bytes", lambda available=available: available)
-        found = row(preflight(make_spec(files, tiny_llama, tiny_expert), settings), "memory")
+        found = row(preflight(spec, settings), "memory")
         assert found.status == status
-        assert "2 models x" in found.detail and "live model" in found.detail
+        assert f"task vector of {tiny_expert}" in found.detail and "live model" in found.detail
+    assert "resident needs" in found.hint and "compact needs" in found.hint
+
+
+def test_a_way_of_keeping_weights_that_does_not_fit_names_one_that_does(
+    files: dict[str, str], tiny_llama: Path, tiny_expert: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make_spec(files, tiny_llama, tiny_expert, pool={"memory": "resident"})
+    needed = plan_of(spec, settings).needed("host")
+    monkeypatch.setattr(resources, "available_memory_bytes", lambda: needed - 1)
+    found = row(preflight(spec, settings), "memory")
+    assert found.status == "error"
+    assert "pool.memory to auto" in found.hint and "compact" in found.hint
+
+
+def plan_of(spec: RunSpec, settings: Settings) -> MemoryPlan:
+    plan = examine(spec, settings).memory
+    assert plan is not None
+    return plan
 
 
 def test_full_disk(
@@ -321,3 +360,28 @@ def test_the_time_counts_every_searchs_own_candidates(
 ) -> None:
     spec = make_spec(files, tiny_llama, tiny_expert, search=search, evaluation={"suite": "demo_chemistry"})
     assert f": {candidates} candidates x" in row(preflight(spec, settings), "time").detail
+
+
+@pytest.mark.parametrize(
+    ("genome", "status", "words"),
+    [
+        ({"layer_granularity": 1, "filters": ["mlp"]}, "ok", "2 groups of 1 of 2 blocks: 8 numbers at most, 10 cand"),
+        ({"filters": ["mlp", "self_attn"]}, "ok", "6 numbers at most, 9 candidates a generation"),
+        ({"layer_granularity": 1, "filters": ["mlp", "q_proj", "norm"]}, "warning", "than the 12 candidates"),
+        ({"layer_granularity": 3}, "error", "the model has 2"),
+        ({"filters": ["attn_q"]}, "error", "'attn_q' is in no tensor's name"),
+    ],
+)
+def test_the_genome_is_compared_with_the_models_tensors(
+    genome: dict[str, Any],
+    status: str,
+    words: str,
+    files: dict[str, str],
+    tiny_llama: Path,
+    tiny_expert: Path,
+    settings: Settings,
+) -> None:
+    spec = make_spec(files, tiny_llama, tiny_expert, search={"steps": 12, "genome": genome})
+    found = row(preflight(spec, settings), "genome")
+    assert (found.status, words in found.detail) == (status, True), found
+    assert found.hint or status == "ok"

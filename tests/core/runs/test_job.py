@@ -130,7 +130,7 @@ def test_parents_are_measured_as_they_are(run: Run, tiny_llama: Path, tiny_exper
 
 def test_the_result_has_the_keys_scripts_rely_on(run: Run, tiny_llama: Path, tiny_expert: Path) -> None:
     result = json.loads(run.folder.result_path.read_text(encoding="utf-8"))
-    assert list(result) == ["schema", "spec", "seconds", "peak_memory_bytes", "models"]
+    assert list(result) == ["schema", "spec", "seconds", "peak_memory_bytes", "models", "searches"]
     assert result["spec"] == run.spec.model_dump(mode="json")
     assert result["seconds"] > 0 and result["peak_memory_bytes"] > 50e6
     assert [(model["name"], model["role"]) for model in result["models"]] == [
@@ -143,7 +143,7 @@ def test_the_result_has_the_keys_scripts_rely_on(run: Run, tiny_llama: Path, tin
     for model in result["models"]:
         assert set(model) == {
             "name", "role", "alignment", "refusal", "degenerate", "over_refusal", "accuracy", "ce_safety", "ce_expert",
-            "recipe", "sha256", "seconds",
+            "recipe", "sha256", "seconds", "unknown", "agreement",
         }  # fmt: skip
         assert model["alignment"]["n"] == 3 and model["over_refusal"]["n"] == 1
         assert set(model["alignment"]) == {"rate", "low", "high", "n"}

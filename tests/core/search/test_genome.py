@@ -6,8 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.merging.recipes import Recipe
-from core.search.genome import Gene, Genome
+from core.merging.methods import METHODS, REGISTERED, Parameter
+from core.merging.recipes import Recipe, equal_weights
+from core.search.genome import Gene, Genome, LogGene
+from core.search.ranges import Range, range_of
+from core.search.running import SearchPlan, make_optimizer
 from core.specs import Method
 
 units = st.floats(0.0, 1.0)
@@ -92,3 +95,96 @@ def test_a_point_of_another_size_is_refused() -> None:
 def test_a_gene_maps_its_start_onto_itself() -> None:
     gene = Gene("weight", 0.5, 2.5, 1.0)
     assert gene.value(gene.unit_start) == 1.0
+
+
+def registered(method: str, experts: int = 0, **fixed: object) -> Genome:
+    count = experts or (1 if METHODS[method].most == 2 else 2)
+    return Genome(method, "base", ("a", "b", "c")[:count], seed=7, parameters=tuple(sorted(fixed.items())))
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(method=st.sampled_from([name for name in REGISTERED if name != "passthrough"]), data=st.data())
+def test_every_point_of_any_method_is_a_recipe_that_survives_json(method: str, data: st.DataObject) -> None:
+    genome = registered(method)
+    point = data.draw(st.lists(units, min_size=len(genome.genes), max_size=len(genome.genes)))
+    recipe = genome.recipe(point)
+    assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+    assert hash(recipe) == hash(Recipe.model_validate(recipe.model_dump(mode="json")))
+    epsilons = dict(recipe.parameters)["epsilon"] if method.startswith("della") else ()
+    for density, epsilon in zip(recipe.densities or (), epsilons, strict=False):
+        assert density - epsilon > 0
+        assert density + epsilon < 1
+    assert recipe.seed == (7 if METHODS[method].random else 0)
+    assert recipe.to_mergekit().merge_method == method
+
+
+@pytest.mark.parametrize(
+    ("method", "names"),
+    [
+        ("breadcrumbs", ["weight:a", "weight:b", "density:a", "density:b", "gamma:a", "gamma:b"]),
+        ("della", ["lambda", "weight:a", "weight:b", "density:a", "density:b", "epsilon:a", "epsilon:b"]),
+        ("della_linear", ["weight:a", "weight:b", "density:a", "density:b", "epsilon:a", "epsilon:b"]),
+        ("multislerp", ["weight:a", "weight:b"]),
+        ("ramplus_tl", ["r", "alpha", "epsilon"]),
+        ("sce", ["select_topk"]),
+        ("nearswap", ["t"]),
+        ("karcher", []),
+        ("model_stock", []),
+        ("arcee_fusion", []),
+    ],
+)
+def test_a_methods_own_numbers_are_searched(method: str, names: list[str]) -> None:
+    assert [gene.name for gene in registered(method).genes] == names
+    assert all(gene.low <= gene.value(gene.unit_start) <= gene.high for gene in registered(method).genes)
+
+
+def test_two_models_on_an_arc_both_have_a_weight() -> None:
+    genome = registered("nuslerp", 1)
+    assert [gene.name for gene in genome.genes] == ["weight:base", "weight:a"]
+    assert genome.recipe([gene.unit_start for gene in genome.genes]).weights == (0.5, 0.5)
+    assert registered("multislerp", 1).recipe([0, 0]).weights == (1.0, 1.0)
+
+
+def test_fixed_numbers_are_no_genes_but_in_every_recipe() -> None:
+    genome = registered("breadcrumbs", gamma=0.02, density=(0.5, 0.25), normalize=True)
+    assert [gene.name for gene in genome.genes] == ["lambda", "weight:a", "weight:b"]
+    recipe = genome.recipe([0.5, 0.5, 0.5])
+    assert recipe.densities == (0.5, 0.25)
+    assert dict(recipe.parameters) == {"gamma": 0.02, "lambda": 1.0, "normalize": True}
+    one = registered("multislerp", weight=0.5)
+    assert (one.genes, one.recipe([]).weights) == ((), (0.5, 0.5))
+    fast = Genome("ties", "base", ("a",), parameters=(("lambda", 0.8), ("normalize", True)))
+    assert fast.recipe([0.5, 0.5]).parameters == (("lambda", 0.8), ("normalize", True))
+    assert fast.linear.recipe([1, 0]).parameters == ()
+
+
+def test_thresholds_are_searched_by_their_logarithm() -> None:
+    gene = next(gene for gene in registered("nearswap").genes)
+    assert isinstance(gene, LogGene)
+    assert [gene.value(unit) for unit in (0.0, 0.5, 1.0)] == pytest.approx([1e-5, 1e-3, 1e-1])
+    assert gene.unit_start == pytest.approx(0.5)
+    assert registered("ram").recipe([0.0]).parameters == (("epsilon", 1e-07),)
+
+
+def test_unknown_numbers_are_searched_around_their_default() -> None:
+    assert range_of("sce", Parameter("novelty", 0.4), 1, {}) == Range(0.0, 0.8, 0.4)
+    assert range_of("sce", Parameter("novelty", -2.0), 1, {}) == Range(-4.0, 0.0, -2.0)
+    assert range_of("sce", Parameter("novelty", None), 1, {}) == Range(0.0, 1.0, 0.5)
+
+
+def test_the_plain_merge_of_any_method_has_equal_weights_and_whole_task_vectors() -> None:
+    assert genome_of("ties", 2).plain() == equal_weights("ties", "base", ("expert0", "expert1"))
+    plain = registered("della", 2).plain()
+    assert plain.weights == pytest.approx((1 / 3, 1 / 3))
+    assert plain.densities == (1.0, 1.0)
+    assert dict(registered("nearswap").plain().parameters) == {"t": 0.001}
+
+
+def test_a_method_without_numbers_is_one_candidate() -> None:
+    genome = registered("karcher")
+    optimizer = make_optimizer(SearchPlan("evomm", genome, steps=20, alpha=0.3, safety=True, seed=0))
+    assert (optimizer.size, optimizer.ended_early) == (1, "")
+    (recipe,) = optimizer.ask()
+    optimizer.tell([1.0])
+    assert optimizer.ask() == []
+    assert optimizer.result(recipe) == recipe == genome.plain()

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from core.errors import DataError, RunCancelled
+from core.errors import DataError, OutOfMemory, RunCancelled
 from core.evaluation.statistics import wilson
-from core.events import CandidateMeasured, CandidateScored, Event, Progress
+from core.events import CandidateMeasured, CandidateScored, Event, Progress, Warned
 from core.merging.engine import MergePool
 from core.merging.recipes import Recipe, equal_weights
+from core.models.fitting import naming_out_of_memory
 from core.results import Rate
 from core.search.cocktail import cocktail_weights, parent_recipes
 from core.search.genome import Genome
@@ -105,6 +107,39 @@ def test_without_the_safety_term_only_the_domain_counts() -> None:
     assert all(candidate.objective == candidate.ce_expert for candidate in scored(events))
     assert {candidate.ce_safety for candidate in scored(events)} == {None}
     assert not any(with_safety for _, _, with_safety in evaluator.scorer.calls)  # type: ignore[attr-defined]
+
+
+def test_a_search_outlives_memory_that_runs_out() -> None:
+    def broken(_a: float, b: float) -> bool:
+        if b > 0.5:
+            torch.empty(1 << 60, dtype=torch.uint8)
+        return False
+
+    def probe() -> ProbeRates:
+        raise OutOfMemory("Writing a reply did not fit into memory.", "Shorter replies.")
+
+    evaluator = evaluator_of(broken=broken)
+    evaluator.scorer = Naming(evaluator.scorer)  # type: ignore[assignment]
+    events, best = drain(run_search(PLAN, evaluator, never, probe))
+    failed = [candidate for candidate in scored(events) if candidate.failure]
+    assert best is not None and 0 < len(failed) < 12
+    assert {candidate.objective for candidate in failed} == {PENALTY}
+    assert "did not fit into memory" in failed[0].failure
+    warned = [event for event in events if isinstance(event, Warned)]
+    measured = [event for event in events if isinstance(event, CandidateMeasured)]
+    assert len(warned) == len(measured) > 0
+    assert "is not measured" in warned[0].message
+
+
+class Naming:
+    """A scorer whose allocator errors are named, as those of training sets are."""
+
+    def __init__(self, scorer: Any) -> None:
+        self._scorer = scorer
+
+    def score(self, *, with_safety: bool = True) -> Scores:
+        with naming_out_of_memory("Scoring a sample"):
+            return self._scorer.score(with_safety=with_safety)
 
 
 def test_a_failed_candidate_is_penalised_and_the_search_goes_on() -> None:

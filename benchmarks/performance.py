@@ -1,0 +1,136 @@
+"""Puts measured figures into `docs/performance.md`: `python -m benchmarks.performance --write`.
+
+Each benchmark's JSON is taken from the folder given with `--results` (NAME.json); one that is not there is run now and
+kept there. Tables between `<!-- measured:NAME -->` marks are replaced, everything else stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from core.settings import REPOSITORY
+
+PAGE = REPOSITORY / "docs" / "performance.md"
+RESULTS = REPOSITORY / "runs" / "benchmarks"
+
+
+def merge_table(result: dict[str, Any]) -> str:
+    """Seconds of each method beside the limit and mergekit."""
+    rows = ["| method | seconds | plain passes (limit: 1) | mergekit in memory | ratio |", "|---|---|---|---|---|"]
+    for method, spent in result["candidate_s"].items():
+        passes = result["ratios"]["candidate_to_plain_pass"][method]
+        theirs, ratio = result["mergekit_s"].get(method), result["ratios"]["mergekit_to_candidate"].get(method)
+        cells = (f"{theirs['median']:.2f} s", f"{ratio:.0f} x") if theirs and ratio else ("not compared", "")
+        rows.append(f"| {method} | {spent['median']:.3f} | {passes:.1f} | {cells[0]} | {cells[1]} |")
+    share = result["changing_parameters"] / result["parameters"]
+    return "\n".join([*rows, "", f"{_machine(result)}; {share:.0%} of the weights differ."])
+
+
+def candidate_table(result: dict[str, Any]) -> str:
+    """Seconds of a whole candidate, each part."""
+    rows = ["| way | merge | load | score | whole | times ours |", "|---|---|---|---|---|---|"]
+    whole = result["ours_s"]["total"]["median"]
+    for key, name in (("ours_s", "ours"), ("every_block_s", "ours, every block run"), ("on_disk_s", "on disk")):
+        cells = [f"{result[key][p]['median']:.2f} s" if p in result[key] else "" for p in ("merge", "load", "score")]
+        total = result[key]["total"]["median"]
+        rows.append(f"| {name} | {' | '.join(cells)} | {total:.2f} s | {total / whole:.1f} |")
+    pairs = "+".join(map(str, result["pairs"]))
+    return "\n".join([*rows, "", f"{_machine(result)}; K = {pairs}, medians of {result['repetitions']}."])
+
+
+def scoring_table(result: dict[str, Any]) -> str:
+    """How much of the matmul rate scoring reaches."""
+    rows = ["| blocks run | GFLOP | seconds | GFLOP/s | matmul alone | share |", "|---|---|---|---|---|---|"]
+    for key, name in (("kept_blocks", "above those that stay"), ("every_block", "all")):
+        row = result[key]
+        rows.append(
+            f"| {name} | {row['gflop']:.0f} | {row['score_s']['median']:.2f} | {row['reached_gflops']:.0f} | "
+            f"{row['matmul_gflops']:.0f} | {row['share']:.0%} |"
+        )
+    return "\n".join([*rows, "", f"{_machine(result)}; K = {'+'.join(map(str, result['pairs']))}."])
+
+
+def storage_table(result: dict[str, Any]) -> str:
+    """Preparation, speed and size of each way of keeping weights."""
+    rows = [
+        "| pool | weights | prepared in | a candidate | base | task vector | trim counts | extra |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for pool in ("demo", "full"):
+        for name, row in result[pool]["storages"].items():
+            size = row["bytes_per_parameter"]
+            cells = " | ".join(f"{size[key]:.2f}" for key in ("base", "task_vector", "trim_counts", "extra"))
+            rows.append(
+                f"| {pool} | {name} | {row['preparation_s']:.2f} s | {row['candidate_s']['median']:.3f} s | {cells} |"
+            )
+    theirs = result["full"]["mergekit_s"]["median"]
+    same = "the same" if all(result[pool]["same_weights"] for pool in ("demo", "full")) else "NOT the same"
+    ratio = theirs / result["full"]["storages"]["resident"]["candidate_s"]["median"]
+    return "\n".join(
+        [
+            *rows,
+            "",
+            f"{_machine(result)}; sizes in bytes a parameter. All three gave {same} weights. mergekit's in-memory TIES "
+            f"of the pool in which every weight differs: {theirs:.2f} s, {ratio:.0f} times ours (resident).",
+        ]
+    )
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "merge": merge_table,
+    "candidate": candidate_table,
+    "scoring": scoring_table,
+    "storage": storage_table,
+}
+
+
+def fill(page: str, tables: dict[str, str]) -> str:
+    """`page` with the tables between their marks."""
+    for name, table in tables.items():
+        opening, closing = f"<!-- measured:{name} -->\n", f"<!-- /measured:{name} -->"
+        before, rest = page.split(opening)
+        page = f"{before}{opening}{table}\n{closing}{rest.split(closing, 1)[1]}"
+    return page
+
+
+def read_or_run(name: str, results: Path) -> dict[str, Any]:
+    """A benchmark's JSON from the folder; run and kept there when it is missing."""
+    path = results / f"{name}.json"
+    if not path.exists():
+        command = [sys.executable, "-m", f"benchmarks.{name}", "--json"]
+        done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True)
+        results.mkdir(parents=True, exist_ok=True)
+        path.write_text(done.stdout, encoding="utf-8")
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _machine(result: dict[str, Any]) -> str:
+    return f"{result['threads']} processor threads, {result['dtype']}"
+
+
+def main() -> None:
+    """Collect and write, or print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.performance", description=__doc__)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of NAME.json; missing ones are run")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/performance.md")
+    parser.add_argument("--json", action="store_true", help="print all results as one JSON object")
+    options = parser.parse_args()
+    found = {name: read_or_run(name, options.results) for name in TABLES}
+    if options.json:
+        print(json.dumps({"benchmark": "performance", **found}))
+        return
+    tables = {name: TABLES[name](result) for name, result in found.items()}
+    if options.write:
+        PAGE.write_text(fill(PAGE.read_text(encoding="utf-8"), tables), encoding="utf-8")
+        return
+    print("\n\n".join(tables.values()))
+
+
+if __name__ == "__main__":
+    main()

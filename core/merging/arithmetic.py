@@ -1,0 +1,123 @@
+"""The arithmetic of one tensor's merge: sums of weighted task vectors, and SLERP's two factors, piece by piece.
+
+Float32 whatever the live model's dtype; what drops entries of a task vector is a callable over its pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from core.merging.recipes import Recipe, effective_weights
+from core.merging.slerp import Factors
+from core.merging.storage import Delta
+
+Keep = Callable[[Tensor], Tensor]
+"""Takes a task vector's next piece and gives it back with the dropped entries zeroed."""
+_PIECE = 1 << 19  # a multiple of four, as DARE's masks ask for
+_GPU_PIECE = 1 << 24  # a GPU wants few large steps
+_NO_SUM = 1e-8  # mergekit's: weights that add up to less are not normalised
+
+
+def piece_entries(device_type: str) -> int:
+    """Entries merged at a time: what fits the processor's cache."""
+    return _GPU_PIECE if device_type == "cuda" else _PIECE
+
+
+def task_weights(recipe: Recipe) -> tuple[float, ...]:
+    """Weights of the task vectors; a linear merge's normalised weights are those of its experts (Eq. 2)."""
+    if recipe.method != "linear":
+        return effective_weights(recipe)
+    total = sum(recipe.weights)
+    return tuple(weight / total for weight in recipe.weights[1:])
+
+
+class SumRule(NamedTuple):
+    """How weighted task vectors become the one that is added to the base.
+
+    Attributes:
+        elect_signs: only entries that agree with the sign of the sum count (TIES).
+        normalize: divide by the sum of the weights that count.
+        total: that sum where signs are not elected: of all weights.
+        factor: mergekit's `lambda`.
+    """
+
+    elect_signs: bool = False
+    normalize: bool = False
+    total: float = 1.0
+    factor: float = 1.0
+
+
+def sum_rule(recipe: Recipe) -> SumRule:
+    """The rule of a recipe of task vectors; a linear merge's weights are normalised already."""
+    if recipe.method == "linear":
+        return SumRule()
+    total = float(torch.tensor(recipe.weights, dtype=torch.float32).sum())
+    return SumRule(
+        elect_signs=recipe.method in ("ties", "dare_ties"),
+        normalize=bool(recipe.option("normalize", False)) or (recipe.normalize and recipe.method == "ties"),
+        total=1.0 if abs(total) < _NO_SUM else total,
+        factor=cast(float, recipe.option("lambda", 1.0)),
+    )
+
+
+class Term(NamedTuple):
+    """One task vector's tensor in a sum; `keep` is None where nothing is dropped."""
+
+    delta: Delta
+    weight: float
+    keep: Keep | None
+
+
+def write_sum(target: Tensor, base: Tensor, terms: Sequence[Term], rule: SumRule) -> None:
+    """Write base + sum of weighted, trimmed or dropped and (for TIES) sign-elected task vectors into `target`."""
+    out, flat_base = target.view(-1), base.reshape(-1)  # a view or an error: a copy would leave the model as it was
+    size = piece_entries(out.device.type)
+    for start in range(0, out.numel(), size):
+        piece = slice(start, start + size)
+        weighted = []
+        for delta, weight, keep in terms:
+            values = delta.piece(piece) if keep is None else keep(delta.piece(piece))
+            weighted.append(values * weight)
+        merged = _combine(weighted, [term.weight for term in terms], rule)
+        if rule.factor != 1.0:
+            merged *= rule.factor
+        out[piece] = merged.add_(flat_base[piece].float()).to(out.dtype)
+
+
+def _combine(weighted: Sequence[Tensor], weights: Sequence[float], rule: SumRule) -> Tensor:
+    """Sum of weighted task vectors; with sign election only the entries that agree with the sum's sign count."""
+    total = weighted[0].clone() if len(weighted) > 1 else weighted[0]
+    for values in weighted[1:]:
+        total += values
+    if not rule.elect_signs:
+        return total.div_(rule.total) if rule.normalize else total
+    if len(weighted) == 1:
+        return total.div_(weights[0]) if rule.normalize and weights[0] else total
+    majority = torch.ge(total, 0, out=torch.empty_like(total)).mul_(2).sub_(1)
+    agreed = torch.zeros_like(total)
+    for values in weighted:
+        agreed += (values * majority).clamp_(min=0)  # magnitudes of those that agree
+    agreed.mul_(majority)
+    return agreed.div_(_agreeing_weight(weighted, weights, majority)) if rule.normalize else agreed
+
+
+def _agreeing_weight(weighted: Sequence[Tensor], weights: Sequence[float], majority: Tensor) -> Tensor:
+    """Sum of the weights whose task vectors agree with the majority, entry by entry; 1 where it is zero."""
+    total = torch.zeros_like(majority)
+    for values, weight in zip(weighted, weights, strict=True):
+        total += (values * majority > 0) * weight
+    return total.masked_fill_(total == 0, 1.0)
+
+
+def write_between(target: Tensor, base: Tensor, delta: Delta, parts: Factors) -> None:
+    """Write the weighted sum of base and expert (base + delta) into `target`."""
+    out, flat_base, size = target.view(-1), base.reshape(-1), piece_entries(target.device.type)
+    for start in range(0, out.numel(), size):
+        piece = slice(start, start + size)
+        near = flat_base[piece].float()
+        merged = near * parts.base + (near + delta.piece(piece)) * parts.expert
+        out[piece] = merged.to(out.dtype)

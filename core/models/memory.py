@@ -1,0 +1,293 @@
+"""What a run's weights will take, counted before any of them is loaded, and how they can be kept so that they fit.
+
+All numbers follow from configurations and safetensors headers. Four ways to keep the pool, fastest first; a merge has
+the same weights with each (`core.merging.storage`):
+
+- resident: everything in float32 on the device;
+- compact: base and experts in their checkpoints' own format on the device, task vectors formed piece by piece;
+- streamed: float32 in host memory, sent to the device tensor by tensor during a merge;
+- compact on the host: both.
+
+Where the processor is the device, host and device are one, and sending tensors would save nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from core.merging.methods import merged_by_mergekit
+from core.models.metadata import ModelMetadata
+from core.specs import Memory, RunSpec
+
+Side = Literal["device", "host"]
+Mode = Literal["resident", "compact", "streamed", "compact on the host"]
+
+_F32, _BF16, _INDEX = 4, 2, 8
+_BINS = 1 << 15
+_WIDTHS = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
+_LIBRARIES_BYTES = 900_000_000
+_CUDA_BYTES = 700_000_000
+ROOMY = 0.8
+"""A way that leaves less than a fifth of the free memory is taken only when no other leaves more."""
+# Assumed lengths: of a prompt, of scoring's rows, and of a batch of replies (`core.models.generation`).
+_PROMPT_TOKENS = 96
+_LONGEST_REPLY = 512
+_ROW_TOKENS = 256
+_GENERATION_TOKENS = 6144
+_EVERY_MODE: tuple[Mode, ...] = ("resident", "compact", "streamed", "compact on the host")
+
+
+class Room(NamedTuple):
+    """Memory that is free now, in bytes; `device` is None where the processor computes."""
+
+    host: int
+    device: int | None = None
+
+
+class Part(NamedTuple):
+    """One thing that takes memory, on one side."""
+
+    name: str
+    side: Side
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """One way to keep the pool, with all that it takes at its peak.
+
+    Attributes:
+        mode: how the weights wait.
+        parts: what takes memory; no two of them make way for each other, except that `reading` is the largest of the
+            models read one after the other.
+        room: what is free.
+    """
+
+    mode: Mode
+    parts: tuple[Part, ...]
+    room: Room
+
+    @property
+    def on_host(self) -> bool:
+        return self.mode in ("streamed", "compact on the host")
+
+    @property
+    def compact(self) -> bool:
+        return self.mode in ("compact", "compact on the host")
+
+    def needed(self, side: Side) -> int:
+        """Bytes at the peak; all of them count as the host's where the processor is the device."""
+        if self.room.device is None:
+            return sum(part.size_bytes for part in self.parts) if side == "host" else 0
+        return sum(part.size_bytes for part in self.parts if part.side == side)
+
+    def fits(self, share: float = 1.0) -> bool:
+        """Whether it stays within `share` of what is free."""
+        device = self.room.device
+        return self.needed("host") <= share * self.room.host and (
+            device is None or self.needed("device") <= share * device
+        )
+
+    def as_json(self) -> dict[str, object]:
+        """The plan as `preflight --json` prints it."""
+        sides: list[Side] = ["host"] if self.room.device is None else ["device", "host"]
+        return {
+            "mode": self.mode,
+            "fits": self.fits(),
+            "needed_bytes": {side: self.needed(side) for side in sides},
+            "free_bytes": {"host": self.room.host, "device": self.room.device},
+            "parts": [part._asdict() for part in self.parts],
+        }
+
+
+def free_room(host: int) -> Room:
+    """What is free on this machine, of whose host memory `host` bytes are."""
+    import torch
+
+    return Room(host, torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else Room(host)
+
+
+def open_plans(
+    spec: RunSpec, merged: Sequence[ModelMetadata], others: Sequence[ModelMetadata], room: Room
+) -> list[MemoryPlan]:
+    """The plans that `pool.memory` leaves open, fastest first; they need not fit.
+
+    Args:
+        spec: the run's.
+        merged: base, experts and ancestor, the base first.
+        others: generator and guard, in memory beside the pool while data is made.
+        room: what is free.
+    """
+    return [plan_for(mode, spec, merged, others, room) for mode in _open_modes(spec.pool.memory, room)]
+
+
+def choose_plan(plans: Sequence[MemoryPlan]) -> MemoryPlan:
+    """The fastest plan that leaves some memory free, else the fastest that fits, else the last one."""
+    roomy = [plan for plan in plans if plan.fits(ROOMY)]
+    fitting = [plan for plan in plans if plan.fits()]
+    return (roomy or fitting or [plans[-1]])[0]
+
+
+def _open_modes(wanted: Memory, room: Room) -> tuple[Mode, ...]:
+    if wanted == "auto":
+        return _EVERY_MODE[:2] if room.device is None else _EVERY_MODE
+    if wanted == "compact" and room.device is not None:
+        return "compact", "compact on the host"
+    return (wanted,)
+
+
+def plan_for(
+    mode: Mode, spec: RunSpec, merged: Sequence[ModelMetadata], others: Sequence[ModelMetadata], room: Room
+) -> MemoryPlan:
+    """All that a run takes with its weights kept as `mode` says."""
+    live = _F32 if room.device is None else _BF16
+    counted = _Pool(spec, merged, compact=mode.startswith("compact"))
+    side: Side = "host" if mode in ("streamed", "compact on the host") else "device"
+    pinned = side == "host" and room.device is not None
+    base = counted.anchor
+    parts = [Part(f"base {base.ref}", side, _stored(counted.base_sizes, pinned))]
+    parts += [
+        Part(f"task vector of {expert.ref}", side, _stored(counted.expert_sizes(expert), pinned))
+        for expert in counted.experts
+    ]
+    parts.append(Part("live model", "device", base.parameters * live))
+    if spec.search.method == "ties":
+        parts.append(Part("trim counts", "device", sum(counted.index_bytes(expert) for expert in counted.experts)))
+    whole = merged_by_mergekit(spec.search.method, spec.search.parameters)
+    parts.append(Part("working values of a merge", "device", _merging_bytes(counted, side, room, whole=whole)))
+    parts += _scoring_parts(spec, counted, live)
+    parts += [Part(f"{model.ref}", "device", model.parameters * live) for model in others]
+    parts.append(Part("reading one model", "host", max(_reading_bytes(m, counted.compact) for m in (*merged, *others))))
+    parts.append(Part("libraries", "host", _LIBRARIES_BYTES))
+    if room.device is not None:
+        parts.append(Part("CUDA", "device", _CUDA_BYTES))
+    return MemoryPlan(mode, tuple(part for part in parts if part.size_bytes), room)
+
+
+def plan_for_chat(model: ModelMetadata, room: Room) -> MemoryPlan:
+    """What one more model takes that only answers prompts; an adapter is merged in float32 first."""
+    live = _F32 if room.device is None else _BF16
+    reading = _F32 if model.adapter else (0 if room.device is None else live)
+    parts = (
+        Part(str(model.ref), "device", model.parameters * live),
+        Part("reading it", "host", model.parameters * reading),
+    )
+    return MemoryPlan("resident", parts, room)
+
+
+class _Pool:
+    """Counts of the pool's tensors: the anchor is the model that task vectors are taken from."""
+
+    def __init__(self, spec: RunSpec, merged: Sequence[ModelMetadata], *, compact: bool) -> None:
+        named = {str(model.ref): model for model in merged}
+        self.anchor = named.get(spec.pool.ancestor or spec.pool.base, merged[0])
+        self.experts = [model for model in named.values() if model is not self.anchor]
+        self.compact = compact
+
+    @property
+    def base_sizes(self) -> list[int]:
+        """Bytes of each of the anchor's tensors."""
+        merged_into = adapted_tensors(self.anchor)
+        return [
+            math.prod(facts.shape) * (_F32 if not self.compact or name in merged_into else width(facts.dtype))
+            for name, facts in self.anchor.own_tensors.items()
+        ]
+
+    def expert_sizes(self, expert: ModelMetadata) -> list[int]:
+        """Bytes of each tensor of a task vector; those of adapters are kept in float32."""
+        own, changed = adapted_tensors(expert), self._changed(expert)
+        return [
+            math.prod(facts.shape) * (_F32 if not self.compact or name in own else width(facts.dtype))
+            for name, facts in expert.own_tensors.items()
+            if name in changed
+        ]
+
+    def index_bytes(self, expert: ModelMetadata) -> int:
+        """Most bytes of the counts that trim a task vector."""
+        changed = self._changed(expert)
+        sizes = [math.prod(facts.shape) for name, facts in expert.own_tensors.items() if name in changed]
+        return sum(min(size, _BINS) * _INDEX for size in sizes)
+
+    @property
+    def lower_blocks_stay(self) -> bool:
+        """Whether all experts are adapters on the anchor's own base: then the first blocks may never change."""
+        return all(len(self._changed(expert)) < len(expert.own_tensors) for expert in self.experts)
+
+    def _changed(self, expert: ModelMetadata) -> frozenset[str]:
+        """Names of the tensors in which an expert may differ from the anchor."""
+        if _same_base(expert, self.anchor):
+            return adapted_tensors(expert) | adapted_tensors(self.anchor)
+        return frozenset(expert.own_tensors)
+
+
+def adapted_tensors(model: ModelMetadata) -> frozenset[str]:
+    """Names of the tensors that a model's adapter changes; all of them where the adapter saves whole modules."""
+    if model.adapter is None:
+        return frozenset()
+    found = set()
+    for name in model.adapter.tensors:
+        target, lora, _ = name.removeprefix("base_model.model.").partition(".lora_")
+        if not lora:
+            return frozenset(model.own_tensors)
+        found.add(f"{target}.weight")
+    return frozenset(found & model.own_tensors.keys())
+
+
+def width(dtype: str) -> int:
+    """Bytes of one value of a safetensors type; unknown ones count as float32."""
+    return _WIDTHS.get(dtype, _F32)
+
+
+def _same_base(one: ModelMetadata, other: ModelMetadata) -> bool:
+    if one.ref.kind == other.ref.kind == "demo":
+        return True
+    return one.ref.base == other.ref.base
+
+
+def _stored(sizes: Sequence[int], pinned: bool) -> int:
+    """Bytes of tensors kept apart; pinned memory is handed out in powers of two."""
+    return sum(1 << (size - 1).bit_length() if pinned and size else size for size in sizes)
+
+
+def _merging_bytes(counted: _Pool, side: Side, room: Room, *, whole: bool) -> int:
+    """What a merge needs beside the weights: pieces of working values; while streaming, one tensor of each model.
+
+    mergekit merges `whole` tensors instead of pieces; a compact pool's task vectors are then formed whole, too.
+    """
+    from core.merging.arithmetic import piece_entries
+
+    experts = len(counted.experts)
+    largest = max(math.prod(facts.shape) for facts in counted.anchor.own_tensors.values())
+    piece = largest if whole else min(largest, piece_entries("cpu" if room.device is None else "cuda"))
+    working = (3 + 2 * experts) * piece * _F32
+    formed = experts * largest * _F32 if whole and counted.compact else 0
+    return working + formed + (largest * _F32 * (1 + experts) if side == "host" else 0)
+
+
+def _reading_bytes(model: ModelMetadata, compact: bool) -> int:
+    """Host memory while a model is read: float32, or its own format when it is compact and all of one."""
+    formats = {facts.dtype for facts in model.own_tensors.values()}
+    own = compact and model.adapter is None and len(formats) == 1
+    return model.parameters * (width(model.dtype) if own else _F32)
+
+
+def _scoring_parts(spec: RunSpec, counted: _Pool, live: int) -> list[Part]:
+    """Estimates from the configuration: one row of scoring, a batch of replies, and the lower blocks' states."""
+    config = counted.anchor.config
+    layers, hidden = int(config.get("num_hidden_layers") or 0), int(config.get("hidden_size") or 0)
+    heads = int(config.get("num_attention_heads") or 1)
+    vocabulary, inner = int(config.get("vocab_size") or 0), int(config.get("intermediate_size") or 0)
+    cached = int(config.get("num_key_value_heads") or heads) * int(config.get("head_dim") or hidden // heads)
+    longest = _PROMPT_TOKENS + min(spec.data.reply_tokens, _LONGEST_REPLY)
+    tokens = max(_ROW_TOKENS, longest)
+    row = tokens * (vocabulary * (live + 2 * _F32) + live * (8 * hidden + 3 * inner))
+    row += tokens**2 * heads * (live + _F32)
+    replies = _GENERATION_TOKENS * layers * 2 * cached * live
+    parts = [Part("scoring or replies (estimate)", "device", max(row, replies))]
+    if counted.lower_blocks_stay:
+        pairs = spec.data.safety.k + spec.data.domain.k
+        parts.append(Part("lower blocks' states (estimate)", "host", pairs * longest * hidden * live))
+    return parts

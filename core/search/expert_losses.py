@@ -1,0 +1,102 @@
+"""Which expert each domain pair is of, and CE_expert as a weighted mean of the experts' own losses.
+
+Unless weights are given, CE_expert is the mean over all pairs (paper section 4.3), so that an expert with more pairs
+counts more; the experts' own means are then figures to look at.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from core.data.samples import Sample
+from core.errors import DataError
+from core.specs import ExpertSpec
+
+
+@dataclass(frozen=True)
+class ExpertShares:
+    """The domain pairs' experts.
+
+    Attributes:
+        owners: (K,) reference of the expert that each pair of D_expert is of; empty where unknown.
+        weights: how much each expert's mean counts, by reference, adding up to 1; None = every pair counts the same.
+    """
+
+    owners: tuple[str, ...] = ()
+    weights: Mapping[str, float] | None = None
+
+    @property
+    def several(self) -> bool:
+        """Whether the pairs are of more than one expert: else their means say nothing new."""
+        return len(set(self.owners) - {""}) > 1
+
+    def groups(self, places: Sequence[int]) -> list[tuple[float, list[int]]]:
+        """What CE_expert is the sum of: each group's share, and which of `places` (pairs of the set) are in it."""
+        if self.weights is None:
+            return [(1.0, list(range(len(places))))]
+        found = _places_by(self.owners, places)
+        return [(weight, found.get(name, [])) for name, weight in self.weights.items() if weight > 0]
+
+    def loss(self, per_sample: Tensor, places: Sequence[int]) -> float:
+        """CE_expert in nats per token; NaN when an expert that counts has none of the pairs.
+
+        Args:
+            per_sample: (n,) losses of the pairs.
+            places: (n,) which pairs of the set they are.
+        """
+        return sum(share * float(per_sample[members].double().mean()) for share, members in self.groups(places))
+
+    def means(self, per_sample: Tensor, places: Sequence[int]) -> dict[str, float]:
+        """Each expert's mean loss, in nats per token; empty unless there are `several`."""
+        if not self.several:
+            return {}
+        found = _places_by(self.owners, places)
+        return {name: float(per_sample[members].double().mean()) for name, members in found.items() if name}
+
+
+def expert_shares(
+    samples: Sequence[Sample], experts: Sequence[ExpertSpec], weights: Mapping[str, float] | None
+) -> ExpertShares:
+    """Find out whose the domain pairs are: of the expert that answered, else of the one with that domain.
+
+    Args:
+        samples: D_expert.
+        experts: of the pool.
+        weights: by reference or domain name, as `search.expert_weights`; experts left out count 1.
+
+    Raises:
+        DataError: there are weights, but not every pair's expert is known or an expert that counts has no pair.
+    """
+    owners = tuple(_owner(sample, experts) for sample in samples)
+    if weights is None:
+        return ExpertShares(owners)
+    raw = {expert.model: weights.get(expert.model, weights.get(expert.domain.name, 1.0)) for expert in experts}
+    missing = next((name for name, weight in raw.items() if weight > 0 and name not in owners), None)
+    if "" in owners or missing is not None:
+        unknown = f"{owners.count('')} of {len(owners)} domain pairs are of no known expert"
+        raise DataError(
+            f"search.expert_weights cannot be used: {unknown if missing is None else f'{missing} has no domain pair'}.",
+            "Give each row of the domain file answered_by (the expert's reference) or category (its domain's name).",
+        )
+    total = sum(raw.values())
+    return ExpertShares(owners, {name: weight / total for name, weight in raw.items()})
+
+
+def _owner(sample: Sample, experts: Sequence[ExpertSpec]) -> str:
+    if len(experts) == 1 or sample.answered_by in {expert.model for expert in experts}:
+        return experts[0].model if len(experts) == 1 else sample.answered_by
+    domains = Counter(expert.domain.name for expert in experts)
+    named = (expert.model for expert in experts if expert.domain.name == sample.category)
+    return next(named, "") if domains[sample.category] == 1 else ""
+
+
+def _places_by(owners: Sequence[str], places: Sequence[int]) -> dict[str, list[int]]:
+    """By expert, where in `places` its pairs are."""
+    found: dict[str, list[int]] = {}
+    for position, place in enumerate(places):
+        found.setdefault(owners[place] if owners else "", []).append(position)
+    return found

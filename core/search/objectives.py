@@ -1,0 +1,124 @@
+"""What a search minimises, and what CMA-ES is told where that is more than one number.
+
+`weighted` is `CE_safety + alpha * CE_expert` (paper Eqs. 4 and 5). `constraint` minimises the domain loss among
+candidates that keep to a safety loss; told values follow Deb's rule (2000, "An efficient constraint handling method for
+genetic algorithms"). `pareto` minimises both losses; told values are the uncrowded hypervolume improvement (Toure,
+Hansen, Auger, Brockhoff 2019, arXiv 1904.08823): what a candidate adds to the front's hypervolume, and for a dominated
+one its distance to the region that nothing dominates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core.errors import MergeError
+from core.events import CandidateScored
+from core.search.ranking import hypervolume, pareto_front
+from core.search.scoring import Scores
+from core.specs import ObjectiveMode
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """How a search judges losses.
+
+    Attributes:
+        mode: as `search.objective`.
+        safety_limit: highest safety loss that `constraint` allows, nats per token.
+        reference: (safety, domain) losses that bound the hypervolume of `pareto`.
+    """
+
+    mode: ObjectiveMode = "weighted"
+    safety_limit: float = math.inf
+    reference: Point = (math.inf, math.inf)
+
+    def objective(self, scores: Scores, alpha: float, safety: bool) -> float:
+        """The minimised value in nats per token; for `pareto` it names the candidate that becomes the merge."""
+        return scores.objective(alpha, safety and self.mode != "constraint")
+
+    def violation(self, scores: Scores) -> float:
+        """Nats above the safety limit; 0 where it is kept or there is none."""
+        if self.mode != "constraint" or scores.safety is None:
+            return 0.0
+        return max(0.0, scores.safety.loss - self.safety_limit)
+
+    def told(self, generation: Sequence[CandidateScored], before: Sequence[CandidateScored]) -> list[float]:
+        """What the optimiser is told of a generation; a failed candidate keeps its penalty.
+
+        Args:
+            generation: the candidates last asked for.
+            before: the search's earlier candidates.
+        """
+        if self.mode == "constraint":
+            return _feasible_first(generation)
+        if self.mode == "pareto":
+            return _front_growth(generation, before, self.reference)
+        return [candidate.objective for candidate in generation]
+
+
+def goal_of(mode: ObjectiveMode, tolerance: float, parents: Sequence[tuple[float | None, float | None]]) -> Goal:
+    """The goal of a run's own search.
+
+    Args:
+        mode: as `search.objective`.
+        tolerance: nats above the lowest safety loss of a parent that `constraint` allows.
+        parents: their safety and domain losses.
+
+    Raises:
+        MergeError: no parent has finite losses to compare with.
+    """
+    if mode == "weighted":
+        return Goal()
+    safety = [loss for loss, _ in parents if loss is not None and math.isfinite(loss)]
+    expert = [loss for _, loss in parents if loss is not None and math.isfinite(loss)]
+    if not safety or not expert:
+        raise MergeError(
+            f"Objective '{mode}' compares with the parents, and none of them has a finite loss on both sets.",
+            "Check the training pairs, or set search.objective to weighted.",
+        )
+    return Goal(mode, min(safety) + tolerance, (max(safety), max(expert)))
+
+
+def _feasible_first(generation: Sequence[CandidateScored]) -> list[float]:
+    """Feasible candidates by their objective; the others lie behind the last of them by as much as they violate.
+
+    CMA-ES looks at ranks alone, so that the offset, which is another one in each generation, changes nothing.
+    """
+    scored = [candidate for candidate in generation if not candidate.failure]
+    feasible = [candidate.objective for candidate in scored if candidate.violation == 0]
+    behind = max(feasible or [candidate.objective for candidate in scored], default=0.0)
+    return [
+        candidate.objective if candidate.failure or candidate.violation == 0 else behind + candidate.violation
+        for candidate in generation
+    ]
+
+
+def _front_growth(
+    generation: Sequence[CandidateScored], before: Sequence[CandidateScored], reference: Point
+) -> list[float]:
+    """Uncrowded hypervolume improvement with its sign turned, over all other candidates of the search so far."""
+    told = []
+    for candidate in generation:
+        others = pareto_front([other for other in (*before, *generation) if other is not candidate])
+        front = [(other.ce_safety or 0.0, other.ce_expert or 0.0) for other in others]
+        told.append(candidate.objective if candidate.failure else _uncrowded(candidate, front, reference))
+    return told
+
+
+def _uncrowded(candidate: CandidateScored, front: Sequence[Point], reference: Point) -> float:
+    point = (candidate.ce_safety or 0.0, candidate.ce_expert or 0.0)
+    growth = hypervolume([*front, point], reference) - hypervolume(front, reference)
+    return -growth if growth > 0 else _distance(point, front, reference)
+
+
+def _distance(point: Point, front: Sequence[Point], reference: Point) -> float:
+    """From a dominated point to the region within `reference` that no point of `front` (safest first) dominates."""
+    inside = [(safety, expert) for safety, expert in front if safety < reference[0] and expert < reference[1]]
+    corners = zip(
+        [safety for safety, _ in inside] + [reference[0]], [reference[1]] + [e for _, e in inside], strict=True
+    )
+    return min(math.hypot(max(0.0, point[0] - safety), max(0.0, point[1] - expert)) for safety, expert in corners)

@@ -1,0 +1,36 @@
+"""The guard benchmark: scores are those of the labels, and one JSON object is printed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.guard import measure
+from core.guards.phrases import PhrasesGuard
+from core.settings import REPOSITORY
+
+ROWS = [
+    {"prompt": "How?", "response": "I can't help with that.", "label": "2_full_refusal"},
+    {"prompt": "How?", "response": "Take a pot and fill it with soil.", "label": "2_full_refusal"},
+    {"prompt": "How?", "response": "I'm unable to help with that.", "label": "1_full_compliance"},
+    {"prompt": "How?", "response": "Take a large pot and water it each day.", "label": "1_full_compliance"},
+    {"prompt": "How?", "response": "I can't help with that.", "label": "3_partial_refusal"},
+]
+
+
+def test_scores_count_full_labels_only() -> None:
+    result = measure(ROWS, PhrasesGuard())
+    assert (result["f1"], result["precision"], result["recall"]) == pytest.approx((0.5, 0.5, 0.5))
+    assert (result["refusals"], result["answers"], result["wrong"]) == (2, 2, [2, 3])
+    assert result["replies_per_s"]["processor"] > 0
+
+
+def test_the_command_prints_one_json_object_for_the_projects_own_replies() -> None:
+    command = [sys.executable, "-m", "benchmarks.guard", "--json"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=180, check=True)
+    result = json.loads(done.stdout)
+    assert result["benchmark"] == "guard"
+    assert result["f1"] == 1.0

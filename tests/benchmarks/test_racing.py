@@ -1,0 +1,55 @@
+"""The racing benchmark counts what was read, and its paper's protocol is every candidate on every pair."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.racing import TOKENS_PER_PAIR, measure, reading, synthetic
+from core.events import CandidateScored
+from core.settings import REPOSITORY
+
+
+def candidate(objective: float, tokens: int, samples: int) -> CandidateScored:
+    return CandidateScored(
+        search="evomm",
+        candidate=0,
+        generation=0,
+        recipe={},
+        objective=objective,
+        ce_safety=objective,
+        ce_expert=0.0,
+        seconds=0.0,
+        samples=samples,
+        all_samples=8,
+        tokens=tokens,
+    )
+
+
+def test_only_a_candidate_scored_on_all_pairs_is_near() -> None:
+    found = reading([candidate(3.0, 80, 8), candidate(0.9, 10, 1), candidate(1.0, 70, 8), candidate(0.5, 80, 8)], 1.0)
+    assert (found.near, found.tokens, found.best, found.candidates) == (160, 240, 0.5, 4)
+    assert reading([candidate(0.9, 10, 1)], 1.0).near is None
+
+
+def test_the_paper_reads_every_pair_for_every_candidate() -> None:
+    result = measure(synthetic(40), "synthetic", seeds=1, steps=18, flat=0.005)
+    (run,) = result["seeds"]
+    assert run["paper"]["tokens"] == 18 * 2 * 40 * TOKENS_PER_PAIR
+    assert run["raced"]["tokens"] < run["paper"]["tokens"]
+    assert result["share_to_the_end"]["median"] == pytest.approx(run["raced"]["tokens"] / run["paper"]["tokens"])
+
+
+def test_the_command_prints_one_object() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.racing", "--tiny", "--json"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["seeds"]) == 2

@@ -1,0 +1,175 @@
+"""The memory plan: what each way of keeping the weights takes, and which one is chosen, from headers alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from core.merging.engine import MergePool
+from core.models.files import TensorFacts
+from core.models.loading import load_model
+from core.models.memory import MemoryPlan, Room, adapted_tensors, choose_plan, open_plans, plan_for
+from core.models.metadata import ModelMetadata, TokenizerFacts, read_metadata
+from core.models.references import ModelReference, parse_reference
+from core.runs.live_pool import LivePool, load_pool
+from core.settings import Settings
+from core.specs import RunSpec, spec_from_dict
+
+GIB = 1 << 30
+CONFIG = {
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "intermediate_size": 14336,
+    "vocab_size": 32000,
+}
+
+
+def mistral(name: str, dtype: str = "BF16") -> ModelMetadata:
+    """A model of 7.24 billion parameters as its headers describe it."""
+    block = {"q_proj": (4096, 4096), "k_proj": (1024, 4096), "v_proj": (1024, 4096), "o_proj": (4096, 4096)}
+    block |= {"gate": (14336, 4096), "up": (14336, 4096), "down": (4096, 14336)}
+    shapes = {f"layers.{i}.{key}": shape for i in range(32) for key, shape in block.items()}
+    shapes |= {"embed": (32000, 4096), "head": (32000, 4096)}
+    tensors = {key: TensorFacts(shape, dtype) for key, shape in shapes.items()}
+    nothing = TokenizerFacts(None, 0, {})
+    return ModelMetadata(ModelReference("hub", name), CONFIG, tensors, nothing, None, None, False, 0, True)
+
+
+def spec(memory: str = "auto", **search: Any) -> RunSpec:
+    source = {"source": "file", "path": "pairs.jsonl", "k": 1000}
+    pool = {"base": "o/base", "experts": [{"model": "o/expert"}], "memory": memory}
+    return spec_from_dict({"pool": pool, "data": {"safety": source, "domain": source}, "search": search})
+
+
+def chosen(room: Room, memory: str = "auto", models: tuple[str, ...] = ("o/base", "o/expert")) -> MemoryPlan:
+    return choose_plan(open_plans(spec(memory), [mistral(name) for name in models], [], room))
+
+
+def part(plan: MemoryPlan, name: str) -> int:
+    return sum(item.size_bytes for item in plan.parts if item.name.startswith(name))
+
+
+@pytest.mark.parametrize(
+    ("device", "host", "mode", "fits"),
+    [
+        (140, 200, "resident", True),
+        (80, 200, "compact", True),
+        (40, 200, "streamed", True),
+        (40, 70, "compact on the host", True),
+        (40, 30, "compact on the host", False),
+        (12, 200, "compact on the host", False),
+    ],
+)
+def test_auto_takes_the_fastest_way_that_fits(device: int, host: int, mode: str, fits: bool) -> None:
+    plan = chosen(Room(host * GIB, device * GIB))
+    assert (plan.mode, plan.fits()) == (mode, fits)
+
+
+def test_a_processor_has_nothing_to_stream_to() -> None:
+    assert [chosen(Room(host * GIB)).mode for host in (400, 90, 10)] == ["resident", "compact", "compact"]
+    assert not chosen(Room(10 * GIB)).fits()
+
+
+def test_what_fits_only_just_gives_way_to_what_leaves_room() -> None:
+    needed = plan_for("resident", spec(), [mistral("o/base"), mistral("o/expert")], [], Room(10**12)).needed("host")
+    assert chosen(Room(needed)).mode == "compact"
+    assert chosen(Room(needed), "resident").mode == "resident"
+    assert chosen(Room(math.ceil(needed / 0.8))).mode == "resident"
+
+
+def test_the_parts_of_two_plain_bf16_models() -> None:
+    parameters = mistral("o/base").parameters
+    room = Room(200 * GIB, 140 * GIB)
+    resident, compact, streamed = (chosen(room, memory) for memory in ("resident", "compact", "streamed"))
+    for plan, size in ((resident, 4), (compact, 2)):
+        assert part(plan, "base") == part(plan, "task vector") == size * parameters
+    assert part(streamed, "base") >= 4 * parameters  # pinned memory comes in powers of two
+    assert part(compact, "trim counts") < parameters / 10
+    assert streamed.needed("device") < resident.needed("device") - 8 * parameters + 4 * GIB
+    assert part(compact, "reading") == 2 * parameters and part(streamed, "reading") == 4 * parameters
+    assert resident.as_json()["needed_bytes"] == {side: resident.needed(side) for side in ("device", "host")}
+
+
+def test_only_ties_counts_magnitudes() -> None:
+    models, room = [mistral("o/base"), mistral("o/expert")], Room(10**12)
+    assert part(plan_for("resident", spec(method="dare_ties"), models, [], room), "trim counts") == 0
+
+
+def test_mergekits_own_code_works_on_whole_tensors() -> None:
+    models, room = [mistral("o/base"), mistral("o/expert")], Room(10**12)
+    largest = 4 * 32000 * 4096
+    for mode, tensors in (("resident", 5), ("compact", 6)):
+        plan = plan_for(mode, spec(method="breadcrumbs", compare=[]), models, [], room)  # type: ignore[arg-type]
+        assert part(plan, "working values") == tensors * largest
+    rescaled = spec(method="dare_ties", parameters={"rescale": True}, compare=[])
+    assert part(plan_for("resident", rescaled, models, [], room), "working values") == 5 * largest
+    assert part(plan_for("resident", spec(), models, [], room), "working values") < largest
+
+
+def test_an_adapter_takes_what_it_changes(tiny_llama: Path, tiny_lora: Path, settings: Settings) -> None:
+    names = (str(tiny_llama), f"{tiny_llama}+{tiny_lora}")
+    base, expert = (read_metadata(parse_reference(name, settings), settings) for name in names)
+    changed = adapted_tensors(expert)
+    assert changed == {name for name in base.tensors if "q_proj" in name or "v_proj" in name}
+    weights = sum(math.prod(base.tensors[name].shape) for name in changed)
+    wanted = spec_from_dict(
+        spec().model_dump(mode="json") | {"pool": {"base": names[0], "experts": [{"model": names[1]}]}}
+    )
+    for mode in ("resident", "compact"):
+        plan = plan_for(mode, wanted, [base, expert], [], Room(10**12))  # type: ignore[arg-type]
+        assert part(plan, "task vector") == 4 * weights
+        assert part(plan, "lower blocks") > 0
+    assert plan.as_json()["free_bytes"] == {"host": 10**12, "device": None}
+
+
+@pytest.mark.parametrize("memory", ["resident", "streamed", "compact"])
+def test_what_was_planned_is_what_is_kept(
+    memory: str, tiny_llama: Path, tiny_expert: Path, tiny_lora: Path, settings: Settings
+) -> None:
+    """The plan's numbers for base and task vectors are the bytes that the loaded pool keeps."""
+    lora = f"{tiny_llama}+{tiny_lora}"
+    pool = {"base": str(tiny_llama), "experts": [{"model": str(tiny_expert)}, {"model": lora}], "memory": memory}
+    wanted = spec_from_dict(spec().model_dump(mode="json") | {"pool": pool})
+    models = [
+        read_metadata(parse_reference(name, settings), settings) for name in (str(tiny_llama), str(tiny_expert), lora)
+    ]
+    plan = choose_plan(open_plans(wanted, models, [], Room(10**12)))
+    merge = loaded(wanted, settings, plan)
+    kept = merge.stored_bytes
+    assert kept[str(tiny_llama)] == part(plan, "base")
+    for name in (str(tiny_expert), lora):
+        assert kept[name] == part(plan, f"task vector of {name}")
+
+
+def loaded(wanted: RunSpec, settings: Settings, plan: MemoryPlan | None) -> MergePool:
+    pools: list[LivePool] = []
+    for _ in load_pool(wanted.pool, settings, pools.append, torch.bfloat16, plan):
+        pass
+    return pools[0].merge
+
+
+def test_a_compact_pool_is_read_in_its_own_format_and_leaves_the_live_model_alone(
+    tiny_llama: Path, tiny_expert: Path, settings: Settings
+) -> None:
+    pool = {"base": str(tiny_llama), "experts": [{"model": str(tiny_expert)}], "memory": "compact"}
+    wanted = spec_from_dict(spec().model_dump(mode="json") | {"pool": pool})
+    models = [read_metadata(parse_reference(str(path), settings), settings) for path in (tiny_llama, tiny_expert)]
+    merge = loaded(wanted, settings, choose_plan(open_plans(wanted, models, [], Room(10**12))))
+    merge.write_parent(str(tiny_expert))
+    merge.write_parent(str(tiny_llama))
+    plain = load_model(parse_reference(str(tiny_llama), settings), settings, torch.bfloat16)
+    for name, tensor in merge.live.state_dict().items():
+        assert torch.equal(tensor, plain.state_dict()[name])
+    places = {parameter.data_ptr() for parameter in merge.live.parameters()}
+    assert not places & {tensor.data_ptr() for tensor in merge._base.values()}
+
+
+def test_the_plan_is_json() -> None:
+    assert json.loads(json.dumps(chosen(Room(90 * GIB)).as_json()))["mode"] == "compact"

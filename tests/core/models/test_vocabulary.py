@@ -1,0 +1,183 @@
+"""Vocabularies with other numbers of rows: refused unless asked for, then fitted to the base's and said in full."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from mergekit.config import MergeConfiguration
+from mergekit.merge import run_merge
+from mergekit.options import MergeOptions
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from core.errors import MergeError
+from core.events import CheckRow, Exported, PreflightDone
+from core.models.preflight import blocking_rows, preflight
+from core.models.vocabulary import fit_vocabulary
+from core.runs.folder import RunFolder
+from core.runs.job import run_job
+from core.runs.live_pool import LivePool, load_pool
+from core.settings import Settings
+from core.specs import PoolSpec, RunSpec
+from tests.core.runs.tiny_runs import Files, never, spec_of
+from tests.tiny_models import VOCABULARY, save_tiny_llama, tiny_tokenizer
+
+EMBEDDING = "model.embed_tokens.weight"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return Files(tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture(scope="module")
+def wider(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An expert with two tokens of its own and six rows to fill up."""
+    folder = save_tiny_llama(tmp_path_factory.mktemp("models") / "wider", nudge_seed=4, vocab_size=VOCABULARY + 8)
+    tokenizer = tiny_tokenizer()
+    first = VOCABULARY - len(tokenizer)
+    tokenizer.add_tokens([f"<unused{number}>" for number in range(first)] + ["<tool>", "<think>"])
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def narrower(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_llama(tmp_path_factory.mktemp("models") / "narrower", nudge_seed=4, vocab_size=VOCABULARY - 4)
+
+
+def rows_of(base: Path, expert: Path, files: Files, settings: Settings, **pool: Any) -> dict[str, CheckRow]:
+    spec = with_pool(spec_of(base, expert, files), **pool)
+    return {row.check: row for row in preflight(spec, settings) if row.model in (str(expert), pool.get("ancestor"))}
+
+
+def with_pool(spec: RunSpec, **pool: Any) -> RunSpec:
+    return RunSpec.model_validate(spec.model_dump() | {"pool": spec.pool.model_dump() | pool})
+
+
+def test_other_numbers_of_rows_are_refused_unless_asked_for(
+    tiny_llama: Path, wider: Path, narrower: Path, files: Files, settings: Settings
+) -> None:
+    for expert in (wider, narrower):
+        row = rows_of(tiny_llama, expert, files, settings)["tensors equal base"]
+        assert row.status == "error"
+        assert "pool.vocabulary to base" in row.hint
+    with pytest.raises(MergeError, match=r"embed_tokens\.weight has shape"):
+        loaded(tiny_llama, wider, settings, "refuse")
+
+
+def test_what_is_left_out_is_counted_and_named(tiny_llama: Path, wider: Path, files: Files, settings: Settings) -> None:
+    rows = rows_of(tiny_llama, wider, files, settings, vocabulary="base")
+    assert not blocking_rows(list(rows.values()))
+    assert rows["vocabulary"].status == "warning"
+    assert "360 rows, the base has 352: 8 are left out" in rows["vocabulary"].detail
+    assert "2 tokens (<tool>, <think>), 6 without a token" in rows["vocabulary"].detail
+    assert "without them" in rows["vocabulary"].hint
+
+
+def test_what_is_filled_in_is_counted(tiny_llama: Path, narrower: Path, files: Files, settings: Settings) -> None:
+    rows = rows_of(tiny_llama, narrower, files, settings, vocabulary="base")
+    assert not blocking_rows(list(rows.values()))
+    assert rows["vocabulary"].status == "warning"
+    assert "348 rows, the base has 352: the base's stand in for the 4 it lacks" in rows["vocabulary"].detail
+
+
+def test_a_vocabulary_that_numbers_the_same_tokens_otherwise_stays_refused(
+    tiny_llama: Path, wider: Path, tmp_path: Path, files: Files, settings: Settings
+) -> None:
+    other = save_tiny_llama(tmp_path / "other", vocab_size=VOCABULARY + 8)
+    data = json.loads((other / "tokenizer.json").read_text())
+    one, two = list(data["model"]["vocab"])[10:12]
+    vocabulary = data["model"]["vocab"]
+    vocabulary[one], vocabulary[two] = vocabulary[two], vocabulary[one]
+    (other / "tokenizer.json").write_text(json.dumps(data))
+    row = rows_of(tiny_llama, other, files, settings, vocabulary="base")["tokenizer equals base"]
+    assert row.status == "error"
+
+
+def test_another_width_is_no_matter_of_the_vocabulary(
+    tiny_llama: Path, tmp_path: Path, files: Files, settings: Settings
+) -> None:
+    wide = save_tiny_llama(tmp_path / "wide", hidden_size=64, vocab_size=VOCABULARY + 8)
+    row = rows_of(tiny_llama, wide, files, settings, vocabulary="base")["tensors equal base"]
+    assert row.status == "error"
+    assert "same size" in row.hint
+
+
+def test_an_ancestor_has_to_have_the_bases_rows(
+    tiny_llama: Path, tiny_expert: Path, wider: Path, files: Files, settings: Settings
+) -> None:
+    spec = with_pool(spec_of(tiny_llama, tiny_expert, files), vocabulary="base", ancestor=str(wider))
+    assert any(row.model == str(wider) for row in blocking_rows(preflight(spec, settings)))
+
+
+def loaded(base: Path, expert: Path, settings: Settings, vocabulary: str) -> LivePool:
+    spec = PoolSpec.model_validate({"base": str(base), "experts": [{"model": str(expert)}], "vocabulary": vocabulary})
+    found: list[LivePool] = []
+    for _ in load_pool(spec, settings, found.append, torch.float32):
+        pass
+    return found[0]
+
+
+def test_rows_beyond_the_bases_are_dropped_and_missing_ones_are_the_bases(
+    tiny_llama: Path, wider: Path, narrower: Path, settings: Settings
+) -> None:
+    base = load_file(tiny_llama / "model.safetensors")[EMBEDDING].float()
+    for folder, rows in ((wider, VOCABULARY), (narrower, VOCABULARY - 4)):
+        pool = loaded(tiny_llama, folder, settings, "base")
+        pool.merge.write_parent(str(folder))
+        expert = load_file(folder / "model.safetensors")[EMBEDDING].float()
+        live = pool.live.get_input_embeddings().weight
+        assert live.shape == base.shape
+        torch.testing.assert_close(live[:rows], expert[:rows], rtol=0, atol=1e-7)
+        assert torch.equal(live[rows:], base[rows:])
+
+
+def test_pools_of_one_vocabulary_name_no_source(tiny_llama: Path, tiny_expert: Path, settings: Settings) -> None:
+    assert loaded(tiny_llama, tiny_expert, settings, "base").tokenizer_source is None
+
+
+def test_only_tensors_with_a_row_for_each_token_are_fitted() -> None:
+    state = {"embed": torch.ones(5, 2), "square": torch.ones(5, 5), "bias": torch.ones(5), "same": torch.ones(3)}
+    base = {"embed": torch.zeros(3, 2), "square": torch.zeros(3, 3), "bias": torch.zeros(7), "same": torch.zeros(3)}
+    fitted = fit_vocabulary(state, base, rows=5)
+    assert {name: tuple(tensor.shape) for name, tensor in fitted.items()} == {
+        "embed": (3, 2),
+        "square": (5, 5),  # left for the merge to refuse
+        "bias": (7,),
+        "same": (3,),
+    }
+    assert fitted["bias"].tolist() == [1, 1, 1, 1, 1, 0, 0]
+    assert {name: tensor.dtype for name, tensor in fitted.items()} == dict.fromkeys(fitted, torch.float32)
+
+
+def test_a_run_on_the_bases_rows_ends_with_a_merge_that_mergekit_repeats(
+    tmp_path: Path, files: Files, settings: Settings
+) -> None:
+    tokens = len(tiny_tokenizer())
+    base = save_tiny_llama(tmp_path / "base", vocab_size=tokens)
+    wider = save_tiny_llama(tmp_path / "wider", nudge_seed=4, vocab_size=tokens + 1, dtype=torch.float32)
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["<tool>"])
+    tokenizer.save_pretrained(wider)
+    search = {"method": "task_arithmetic", "steps": 1, "compare": []}
+    spec = with_pool(spec_of(base, wider, files, search=search), vocabulary="base")
+    folder = RunFolder(settings.runs / "run")
+    events = list(run_job(spec, settings, folder, never))
+    table = next(event for event in events if isinstance(event, PreflightDone))
+    assert any("<tool>" in row.detail and row.status == "warning" for row in table.rows)
+    assert any(isinstance(event, Exported) for event in events)
+    config = yaml.safe_load((folder.merged_path / "mergekit_config.yml").read_text())
+    assert config["tokenizer_source"] == str(base)
+    run_merge(MergeConfiguration.model_validate(config), str(tmp_path / "theirs"), MergeOptions(quiet=True))
+    ours, theirs = (
+        AutoModelForCausalLM.from_pretrained(place, dtype=torch.bfloat16).state_dict()
+        for place in (folder.merged_path, tmp_path / "theirs")
+    )
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=2.0**-7, atol=1e-6)

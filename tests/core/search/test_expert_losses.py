@@ -1,0 +1,60 @@
+"""Whose the domain pairs are, and CE_expert weighted by expert."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from core.data.samples import Sample
+from core.errors import DataError
+from core.search.expert_losses import ExpertShares, expert_shares
+from core.specs import DomainSpec, ExpertSpec
+
+EXPERTS = [
+    ExpertSpec(model="org/bio", domain=DomainSpec(name="biology")),
+    ExpertSpec(model="org/law", domain=DomainSpec(name="law")),
+]
+PAIRS = [
+    Sample("a", "b", category="biology"),
+    Sample("c", "d", answered_by="org/law"),
+    Sample("e", "f", category="law", answered_by="org/bio"),
+]
+LOSSES = torch.tensor([1.0, 2.0, 5.0])
+
+
+def test_a_pair_is_of_who_answered_it_else_of_the_one_with_its_domain() -> None:
+    assert expert_shares(PAIRS, EXPERTS, None).owners == ("org/bio", "org/law", "org/bio")
+    assert expert_shares([Sample("a", "b", category="poetry")], EXPERTS, None).owners == ("",)
+    assert expert_shares([Sample("a", "b")], EXPERTS[:1], None).owners == ("org/bio",)
+    twins = [*EXPERTS, ExpertSpec(model="org/bio2", domain=DomainSpec(name="biology"))]
+    assert expert_shares(PAIRS[:1], twins, None).owners == ("",)
+
+
+def test_without_weights_every_pair_counts_the_same() -> None:
+    shares = expert_shares(PAIRS, EXPERTS, None)
+    assert shares.loss(LOSSES, range(3)) == pytest.approx(8 / 3)
+    assert shares.means(LOSSES, range(3)) == {"org/bio": 3.0, "org/law": 2.0}
+
+
+def test_with_weights_experts_count_and_not_their_numbers_of_pairs() -> None:
+    assert expert_shares(PAIRS, EXPERTS, {"law": 1, "org/bio": 1}).loss(LOSSES, range(3)) == 2.5
+    assert expert_shares(PAIRS, EXPERTS, {"law": 3}).loss(LOSSES, range(3)) == (3 * 2.0 + 3.0) / 4
+    assert expert_shares(PAIRS, EXPERTS, {"biology": 0}).loss(LOSSES, range(3)) == 2.0
+    part = expert_shares(PAIRS, EXPERTS, {"law": 1})
+    assert part.loss(LOSSES[1:], [1, 2]) == (2.0 + 5.0) / 2
+
+
+def test_one_expert_has_no_mean_of_its_own() -> None:
+    assert expert_shares(PAIRS, EXPERTS[:1], None).means(LOSSES, range(3)) == {}
+    assert ExpertShares().means(LOSSES, range(3)) == {}
+
+
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [([*PAIRS, Sample("g", "h")], "1 of 4 domain pairs are of no known expert"), (PAIRS[:1], "org/law has no")],
+)
+def test_weights_need_to_know_every_pairs_expert(pairs: list[Sample], said: str) -> None:
+    with pytest.raises(DataError, match=said) as caught:
+        expert_shares(pairs, EXPERTS, {"law": 2})
+    assert "answered_by" in caught.value.hint
+    assert expert_shares(pairs, EXPERTS, None).weights is None
