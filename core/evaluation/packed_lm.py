@@ -12,10 +12,9 @@ from typing import Any
 
 from lm_eval.models.huggingface import HFLM
 
-from core.evaluation.token_tree import score_answers, shares_prefixes
+from core.evaluation.token_tree import DEFAULT_ROW_TOKENS, score_answers, shares_prefixes
 from core.models.chat_format import EncodedPair
 from core.models.fitting import in_parts
-from core.models.packing import DEFAULT_ROW_TOKENS
 
 _Request = tuple[tuple[str, str], list[int], list[int]]
 """lm-eval's form: (context and continuation as text, context tokens, continuation tokens)."""

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from core.models.chat_format import EncodedPair
-from core.models.packing import DEFAULT_ROW_TOKENS
 
+DEFAULT_ROW_TOKENS = 256
+"""Attention's cost grows with the square of a row, short rows repeat more of the prefixes."""
 _LONG_SAMPLE_ROOM = 1.25
 """A row may outgrow its budget by a quarter of a long sample, so that the choices after a long text stay together."""
 

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from core.models.packed_attention import attending_in_stretches
+
 _BLOCK = re.compile(r"^model\.layers\.(\d+)\.")
 _ABOVE = re.compile(r"^(lm_head|model\.norm)\.")
 _ABOVE_TIED = re.compile(r"^model\.norm\.")  # a tied head is the embeddings
@@ -52,7 +54,7 @@ def states_below(model: Any, blocks: int, **inputs: Any) -> Tensor:
         with_kwargs=True,
     )
     try:
-        with _blocks_replaced(decoder, decoder.layers[: blocks + 1]), torch.no_grad():
+        with _blocks_replaced(decoder, decoder.layers[: blocks + 1]), attending_in_stretches(model), torch.no_grad():
             decoder(**inputs, use_cache=False)
     finally:
         hook.remove()
@@ -69,7 +71,7 @@ def starting_at(model: Any, blocks: int) -> Iterator[None]:
 
 def resumes_exactly(model: Any, blocks: int, **inputs: Any) -> bool:
     """Whether `model` says the same when it starts from the states below: some models scale what comes in first."""
-    with torch.no_grad():
+    with torch.no_grad(), attending_in_stretches(model):
         whole = model.get_decoder()(**inputs, use_cache=False).last_hidden_state
         states = states_below(model, blocks, **inputs)
         rest = {name: value for name, value in inputs.items() if name != "input_ids"}

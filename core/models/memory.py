@@ -35,7 +35,7 @@ ROOMY = 0.8
 # Assumed lengths: of a prompt, of scoring's rows, and of a batch of replies (`core.models.generation`).
 _PROMPT_TOKENS = 96
 _LONGEST_REPLY = 512
-_ROW_TOKENS = 256
+_ROW_TOKENS = 1024
 _GENERATION_TOKENS = 6144
 _EVERY_MODE: tuple[Mode, ...] = ("resident", "compact", "streamed", "compact on the host")
 

@@ -2,7 +2,8 @@
 
 Samples are laid one after another in rows of about `row_tokens` tokens. The tokens all samples of a row start with
 (the template's system turn) are laid once and seen by each; a block mask keeps samples from seeing one another, and
-positions restart after the shared prefix. Every loss equals that of the sample run alone, up to rounding.
+positions restart after the shared prefix. Every loss equals that of the sample run alone, up to rounding. Attention
+goes stretch by stretch through the row (`core.models.packed_attention`).
 The vocabulary projection is done at answer positions only. Search scores with this, and adapters train with it.
 """
 
@@ -18,9 +19,12 @@ from torch.nn import functional as F
 
 from core.models.chat_format import EncodedPair
 from core.models.lower_blocks import starting_at
+from core.models.packed_attention import Stretches, attending_in_stretches, stretches_of, takes_stretches
 
-DEFAULT_ROW_TOKENS = 256
-"""Attention's cost grows with the square of a row, short rows repeat the prefix; 256 to 400 did best on two cores."""
+DEFAULT_ROW_TOKENS = 1024
+"""Short rows repeat the prefix, and processors like long ones; the stretches keep attention cheap."""
+STRETCH_TOKENS = 64
+"""Fewest tokens that attention takes at a time: 64 to 100 did best on two cores."""
 _OPENING_TOKENS = 12
 
 
@@ -37,6 +41,7 @@ class PackedRow(NamedTuple):
         order: (A,) place of each answer token within its answer, 0 = first.
         members: numbers of the samples laid in the row, in order.
         prefix: length of the shared prefix.
+        stretches: where attention may cut the row.
     """
 
     input_ids: Tensor
@@ -48,6 +53,7 @@ class PackedRow(NamedTuple):
     order: Tensor
     members: tuple[int, ...]
     prefix: int
+    stretches: Stretches
 
 
 def pack(pairs: Sequence[EncodedPair], row_tokens: int = DEFAULT_ROW_TOKENS) -> list[PackedRow]:
@@ -116,6 +122,7 @@ def _lay(pairs: Sequence[EncodedPair], group: Sequence[int], prefix: int) -> Pac
         torch.tensor(order),
         tuple(group),
         prefix,
+        stretches_of(segments, prefix, STRETCH_TOKENS),
     )
 
 
@@ -149,14 +156,15 @@ class AnswerTokens(NamedTuple):
     order: Tensor
 
 
-def decoder_inputs(model: Any, row: PackedRow) -> dict[str, Tensor]:
+def decoder_inputs(model: Any, row: PackedRow) -> dict[str, Any]:
     """The row as a decoder of `model` takes it."""
     device = next(model.parameters()).device
-    return {
+    inputs: dict[str, Any] = {
         "input_ids": row.input_ids.to(device),
         "position_ids": row.position_ids.to(device),
         "attention_mask": _additive(row.mask.to(device), model.dtype),
     }
+    return inputs | {"stretches": row.stretches} if takes_stretches(model) else inputs
 
 
 def answer_tokens(model: Any, row: PackedRow, below: tuple[int, Tensor] | None = None) -> AnswerTokens:
@@ -175,7 +183,8 @@ def answer_tokens(model: Any, row: PackedRow, below: tuple[int, Tensor] | None =
         del inputs["input_ids"]
         inputs["inputs_embeds"] = below[1]
     kept = row.predict_at.to(inputs["position_ids"].device)
-    with starting_at(model, below[0]) if below is not None else nullcontext():
+    start = starting_at(model, below[0]) if below is not None else nullcontext()
+    with start, attending_in_stretches(model):
         logits = model(**inputs, use_cache=False, logits_to_keep=kept).logits[0].float()
     targets = row.targets.to(logits.device)
     loss = F.cross_entropy(logits, targets, reduction="none")
