@@ -44,7 +44,7 @@ def test_the_products_of_a_pass_are_counted(work: Checkpoints) -> None:
     pool = open_pool(work)
     scorer = scorer_of(pool, work, None)
     done = count_products(pool.live, scorer)
-    rows = [row for part in (scorer._safety, scorer._expert) for row in part._rows]
+    rows = [row for part in (scorer.safety, scorer.expert) for row in part._rows]
     tokens = Counter(row.input_ids.shape[1] for row in rows)
     gates = {product.rows: count for product, count in done.linear.items() if product[1:] == (16, 32)}
     assert gates == {length: 2 * 2 * count for length, count in tokens.items()}  # gate and up, two layers
