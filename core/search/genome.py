@@ -226,7 +226,7 @@ class Genome:
             method=self.method,
             base=self.base,
             experts=self.experts,
-            weights=weights if any(weights) else (1.0,) * len(weights),
+            weights=weights if abs(sum(weights)) >= 1e-8 else (1.0,) * len(weights),  # cancelling (0/0): equal
             densities=densities if has(self.method, "density") else None,
             seed=self.seed if METHODS[self.method].random else 0,
             parameters=tuple(sorted(numbers.items())),
