@@ -46,6 +46,12 @@ def stretches_of(segments: list[int], prefix: int, tokens: int) -> Stretches:
     return Stretches(prefix, (*bounds, (start, len(segments))))
 
 
+def products_of(stretches: Stretches) -> int:
+    """Pairs of tokens that attention looks at."""
+    prefix = stretches.prefix
+    return sum((end - start) * (end if start <= prefix else prefix + end - start) for start, end in stretches.bounds)
+
+
 def takes_stretches(model: Any) -> bool:
     """Whether `model` attends through transformers' interface, by scaled dot-product attention."""
     return bool(getattr(model, "_supports_attention_backend", False)) and model.config._attn_implementation in (

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from core.models.chat_format import EncodedPair, encode_pair
-from core.models.packed_attention import Stretches, attending_in_stretches, stretches_of
+from core.models.packed_attention import Stretches, attending_in_stretches, products_of, stretches_of
 from core.models.packing import answer_tokens, pack
 
 QUESTIONS = [f"What is the number of {'very ' * length}large things?" for length in range(9)]
@@ -31,6 +31,11 @@ def test_a_row_is_cut_between_samples_only() -> None:
     segments = [0, 0, 1, 1, 1, 2, 2, 3, 3, 3, 3, 4]
     assert stretches_of(segments, 2, tokens=3) == Stretches(2, ((0, 5), (5, 11), (11, 12)))
     assert stretches_of(segments, 2, tokens=100) == Stretches(2, ((0, 12),))
+
+
+def test_hidden_pairs_of_tokens_are_left_out() -> None:
+    assert products_of(Stretches(2, ((0, 12),))) == 144
+    assert products_of(Stretches(2, ((0, 5), (5, 11), (11, 12)))) == 5 * 5 + 6 * 8 + 1 * 3
 
 
 def test_losses_are_those_of_the_masked_row(model: Any, pairs: list[EncodedPair]) -> None:
