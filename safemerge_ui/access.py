@@ -71,8 +71,8 @@ def keep_upload(path: Path, settings: Settings) -> Path:
 
 def _files(spec: RunSpec) -> list[str]:
     evaluation = spec.evaluation
-    named = [spec.data.safety.path, spec.data.domain.path, evaluation.prompts, evaluation.benign, evaluation.probe]
-    named += [evaluation.probe_questions]
+    named = [source.path for source in (spec.data.safety, spec.data.domain) if source.source == "file"]
+    named += [evaluation.prompts, evaluation.benign, evaluation.probe, evaluation.probe_questions]
     named += [expert.domain.examples for expert in spec.pool.experts]
     return [path for path in named if path is not None]
 
