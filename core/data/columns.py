@@ -105,9 +105,10 @@ def map_row(row: Row, columns: ColumnMap) -> Mapped:
 
 
 def with_source(mapped: Mapped, source: str, **changes: Any) -> Mapped:
-    """The same with where it is from, unless the row itself says so."""
-    sample = replace(mapped.sample, source=mapped.sample.source or source, **changes)
-    return mapped._replace(sample=sample)
+    """The same with where it is from, unless the row brings its own provenance along."""
+    if mapped.sample.provenance != "file":
+        return mapped
+    return mapped._replace(sample=replace(mapped.sample, source=source, **changes))
 
 
 def _look_up(cells: Mapping[str, Any], name: str) -> Any:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from core.data.categories import find_category
 from core.data.overlap import PromptScreen
-from core.data.samples import DropReason, Sample
+from core.data.samples import FALLBACK, DropReason, Sample
 from core.data.writing import (
     BATCH,
     Tally,
@@ -27,9 +27,6 @@ from core.data.writing import (
 from core.errors import RunError
 from core.events import Progress, ReplyVerdict, SampleSeen
 from core.guards.protocol import Guard, Verdict
-
-FALLBACK = "written refusal"
-"""Who answered, when no model of the pool refused."""
 
 FALLBACK_REFUSALS = (
     "I'm sorry, but I can't help with that.",

@@ -25,6 +25,8 @@ Provenance = Literal["generated", "dataset", "file", "edited"]
 
 QUESTION_KEYS = ("question", "prompt")
 ANSWER_KEYS = ("answer", "response")
+FALLBACK = "written refusal"
+"""Who answered, when no model of the pool refused (`core.data.refusals`)."""
 MAX_PAIR_CHARACTERS = 20_000
 """Longest imported pair, about 5,000 tokens; a longer one would cost more to score than many others together."""
 _ROW_HINT = 'Write one object a line, like {"question": "...", "answer": "...", "category": "..."}.'
@@ -85,7 +87,7 @@ class Sample:
         return {name: value for name, value in row.items() if name in _ALWAYS_WRITTEN or value not in ("", None, [])}
 
 
-_ALWAYS_WRITTEN = ("question", "answer", "category", "answered_by", "provenance")
+_ALWAYS_WRITTEN = ("question", "category", "answered_by", "provenance")
 _VERDICTS = TypeAdapter(tuple[ReplyVerdict, ...])
 
 
@@ -112,7 +114,7 @@ def samples_from_events(
 
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> None:
-    """Write samples as JSONL, one object a line with the fields of `Sample`; the file appears whole or not at all."""
+    """Write samples as JSONL, one object a line with the fields known; the file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

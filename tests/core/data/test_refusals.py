@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from core.data.refusals import FALLBACK, FALLBACK_REFUSALS, Asking, confirms_refusal, refuse_questions
-from core.data.samples import MAX_PAIR_CHARACTERS, DropReason, Sample, samples_from_events
+from core.data.refusals import FALLBACK_REFUSALS, Asking, confirms_refusal, refuse_questions
+from core.data.samples import FALLBACK, MAX_PAIR_CHARACTERS, DropReason, Sample, samples_from_events
 from core.data.writing import TextModel
 from core.errors import DataError, RunError
 from core.events import SampleSeen

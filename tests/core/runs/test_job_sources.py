@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.data.refusals import FALLBACK
-from core.data.samples import read_samples
+from core.data.samples import FALLBACK, read_samples
 from core.errors import ModelError, RunError
 from core.events import Finished, PhaseStarted, PreflightDone, SampleSeen
 from core.models import generation
