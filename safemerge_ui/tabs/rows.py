@@ -21,6 +21,7 @@ from core.data.editing import (
     preview_table,
     read_editable,
 )
+from core.data.publishing import push_to_hub
 from core.data.samples import Dataset, Sample, samples_from_events
 from core.errors import DataError
 from core.settings import resolve_path
@@ -28,6 +29,7 @@ from safemerge_ui.access import check_upload, keep_upload, refuse_local_file, re
 from safemerge_ui.bench import Bench
 from safemerge_ui.boundary import bind, bind_with_notice
 from safemerge_ui.scripts import ROWS
+from safemerge_ui.views.markup import text
 from safemerge_ui.views.rows import pages_of, row_cards, table_preview
 
 KINDS = [("Safety", "safety"), ("Domain", "domain")]
@@ -63,6 +65,9 @@ class RowsPanel:
     save: gr.Button
     exclude: gr.Button
     add: gr.Button
+    repo_id: gr.Textbox
+    push: gr.Button
+    pushed: gr.HTML
 
 
 class RowsShown(NamedTuple):
@@ -110,9 +115,13 @@ def build() -> RowsPanel:
                 save, exclude, add = (
                     gr.Button(label, size="sm") for label in ("Save row", "Exclude row", "Add as row")
                 )
+        with gr.Accordion("Upload to the Hub as a private dataset", open=False):
+            repo_id = gr.Textbox(label="Dataset", info="owner/name; needs HF_TOKEN, never replaces a public dataset")
+            push = gr.Button("Upload the file", size="sm")
+            pushed = gr.HTML()
     return RowsPanel(
         dataset, take, upload, download, notice, mapping, preview, columns, use, gr.State(""), cards, page,
-        gr.State(-1), editor, save, exclude, add,
+        gr.State(-1), editor, save, exclude, add, repo_id, push, pushed,
     )  # fmt: skip
 
 
@@ -140,6 +149,11 @@ def wire(panel: RowsPanel, fields: Fields, bench: Bench, run_id: gr.State) -> No
     columns = [panel.upload_path, *panel.columns.values()]
     used = bind_with_notice(use_table, bench, outputs=count + 1)
     panel.use.click(used, [panel.dataset, *columns], [panel.notice, panel.mapping, *shown])
+    panel.push.click(
+        bind_with_notice(push_file, bench, outputs=1),
+        [panel.dataset, *paths, panel.repo_id],
+        [panel.notice, panel.pushed],
+    )
     panel.cards.edit(bind(open_row, bench), [panel.dataset, *paths], [panel.index, *texts])
 
 
@@ -244,6 +258,16 @@ def use_table(
     if not columns["question"]:
         raise DataError("No column is chosen for the question.", "Choose the column that holds the questions.")
     return gr.update(visible=False), *_keep(bench, dataset, convert_table(Path(path), dataset, **columns))
+
+
+def push_file(
+    bench: Bench, dataset: Dataset, safety: str, domain: str, repo_id: str, profile: gr.OAuthProfile | None
+) -> str:
+    """The file that is shown, onto the Hub."""
+    require_starter(bench.settings, profile)
+    samples = _read(bench, dataset, safety, domain)
+    url = push_to_hub(keep_rows(samples, bench.settings.uploads), dataset, repo_id.strip(), bench.settings)
+    return f"<p>Uploaded: <code>{text(url)}</code></p>"
 
 
 def _read(bench: Bench, dataset: Dataset, safety: str, domain: str) -> list[Sample]:
