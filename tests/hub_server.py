@@ -114,7 +114,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/api/repos/create":
             self._make(json.loads(body))
         elif match := re.fullmatch(r"/api/(datasets/.+?)/preupload/([^/]+)", path):
-            files = [{"path": file["path"], "uploadMode": "regular"} for file in json.loads(body)["files"]]
+            files = [
+                {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                for file in json.loads(body)["files"]
+            ]
             self._json({"files": files})
         elif match := re.fullmatch(r"/api/(datasets/.+?)/commit/([^/]+)", path):
             self._commit(match[1], body)
@@ -223,7 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(body)
 
 

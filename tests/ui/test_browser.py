@@ -153,7 +153,9 @@ def test_rows_are_filtered_edited_excluded_downloaded_and_uploaded(page: Page, s
     assert "An edited question?" in exported.read_text(encoding="utf-8")
     table = tmp_path / "theirs.csv"
     table.write_text("prompt,refusal\nUploaded?,No.\n", encoding="utf-8")
-    page.locator("input[type=file][data-testid=file-upload]").last.set_input_files(table)
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Upload a table").click()
+    chooser.value.set_files(table)
     page.get_by_role("button", name="Use these columns").click()
     expect(cards).to_have_count(1)
     expect(cards.first.locator(".sm-question")).to_have_text("Uploaded?")

@@ -22,7 +22,7 @@ def pairs(tmp_path: Path) -> Path:
 
 def test_a_private_dataset_is_made_and_filled(hub: HubServer, pairs: Path, settings: Settings) -> None:
     url = push_to_hub(pairs, "safety", "me/pairs", replace(settings, token=hub.token))
-    assert hub.made["datasets/me/pairs"]["private"] is True
+    assert hub.made["datasets/me/pairs"]["visibility"] == "private"
     assert hub.committed == {"datasets/me/pairs/safety.jsonl": pairs.read_bytes()}
     assert url.startswith(hub.url) and not hub.deletions
 
