@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
+from gradio.processing_utils import save_file_to_cache
+from gradio.utils import get_upload_folder
 
 from core.data.editing import (
     add_row,
@@ -283,13 +285,16 @@ def _keep(bench: Bench, dataset: Dataset, samples: list[Sample]) -> RowsShown:
 
 
 def _shown(dataset: Dataset, path: Path, samples: list[Sample]) -> RowsShown:
-    """The rows, with the file in the form; the editor holds no row, as their numbers may have changed."""
+    """The rows, with the file in the form; the editor holds no row, as their numbers may have changed.
+
+    What is downloaded is a copy in gradio's own folder, the only place that it hands files out from.
+    """
     named = {f"{dataset}_path": str(path), f"{dataset}_source": "file"}
     pages = pages_of(samples)
     return RowsShown(
         **{name: named.get(name, gr.skip()) for name in RowsShown._fields[:4]},
         cards=row_cards(samples, dataset),
         page=gr.update(value=1, maximum=max(2, pages), visible=pages > 1),
-        download=gr.update(value=str(path), interactive=True),
+        download=gr.update(value=save_file_to_cache(path, get_upload_folder()), interactive=True),
         index=-1,
     )

@@ -46,7 +46,8 @@ def test_a_runs_pairs_are_taken_edited_and_put_into_the_form(bench: Bench) -> No
     assert [sample.question for sample in read_samples(left.safety_path)][:1] == ["Another question?"]
     more = rows.append_row(bench, "safety", left.safety_path, "", "New?", "I won't.", "", None)
     assert read_samples(more.safety_path)[-1].question == "New?"
-    assert more.download["value"] == more.safety_path and more.index == -1
+    assert read_samples(more.download["value"]) == read_samples(more.safety_path) and more.index == -1
+    assert not Path(more.download["value"]).is_relative_to(bench.settings.home), "gradio hands out copies only"
 
 
 def test_without_a_run_or_a_file_it_says_so(bench: Bench) -> None:
