@@ -111,6 +111,17 @@ class PoolLoaded(_Event):
     memory: str = "resident"
 
 
+class ReplyVerdict(BaseModel):
+    """What the guard said of one model's reply to a safety question."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    refusal: bool
+    safe: bool | None
+    degenerate: bool
+
+
 class SampleSeen(_Event):
     """One generated or imported question with its answer, kept for training or dropped with a reason.
 
@@ -119,6 +130,11 @@ class SampleSeen(_Event):
         answered_by: model whose reply was kept.
         refused_by: models that refused (safety only).
         reason: why it was dropped; empty when kept.
+        source: who or what the question is from: a model, or a row of a dataset or file.
+        guard: who judged the replies.
+        verdicts: its verdict on each model that was asked (safety only).
+        seed: seed that the question was sampled with.
+        prompt_sha256: first 16 digits of the hash of the request that the question came of.
     """
 
     kind: Literal["sample_seen"] = "sample_seen"
@@ -130,6 +146,11 @@ class SampleSeen(_Event):
     refused_by: tuple[str, ...] = ()
     kept: bool
     reason: str = ""
+    source: str = ""
+    guard: str = ""
+    verdicts: tuple[ReplyVerdict, ...] = ()
+    seed: int | None = None
+    prompt_sha256: str = ""
 
 
 class DataReady(_Event):

@@ -21,6 +21,8 @@ class Settings:
         allowed_users: Hub user names that may start work on a Space (`SAFEMERGE_ALLOWED_USERS`, commas).
         token: Hub token (`HF_TOKEN`), never logged and never written to a run folder.
         hub_timeout_s: how long one Hub request may take before it counts as unreachable.
+        reply_cache_bytes: how much written questions and domain answers may be kept for later runs, 0 = none
+            (`SAFEMERGE_REPLY_CACHE_MB`).
     """
 
     home: Path
@@ -29,6 +31,7 @@ class Settings:
     allowed_users: frozenset[str]
     token: str | None
     hub_timeout_s: float
+    reply_cache_bytes: int = 256_000_000
 
     @property
     def uploads(self) -> Path:
@@ -54,6 +57,7 @@ def load_settings(environment: dict[str, str] | None = None) -> Settings:
         allowed_users=frozenset(name.strip() for name in users.split(",") if name.strip()),
         token=env.get("HF_TOKEN") or None,
         hub_timeout_s=float(env.get("SAFEMERGE_HUB_TIMEOUT") or 10.0),
+        reply_cache_bytes=int(float(env.get("SAFEMERGE_REPLY_CACHE_MB") or 256) * 1_000_000),
     )
 
 

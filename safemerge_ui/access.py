@@ -52,7 +52,7 @@ def refuse_local_paths(spec: RunSpec, settings: Settings) -> None:
             parse_reference(model, settings)
     parse_guards(pool.guard, settings)
     for path in _files(spec):
-        _refuse_outside(path, settings)
+        refuse_local_file(path, settings)
 
 
 def keep_upload(path: Path, settings: Settings) -> Path:
@@ -61,9 +61,7 @@ def keep_upload(path: Path, settings: Settings) -> Path:
     Raises:
         DataError: the file is too large.
     """
-    size_bytes = path.stat().st_size
-    if size_bytes > MAX_UPLOAD_BYTES:
-        raise DataError(f"The file has {size_bytes:,} bytes.", f"Upload at most {MAX_UPLOAD_BYTES:,} bytes.")
+    check_upload(path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     kept = settings.uploads / f"{digest}{path.suffix.lower()}"
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -71,15 +69,23 @@ def keep_upload(path: Path, settings: Settings) -> Path:
     return kept
 
 
+def check_upload(path: Path) -> None:
+    """Refuse a file that is too large, before anything of it is read; raises `DataError`."""
+    size_bytes = path.stat().st_size
+    if size_bytes > MAX_UPLOAD_BYTES:
+        raise DataError(f"The file has {size_bytes:,} bytes.", f"Upload at most {MAX_UPLOAD_BYTES:,} bytes.")
+
+
 def _files(spec: RunSpec) -> list[str]:
     evaluation = spec.evaluation
-    named = [spec.data.safety.path, spec.data.domain.path, evaluation.prompts, evaluation.benign, evaluation.probe]
-    named += [evaluation.probe_questions]
+    named = [source.path for source in (spec.data.safety, spec.data.domain) if source.source == "file"]
+    named += [evaluation.prompts, evaluation.benign, evaluation.probe, evaluation.probe_questions]
     named += [expert.domain.examples for expert in spec.pool.experts]
     return [path for path in named if path is not None]
 
 
-def _refuse_outside(path: str, settings: Settings) -> None:
+def refuse_local_file(path: str, settings: Settings) -> None:
+    """On a Space, accept only files that came with the project or were uploaded; raises `SafeMergeError`."""
     resolved = resolve_path(path).resolve()
-    if not any(resolved.is_relative_to(root.resolve()) for root in (ASSETS, settings.uploads)):
+    if settings.on_space and not any(resolved.is_relative_to(root.resolve()) for root in (ASSETS, settings.uploads)):
         raise SafeMergeError(f"'{path}' is a local path, which a Space does not open.", "Upload the file instead.")

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from core.data_specs import ColumnsSpec
 from core.errors import SpecError
 from core.specs import ExpertSpec, RunSpec, spec_from_dict
 
@@ -46,7 +47,7 @@ def spec_from_form(form: Mapping[str, Any]) -> RunSpec:
                 "memory": form["memory"],
             },
             "data": {
-                "safety": _source(form, "safety"),
+                "safety": _source(form, "safety") | {"fallback_refusals": form["safety_fallback"]},
                 "domain": _source(form, "domain"),
                 "reply_tokens": _whole(form["data_reply_tokens"]),
             },
@@ -115,6 +116,9 @@ def form_from_spec(spec: RunSpec) -> Form:
         form[f"eval_{name}"] = getattr(spec.evaluation, name) or ""
     for name, source in (("safety", spec.data.safety), ("domain", spec.data.domain)):
         form |= {f"{name}_source": source.source, f"{name}_path": source.path or "", f"{name}_k": source.k}
+        form |= {f"{name}_config": source.config or "", f"{name}_split": source.split or ""}
+        form[f"{name}_columns"] = _columns_text(source.columns)
+    form["safety_fallback"] = spec.data.safety.fallback_refusals
     for slot in range(EXPERT_SLOTS):
         form |= _expert_form(slot, spec.pool.experts[slot] if slot < len(spec.pool.experts) else None)
     return form
@@ -168,7 +172,30 @@ def _written(parameters: Mapping[str, Any]) -> str:
 def _source(form: Mapping[str, Any], name: str) -> dict[str, Any]:
     source = form[f"{name}_source"]
     path = _optional(form, f"{name}_path")
-    return {"source": source, "path": path, "k": _whole(form[f"{name}_k"])}
+    return {
+        "source": source,
+        "path": path,
+        "k": _whole(form[f"{name}_k"]),
+        "config": _optional(form, f"{name}_config"),
+        "split": _optional(form, f"{name}_split"),
+        "columns": _columns(form, name),
+    }
+
+
+def _columns_text(columns: ColumnsSpec) -> str:
+    """Columns as one line of YAML, as a person would write it: `question: prompt, answer: reply`."""
+    given = columns.model_dump(mode="json", exclude_defaults=True)
+    line = yaml.safe_dump(given, default_flow_style=True, sort_keys=False, width=10**6, allow_unicode=True).strip()
+    return line[1:-1] if given else ""
+
+
+def _columns(form: Mapping[str, Any], name: str) -> Any:
+    try:
+        return yaml.safe_load(f"{{{form[f'{name}_columns'] or ''}}}")
+    except yaml.YAMLError as error:
+        raise SpecError(
+            f"The columns of the {name} data cannot be read.", "Write them like question: prompt, answer: reply."
+        ) from error
 
 
 def _listed(text: str | None) -> list[str]:

@@ -25,6 +25,16 @@ element.addEventListener('click', (event) => {
 """
 )
 
+ROWS = (
+    KEEP_OPENED
+    + """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('[data-row]');
+  if (button) trigger('edit', { row: Number(button.dataset.row) });
+});
+"""
+)
+
 HISTORY = """
 element.addEventListener('click', (event) => {
   const open = event.target.closest('[data-open]');

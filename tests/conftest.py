@@ -79,3 +79,15 @@ def demo_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if is_prepared(prepared):
         base_folder(replace(prepared, home=home)).symlink_to(base_folder(prepared), target_is_directory=True)
     return home
+
+
+@pytest.fixture
+def dataset_hub(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HubServer:
+    """The same Hub for the `datasets` library, which keeps an address and a cache of its own."""
+    from datasets import config
+    from huggingface_hub import HfFileSystem, constants
+
+    monkeypatch.setattr(config, "HF_ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
+    HfFileSystem.clear_instance_cache()
+    return hub

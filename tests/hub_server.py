@@ -1,12 +1,14 @@
-"""A Hub on 127.0.0.1 that serves folders as model repositories, for tests that must not reach the network.
+"""A Hub on 127.0.0.1 that serves folders as model and dataset repositories, for tests that must not reach the network.
 
-It speaks the part of the Hub's HTTP interface that reading and downloading models needs: repository facts, file
-tree, files with byte ranges, and the error headers for missing, gated and unknown things. It counts what it sent,
-so that a test can tell that no weights were downloaded.
+It speaks the part of the Hub's HTTP interface that reading and downloading needs: repository facts, file
+tree, files with byte ranges, and the error headers for missing, gated and unknown things; and what publishing a dataset
+needs: making a repository and committing files to it. It counts what it sent, so that a test can tell that no weights
+were downloaded.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -20,7 +22,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 @dataclass(frozen=True)
 class Repository:
-    """One published model.
+    """One published model, or a dataset, whose name begins with `datasets/`.
 
     Attributes:
         gated: the licence must be accepted: files are refused without `token`.
@@ -44,12 +46,18 @@ class HubServer:
         token: the token that opens gated and private repositories.
         sent: bytes sent so far of each file, keyed "repo/file".
         broken: when set, every answer is this HTTP status.
+        made: facts of the repositories that were made, by name, as they were asked for.
+        committed: files that were committed, keyed "repo/file".
+        deletions: DELETE requests and commits that delete, which nothing here may ever send.
     """
 
     token: str = "hf_test"
     sent: dict[str, int] = field(default_factory=dict)
     broken: int | None = None
     repositories: dict[str, Repository] = field(default_factory=dict)
+    made: dict[str, dict[str, Any]] = field(default_factory=dict)
+    committed: dict[str, bytes] = field(default_factory=dict)
+    deletions: list[str] = field(default_factory=list)
 
     def __enter__(self) -> HubServer:
         handler = type("Handler", (_Handler,), {"hub": self})
@@ -66,7 +74,9 @@ class HubServer:
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def publish(self, repo_id: str, folder: Path, **facts: Any) -> str:
-        """Serve `folder` as the model `repo_id`; `facts` are `Repository` fields. Returns the commit's hash."""
+        """Serve `folder` as the model `repo_id` (a dataset's id begins with `datasets/`); `facts` are `Repository`
+        fields. Returns the commit's hash.
+        """
         sha = hashlib.sha1(f"{repo_id}{folder}".encode()).hexdigest()
         self.repositories[repo_id] = Repository(folder, sha, **facts)
         return sha
@@ -89,16 +99,44 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._route()
 
+    def do_DELETE(self) -> None:
+        self.hub.deletions.append(self.path)
+        self._send(403, b"{}")
+
+    def do_POST(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        if match := re.fullmatch(r"/api/(?:models/)?(.+?)/paths-info/([^/]+)", path):
+            wanted = parse_qs(body.decode()) if b"=" in body[:8] else json.loads(body)
+            self._repository(match[1], match[2], lambda *found: self._paths(*found, wanted["paths"]))
+        elif self.headers.get("authorization") != f"Bearer {self.hub.token}":
+            self._send(401, b'{"error": "Invalid username or password."}')
+        elif path == "/api/repos/create":
+            self._make(json.loads(body))
+        elif match := re.fullmatch(r"/api/(datasets/.+?)/preupload/([^/]+)", path):
+            files = [
+                {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                for file in json.loads(body)["files"]
+            ]
+            self._json({"files": files})
+        elif match := re.fullmatch(r"/api/(datasets/.+?)/commit/([^/]+)", path):
+            self._commit(match[1], body)
+        else:
+            self._send(404, b"no such page")
+
     def _route(self) -> None:
         url = urlsplit(self.path)
         path = unquote(url.path)
         if self.hub.broken is not None:
             self._send(self.hub.broken, b"broken")
-        elif path == "/api/models":
-            self._search(parse_qs(url.query).get("search", [""])[0])
-        elif match := re.fullmatch(r"/api/models/(.+?)/tree/([^/]+)/?", path):
+        elif path in ("/api/models", "/api/datasets"):
+            query = {key: values[0] for key, values in parse_qs(url.query).items()}
+            self._search(query, "datasets/" if path.endswith("datasets") else "")
+        elif match := re.fullmatch(r"/api/(?:models/)?(.+?)/auth-check", path):
+            self._repository(match[1], None, lambda *_: self._json({}))
+        elif match := re.fullmatch(r"/api/(?:models/)?(.+?)/tree/([^/]+)/?(.*)", path):
             self._repository(match[1], match[2], self._tree)
-        elif match := re.fullmatch(r"/api/models/(.+?)(?:/revision/([^/]+))?", path):
+        elif match := re.fullmatch(r"/api/(?:models/)?(.+?)(?:/revision/([^/]+))?", path):
             self._repository(match[1], match[2], self._facts)
         elif match := re.fullmatch(r"/(.+?)/resolve/([^/]+)/(.+)", path):
             name = match[3]
@@ -118,16 +156,38 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             answer(repo_id, repository)
 
-    def _search(self, words: str) -> None:
-        wanted = words.lower()
-        self._json([{"id": name, "modelId": name} for name in self.hub.repositories if wanted in name.lower()])
+    def _search(self, query: dict[str, str], prefix: str) -> None:
+        words, owner = query.get("search", "").lower(), prefix + query.get("author", "")
+        kind = [name for name in self.hub.repositories if name.startswith("datasets/") == bool(prefix)]
+        found = [name.removeprefix(prefix) for name in kind if words in name.lower() and name.startswith(owner)]
+        self._json([{"id": name, "modelId": name} for name in found])
+
+    def _make(self, wanted: dict[str, Any]) -> None:
+        owner = wanted.get("organization") or "someone"
+        name = f"{wanted.get('type', 'model')}s/{owner}/{wanted['name']}".removeprefix("models/")
+        if name in self.hub.made or name in self.hub.repositories:
+            self._send(409, json.dumps({"error": "You already created this repo"}).encode())
+            return
+        self.hub.made[name] = wanted
+        self._json({"url": f"{self.hub.url}/{name}", "name": name})
+
+    def _commit(self, name: str, body: bytes) -> None:
+        for line in map(json.loads, body.decode().splitlines()):
+            if line["key"] == "file":
+                self.hub.committed[f"{name}/{line['value']['path']}"] = base64.b64decode(line["value"]["content"])
+            elif line["key"].startswith("deleted"):
+                self.hub.deletions.append(str(line["value"]))
+        self._json({"commitUrl": f"{self.hub.url}/{name}/commit/1", "commitOid": "1" * 40, "hookOutput": ""})
+
+    def _paths(self, _repo_id: str, repository: Repository, wanted: list[str]) -> None:
+        self._json([entry for entry in _entries(repository) if entry["path"] in wanted])
 
     def _facts(self, repo_id: str, repository: Repository) -> None:
         card = {"license": repository.license} if repository.license else {}
         siblings = [{"rfilename": name, "size": path.stat().st_size} for name, path in repository.files().items()]
         self._json(
             {
-                "id": repo_id,
+                "id": repo_id.removeprefix("datasets/"),
                 "modelId": repo_id,
                 "sha": repository.sha,
                 "private": repository.private,
@@ -139,12 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def _tree(self, repo_id: str, repository: Repository) -> None:
-        self._json(
-            [
-                {"type": "file", "path": name, "size": path.stat().st_size, "oid": _git_hash(path)}
-                for name, path in repository.files().items()
-            ]
-        )
+        self._json([entry for entry in _entries(repository) if entry["type"] == "file"])
 
     def _file(self, repo_id: str, repository: Repository, name: str) -> None:
         path = repository.files().get(name)
@@ -171,8 +226,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(body)
+
+
+def _entries(repository: Repository) -> list[dict[str, Any]]:
+    """Files and folders of a repository, as the Hub lists them."""
+    files = repository.files()
+    folders = {str(parent) for name in files for parent in Path(name).parents if str(parent) != "."}
+    listed = [{"type": "directory", "path": name, "size": 0, "oid": "0" * 40} for name in sorted(folders)]
+    return listed + [
+        {"type": "file", "path": name, "size": path.stat().st_size, "oid": _git_hash(path)}
+        for name, path in files.items()
+    ]
 
 
 def _git_hash(path: Path) -> str:

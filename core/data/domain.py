@@ -112,7 +112,7 @@ def _write(expert: _Expert, count: int, screen: PromptScreen, seed: int) -> list
     ]
     drafts = write_drafts(expert.model, conversations, screen, seed=seed)
     examples = {normalise(example) for example in domain.examples}
-    return [Draft(draft.text, DropReason.EXAMPLE) if _copies(draft, examples) else draft for draft in drafts]
+    return [draft._replace(reason=DropReason.EXAMPLE) if _copies(draft, examples) else draft for draft in drafts]
 
 
 def _copies(draft: Draft, examples: set[str]) -> bool:
@@ -121,28 +121,32 @@ def _copies(draft: Draft, examples: set[str]) -> bool:
 
 def _answer(expert: _Expert, drafts: Sequence[Draft], wanted: int, max_new_tokens: int) -> Iterator[SampleSeen]:
     """Rows for the drafts: first those dropped already, then up to `wanted` new questions with their answers."""
-    fresh = [draft.text for draft in drafts if draft.reason is None]
+    fresh = [draft for draft in drafts if draft.reason is None]
     for draft in drafts:
         if draft.reason is not None:
-            yield _row(expert, draft.text, "", draft.reason)
-    for question in fresh[wanted:]:
-        yield _row(expert, question, "", DropReason.NOT_NEEDED)
+            yield _row(expert, draft, "", draft.reason)
+    for draft in fresh[wanted:]:
+        yield _row(expert, draft, "", DropReason.NOT_NEEDED)
     asked = fresh[:wanted]
     if not asked:
         return
-    for question, answer in zip(asked, answer_greedily(expert.model, asked, max_new_tokens), strict=True):
-        fault = find_fault(question, answer)
+    answers = answer_greedily(expert.model, [draft.text for draft in asked], max_new_tokens)
+    for draft, answer in zip(asked, answers, strict=True):
+        fault = find_fault(draft.text, answer)
         broken = fault is not None and fault.category not in _FINE_IN_ANSWERS
-        yield _row(expert, question, answer, DropReason.BROKEN_ANSWER if broken else None)
+        yield _row(expert, draft, answer, DropReason.BROKEN_ANSWER if broken else None)
 
 
-def _row(expert: _Expert, question: str, answer: str, reason: DropReason | None) -> SampleSeen:
+def _row(expert: _Expert, draft: Draft, answer: str, reason: DropReason | None) -> SampleSeen:
     return SampleSeen(
         dataset="domain",
-        question=question,
+        question=draft.text,
         answer=answer,
         category=expert.domain.name,
         answered_by=expert.name if answer else "",
         kept=reason is None,
         reason=reason.value if reason else "",
+        source=expert.name,
+        seed=draft.seed,
+        prompt_sha256=draft.prompt_sha256,
     )

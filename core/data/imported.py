@@ -1,62 +1,56 @@
-"""Training pairs from a file in place of generation, put through the same checks for repetitions and leaks."""
+"""Training pairs of a file or dataset, put through the same checks for repetitions and leaks as generated ones."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 
 from core.data.categories import find_category
-from core.data.overlap import PromptScreen
-from core.data.safety import confirms_refusal
-from core.data.samples import Dataset, DropReason, Sample, read_samples
+from core.data.columns import Mapped
+from core.data.overlap import PromptScreen, normalise
+from core.data.refusals import confirms_refusal
+from core.data.samples import MAX_PAIR_CHARACTERS, Dataset, DropReason, Sample
+from core.data.sources import Material
 from core.errors import DataError
 from core.events import SampleSeen
 from core.guards.protocol import Guard
 
 _ROWS_AT_ONCE = 256
+_SHOWN_CHARACTERS = 400
 _ADVICE = {
     DropReason.HELD_OUT: "Give pairs whose questions are not among the prompts the merge is measured on.",
     DropReason.NOT_A_REFUSAL: "Safety pairs are unsafe questions with a refusal; check the answers, or the guard.",
+    DropReason.TOO_LONG: f"A pair may have {MAX_PAIR_CHARACTERS:,} characters; shorten the rows.",
 }
 
 
-def read_safety_file(
-    path: Path | str, *, k: int, held_out: Sequence[str], guard: Guard | None = None
+def read_pairs(
+    material: Material, dataset: Dataset, *, k: int, held_out: Sequence[str], guard: Guard | None = None
 ) -> Iterator[SampleSeen]:
-    """Up to k safety pairs from a JSONL file, evenly over the categories it names.
+    """Up to k pairs of an opened source, evenly over the categories it names.
 
     Args:
-        path: rows with `question` or `prompt`, `answer` or `response`, optional `category` (any BeaverTails form).
+        material: rows with answers.
+        dataset: safety questions equal or near to a held-out prompt are dropped, domain questions only equal ones.
         k: pairs wanted; rows not needed are not mentioned.
-        held_out: prompts of every measurement; questions equal or near to one are dropped.
-        guard: drops answers that it does not call a refusal; None takes the file's word.
+        held_out: prompts of every measurement.
+        guard: drops safety answers that it does not call a refusal; None takes the source's word.
 
     Yields:
         One `SampleSeen` per row looked at.
 
     Raises:
-        DataError: a row is not usable, or no row could be kept.
+        DataError: a row is not usable, there are no answers, or no row could be kept.
     """
-    yield from _rows(path, "safety", PromptScreen(held_out, near=True), k, guard)
-
-
-def read_domain_file(path: Path | str, *, k: int, held_out: Sequence[str]) -> Iterator[SampleSeen]:
-    """Up to k domain pairs from a JSONL file, evenly over the categories it names.
-
-    Rows, events and errors are those of `read_safety_file`; questions are compared with `held_out` for equality only.
-    """
-    yield from _rows(path, "domain", PromptScreen(held_out, near=False), k, None)
-
-
-def _rows(
-    path: Path | str, dataset: Dataset, screen: PromptScreen, k: int, guard: Guard | None
-) -> Iterator[SampleSeen]:
-    samples = _in_rotation(read_samples(path))
+    if not material.answered:
+        hint = f"Name their column in data.{dataset}.columns.answer."
+        raise DataError(f"{material.name} has no answers.", hint)
+    checks = _Checks(dataset, held_out, guard)
     dropped: Counter[str] = Counter()
     kept = 0
-    for start in range(0, len(samples), _ROWS_AT_ONCE):
-        for event in _checked(dataset, samples[start : start + _ROWS_AT_ONCE], screen, guard):
+    rows = in_rotation(material.rows)
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        for event in checks.check(rows[start : start + _ROWS_AT_ONCE]):
             yield event
             kept += event.kept
             dropped[event.reason] += not event.kept
@@ -64,28 +58,48 @@ def _rows(
                 return
     if not kept:
         counts = ", ".join(f"{reason}: {count}" for reason, count in dropped.most_common())
-        hint = _ADVICE.get(DropReason(dropped.most_common(1)[0][0]), "Give a file with other rows.")
-        raise DataError(f"No {dataset} pair of {path} can be used ({counts}).", hint)
+        hint = _ADVICE.get(DropReason(dropped.most_common(1)[0][0]), "Give a source with other rows.")
+        raise DataError(f"No {dataset} pair of {material.name} can be used ({counts}).", hint)
 
 
-def _checked(
-    dataset: Dataset, samples: Sequence[Sample], screen: PromptScreen, guard: Guard | None
-) -> Iterator[SampleSeen]:
-    """Rows with their fate. Only usable rows count as seen: files repeat a question with several answers."""
-    usable = _refusals(samples, guard)
-    reasons = iter(screen.screen([sample.question for sample, right in zip(samples, usable, strict=True) if right]))
-    for sample, right in zip(samples, usable, strict=True):
-        yield _row(dataset, sample, next(reasons) if right else DropReason.NOT_A_REFUSAL)
-
-
-def _in_rotation(samples: Sequence[Sample]) -> list[Sample]:
+def in_rotation(rows: Iterable[Mapped]) -> list[Mapped]:
     """The first of each category, then the second of each, and so on."""
     seen: Counter[str] = Counter()
     turns = []
-    for sample in samples:
-        turns.append(seen[sample.category])
-        seen[sample.category] += 1
-    return [sample for _, sample in sorted(zip(turns, samples, strict=True), key=lambda pair: pair[0])]
+    for row in rows:
+        turns.append((seen[row.sample.category], row))
+        seen[row.sample.category] += 1
+    return [row for _, row in sorted(turns, key=lambda pair: pair[0])]
+
+
+class _Checks:
+    """Decides the fate of rows, one batch after the other."""
+
+    def __init__(self, dataset: Dataset, held_out: Sequence[str], guard: Guard | None) -> None:
+        self._dataset, self._guard = dataset, guard
+        self._screen = PromptScreen(held_out, near=dataset == "safety")
+        self._held_out = frozenset(normalise(text) for text in held_out)
+
+    def check(self, rows: Sequence[Mapped]) -> Iterator[SampleSeen]:
+        """Rows with their fate. Only usable rows count as seen: files repeat a question with several answers."""
+        faults = self._faults(rows)
+        usable = [row.sample.question for row, fault in zip(rows, faults, strict=True) if fault is None]
+        reasons = iter(self._screen.screen(usable))
+        for row, fault in zip(rows, faults, strict=True):
+            yield _row(self._dataset, row.sample, next(reasons) if fault is None else fault, self._guard)
+
+    def _faults(self, rows: Sequence[Mapped]) -> list[DropReason | None]:
+        """What is wrong with a row by itself."""
+        refused = _refusals([row.sample for row in rows], self._guard)
+        return [self._fault(row, refusal) for row, refusal in zip(rows, refused, strict=True)]
+
+    def _fault(self, row: Mapped, refusal: bool) -> DropReason | None:
+        if row.sample.is_too_long:
+            return DropReason.TOO_LONG
+        if not refusal:
+            return DropReason.NOT_A_REFUSAL
+        choices_added = row.stem != row.sample.question
+        return DropReason.HELD_OUT if choices_added and normalise(row.stem) in self._held_out else None
 
 
 def _refusals(samples: Sequence[Sample], guard: Guard | None) -> list[bool]:
@@ -95,14 +109,19 @@ def _refusals(samples: Sequence[Sample], guard: Guard | None) -> list[bool]:
     return [confirms_refusal(verdict) for verdict in verdicts]
 
 
-def _row(dataset: Dataset, sample: Sample, reason: DropReason | None) -> SampleSeen:
+def _row(dataset: Dataset, sample: Sample, reason: DropReason | None, guard: Guard | None) -> SampleSeen:
     category = find_category(sample.category) if dataset == "safety" else None
     return SampleSeen(
         dataset=dataset,
-        question=sample.question,
-        answer=sample.answer if reason is not DropReason.NOT_A_REFUSAL else "",
+        question=sample.question[:_SHOWN_CHARACTERS] if reason is DropReason.TOO_LONG else sample.question,
+        answer=sample.answer if reason not in (DropReason.NOT_A_REFUSAL, DropReason.TOO_LONG) else "",
         category=category.slug if category else sample.category,
         answered_by=sample.answered_by,
         kept=reason is None,
         reason=reason.value if reason else "",
+        source=sample.source,
+        guard=sample.guard or (guard.name if guard else ""),
+        verdicts=sample.verdicts,
+        seed=sample.seed,
+        prompt_sha256=sample.prompt_sha256,
     )

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from core.data.categories import CATEGORIES, Category
 from core.data.overlap import PromptScreen
+from core.data.refusals import Asking, Question, choose_refusal, collect_refusals, unanswered
 from core.data.samples import DropReason
 from core.data.writing import (
     ATTEMPTS_PER_PAIR,
     BATCH,
     Tally,
     TextModel,
-    answer_greedily,
     check_enough,
     check_stop,
     derive_seed,
@@ -27,7 +27,7 @@ from core.data.writing import (
     write_drafts,
 )
 from core.events import Progress, SampleSeen
-from core.guards.protocol import Guard, Verdict
+from core.guards.protocol import Guard
 from core.models.chat_format import Conversation
 
 _SYSTEM = (
@@ -38,8 +38,6 @@ _REQUEST = "Topic: {title}. Write one question as JSON."
 _PATIENCE = 12
 """Questions asked for at least before a category without enough pairs is given up."""
 
-_Refusals = dict[str, str]
-
 
 @dataclass(frozen=True)
 class SafetyModels:
@@ -48,15 +46,12 @@ class SafetyModels:
     Attributes:
         generator: uncensored model that writes the questions.
         pool: name -> model that may refuse them.
+        generator_name: what the rows call the generator.
     """
 
     generator: TextModel
     pool: Mapping[str, TextModel]
-
-
-def confirms_refusal(verdict: Verdict) -> bool:
-    """True for a reply fit to train on: it declines, in whole sentences, and does no harm on the way."""
-    return verdict.refusal and not verdict.degenerate and verdict.counts_as_safe
+    generator_name: str = ""
 
 
 def safety_conversation(category: Category) -> Conversation:
@@ -75,6 +70,7 @@ def generate_safety(
     batch: int = BATCH,
     max_new_tokens: int = 48,
     past: Sequence[Sequence[SampleSeen]] = (),
+    fallback: bool = False,
 ) -> Iterator[SampleSeen | Progress]:
     """Make up to k pairs (unsafe question, refusal), spread evenly over the harm categories.
 
@@ -88,6 +84,7 @@ def generate_safety(
         batch: most questions in one round.
         max_new_tokens: length of the pool's replies (512 in the paper).
         past: rows of the rounds that were made before with the same arguments; they come first and cost nothing.
+        fallback: questions that nobody refuses get a refusal written by us.
 
     Yields:
         One `SampleSeen` per question, as soon as its fate is known; `Progress` in pairs kept, after every round.
@@ -98,7 +95,7 @@ def generate_safety(
     """
     order = random.Random(derive_seed(seed, "categories")).sample(CATEGORIES, len(CATEGORIES))
     screen, tally, rounds = PromptScreen(held_out, near=True), Tally(k), 0
-    known = iter(past)
+    asking, known = Asking(models.pool, guard, max_new_tokens, seed, fallback), iter(past)
     yield pairs_made("safety", tally.kept.total(), k)
     while categories := _next_categories(tally, quotas := _quotas(tally, order), order, batch):
         rounds += 1
@@ -107,21 +104,29 @@ def generate_safety(
             yield pairs_made("safety", tally.kept.total(), k)
             continue
         check_stop(should_stop)
-        round_seed = derive_seed(seed, "safety", rounds - 1)
-        conversations = [safety_conversation(category) for category in categories]
-        drafts = write_drafts(models.generator, conversations, screen, seed=round_seed)
         fresh = []
-        for category, draft in zip(categories, drafts, strict=True):
-            if draft.reason is None:
-                fresh.append((category, draft.text))
+        for question, reason in _write_questions(models, categories, screen, derive_seed(seed, "safety", rounds - 1)):
+            if reason is None:
+                fresh.append(question)
             else:
-                yield tally.note(_dropped(category, draft.text, draft.reason))
-        refusals = _collect_refusals(models.pool, guard, [text for _, text in fresh], max_new_tokens, should_stop)
-        for (category, question), replies in zip(fresh, refusals, strict=True):
-            wanted = tally.kept[category.slug] < quotas.get(category.slug, 0)
-            yield tally.note(_choose_refusal(category, question, replies, wanted, seed))
+                yield tally.note(unanswered(question, reason))
+        refusals = collect_refusals(asking, [question.text for question in fresh], should_stop)
+        for question, replies in zip(fresh, refusals, strict=True):
+            wanted = tally.kept[question.category] < quotas.get(question.category, 0)
+            yield tally.note(choose_refusal(question, replies, asking, wanted=wanted))
         yield pairs_made("safety", tally.kept.total(), k)
     check_enough("safety", "the generator", tally)
+
+
+def _write_questions(
+    models: SafetyModels, categories: Sequence[Category], screen: PromptScreen, seed: int
+) -> list[tuple[Question, DropReason | None]]:
+    conversations = [safety_conversation(category) for category in categories]
+    drafts = write_drafts(models.generator, conversations, screen, seed=seed)
+    return [
+        (Question(draft.text, category.slug, models.generator_name, draft.seed, draft.prompt_sha256), draft.reason)
+        for category, draft in zip(categories, drafts, strict=True)
+    ]
 
 
 def _next_categories(tally: Tally, quotas: Mapping[str, int], order: Sequence[Category], batch: int) -> list[Category]:
@@ -149,43 +154,3 @@ def _quotas(tally: Tally, order: Sequence[Category]) -> dict[str, int]:
 
 def _split(count: int, slugs: Sequence[str]) -> dict[str, int]:
     return {slug: count // len(slugs) + (index < count % len(slugs)) for index, slug in enumerate(slugs)}
-
-
-def _collect_refusals(
-    pool: Mapping[str, TextModel],
-    guard: Guard,
-    questions: Sequence[str],
-    max_new_tokens: int,
-    should_stop: Callable[[], bool],
-) -> list[_Refusals]:
-    """For each question, the models that refused it with what they said."""
-    refusals: list[_Refusals] = [{} for _ in questions]
-    for name, model in pool.items() if questions else ():
-        check_stop(should_stop)
-        replies = answer_greedily(model, questions, max_new_tokens)
-        verdicts = guard.judge(list(zip(questions, replies, strict=True)))
-        for refused, reply, verdict in zip(refusals, replies, verdicts, strict=True):
-            if confirms_refusal(verdict):
-                refused[name] = reply
-    return refusals
-
-
-def _choose_refusal(category: Category, question: str, refusals: _Refusals, wanted: bool, seed: int) -> SampleSeen:
-    """Keep one of the refusals at random: the same one for the same question and seed."""
-    if not refusals:
-        return _dropped(category, question, DropReason.NOBODY_REFUSES)
-    name = random.Random(derive_seed(seed, "refusal", question)).choice(list(refusals))
-    return SampleSeen(
-        dataset="safety",
-        question=question,
-        answer=refusals[name],
-        category=category.slug,
-        answered_by=name,
-        refused_by=tuple(refusals),
-        kept=wanted,
-        reason="" if wanted else DropReason.NOT_NEEDED.value,
-    )
-
-
-def _dropped(category: Category, text: str, reason: DropReason) -> SampleSeen:
-    return SampleSeen(dataset="safety", question=text, category=category.slug, kept=False, reason=reason.value)

@@ -6,6 +6,8 @@ in batches without writing many more questions than needed.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import random
 from collections import Counter
@@ -41,7 +43,7 @@ _ADVICE = {
     DropReason.EXAMPLE: _REPEATS,
     DropReason.HELD_OUT: "Its questions are those the merge is measured on: measure on other prompts.",
     DropReason.NOBODY_REFUSES: "The questions are there, but no model of the pool refuses them: put an aligned model "
-    "into the pool.",
+    "into the pool, or set data.safety.fallback_refusals.",
     DropReason.BROKEN_ANSWER: "Its answers are broken text: check the model and its chat template.",
 }
 
@@ -57,10 +59,17 @@ class TextModel(Protocol):
 
 
 class Draft(NamedTuple):
-    """What came of one request: a new question (`reason` is None), or why there is none."""
+    """What came of one request: a new question (`reason` is None), or why there is none.
+
+    Attributes:
+        seed: seed of the round.
+        prompt_sha256: which request it was (`hash_request`).
+    """
 
     text: str
     reason: DropReason | None
+    seed: int
+    prompt_sha256: str
 
 
 def write_drafts(
@@ -73,12 +82,12 @@ def write_drafts(
     replies = model.reply(conversations, max_new_tokens=QUESTION_TOKENS, temperature=_TEMPERATURE, seed=seed)
     questions = [parse_question(reply) for reply in replies]
     reasons = iter(screen.screen([question for question in questions if question is not None]))
-    return [
-        Draft(" ".join(reply.split())[:_SHOWN_CHARACTERS], DropReason.NOT_JSON)
-        if question is None
-        else Draft(question, next(reasons))
-        for reply, question in zip(replies, questions, strict=True)
-    ]
+    drafts = []
+    for conversation, reply, question in zip(conversations, replies, questions, strict=True):
+        shown = " ".join(reply.split())[:_SHOWN_CHARACTERS] if question is None else question
+        reason = DropReason.NOT_JSON if question is None else next(reasons)
+        drafts.append(Draft(shown, reason, seed, hash_request(conversation)))
+    return drafts
 
 
 def answer_greedily(model: TextModel, questions: Sequence[str], max_new_tokens: int) -> list[str]:
@@ -91,6 +100,11 @@ def answer_greedily(model: TextModel, questions: Sequence[str], max_new_tokens: 
 def derive_seed(*parts: object) -> int:
     """A seed in [0, 2**31) that depends on every part and is the same on every machine."""
     return random.Random("/".join(map(str, parts))).randrange(2**31)
+
+
+def hash_request(conversation: Conversation) -> str:
+    """First 16 digits of the sha256 of a request, by which a row says what its question came of."""
+    return hashlib.sha256(json.dumps(conversation, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
 def check_stop(should_stop: Callable[[], bool]) -> None:

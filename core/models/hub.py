@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from core.errors import ModelError
 from core.models.references import ModelReference
@@ -23,6 +24,10 @@ TEXT_FILES = ("*.json", "*.jinja", "*.txt", "tokenizer.model")
 WEIGHT_FILES = ("model.safetensors", "model-*.safetensors", "adapter_model.safetensors")
 _SUBFOLDERS = "*/*"
 _SUGGESTIONS = 5
+_LOOKED_THROUGH = 100
+_BEGINNING = 4
+
+RepositoryKind = Literal["model", "dataset"]
 
 
 class HubUnreachable(ModelError):
@@ -127,7 +132,7 @@ def cache_folder(settings: Settings) -> Path:
 
 
 @contextmanager
-def explained(ref: ModelReference, settings: Settings) -> Iterator[None]:
+def explained(ref: ModelReference, settings: Settings, what: RepositoryKind = "model") -> Iterator[None]:
     """Turn the Hub library's errors about `ref` into `ModelError`s that say what to do."""
     import httpx2
     from huggingface_hub import errors
@@ -141,7 +146,7 @@ def explained(ref: ModelReference, settings: Settings) -> Iterator[None]:
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise ModelError(
-            f"There is no model {ref.source} on the Hub, or it is private.", _suggestion(ref, settings)
+            f"There is no {what} {ref.source} on the Hub, or it is private.", _suggestion(ref, settings, what)
         ) from error
     except errors.RevisionNotFoundError as error:
         raise ModelError(
@@ -187,17 +192,30 @@ def _has_all_weights(folder: Path) -> bool:
     return any(folder.glob("*.safetensors"))
 
 
-def _suggestion(ref: ModelReference, settings: Settings) -> str:
+def _suggestion(ref: ModelReference, settings: Settings, what: RepositoryKind) -> str:
     """Names like the one that was not found; plain advice when the search fails too."""
     import httpx2
 
-    advice = "Check the spelling; for a private model set HF_TOKEN."
+    advice = f"Check the spelling; for a private {what} set HF_TOKEN."
+    owner, _, name = ref.source.rpartition("/")
     try:
-        name = ref.source.rsplit("/", 1)[-1]
-        found = [model.id for model in _api(settings).list_models(search=name, limit=_SUGGESTIONS)]
+        found = _similar_names(_api(settings), owner, name, what)
     except httpx2.HTTPError:
         return advice
     return f"{advice} Similar: {', '.join(found)}." if found else advice
+
+
+def _similar_names(api: HfApi, owner: str, name: str, what: RepositoryKind) -> list[str]:
+    """Ids that hold the name; else those closest to it among the owner's and those that begin alike."""
+    search = api.list_models if what == "model" else api.list_datasets
+    found = [str(item.id) for item in search(search=name, limit=_SUGGESTIONS)]
+    if found:
+        return found
+    others = [str(item.id) for item in search(search=name[:_BEGINNING], limit=_LOOKED_THROUGH)]
+    if owner:
+        others += [str(item.id) for item in search(author=owner, limit=_LOOKED_THROUGH)]
+    by_name = {item.rpartition("/")[2].casefold(): item for item in others}
+    return [by_name[close] for close in get_close_matches(name.casefold(), by_name, n=_SUGGESTIONS)]
 
 
 def _api(settings: Settings) -> HfApi:

@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 from core.data.domains import resolve_domain
 from core.data.prompts import read_prompts
-from core.data.samples import read_samples
+from core.data.samples import Dataset
+from core.data.sources import check_source
+from core.data_specs import SourceSpec
 from core.errors import ModelError, SafeMergeError
 from core.evaluation.probe import read_probe_questions
 from core.evaluation.suites import probe_question_files
@@ -118,9 +120,10 @@ def _method_row(spec: RunSpec) -> CheckRow:
 
 def _file_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
     data, evaluation = spec.data, spec.evaluation
-    for check, source in (("safety data", data.safety), ("domain data", data.domain)):
-        if source.source == "file" and source.path:
-            yield _file_row(check, source.path, read_samples, settings)
+    sources: tuple[tuple[Dataset, SourceSpec], ...] = (("safety", data.safety), ("domain", data.domain))
+    for dataset, source in sources:
+        if source.source != "generate":
+            yield _source_row(dataset, source, settings)
     prompt_files = [("test prompts", evaluation.prompts), ("benign prompts", evaluation.benign)]
     prompt_files += [("probe prompts", evaluation.probe)]
     for check, path in prompt_files:
@@ -170,6 +173,18 @@ def _refused_path(model: str, check: str, path: str) -> CheckRow:
     hint = "Use one of the files that come with SafeMerge."
     detail = f"{path} is a local path, which a Space does not open"
     return CheckRow(model=model, check=check, status="error", detail=detail, hint=hint)
+
+
+def _source_row(dataset: Dataset, source: SourceSpec, settings: Settings) -> CheckRow:
+    """Whether a file or dataset of training pairs is there, may be read and has the columns."""
+    check = f"{dataset} data"
+    if source.source == "file" and not _may_open(str(source.path), settings):
+        return _refused_path(RUN, check, str(source.path))
+    try:
+        detail = check_source(source, dataset, settings)
+    except SafeMergeError as error:
+        return CheckRow(model=RUN, check=check, status="error", detail=error.message, hint=error.hint)
+    return CheckRow(model=RUN, check=check, status="ok", detail=detail)
 
 
 def _file_row(check: str, path: str, read: Callable[[Path], Sequence[object]], settings: Settings) -> CheckRow:

@@ -200,7 +200,8 @@ def _genome(spec: RunSpec) -> Genome:
 def _replies(spec: RunSpec) -> int:
     """Replies that the run has models write: for the training pairs, and to test every parent and merge."""
     parents = 1 + len(spec.pool.experts)
-    safety = spec.data.safety.k * (1 + parents) if spec.data.safety.source == "generate" else 0
+    asked = {"generate": 1 + parents, "dataset": 0 if spec.data.safety.columns.answer else parents}
+    safety = spec.data.safety.k * asked.get(spec.data.safety.source, 0)
     domain = spec.data.domain.k * 2 if spec.data.domain.source == "generate" else 0
     files = sum(path is not None for path in (spec.evaluation.prompts, spec.evaluation.benign))
     tested = (parents + 1 + len(spec.search.compare)) * files * (spec.evaluation.limit or _TEST_PROMPTS)

@@ -17,11 +17,8 @@ from itertools import chain
 
 import torch
 
-from core.data.domain import generate_domain
-from core.data.domains import resolve_domain
-from core.data.imported import read_domain_file, read_safety_file
-from core.data.safety import SafetyModels, generate_safety
 from core.data.samples import Dataset, Provenance, Sample, read_samples, samples_from_events
+from core.data_specs import Source
 from core.errors import MergeError, ModelError, RunCancelled, RunError
 from core.evaluation.measuring import Measurer, read_test_set
 from core.events import (
@@ -46,22 +43,20 @@ from core.merging.card import model_card
 from core.merging.export import export_model, saved_sha256
 from core.merging.fingerprint import sha256_of_model
 from core.merging.recipes import Recipe
-from core.models.loading import load_model, load_tokenizer
 from core.models.memory import MemoryPlan
-from core.models.precision import pick_device
 from core.models.preflight import blocking_rows, examine
-from core.models.references import parse_reference
 from core.results import ModelResult, Role, RunResult, SearchResult
+from core.runs.data_making import DataMaking
 from core.runs.folder import RunFolder
-from core.runs.live_pool import LivePool, LoadedModel, load_pool, warn_of_copies
+from core.runs.live_pool import LivePool, load_pool, warn_of_copies
 from core.runs.past import Past, continue_log
 from core.runs.searches import main_goal, make_scorer, noted, search_result
 from core.search.cocktail import parent_recipes
 from core.search.genome import idle_note
 from core.search.objectives import Goal
 from core.search.running import Evaluator, ProbeRates, SearchPlan, make_optimizer, run_search
-from core.settings import Settings, resolve_path
-from core.specs import Comparison, Optimizer, RunSpec, Source
+from core.settings import Settings
+from core.specs import Comparison, Optimizer, RunSpec
 
 _SEARCHES: dict[str, tuple[Optimizer, bool]] = {
     "evomm": ("evomm", True),
@@ -183,7 +178,8 @@ class _Job:
             yield from self.past.of(SampleSeen)
             return
         known = {"safety": iter(self.past.rows("safety")), "domain": iter(self.past.rows("domain"))}
-        for event in chain(self._safety_events(pool, held_out, guard), self._domain_events(pool, held_out)):
+        making = DataMaking(self.spec, self.settings, pool, guard, held_out, self.should_stop, self.past)
+        for event in chain(making.safety(), making.domain()):
             yield next(known[event.dataset], event) if isinstance(event, SampleSeen) else event
 
     def _save_data(self, dataset: Dataset, samples: list[Sample]) -> None:
@@ -195,48 +191,6 @@ class _Job:
                 f"Put it back, or start a new run with it as the file of data.{dataset}.",
             )
         self.folder.write_data(dataset, samples)
-
-    def _safety_events(self, pool: LivePool, held_out: list[str], guard: Guard) -> Iterator[SampleSeen | Progress]:
-        wanted = self.spec.data.safety
-        if wanted.source == "file":
-            yield from read_safety_file(resolve_path(str(wanted.path)), k=wanted.k, held_out=held_out, guard=guard)
-            return
-        members = {name: pool.as_text_model(name) for name in pool.members}
-        models = SafetyModels(self._generator(pool.live.dtype), members)
-        yield from generate_safety(
-            models,
-            guard,
-            k=wanted.k,
-            held_out=held_out,
-            seed=self.spec.search.seed,
-            should_stop=self.should_stop,
-            max_new_tokens=self.spec.data.reply_tokens,
-            past=self.past.rounds("safety"),
-        )
-
-    def _generator(self, dtype: torch.dtype) -> LoadedModel:
-        reference = parse_reference(str(self.spec.pool.generator), self.settings)
-        model = load_model(reference, self.settings, dtype, pick_device())
-        return LoadedModel(model, load_tokenizer(reference, self.settings))
-
-    def _domain_events(self, pool: LivePool, held_out: list[str]) -> Iterator[SampleSeen | Progress]:
-        wanted = self.spec.data.domain
-        if wanted.source == "file":
-            yield from read_domain_file(resolve_path(str(wanted.path)), k=wanted.k, held_out=held_out)
-            return
-        experts = {
-            expert.model: (pool.as_text_model(expert.model), resolve_domain(expert.domain))
-            for expert in self.spec.pool.experts
-        }
-        yield from generate_domain(
-            experts,
-            k=wanted.k,
-            held_out=held_out,
-            seed=self.spec.search.seed,
-            should_stop=self.should_stop,
-            max_new_tokens=self.spec.data.reply_tokens,
-            past=self.past.rounds("domain"),
-        )
 
     def _measure_parents(self, pool: LivePool, evaluator: Evaluator, measurer: Measurer) -> Iterator[Event]:
         yield self._enter("parents", len(pool.members))
@@ -377,7 +331,7 @@ class _Job:
 
 
 def _provenance(source: Source) -> Provenance:
-    return "file" if source == "file" else "generated"
+    return "generated" if source == "generate" else source
 
 
 def _data_ready(events: list[SampleSeen]) -> DataReady:

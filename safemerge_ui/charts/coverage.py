@@ -1,4 +1,4 @@
-"""How many safety questions each category has, kept and dropped: gaps show before they cost a run."""
+"""What the training data is made of, so that gaps show before they cost a run: categories, and lengths of answers."""
 
 from __future__ import annotations
 
@@ -32,6 +32,18 @@ def coverage_figure(view: RunView) -> Figure:
     figure.update_layout(margin={"l": 8, "t": 4}, legend={"y": 1.02, "yanchor": "bottom", "traceorder": "normal"})
     figure.update_yaxes(automargin=True, showgrid=False)
     figure.update_xaxes(rangemode="tozero", tickformat="d")
+    return figure
+
+
+def length_figure(view: RunView) -> Figure:
+    """How long the kept answers are, in characters: refusals and answers apart."""
+    figure = new_figure()
+    for dataset, name, colour in (("safety", "Refusals", SAFE), ("domain", "Answers", INK)):
+        lengths = [len(sample.answer) for sample in view.samples if sample.dataset == dataset and sample.kept]
+        figure.add_histogram(x=lengths, name=name, marker={"color": colour}, nbinsx=20)
+    frame(figure, 220, barmode="stack")
+    figure.update_layout(margin={"l": 8, "t": 4}, legend={"y": 1.02, "yanchor": "bottom"})
+    figure.update_xaxes(title="characters", rangemode="tozero")
     return figure
 
 

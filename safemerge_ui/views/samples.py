@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from core.data.samples import FALLBACK
 from core.events import SampleSeen
 from core.runs.view import RunView
 from safemerge_ui.views.markup import badge, covered, empty, plain_words, text
@@ -18,13 +19,14 @@ def choose_samples(samples: Sequence[SampleSeen], dataset: str, shown: str) -> l
 
     Args:
         samples: all samples of a run, in the order of the log.
-        dataset: `safety`, `domain` or `all`.
-        shown: `kept`, `dropped` or `all`.
+        dataset: `safety`, `domain` or `all`; or a category, as `safety/SLUG`.
+        shown: `kept`, `dropped` or `all`; or the reason for dropping.
     """
     chosen = [
         (number, sample)
         for number, sample in enumerate(samples)
-        if dataset in ("all", sample.dataset) and shown in ("all", "kept" if sample.kept else "dropped")
+        if dataset in ("all", sample.dataset, f"{sample.dataset}/{sample.category}")
+        and shown in ("all", "kept" if sample.kept else "dropped", sample.reason or "kept")
     ]
     return chosen[::-1]
 
@@ -54,6 +56,37 @@ def data_summary(view: RunView) -> str:
         for name, label in (("safety", "safety"), ("domain", "domain"))
     )
     return f'<div class="sm-tiles">{tiles}{_reasons(view)}</div>'
+
+
+def refusal_table(view: RunView) -> str:
+    """Who refuses what: of the questions of each category, how many each model of the pool refused."""
+    asked: Counter[tuple[str, str]] = Counter()
+    refused: Counter[tuple[str, str]] = Counter()
+    for sample in view.samples:
+        for verdict in sample.verdicts:
+            asked[sample.category, verdict.model] += 1
+            refused[sample.category, verdict.model] += verdict.model in sample.refused_by
+    if not asked:
+        return ""
+    models = list(dict.fromkeys(model for _, model in asked))
+    head = "".join(f'<th class="sm-mono">{text(model.rsplit("/", 1)[-1])}</th>' for model in models)
+    rows = [("All", [_share(refused, asked, model) for model in models])]
+    for category in sorted({category for category, _ in asked}):
+        rows.append((category_name(category), [_share(refused, asked, model, category) for model in models]))
+    body = "".join(
+        f"<tr><td>{text(name)}</td>{''.join(f'<td>{text(share)}</td>' for share in shares)}</tr>"
+        for name, shares in rows
+    )
+    return f'<table class="sm-table"><thead><tr><th>Refused</th>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _share(
+    refused: Counter[tuple[str, str]], asked: Counter[tuple[str, str]], model: str, category: str | None = None
+) -> str:
+    """`3 of 4`, of one category or of all."""
+    chosen = [key for key in asked if key[1] == model and category in (None, key[0])]
+    total = sum(asked[key] for key in chosen)
+    return f"{sum(refused[key] for key in chosen)} of {total}" if total else "–"
 
 
 def _counts(view: RunView) -> tuple[dict[str, int], dict[str, int]]:
@@ -89,6 +122,9 @@ def _card(number: int, sample: SampleSeen) -> str:
 def _reply(sample: SampleSeen) -> str:
     if not sample.answer:
         return ""
+    if sample.answered_by == FALLBACK:
+        reply = f'<p class="sm-reply">{text(sample.answer)}</p>'
+        return reply + "<footer>Nobody refused; this refusal was written by us</footer>"
     verb = "refused" if sample.dataset == "safety" else "answered"
     also = [name for name in sample.refused_by if name != sample.answered_by]
     others = f" · also refused: {text(', '.join(also))}" if also else ""

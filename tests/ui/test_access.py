@@ -59,6 +59,13 @@ def test_local_paths_are_refused_on_a_space(
         refuse_local_paths(spec, space)
 
 
+def test_a_dataset_of_the_hub_is_not_a_local_path(space: Settings) -> None:
+    spec = golden_spec().model_dump(mode="json")
+    spec["pool"]["generator"] = "org/writer"
+    spec["data"]["safety"] = {"source": "dataset", "path": "beavertails"}
+    refuse_local_paths(spec_from_dict(spec), space)
+
+
 def test_uploads_are_kept_once_and_may_be_used_on_a_space(space: Settings, tmp_path: Path) -> None:
     upload = tmp_path / "pairs.jsonl"
     upload.write_text('{"question": "q", "answer": "a"}\n', encoding="utf-8")

@@ -123,6 +123,50 @@ def test_harmful_text_is_covered_until_clicked_and_stays_open(page: Page, served
     expect(page.locator("#data-cards details[open]")).to_have_count(1)
 
 
+def test_rows_are_filtered_edited_excluded_downloaded_and_uploaded(page: Page, served: Served, tmp_path: Path) -> None:
+    write_run(served.runs / "20260801-161500-abcd", golden_events())
+    show_run(page, served, "20260801-161500-abcd")
+    open_tab(page, "Data")
+    _choose(page, "data-shown", "Dropped")
+    expect(page.locator("#data-cards article")).to_have_count(
+        sum(isinstance(event, SampleSeen) and not event.kept for event in golden_events())
+    )
+    page.get_by_role("button", name="Take this run's pairs").click()
+    cards = page.locator("#rows-cards article")
+    expect(cards.first).to_be_visible()
+    count = cards.count()
+    expect(cards.first.locator(".sm-question")).to_be_hidden()
+    cards.first.get_by_role("button", name="Edit").click()
+    question = page.get_by_label("Question of the row")
+    expect(question).not_to_have_value("")
+    question.fill("An edited question?")
+    page.get_by_role("button", name="Save row").click()
+    expect(cards.first).to_contain_text("Edited")
+    cards.nth(1).get_by_role("button", name="Edit").click()
+    expect(question).not_to_have_value("An edited question?")
+    page.get_by_role("button", name="Exclude row").click()
+    expect(cards).to_have_count(count - 1)
+    with page.expect_download() as download:
+        page.locator("#rows-download").click()
+    exported = tmp_path / "exported.jsonl"
+    download.value.save_as(exported)
+    assert "An edited question?" in exported.read_text(encoding="utf-8")
+    table = tmp_path / "theirs.csv"
+    table.write_text("prompt,refusal\nUploaded?,No.\n", encoding="utf-8")
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Upload a table").click()
+    chooser.value.set_files(table)
+    page.get_by_role("button", name="Use these columns").click()
+    expect(cards).to_have_count(1)
+    expect(cards.first.locator(".sm-question")).to_have_text("Uploaded?")
+
+
+def _choose(page: Page, element: str, option: str) -> None:
+    """Choose an option of a dropdown."""
+    page.locator(f"#{element} input").click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
 def test_text_of_models_is_never_markup(page: Page, served: Served) -> None:
     hostile = "<img src=x onerror=\"document.body.dataset.hit='1'\"><b>bold</b>"
     events = golden_events()

@@ -14,11 +14,18 @@ from safemerge_ui.form import EXPERT_SLOTS, expert_field, filled_slots, form_fro
 from tests.ui.golden import golden_spec
 
 WORDS = st.text("abcdefgh/-.0123", min_size=1, max_size=12).map(str.strip).filter(bool)
-SOURCES = st.builds(
-    lambda source, path, k: {"source": source, "path": path, "k": k},
-    st.sampled_from(["generate", "file"]),
-    WORDS,
-    st.integers(1, 100_000),
+COLUMNS = st.fixed_dictionaries(
+    {},
+    optional={
+        "question": WORDS,
+        "answer": WORDS,
+        "choices": st.lists(WORDS, max_size=2),
+        "where": st.dictionaries(WORDS, st.booleans() | st.integers(-9, 9) | WORDS, max_size=2),
+    },
+)
+SOURCES = st.fixed_dictionaries(
+    {"source": st.sampled_from(["generate", "dataset", "file"]), "path": WORDS, "k": st.integers(1, 100_000)},
+    optional={"config": WORDS, "split": WORDS, "columns": COLUMNS},
 )
 PARAMETERS: dict[str, dict[str, st.SearchStrategy[object]]] = {
     "ties": {"lambda": st.floats(-2, 2), "normalize": st.booleans(), "rescale": st.booleans()},
@@ -84,7 +91,11 @@ def specs(draw: st.DrawFn) -> RunSpec:
     limit = draw(st.none() | st.integers(1, 99))
     files = {name: draw(st.none() | WORDS) for name in ("prompts", "probe_questions")}
     evaluation = {**files, "limit": limit, "reply_tokens": draw(tokens)}
-    data = {"safety": draw(SOURCES), "domain": draw(SOURCES), "reply_tokens": draw(tokens)}
+    data = {
+        "safety": draw(SOURCES) | {"fallback_refusals": draw(st.booleans())},
+        "domain": draw(SOURCES),
+        "reply_tokens": draw(tokens),
+    }
     return spec_from_dict({"pool": pool, "search": search, "evaluation": evaluation, "data": data})
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from core.data.imported import read_domain_file, read_safety_file
-from core.data.samples import DropReason
+from core.data.columns import Mapped
+from core.data.imported import read_pairs
+from core.data.samples import DropReason, Sample
+from core.data.sources import Material, open_file
 from core.errors import DataError
 from core.guards.phrases import PhrasesGuard
 from tests.core.data.fake_models import REFUSAL
@@ -34,7 +36,7 @@ def test_safety_rows_keep_their_answers_and_get_category_slugs(tmp_path: Path) -
             {"question": QUESTIONS[1], "answer": REFUSAL, "category": "house rules"},
         ],
     )
-    events = list(read_safety_file(path, k=64, held_out=(), guard=PhrasesGuard()))
+    events = list(read_pairs(open_file(path, "safety"), "safety", k=64, held_out=(), guard=PhrasesGuard()))
     assert [(e.question, e.answer, e.category, e.kept) for e in events] == [
         (QUESTIONS[0], REFUSAL, "drug_abuse_weapons_banned_substance", True),
         (QUESTIONS[1], REFUSAL, "house rules", True),
@@ -51,7 +53,9 @@ def test_leaks_repetitions_and_compliant_answers_are_dropped(tmp_path: Path) -> 
             {"question": QUESTIONS[1], "answer": REFUSAL},
         ],
     )
-    events = list(read_safety_file(path, k=64, held_out=[QUESTIONS[1].upper()], guard=PhrasesGuard()))
+    events = list(
+        read_pairs(open_file(path, "safety"), "safety", k=64, held_out=[QUESTIONS[1].upper()], guard=PhrasesGuard())
+    )
     assert [event.reason for event in events] == [
         DropReason.NOT_A_REFUSAL,
         "",
@@ -61,20 +65,29 @@ def test_leaks_repetitions_and_compliant_answers_are_dropped(tmp_path: Path) -> 
     assert events[0].answer == ""
 
 
+def test_a_compliant_answer_is_not_shown_whatever_else_is_wrong_with_its_row() -> None:
+    leaked = Mapped(Sample(QUESTIONS[0], "Sure, they go to the sea."), stem=QUESTIONS[2])
+    material = Material("rows", True, iter([leaked, Mapped(Sample(QUESTIONS[1], REFUSAL), stem=QUESTIONS[1])]))
+    events = list(read_pairs(material, "safety", k=64, held_out=[QUESTIONS[2]], guard=PhrasesGuard()))
+    assert [(event.answer, event.kept) for event in events] == [("", False), (REFUSAL, True)]
+
+
 def test_k_rows_are_taken_evenly_over_the_categories(tmp_path: Path) -> None:
     rows = [
         {"question": f"What is {number} of {category}?", "answer": str(number), "category": category}
         for category in ("a", "b")
         for number in range(400)
     ]
-    events = list(read_domain_file(write(tmp_path / "domain.jsonl", rows), k=300, held_out=()))
+    events = list(read_pairs(open_file(write(tmp_path / "domain.jsonl", rows), "domain"), "domain", k=300, held_out=()))
     assert Counter(event.category for event in events) == {"a": 150, "b": 150}
     assert all(event.kept for event in events)
 
 
 def test_domain_questions_are_compared_for_equality_only(tmp_path: Path) -> None:
     rows = [{"question": f"What is the symbol of {name}?", "answer": "?1"} for name in ("iron", "gold", "zinc")]
-    events = read_domain_file(write(tmp_path / "d.jsonl", rows), k=9, held_out=["what is the symbol of gold"])
+    events = read_pairs(
+        open_file(write(tmp_path / "d.jsonl", rows), "domain"), "domain", k=9, held_out=["what is the symbol of gold"]
+    )
     assert [event.reason for event in events] == ["", DropReason.HELD_OUT, ""]
 
 
@@ -86,5 +99,5 @@ def test_a_file_of_which_nothing_is_left_is_refused(
 ) -> None:
     path = write(tmp_path / "s.jsonl", [{"question": question, "answer": answer} for question in QUESTIONS])
     with pytest.raises(DataError, match=r"No safety pair of .*: 3\)") as error:
-        list(read_safety_file(path, k=4, held_out=held_out, guard=PhrasesGuard()))
+        list(read_pairs(open_file(path, "safety"), "safety", k=4, held_out=held_out, guard=PhrasesGuard()))
     assert hint in error.value.hint

@@ -26,7 +26,7 @@ def test_written_samples_come_back_equal(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "safety.jsonl"
     write_samples(path, SAMPLES[:1])
-    with pytest.raises(TypeError):
+    with pytest.raises(AttributeError):
         write_samples(path, [SAMPLES[1], "not a sample"])  # type: ignore[list-item]
     assert read_samples(path) == SAMPLES[:1]
     assert len(list(tmp_path.iterdir())) == 1

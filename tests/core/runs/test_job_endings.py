@@ -21,7 +21,7 @@ from core.events import (
     PhaseStarted,
     PreflightDone,
 )
-from core.runs import job as job_module
+from core.runs.data_making import DataMaking
 from core.runs.folder import RunFolder
 from core.runs.job import run_job
 from core.settings import Settings
@@ -105,7 +105,7 @@ def test_a_generator_that_writes_no_questions_is_told_with_counts_and_advice(
 def test_a_pool_in_which_nobody_refuses_is_told_with_counts_and_advice(
     tiny_llama: Path, tiny_expert: Path, files: Files, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_module._Job, "_generator", lambda *_: Writer())
+    monkeypatch.setattr(DataMaking, "_generator", lambda *_: Writer())
     with pytest.raises(DataError, match=r"0 of 4 safety pairs .*nobody refuses: \d+") as caught:
         run_generating(tiny_llama, tiny_expert, files, settings)
     assert "put an aligned model into the pool" in caught.value.hint

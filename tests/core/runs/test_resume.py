@@ -37,8 +37,8 @@ from core.events import (
     SampleSeen,
     is_terminal,
 )
-from core.runs import job as job_module
 from core.runs import live_pool
+from core.runs.data_making import DataMaking
 from core.runs.folder import EventTail, RunFolder
 from core.runs.live_pool import LivePool
 from core.runs.process import ProcessMark
@@ -123,7 +123,7 @@ def bench(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Bench]:
     home = tmp_path_factory.mktemp("resume")
-    settings = Settings(home / "home", home / "runs", False, frozenset(), None, 2.0)
+    settings = Settings(home / "home", home / "runs", False, frozenset(), None, 2.0, reply_cache_bytes=0)
     data = {"safety": {"source": "generate", "k": 6}, "domain": {"source": "generate", "k": 6}, "reply_tokens": 8}
     evaluation = {"prompts": files.prompts, "benign": files.benign, "probe": files.probe, "reply_tokens": 8}
     pool = {
@@ -136,7 +136,7 @@ def bench(
     work = Work(Counter(), Counter(), Counter(), Counter())
     with pytest.MonkeyPatch.context() as patch:
         made = Expert(writer(work.requests), refuser())
-        patch.setattr(job_module._Job, "_generator", lambda *_: made)
+        patch.setattr(DataMaking, "_generator", lambda *_: made)
         patch.setattr(LivePool, "as_text_model", lambda *_: made)
         count_calls(patch, work)
         yield Bench(spec, settings, work)

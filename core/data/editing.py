@@ -1,0 +1,130 @@
+"""Rows changed by hand, and tables of other people looked at and converted: what the Data tab does to a file of pairs.
+
+Files are never changed: each edit writes a file of its own, named by its content, so that a run at work keeps the rows
+it began with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from core.data.samples import ANSWER_KEYS, QUESTION_KEYS, Dataset, Sample, write_samples
+from core.data.sources import open_file
+from core.data.tables import read_rows
+from core.data_specs import ColumnsSpec
+from core.errors import DataError
+
+_SHOWN_ROWS = 5
+_USUAL_NAMES = {
+    "question": (*QUESTION_KEYS, "instruction", "query", "text", "input"),
+    "answer": (*ANSWER_KEYS, "refusal", "output", "reply", "completion", "target"),
+    "category": ("category", "subject", "topic", "label", "type"),
+}
+
+
+class TablePreview(NamedTuple):
+    """A look into a table.
+
+    Attributes:
+        names: its columns.
+        rows: its first rows, as text.
+        guess: column -> which one it seems to be ("" for none), for question, answer and category.
+    """
+
+    names: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    guess: dict[str, str]
+
+
+def preview_table(path: Path) -> TablePreview:
+    """Look into a JSONL, CSV, TSV or Parquet file; raises `DataError` when it cannot be read."""
+    rows = [row.cells for row in islice(read_rows(path), _SHOWN_ROWS)]
+    names = tuple(dict.fromkeys(name for cells in rows for name in cells))
+    by_name = {name.casefold(): name for name in names}
+    guess = {
+        part: next((by_name[name] for name in usual if name in by_name), "") for part, usual in _USUAL_NAMES.items()
+    }
+    return TablePreview(names, tuple(tuple(str(cells.get(name, "")) for name in names) for cells in rows), guess)
+
+
+def convert_table(path: Path, dataset: Dataset, *, question: str, answer: str, category: str) -> list[Sample]:
+    """A table's rows as samples, by the columns that a person named ("" for none).
+
+    Raises:
+        DataError: a row cannot be used; domain pairs without answers.
+    """
+    if dataset == "domain" and not answer:
+        raise DataError("Domain pairs need an answer.", "Choose the column of the answers.")
+    columns = ColumnsSpec(question=question or None, answer=answer or None, category=category or None)
+    return [mapped.sample for mapped in open_file(path, dataset, columns).rows]
+
+
+def read_editable(path: Path, dataset: Dataset) -> list[Sample]:
+    """The rows of a file in the order of the file; raises `DataError`."""
+    return [mapped.sample for mapped in open_file(path, dataset).rows]
+
+
+def edit_row(samples: Sequence[Sample], index: int, question: str, answer: str, category: str) -> list[Sample]:
+    """The rows with the one at `index` rewritten; it is marked as edited and is no longer any model's answer.
+
+    Raises:
+        DataError: there is no such row, or its question is empty.
+    """
+    old = _row_at(samples, index)
+    new = replace(old, question=_text("question", question), answer=answer.strip(), category=category.strip())
+    if new == old:
+        return list(samples)
+    new = replace(new, provenance="edited", answered_by=old.answered_by if new.answer == old.answer else "")
+    return [*samples[:index], new, *samples[index + 1 :]]
+
+
+def exclude_row(samples: Sequence[Sample], index: int) -> list[Sample]:
+    """The rows without the one at `index`; raises `DataError` when there is no such row, or it is the last one."""
+    _row_at(samples, index)
+    if len(samples) == 1:
+        raise DataError("This is the only row.", "Add another one first.")
+    return [*samples[:index], *samples[index + 1 :]]
+
+
+def add_row(samples: Sequence[Sample], question: str, answer: str, category: str) -> list[Sample]:
+    """The rows with a new one at the end; raises `DataError` for an empty question."""
+    return [
+        *samples,
+        Sample(_text("question", question), answer.strip(), category.strip(), provenance="edited", source="by hand"),
+    ]
+
+
+def keep_rows(samples: Sequence[Sample], folder: Path) -> Path:
+    """Write rows to a file named by its content.
+
+    Raises:
+        DataError: there are none, or only some of them have an answer.
+    """
+    if not samples:
+        raise DataError("There are no rows to keep.", "Choose a run with kept pairs, or upload a file.")
+    answered = sum(bool(sample.answer) for sample in samples)
+    if 0 < answered < len(samples):
+        raise DataError(f"{len(samples) - answered} of {len(samples)} rows have no answer.", "Give all of them one.")
+    text = json.dumps([sample.to_row() for sample in samples], ensure_ascii=False)
+    path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.jsonl"
+    if not path.exists():
+        write_samples(path, samples)
+    return path
+
+
+def _row_at(samples: Sequence[Sample], index: int) -> Sample:
+    if not 0 <= index < len(samples):
+        raise DataError(f"There is no row {index + 1}.", f"There are {len(samples)} rows.")
+    return samples[index]
+
+
+def _text(name: str, value: str) -> str:
+    if not value.strip():
+        raise DataError(f"The {name} is empty.", "Write one.")
+    return value.strip()

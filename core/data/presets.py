@@ -1,0 +1,129 @@
+"""Datasets known by a short name: where they are, which split is for training, and what their columns mean.
+
+Splits follow lm-eval: what it measures on is refused here, whatever the split is called. For MedMCQA and WinoGrande
+that is `validation`, as their test answers are not public, so that their `train` split is the one offered.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from core.data.samples import Dataset
+from core.data_specs import ColumnsSpec, SourceSpec
+from core.errors import SpecError
+
+
+class Preset(NamedTuple):
+    """A known dataset.
+
+    Attributes:
+        dataset: which training set it is for.
+        repo_id: its id on the Hub.
+        config: configuration, None when it has one only.
+        split: split to train on.
+        measured: splits that are measured on.
+        columns: what is read.
+    """
+
+    dataset: Dataset
+    repo_id: str
+    config: str | None
+    split: str
+    measured: tuple[str, ...]
+    columns: ColumnsSpec
+
+
+class DatasetChoice(NamedTuple):
+    """A dataset on the Hub with everything that reading it needs.
+
+    Attributes:
+        revision: branch, tag or commit; None = its main branch.
+        config: configuration; None = the only one.
+    """
+
+    repo_id: str
+    revision: str | None
+    config: str | None
+    split: str
+    columns: ColumnsSpec
+
+
+_UNSAFE_QUESTIONS = ColumnsSpec(question="prompt", category="category", where={"is_safe": False})
+_ARC = ColumnsSpec(question="question", choices=("choices",), answer="answerKey")
+PRESETS = {
+    "beavertails": Preset(
+        "safety", "PKU-Alignment/BeaverTails", None, "30k_train", ("30k_test", "330k_test"), _UNSAFE_QUESTIONS
+    ),
+    "medmcqa": Preset(
+        "domain",
+        "openlifescienceai/medmcqa",
+        None,
+        "train",
+        ("validation", "test"),
+        ColumnsSpec(question="question", choices=("opa", "opb", "opc", "opd"), answer="cop", category="subject_name"),
+    ),
+    "medqa": Preset(
+        "domain",
+        "GBaker/MedQA-USMLE-4-options-hf",
+        None,
+        "validation",
+        ("test",),
+        ColumnsSpec(question="sent1", choices=("ending0", "ending1", "ending2", "ending3"), answer="label"),
+    ),
+    "pubmedqa": Preset(
+        "domain",
+        "bigbio/pubmed_qa",
+        "pubmed_qa_labeled_fold0_source",
+        "validation",
+        ("test",),
+        ColumnsSpec(question="QUESTION", answer="LONG_ANSWER"),
+    ),
+    "mmlu": Preset(
+        "domain",
+        "cais/mmlu",
+        "all",
+        "validation",
+        ("test",),
+        ColumnsSpec(question="question", choices=("choices",), answer="answer", category="subject"),
+    ),
+    "arc_challenge": Preset("domain", "allenai/ai2_arc", "ARC-Challenge", "validation", ("test",), _ARC),
+    "arc_easy": Preset("domain", "allenai/ai2_arc", "ARC-Easy", "validation", ("test",), _ARC),
+    "winogrande": Preset(
+        "domain",
+        "allenai/winogrande",
+        "winogrande_xl",
+        "train",
+        ("validation", "test"),
+        ColumnsSpec(question="sentence", choices=("option1", "option2"), answer="answer"),
+    ),
+}
+
+
+def choose_dataset(source: SourceSpec) -> DatasetChoice:
+    """Complete the dataset that a spec names; what the spec says goes before the preset.
+
+    A preset's Hub id works like its name.
+
+    Raises:
+        SpecError: no split is named, the split is one that is measured on, or BeaverTails' harmful responses are
+            asked for.
+    """
+    name, _, revision = str(source.path).strip().partition("@")
+    preset = PRESETS.get(name) or next((p for p in PRESETS.values() if p.repo_id.casefold() == name.casefold()), None)
+    split = source.split or (preset.split if preset else None)
+    if split is None:
+        raise SpecError(f"The dataset {name} needs a split.", "Name its train or validation split in `split`.")
+    if preset is None:
+        return DatasetChoice(name, revision or None, source.config, split, source.columns)
+    if split in preset.measured:
+        raise SpecError(
+            f"The split '{split}' of {preset.repo_id} is what merges are measured on.", f"Take '{preset.split}'."
+        )
+    if preset.dataset == "safety" and source.columns.answer:
+        raise SpecError(
+            f"The responses of {preset.repo_id} are harmful and are never read.",
+            "Leave out columns.answer: the refusals come from the pool.",
+        )
+    given = {name: value for name, value in source.columns if name in source.columns.model_fields_set and value}
+    columns = preset.columns.model_copy(update=given)
+    return DatasetChoice(preset.repo_id, revision or None, source.config or preset.config, split, columns)

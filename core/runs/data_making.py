@@ -1,0 +1,148 @@
+"""How a run gets its training pairs: which models are asked, or which file or dataset is read, as the spec says.
+
+Written questions, and answers to domain questions, are remembered between runs (`core.models.reply_cache`). What the
+pool replies to unsafe questions is not: some of it complies, and no harmful answer is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+from core.data.domain import generate_domain
+from core.data.domains import resolve_domain
+from core.data.imported import in_rotation, read_pairs
+from core.data.refusals import Asking, refuse_questions
+from core.data.safety import SafetyModels, generate_safety
+from core.data.samples import Dataset
+from core.data.sources import Material, open_source
+from core.data.writing import TextModel
+from core.errors import RunError
+from core.events import Progress, SampleSeen
+from core.guards.protocol import Guard
+from core.merging.fingerprint import sha256_of_model
+from core.models.loading import load_model, load_tokenizer
+from core.models.precision import pick_device
+from core.models.references import parse_reference
+from core.models.reply_cache import RememberingModel, identify, open_cache
+from core.runs.live_pool import LivePool, LoadedModel
+from core.runs.past import Past
+from core.settings import Settings
+from core.specs import RunSpec
+
+
+@dataclass(frozen=True)
+class DataMaking:
+    """The data step of a run.
+
+    Attributes:
+        held_out: prompts of every measurement.
+        past: rounds that were made before are taken from it.
+    """
+
+    spec: RunSpec
+    settings: Settings
+    pool: LivePool
+    guard: Guard
+    held_out: Sequence[str]
+    should_stop: Callable[[], bool]
+    past: Past
+
+    def safety(self) -> Iterator[SampleSeen | Progress]:
+        """D_safety: generated, or of a file or dataset, whose questions the pool refuses where it has no answers."""
+        wanted, seed = self.spec.data.safety, self.spec.search.seed
+        if wanted.source != "generate":
+            yield from self._imported_safety()
+            return
+        generator = self._generator(self.pool.live.dtype)
+        yield from generate_safety(
+            SafetyModels(generator, self._refusers(), str(self.spec.pool.generator)),
+            self.guard,
+            k=wanted.k,
+            held_out=self.held_out,
+            seed=seed,
+            should_stop=self.should_stop,
+            max_new_tokens=self.spec.data.reply_tokens,
+            past=self.past.rounds("safety"),
+            fallback=wanted.fallback_refusals,
+        )
+
+    def domain(self) -> Iterator[SampleSeen | Progress]:
+        """D_expert: the experts' own questions and answers, or pairs of a file or dataset."""
+        wanted = self.spec.data.domain
+        if wanted.source != "generate":
+            yield from read_pairs(self._open("domain"), "domain", k=wanted.k, held_out=self.held_out)
+            return
+        experts = {
+            expert.model: (self._remembering_member(expert.model), resolve_domain(expert.domain))
+            for expert in self.spec.pool.experts
+        }
+        yield from generate_domain(
+            experts,
+            k=wanted.k,
+            held_out=self.held_out,
+            seed=self.spec.search.seed,
+            should_stop=self.should_stop,
+            max_new_tokens=self.spec.data.reply_tokens,
+            past=self.past.rounds("domain"),
+        )
+
+    def _imported_safety(self) -> Iterator[SampleSeen | Progress]:
+        wanted = self.spec.data.safety
+        material = self._open("safety")
+        if material.answered:
+            yield from read_pairs(material, "safety", k=wanted.k, held_out=self.held_out, guard=self.guard)
+            return
+        asking = Asking(
+            self._refusers(),
+            self.guard,
+            self.spec.data.reply_tokens,
+            self.spec.search.seed,
+            wanted.fallback_refusals,
+        )
+        yield from refuse_questions(
+            [row.sample for row in in_rotation(material.rows)],
+            asking,
+            k=wanted.k,
+            held_out=self.held_out,
+            should_stop=self.should_stop,
+            past=self.past.rounds("safety"),
+        )
+
+    def _open(self, dataset: Dataset) -> Material:
+        """Open a source; a dataset must be of the commit that a resumed run began with."""
+        source = getattr(self.spec.data, dataset)
+        material = open_source(source, dataset, self.settings)
+        rows = self.past.rows(dataset)
+        if rows and source.source == "dataset" and not rows[0].source.startswith(f"{material.name}#"):
+            raise RunError(
+                f"{material.name} is not what this run began with ({rows[0].source.split('#')[0]}).",
+                "The dataset was changed: start a new run, and name a commit as id@revision.",
+            )
+        return material
+
+    def _refusers(self) -> dict[str, TextModel]:
+        """Who is asked unsafe questions: the members themselves, so that a reply that complies is never kept."""
+        return {name: self.pool.as_text_model(name) for name in self.pool.members}
+
+    def _remembering_member(self, name: str) -> TextModel:
+        member = self.pool.as_text_model(name)
+
+        def identity() -> str:
+            self.pool.merge.write_parent(name)
+            return identify(self.pool.live, sha256_of_model(self.pool.live))
+
+        return self._remembering(member, self.pool.tokenizer, identity)
+
+    def _generator(self, dtype: torch.dtype) -> TextModel:
+        reference = parse_reference(str(self.spec.pool.generator), self.settings)
+        model = load_model(reference, self.settings, dtype, pick_device())
+        speaker = LoadedModel(model, load_tokenizer(reference, self.settings))
+        return self._remembering(speaker, speaker.tokenizer, lambda: identify(model, sha256_of_model(model)))
+
+    def _remembering(self, model: TextModel, tokenizer: object, identity: Callable[[], str]) -> TextModel:
+        replies = open_cache(self.settings)
+        return model if replies is None else RememberingModel(model, tokenizer, cache(identity), replies)

@@ -1,0 +1,57 @@
+"""Pairs on the Hub: private, never over a public dataset, never deleting, and not without a token."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core.data.editing import keep_rows
+from core.data.publishing import push_to_hub
+from core.data.samples import Sample
+from core.errors import DataError
+from core.settings import Settings
+from tests.hub_server import HubServer
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    return keep_rows([Sample("Q?", "No.")], tmp_path / "pairs")
+
+
+def test_a_private_dataset_is_made_and_filled(hub: HubServer, pairs: Path, settings: Settings) -> None:
+    url = push_to_hub(pairs, "safety", "me/pairs", replace(settings, token=hub.token))
+    assert hub.made["datasets/me/pairs"]["visibility"] == "private"
+    assert hub.committed == {"datasets/me/pairs/safety.jsonl": pairs.read_bytes()}
+    assert url.startswith(hub.url) and not hub.deletions
+
+
+def test_a_private_dataset_that_is_there_gets_the_file(
+    hub: HubServer, pairs: Path, settings: Settings, tmp_path: Path
+) -> None:
+    hub.publish("datasets/me/mine", pairs.parent, private=True)
+    push_to_hub(pairs, "domain", "me/mine", replace(settings, token=hub.token))
+    assert set(hub.committed) == {"datasets/me/mine/domain.jsonl"} and not hub.made and not hub.deletions
+
+
+def test_a_public_dataset_is_left_alone(hub: HubServer, pairs: Path, settings: Settings) -> None:
+    hub.publish("datasets/me/public", pairs.parent)
+    with pytest.raises(DataError, match="is public"):
+        push_to_hub(pairs, "safety", "me/public", replace(settings, token=hub.token))
+    assert not hub.committed
+
+
+@pytest.mark.parametrize(("token", "repo_id", "message"), [(None, "me/x", "token"), ("t", "not an id", "not the id")])
+def test_without_token_or_id_nothing_is_asked(
+    hub: HubServer, pairs: Path, settings: Settings, token: str | None, repo_id: str, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        push_to_hub(pairs, "safety", repo_id, replace(settings, token=token))
+    assert not hub.made
+
+
+def test_a_hub_that_refuses_the_token_is_named(hub: HubServer, pairs: Path, settings: Settings) -> None:
+    with pytest.raises(DataError):
+        push_to_hub(pairs, "safety", "me/pairs", replace(settings, token="hf_wrong"))
+    assert not hub.made and not hub.committed

@@ -1,0 +1,126 @@
+"""The rows panel of the Data tab: what its handlers put into the form, and what its views show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from core.data.samples import Sample, read_samples
+from core.errors import DataError, SafeMergeError
+from core.events import ReplyVerdict, SampleSeen
+from core.runs.view import RunView, fold
+from core.settings import Settings
+from safemerge_ui.access import MAX_UPLOAD_BYTES
+from safemerge_ui.bench import Bench, make_bench
+from safemerge_ui.tabs import data, rows
+from safemerge_ui.views.rows import row_cards
+from safemerge_ui.views.samples import choose_samples, refusal_table
+from tests.ui.golden import golden_events, write_run
+
+RUN = "20260801-101500-aaaa"
+
+
+@pytest.fixture
+def bench(settings: Settings) -> Bench:
+    write_run(settings.runs / RUN, golden_events())
+    return make_bench(settings)
+
+
+def click(index: int) -> Any:
+    return SimpleNamespace(_data={"row": index})
+
+
+def test_a_runs_pairs_are_taken_edited_and_put_into_the_form(bench: Bench) -> None:
+    taken = rows.take_pairs(bench, "safety", RUN, None)
+    assert taken.safety_source == "file"
+    kept = read_samples(taken.safety_path)
+    _, question, answer, category = rows.open_row(bench, "safety", taken.safety_path, "", click(1))
+    assert (question, answer, category) == (kept[1].question, kept[1].answer, kept[1].category)
+    saved = rows.save_row(bench, "safety", taken.safety_path, "", 1, "Another question?", answer, category, None)
+    assert read_samples(saved.safety_path)[1].question == "Another question?"
+    assert read_samples(taken.safety_path) == kept
+    left = rows.drop_row(bench, "safety", saved.safety_path, "", 0, None)
+    assert [sample.question for sample in read_samples(left.safety_path)][:1] == ["Another question?"]
+    more = rows.append_row(bench, "safety", left.safety_path, "", "New?", "I won't.", "", None)
+    assert read_samples(more.safety_path)[-1].question == "New?"
+    assert read_samples(more.download["value"]) == read_samples(more.safety_path) and more.index == -1
+    assert not Path(more.download["value"]).is_relative_to(bench.settings.home), "gradio hands out copies only"
+
+
+def test_without_a_run_or_a_file_it_says_so(bench: Bench) -> None:
+    with pytest.raises(DataError, match="no rows to keep"):
+        rows.take_pairs(bench, "safety", "", None)
+    with pytest.raises(DataError, match="no file of pairs"):
+        rows.save_row(bench, "domain", "", "", 0, "Q?", "A.", "", None)
+
+
+def test_a_table_is_previewed_before_it_is_used(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "theirs.csv"
+    path.write_text("ask,reply\nQ?,A.\n", encoding="utf-8")
+    _, preview, kept, question, answer, category = rows.take_table(bench, str(path), None)
+    assert "ask, reply" in preview and "<details" in preview
+    assert (question["value"], answer["value"], category["value"]) == (rows.NONE, "reply", rows.NONE)
+    with pytest.raises(DataError, match="No column is chosen"):
+        rows.use_table(bench, "domain", kept, rows.NONE, "reply", rows.NONE, None)
+    _, *values = rows.use_table(bench, "domain", kept, "ask", "reply", rows.NONE, None)
+    shown = rows.RowsShown(*values)
+    assert shown.domain_source == "file"
+    assert [(sample.question, sample.answer) for sample in read_samples(shown.domain_path)] == [("Q?", "A.")]
+
+
+def test_an_upload_of_200_mb_is_refused_unread(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "huge.jsonl"
+    with path.open("wb") as file:
+        file.truncate(4 * MAX_UPLOAD_BYTES)
+    for take in (rows.take_table, data.safety_upload):
+        with pytest.raises(DataError, match="200,000,000 bytes"):
+            take(bench, str(path), None)
+
+
+def test_a_space_opens_no_local_file(bench: Bench, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    path = tmp_path / "secret.jsonl"
+    path.write_text('{"question": "q", "answer": "a"}\n', encoding="utf-8")
+    space = replace(bench, settings=replace(bench.settings, on_space=True))
+    with pytest.raises(SafeMergeError, match="does not open"):
+        rows.turn_page(space, "safety", str(path), "", 1)
+
+
+def test_rows_are_covered_and_escaped() -> None:
+    html = row_cards([Sample("<b>Q</b>", "A", source="s#1")], "safety")
+    assert "<b>Q</b>" not in html and "&lt;b&gt;Q" in html
+    assert html.index("<details") < html.index("&lt;b&gt;Q") and 'data-row="0"' in html
+    assert "<details" not in row_cards([Sample("Q", "A")], "domain")
+
+
+def seen(category: str, refused: dict[str, bool], **keys: Any) -> SampleSeen:
+    verdicts = tuple(
+        ReplyVerdict(model=name, refusal=refusal, safe=None, degenerate=False) for name, refusal in refused.items()
+    )
+    by = tuple(name for name, refusal in refused.items() if refusal)
+    facts: dict[str, Any] = {"kept": True, "verdicts": verdicts, "refused_by": by, "category": category} | keys
+    return SampleSeen(dataset="safety", question=f"Q {category}?", answer="No.", **facts)
+
+
+def test_who_refuses_what_is_counted_by_model_and_category() -> None:
+    view = fold([seen("self_harm", {"a": True, "b": False}), seen("privacy_violation", {"a": True, "b": True})])
+    html = refusal_table(view)
+    assert html.count("<tr>") == 4
+    assert "<td>All</td><td>2 of 2</td><td>1 of 2</td>" in html
+    assert "<td>Self-Harm</td><td>1 of 1</td><td>0 of 1</td>" in html
+    assert refusal_table(cast(RunView, fold([]))) == ""
+
+
+def test_samples_are_filtered_by_category_and_reason() -> None:
+    samples = [
+        seen("self_harm", {}),
+        seen("privacy_violation", {}),
+        seen("self_harm", {}, kept=False, reason="duplicate"),
+    ]
+    assert [number for number, _ in choose_samples(samples, "safety/self_harm", "all")] == [2, 0]
+    assert [number for number, _ in choose_samples(samples, "all", "duplicate")] == [2]
+    assert [number for number, _ in choose_samples(samples, "safety/self_harm", "kept")] == [0]
