@@ -18,10 +18,9 @@ import json
 import shutil
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from mergekit.merge import run_merge
@@ -30,6 +29,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM
 
 from benchmarks.merge import recipe
+from benchmarks.timing import spread, timed
 from benchmarks.workload import Checkpoints, demo_checkpoints, tiny_checkpoints
 from core.merging.recipes import Recipe
 from core.models.chat_format import EncodedPair, encode_pair
@@ -39,7 +39,6 @@ from core.settings import load_settings
 from core.specs import ExpertSpec, PoolSpec
 
 BATCH = 8
-Result = TypeVar("Result")
 
 
 def measure(work: Checkpoints, repetitions: int, scratch: Path) -> dict[str, Any]:
@@ -134,19 +133,9 @@ def padded_loss(model: Any, pairs: Sequence[EncodedPair], pad: int) -> float:
     return statistics.fmean(losses)
 
 
-def timed(work: Callable[[], Result]) -> tuple[float, Result]:
-    """Seconds that `work` takes, and what it returns."""
-    started = time.perf_counter()
-    result = work()
-    return time.perf_counter() - started, result
-
-
 def _medians(rounds: Sequence[dict[str, Any]], key: str) -> dict[str, dict[str, float]]:
     spent = {part: [row[key][part] for row in rounds] for part in rounds[0][key]}
-    return {
-        part: {"median": statistics.median(times), "min": min(times), "max": max(times)}
-        for part, times in spent.items()
-    }
+    return {part: spread(times) for part, times in spent.items()}
 
 
 def main() -> None:

@@ -15,13 +15,13 @@ import argparse
 import json
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from benchmarks.timing import seconds_of
 from core.data.categories import CATEGORIES
 from core.data.prompts import read_prompts
 from core.data.safety import safety_conversation
@@ -94,8 +94,8 @@ def measure(tasks: Sequence[Task], rounds: int) -> dict[str, Any]:
         one_by_one(task._replace(conversations=task.conversations[:1]))
         spent: dict[str, list[float]] = {"batched_s": [], "one_by_one_s": []}
         for _ in range(rounds):
-            spent["batched_s"].append(_time(batched, task))
-            spent["one_by_one_s"].append(_time(one_by_one, task))
+            spent["batched_s"].append(seconds_of(batched, task))
+            spent["one_by_one_s"].append(seconds_of(one_by_one, task))
         medians = {name: statistics.median(times) for name, times in spent.items()}
         found[task.name] = {
             "prompts": len(task.conversations),
@@ -140,12 +140,6 @@ def one_by_one(task: Task) -> list[str]:
             )
         replies.append(str(task.tokenizer.decode(output[0, prompt.shape[1] :], skip_special_tokens=True)).strip())
     return replies
-
-
-def _time(work: Callable[[Task], object], task: Task) -> float:
-    started = time.perf_counter()
-    work(task)
-    return time.perf_counter() - started
 
 
 def main() -> None:

@@ -16,8 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +25,7 @@ from mergekit.merge_methods import merge_state_dicts
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.timing import seconds_of, spread
 from core.merging.engine import MergePool
 from core.merging.recipes import SPARSE_METHODS, Recipe, effective_weights
 from core.models.loading import load_model, load_state, untied_state
@@ -75,13 +75,15 @@ def measure(work: Workload, rounds: int, mergekit_rounds: int) -> dict[str, Any]
     """Time preparation, `rounds` candidates of each method and as many plain passes, and mergekit's merges."""
     base, expert = work.names
     pool = MergePool(work.live, base, work.states[base])
-    task_vector_s = _time(pool.add_expert, expert, work.states[expert])
-    first_s = {method: _time(pool.apply, recipe(work.names, method, 0.5)) for method in METHODS}
-    spent = {method: [_time(pool.apply, wanted) for wanted in _recipes(work, method, rounds)] for method in METHODS}
+    task_vector_s = seconds_of(pool.add_expert, expert, work.states[expert])
+    first_s = {method: seconds_of(pool.apply, recipe(work.names, method, 0.5)) for method in METHODS}
+    spent = {
+        method: [seconds_of(pool.apply, wanted) for wanted in _recipes(work, method, rounds)] for method in METHODS
+    }
     deltas = {key: work.states[expert][key] - work.states[base][key] for key in sorted(pool.changing)}
-    plain = [_time(_plain_pass, work, deltas, at) for at in _places(rounds)]
+    plain = [seconds_of(_plain_pass, work, deltas, at) for at in _places(rounds)]
     theirs = {
-        method: [_time(by_mergekit, wanted, work) for wanted in _recipes(work, method, mergekit_rounds)]
+        method: [seconds_of(by_mergekit, wanted, work) for wanted in _recipes(work, method, mergekit_rounds)]
         for method in AGAINST_MERGEKIT
     }
     medians = {method: statistics.median(times) for method, times in spent.items()}
@@ -94,9 +96,9 @@ def measure(work: Workload, rounds: int, mergekit_rounds: int) -> dict[str, Any]
         "changing_parameters": sum(delta.numel() for delta in deltas.values()),
         "task_vector_s": task_vector_s,
         "first_candidate_s": first_s,
-        "candidate_s": {method: _summary(times) for method, times in spent.items()},
-        "plain_pass_s": _summary(plain),
-        "mergekit_s": {method: _summary(times) for method, times in theirs.items()},
+        "candidate_s": {method: spread(times) for method, times in spent.items()},
+        "plain_pass_s": spread(plain),
+        "mergekit_s": {method: spread(times) for method, times in theirs.items()},
         "ratios": {
             "candidate_to_plain_pass": {
                 method: seconds / statistics.median(plain) for method, seconds in medians.items()
@@ -147,16 +149,6 @@ def _recipes(work: Workload, method: Method, rounds: int) -> list[Recipe]:
 
 def _places(rounds: int) -> list[float]:
     return [(i + 0.25) / rounds for i in range(rounds)]
-
-
-def _time(work: Callable[..., object], *arguments: object) -> float:
-    started = time.perf_counter()
-    work(*arguments)
-    return time.perf_counter() - started
-
-
-def _summary(times: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(times), "min": min(times), "max": max(times), "n": len(times)}
 
 
 def main() -> None:

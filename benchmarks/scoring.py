@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from benchmarks.candidate import open_pool, scorer_of, timed
+from benchmarks.candidate import open_pool, scorer_of
+from benchmarks.timing import spread, timed
 from benchmarks.workload import Checkpoints, demo_checkpoints, tiny_checkpoints
 from core.models.packed_attention import Stretches, products_of
 from core.search.scoring import Scorer
@@ -76,7 +77,7 @@ def _measure_pass(model: Any, scorer: Scorer, rounds: int) -> dict[str, Any]:
         limits.append(matmul_s(done.linear, model.dtype) * done.flops / linear_flops)
     seconds, limit_s = statistics.median(spent), statistics.median(limits)
     return {
-        "score_s": {"median": seconds, "min": min(spent), "max": max(spent), "n": rounds},
+        "score_s": spread(spent),
         "gflop": done.flops / 1e9,
         "attention_share_of_flop": done.attention_flops / done.flops,
         "matmul_gflops": done.flops / limit_s / 1e9,

@@ -24,8 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.candidate import timed
 from benchmarks.merge import Workload, by_mergekit, demo_workload, recipe, tiny_workload
+from benchmarks.timing import spread, timed
 from core.merging.engine import MergePool
 from core.merging.fingerprint import sha256_of_model
 from core.merging.storage import Storage
@@ -119,7 +119,7 @@ def _take_up(work: Workload, states: Mapping[str, Mapping[str, Tensor]], storage
 def _mergekit(work: Workload, rounds: int) -> dict[str, Any]:
     wanted = [recipe(work.names, "ties", (i + 0.5) / rounds) for i in range(rounds)]
     spent = [timed(partial(by_mergekit, item, work))[0] for item in wanted]
-    return {"mergekit_s": {"median": statistics.median(spent), "min": min(spent), "max": max(spent), "n": rounds}}
+    return {"mergekit_s": spread(spent)}
 
 
 def main() -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from core.data.tables import parse_object
 from core.errors import DataError
 
 MAX_PROMPT_CHARACTERS = 50_000
@@ -82,12 +82,7 @@ def _jsonl_rows(source: Path, text: str) -> Iterator[_Row]:
 
 def _parse_object(source: Path, number: int, line: str) -> tuple[Any, Any]:
     hint = 'Write one object a line, like {"prompt": "...", "category": "..."}.'
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"Row {number} of {source} is not JSON: {error}.", hint) from error
-    if not isinstance(row, dict):
-        raise DataError(f"Row {number} of {source} is a {type(row).__name__}, not a JSON object.", hint)
+    row = parse_object(f"Row {number} of {source}", line, hint)
     if "prompt" not in row:
         found = ", ".join(map(str, row)) or "none"
         raise DataError(f"Row {number} of {source} has no 'prompt'; its keys: {found}.", hint)

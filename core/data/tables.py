@@ -58,16 +58,17 @@ def _jsonl(path: Path) -> Iterator[Row]:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 place = f"Row {number} of {path}"
-                yield Row(place, number, _parse_object(place, line))
+                yield Row(place, number, parse_object(place, line, _ROW_HINT))
 
 
-def _parse_object(place: str, line: str) -> dict[str, Any]:
+def parse_object(place: str, line: str, hint: str) -> dict[str, Any]:
+    """A line as a JSON object; raises `DataError` with `hint`, naming `place`, where it is none."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{place} is not JSON: {error}.", _ROW_HINT) from error
+        raise DataError(f"{place} is not JSON: {error}.", hint) from error
     if not isinstance(row, dict):
-        raise DataError(f"{place} is a {type(row).__name__}, not a JSON object.", _ROW_HINT)
+        raise DataError(f"{place} is a {type(row).__name__}, not a JSON object.", hint)
     return row
 
 

@@ -64,6 +64,9 @@ def test_a_dataset_of_the_hub_is_not_a_local_path(space: Settings) -> None:
     spec["pool"]["generator"] = "org/writer"
     spec["data"]["safety"] = {"source": "dataset", "path": "beavertails"}
     refuse_local_paths(spec_from_dict(spec), space)
+    spec["data"]["safety"] = {"source": "file", "path": "beavertails"}
+    with pytest.raises(SafeMergeError):
+        refuse_local_paths(spec_from_dict(spec), space)
 
 
 def test_uploads_are_kept_once_and_may_be_used_on_a_space(space: Settings, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from core.results import ModelResult, Rate, RunResult
 from core.runs import live_pool
 from core.specs import RunSpec, spec_from_dict
+from tests.core.runs.resuming import Bench, Whole
 from tests.core.runs.tiny_runs import Files
 
 
@@ -46,3 +47,9 @@ def bfloat16_everywhere() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(live_pool, "fast_dtype", lambda _device: torch.bfloat16)
         yield
+
+
+@pytest.fixture(scope="module")
+def whole(bench: Bench) -> Whole:
+    """The run of a module's own `bench`, from start to end."""
+    return bench.run_whole()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM
 
-from core.events import CandidateScored, Event, Failed, Finished, Warned
+from core.events import CandidateScored, Event, Failed, Warned
 from core.merging.fingerprint import sha256_of_model
 from core.merging.recipes import Recipe
 from core.runs.folder import RunFolder
@@ -18,7 +18,7 @@ from core.runs.job import run_job
 from core.runs.view import fold
 from core.runs.worker import run_worker
 from core.settings import Settings
-from tests.core.runs.test_resume import Bench, Whole, Work, assert_same_end, count_calls, nth
+from tests.core.runs.resuming import Bench, Whole, assert_same_end, count_calls, no_work, nth
 from tests.core.runs.tiny_runs import Files, models_of, never, spec_of
 from tests.tiny_models import save_tiny_llama
 
@@ -39,18 +39,10 @@ def bench(
     settings = Settings(home / "home", home / "runs", False, frozenset(), None, 2.0)
     search = {"optimizer": "evomm_surrogate", "steps": 24, "compare": ["evomm_expert_only"], "genome": GROUPS}
     spec = spec_of(tiny_llama, tiny_expert, files, search=search, evaluation={"probe": files.probe})
-    work = Work(Counter(), Counter(), Counter(), Counter())
+    work = no_work()
     with pytest.MonkeyPatch.context() as patch:
         count_calls(patch, work)
         yield Bench(spec, settings, work)
-
-
-@pytest.fixture(scope="module")
-def whole(bench: Bench) -> Whole:
-    bench.reset()
-    folder = bench.start("whole")
-    assert isinstance(folder.read_events()[-1], Finished), folder.read_events()[-1]
-    return Whole(folder, folder.read_events(), Work(*(counter.copy() for counter in bench.work)))
 
 
 def candidates_of(events: list[Event], search: str) -> list[CandidateScored]:

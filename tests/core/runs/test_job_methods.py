@@ -19,7 +19,7 @@ from core.runs.folder import RunFolder
 from core.runs.job import run_job
 from core.settings import Settings
 from core.specs import RunSpec
-from tests.core.runs.test_resume import Bench, Whole, Work, assert_same_end, nth
+from tests.core.runs.resuming import Bench, Whole, Work, assert_same_end, nth
 from tests.core.runs.tiny_runs import Files, models_of, never, spec_of
 from tests.tiny_models import copy_model
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from core.runs.worker import run_worker
 from core.search.nested import NestedScorer
 from core.settings import Settings
 from tests.core.data.fake_models import REFUSAL
-from tests.core.runs.test_resume import Bench, Whole, Work, assert_same_end, count_calls, nth
+from tests.core.runs.resuming import Bench, Whole, assert_same_end, count_calls, no_work, nth
 from tests.core.runs.tiny_runs import Files, models_of, spec_of, write_rows
 
 pytestmark = pytest.mark.usefixtures("bfloat16_everywhere")
@@ -55,7 +54,7 @@ def bench(
     settings = Settings(home / "home", home / "runs", False, frozenset(), None, 2.0)
     search = {"steps": 24, "racing": True, "compare": ["evomm_expert_only"]}
     spec = spec_of(tiny_llama, tiny_expert, files, data=pairs, search=search, evaluation={"probe": files.probe})
-    work = Work(Counter(), Counter(), Counter(), Counter())
+    work = no_work()
     part = NestedScorer.score_part
 
     def counted_part(self: NestedScorer, stage: int, with_safety: bool) -> object:
@@ -66,14 +65,6 @@ def bench(
         count_calls(patch, work)
         patch.setattr(NestedScorer, "score_part", counted_part)
         yield Bench(spec, settings, work)
-
-
-@pytest.fixture(scope="module")
-def whole(bench: Bench) -> Whole:
-    bench.reset()
-    folder = bench.start("whole")
-    assert isinstance(folder.read_events()[-1], Finished), folder.read_events()[-1]
-    return Whole(folder, folder.read_events(), Work(*(counter.copy() for counter in bench.work)))
 
 
 def test_a_raced_run_counts_its_tokens_and_merges_what_was_scored_on_all_pairs(whole: Whole) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from core.evaluation.measuring import Measurer
-from core.events import CandidateMeasured, CandidateScored, Event, Finished, Progress
+from core.events import CandidateMeasured, CandidateScored, Event, Progress
 from core.runs.view import fold
 from core.settings import Settings
-from tests.core.runs.test_resume import Bench, Whole, Work, assert_same_end, count_calls, nth
+from tests.core.runs.resuming import Bench, Whole, assert_same_end, count_calls, no_work, nth
 from tests.core.runs.tiny_runs import Files, spec_of
 
 pytestmark = pytest.mark.usefixtures("bfloat16_everywhere")
@@ -44,7 +43,7 @@ def bench(
     }
     evaluation = {"probe": files.probe, "probe_questions": files.questions}
     spec = spec_of(tiny_llama, tiny_expert, files, search=search, evaluation=evaluation)
-    work = Work(Counter(), Counter(), Counter(), Counter())
+    work = no_work()
     accuracy = Measurer.probe_accuracy
 
     def counted_accuracy(self: Measurer) -> object:
@@ -55,14 +54,6 @@ def bench(
         count_calls(patch, work)
         patch.setattr(Measurer, "probe_accuracy", counted_accuracy)
         yield Bench(spec, settings, work)
-
-
-@pytest.fixture(scope="module")
-def whole(bench: Bench) -> Whole:
-    bench.reset()
-    folder = bench.start("whole")
-    assert isinstance(folder.read_events()[-1], Finished), folder.read_events()[-1]
-    return Whole(folder, folder.read_events(), Work(*(counter.copy() for counter in bench.work)))
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
