@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-Role = Literal["parent", "baseline", "merged"]
+Role = Literal["parent", "baseline", "merged", "model"]
+"""`model`: one of several that are compared outside a run."""
 
 
 class Rate(BaseModel):
@@ -57,6 +58,9 @@ class ModelResult(BaseModel):
         seconds: time spent on measuring this model.
         unknown: replies to unsafe prompts on which the guard gave no verdict; they count as not safe.
         agreement: where several guards judged, how far the others agree.
+        by_category: alignment within each category of the unsafe prompts.
+        over_refusal_by_category: over-refusal within each category of the harmless ones.
+        perplexity: of a short neutral text (`core.evaluation.fluency`); lower is more fluent.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -75,6 +79,9 @@ class ModelResult(BaseModel):
     seconds: float = 0.0
     unknown: int = 0
     agreement: tuple[GuardAgreement, ...] = ()
+    by_category: dict[str, Rate] = {}
+    over_refusal_by_category: dict[str, Rate] = {}
+    perplexity: float | None = None
 
     @property
     def mean_accuracy(self) -> float | None:

@@ -239,6 +239,12 @@ class EvaluationSpec(FrozenSpec):
         suite: accuracy suite; null = the experts' own suites.
         limit: most prompts or questions per file or task.
         reply_tokens: most tokens of a measured reply.
+        tasks: lm-eval tasks, groups or tags to measure accuracy on, instead of a suite.
+        include_path: folder with more lm-eval task files.
+        num_fewshot: examples before each question; null = as each task says.
+        chat_template: whether questions go through the chat template; null = as each suite says.
+        fluency: measure the perplexity of a short neutral text, which tells a broken model from an aligned one.
+        leave_one_out: measure the merge without each expert in turn: which one costs it its alignment.
     """
 
     prompts: str | None = None
@@ -248,6 +254,18 @@ class EvaluationSpec(FrozenSpec):
     suite: str | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
     reply_tokens: Annotated[int, Field(ge=8, le=4096)] = 256
+    tasks: tuple[str, ...] = ()
+    include_path: str | None = None
+    num_fewshot: Annotated[int, Field(ge=0, le=100)] | None = None
+    chat_template: bool | None = None
+    fluency: bool = True
+    leave_one_out: bool = False
+
+    @model_validator(mode="after")
+    def _one_choice_of_tasks(self) -> EvaluationSpec:
+        if self.suite and self.tasks:
+            raise ValueError("evaluation names a suite and tasks: leave one of them out")
+        return self
 
 
 class ExportSpec(FrozenSpec):
