@@ -1,4 +1,7 @@
-"""The model card of a merge: what was merged, how, and the measured safety table."""
+"""The model card of a merge: what was merged, how, and the measured safety table.
+
+A candidate that was taken from a search by its number has losses only: its card says so, and what nobody measured.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Sequence
 
 import yaml
 
+from core.events import CandidateMeasured, CandidateScored
 from core.merging.recipes import Recipe
 from core.results import ModelResult, Rate
 from core.specs import RunSpec
@@ -25,33 +29,88 @@ def model_card(name: str, recipe: Recipe, spec: RunSpec, results: Sequence[Model
         spec: the run's spec.
         results: what was measured so far, the merge included.
     """
+    return "\n".join([*_head(name, recipe), _search(name, spec), "", "## Measured", "", *_measured(spec, results)])
+
+
+def candidate_card(
+    candidate: CandidateScored,
+    spec: RunSpec,
+    results: Sequence[ModelResult],
+    same_as: str | None,
+    probed: CandidateMeasured | None,
+) -> str:
+    """Text of the README.md saved with one candidate of a search.
+
+    Args:
+        candidate: the candidate, as it was scored.
+        spec: the run's spec.
+        results: what the run measured: parents, baselines and its own merge.
+        same_as: name of the one of `results` that has the very same recipe, if any.
+        probed: what the search measured of it on the probe prompts, if it did.
+    """
+    recipe = Recipe.model_validate(candidate.recipe)
+    if same_as is None:
+        missing = "Its alignment, over-refusal and accuracy on the test prompts were not measured."
+    else:
+        missing = f"It is the same merge as `{same_as}` below, which was measured on the test prompts."
+    return "\n".join(
+        [
+            *_head(f"{candidate.search}, candidate {candidate.candidate}", recipe),
+            _search(candidate.search, spec),
+            "",
+            "## Estimated",
+            "",
+            "| safety loss | domain loss | alignment | accuracy |",
+            "|---|---|---|---|",
+            f"| {_loss(candidate.ce_safety)} | {_loss(candidate.ce_expert)} | "
+            f"{_share(candidate.estimated_alignment)} | {_share(candidate.estimated_accuracy)} |",
+            "",
+            "Estimates, from the training pairs that the search chose by: losses in nats a token, and the shares of "
+            "refusals and answers that it would begin by itself. For them no reply was generated or judged.",
+            *([_probe(spec, probed)] if probed else []),
+            missing,
+            "",
+            "## Measured of the run's models",
+            "",
+            *_measured(spec, results),
+        ]
+    )
+
+
+def _head(name: str, recipe: Recipe) -> list[str]:
     front = yaml.safe_dump(
         {"base_model": [recipe.base, *recipe.experts], "library_name": "transformers", "tags": ["merge", "safemerge"]},
         sort_keys=False,
     )
+    return [
+        f"---\n{front}---",
+        f"# {name}: a merge of {', '.join((recipe.base, *recipe.experts))}",
+        "",
+        f"Merged with SafeMerge: `{recipe.label}` (mergekit configuration in `mergekit_config.yml`).",
+        *([recipe.repeat_note] if recipe.repeat_note else []),
+    ]
+
+
+def _measured(spec: RunSpec, results: Sequence[ModelResult]) -> list[str]:
     evaluation = spec.evaluation
-    return "\n".join(
-        [
-            f"---\n{front}---",
-            f"# {name}: a merge of {', '.join((recipe.base, *recipe.experts))}",
-            "",
-            f"Merged with SafeMerge: `{recipe.label}` (mergekit configuration in `mergekit_config.yml`).",
-            *([recipe.repeat_note] if recipe.repeat_note else []),
-            _search(name, spec),
-            "",
-            "## Measured",
-            "",
-            "| model | alignment | over-refusal | accuracy |",
-            "|---|---|---|---|",
-            *(_row(result) for result in results),
-            "",
-            f"Shares with 95 % Wilson intervals. Alignment on `{evaluation.prompts}`, over-refusal on "
-            f"`{evaluation.benign}`, guard `{spec.pool.guard}`, "
-            f"greedy replies of at most {evaluation.reply_tokens} tokens.",
-            "",
-            "A high alignment on these prompts does not make a model safe. Check it for your own use.",
-            "",
-        ]
+    return [
+        "| model | alignment | over-refusal | accuracy |",
+        "|---|---|---|---|",
+        *(_row(result) for result in results),
+        "",
+        f"Shares with 95 % Wilson intervals. Alignment on `{evaluation.prompts}`, over-refusal on "
+        f"`{evaluation.benign}`, guard `{spec.pool.guard}`, "
+        f"greedy replies of at most {evaluation.reply_tokens} tokens.",
+        "",
+        "A high alignment on these prompts does not make a model safe. Check it for your own use.",
+        "",
+    ]
+
+
+def _probe(spec: RunSpec, probed: CandidateMeasured) -> str:
+    return (
+        f"Measured on the few probe prompts of the search (`{spec.evaluation.probe}`): alignment "
+        f"{_rate(probed.alignment)}, accuracy {_rate(probed.accuracy)}."
     )
 
 
@@ -80,3 +139,11 @@ def _row(result: ModelResult) -> str:
 
 def _rate(rate: Rate | None) -> str:
     return "not measured" if rate is None else f"{rate.rate:.2f} [{rate.low:.2f}, {rate.high:.2f}] n={rate.n}"
+
+
+def _loss(value: float | None) -> str:
+    return "not scored" if value is None else f"{value:.3f}"
+
+
+def _share(value: float | None) -> str:
+    return "not estimated" if value is None else f"{value:.2f}"

@@ -25,8 +25,12 @@ from core.search.genome import Genome
 
 TAU = 0.85
 """Rank correlation from which on the model is trusted (section 4 of the paper)."""
-SECOND_STEP = 0.1
+SECOND_STEP = 0.05
 """Initial standard deviation of the search in full after a first stage."""
+FIRST_STAGE = 2
+"""Times the points of a whole quadratic model: what the first stage may score."""
+FIRST_FLAT = 0.002
+"""Nats by which the last scored may differ where the first stage is at its end."""
 WINDOW = 4
 """Scored candidates that count as the last generation when it is asked whether the search is flat."""
 _FAR = 20.0
@@ -118,7 +122,7 @@ class EvoMMSurrogate:
         if max(shared) + 1 < count:
             start_shared = [start[shared.index(axis)] for axis in range(max(shared) + 1)]
             self._stage = self._new_stage(start_shared, INITIAL_STEP, shared)
-            yield from self._generations(enough=_full_model(len(start_shared)))
+            yield from self._generations(enough=FIRST_STAGE * _full_model(len(start_shared)))
             start, step = min(self._seen)[1], SECOND_STEP
         self._stage = self._new_stage(start, step, tuple(range(count)))
         for value, point in sorted(self._seen, reverse=True):
@@ -131,9 +135,11 @@ class EvoMMSurrogate:
         return _Stage(strategy, _new_model(), axes, [])
 
     def _generations(self, enough: float = math.inf) -> Asking:
-        """Generations of the stage until `enough` are scored."""
+        """Generations of the stage until `enough` are scored, or fewer where those of a stage with a limit are flat."""
         stage = self._stage
         while len(stage.scored) < enough and not stage.strategy.stop():
+            if enough < math.inf and is_flat(stage.scored[:-WINDOW], stage.scored[-WINDOW:], FIRST_FLAT):
+                break
             points = [[float(x) for x in point] for point in stage.strategy.ask()]
             values = yield from self._judge(points)
             with warnings.catch_warnings():

@@ -12,6 +12,7 @@ import gradio as gr
 from core.errors import ModelError, SafeMergeError
 from core.guards.registry import load_guard
 from core.models.references import ModelReference, parse_reference
+from core.runs.candidates import saved_candidates
 from core.runs.view import RunView
 from core.specs import Comparison, PoolSpec, RunSpec
 from safemerge_ui.access import require_starter
@@ -34,6 +35,7 @@ from safemerge_ui.watch import Watched
 
 SEATS = 3
 MERGES = (SAFETY_AWARE, DOMAIN_ONLY)
+CANDIDATE = "Candidate "
 _NAIVE_FIRST: tuple[Comparison, ...] = ("evomm_expert_only", "equal", "grid", "cocktail_expert_only", "cocktail")
 BASELINES = {search_name(name): Path("baselines", name) for name in _NAIVE_FIRST}
 GUARD_NOTE = (
@@ -149,8 +151,10 @@ def seat_updates(bench: Bench, run_id: str, seated: list[str | None], *current: 
 
 
 def seat_choices(bench: Bench, watched: Watched | None) -> dict[str, ModelReference | None]:
-    """Models to chat with, by label: what the run on this page has saved, then its pool (None: the label says it)."""
+    """Models to chat with, by label: the merges that the run on this page has saved, its pool (None: the label says
+    it), and the candidates of its search that somebody saved."""
     saved: dict[str, ModelReference | None] = {}
+    candidates: dict[str, ModelReference | None] = {}
     pool = bench.default_spec.pool
     if watched is not None:
         pool = _pool(watched.view) or pool
@@ -161,14 +165,18 @@ def seat_choices(bench: Bench, watched: Watched | None) -> dict[str, ModelRefere
             for label, path in paths.items()
             if (path / "config.json").is_file()
         }
-    return saved | dict.fromkeys([pool.base, *(expert.model for expert in pool.experts)])
+        candidates = {
+            f"{CANDIDATE}{number + 1}": ModelReference("folder", str(path))
+            for number, path in saved_candidates(watched.folder).items()
+        }
+    return saved | dict.fromkeys([pool.base, *(expert.model for expert in pool.experts)]) | candidates
 
 
 def default_seats(labels: list[str]) -> list[str | None]:
     """A naive merge (else the first expert) beside the run's merge (else the base); the third seat is free."""
     baselines = [label for label in labels if label in BASELINES]
     merges = [label for label in labels if label in MERGES]
-    pool = [label for label in labels if label not in BASELINES and label not in MERGES]
+    pool = [label for label in labels if not (label in BASELINES or label in MERGES or label.startswith(CANDIDATE))]
     return [(baselines or pool[1:] or pool)[0], (merges or pool)[0], None]
 
 
@@ -176,12 +184,12 @@ def resolve_seat(label: str, choices: dict[str, ModelReference | None], bench: B
     """The model that a seat names; a run's own merges are folders that the page itself knows.
 
     Raises:
-        ModelError: it names nothing, or a merge that this run has not saved.
+        ModelError: it names nothing, or a merge or candidate that this run has not saved.
     """
     known = choices.get(label)
     if known is not None:
         return known
-    if label in BASELINES or label in MERGES:
+    if label in BASELINES or label in MERGES or label.startswith(CANDIDATE):
         raise ModelError(f"The run on this page has not saved '{label}'.", "Wait for its end, or choose another model.")
     return parse_reference(label, bench.settings)
 

@@ -17,6 +17,8 @@ from safemerge_ui.charts.front import front_figure
 from safemerge_ui.charts.losses import losses_figure
 from safemerge_ui.charts.plane import plane_figure
 from safemerge_ui.form import Form
+from safemerge_ui.tabs import saving
+from safemerge_ui.tabs.saving import SavePanel
 from safemerge_ui.views.alpha import alpha_view
 from safemerge_ui.views.markup import notice
 from safemerge_ui.views.names import METHODS, OBJECTIVES, OPTIMIZERS, search_name
@@ -54,6 +56,7 @@ class MergeTab:
     body: gr.Column
     alpha: gr.Slider
     explorer: gr.HTML
+    saving: SavePanel
 
     @property
     def outputs(self) -> list[gr.components.Component]:
@@ -124,16 +127,18 @@ def build(form: Form) -> MergeTab:
                     gr.HTML(ALPHA_INTRO)
                     front = gr.Plot(show_label=False, container=False, elem_id="merge-front")
                     alpha = gr.Slider(0, 2, form["alpha"], step=0.05, label="Alpha", elem_id="merge-alpha")
+                    save_panel = saving.build()
                     explorer = gr.HTML(elem_id="merge-explorer")
     shown = (message, line, steps, end, plane, losses, front, best, results, files, body)
-    return MergeTab(fields, launch, stop, *shown, alpha, explorer)
+    return MergeTab(fields, launch, stop, *shown, alpha, explorer, save_panel)
 
 
 def wire(tab: MergeTab, bench: Bench, run_id: gr.State) -> None:
     """Bind what concerns this tab alone."""
     tab.stop.click(bind_with_notice(stop, bench, outputs=1), run_id, [tab.notice, tab.stop])
     for happened in (tab.alpha.change, tab.best.change):
-        happened(bind(explore, bench), [run_id, tab.alpha], tab.explorer, show_progress="hidden")
+        happened(bind(explore, bench), [run_id, tab.alpha], [tab.explorer, tab.saving.number], show_progress="hidden")
+    saving.wire(tab.saving, bench, run_id)
 
 
 def stop(bench: Bench, run_id: str, profile: gr.OAuthProfile | None) -> Any:
@@ -144,8 +149,11 @@ def stop(bench: Bench, run_id: str, profile: gr.OAuthProfile | None) -> Any:
 
 
 def explore(bench: Bench, run_id: str, alpha: float) -> Any:
-    """Which candidate of the run on this page would win with `alpha`."""
-    return alpha_view(bench.watch.look(run_id).view, alpha) if run_id else gr.skip()
+    """Which candidate of the run on this page would win with `alpha`, and the number to save it by."""
+    if not run_id:
+        return gr.skip()
+    view = bench.watch.look(run_id).view
+    return alpha_view(view, alpha), saving.number_for(view, alpha)
 
 
 def show_run(watched: Watched) -> MergeShown:

@@ -1,13 +1,17 @@
-"""Which candidate another alpha would choose: a new ranking of what was scored, and the front it can choose from."""
+"""Which candidate another alpha would choose: a new ranking of what was scored, and the front it can choose from.
+
+Also where a candidate was saved once somebody asked for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from core.events import CandidateScored
 from core.runs.view import RunView
 from core.search.ranking import pareto_front, rank
-from safemerge_ui.views.markup import empty, percent, text
+from safemerge_ui.views.markup import empty, notice, percent, text
 from safemerge_ui.views.results import candidate_facts, recipe_table
 
 
@@ -25,6 +29,12 @@ def alpha_view(view: RunView, alpha: float) -> str:
     objective = (winner.ce_safety or 0.0) + alpha * (winner.ce_expert or 0.0)
     own = _own_choice(view, candidates, winner)
     return candidate_facts(winner, objective) + own + recipe_table(winner.recipe) + _front(ranked, winner)
+
+
+def saved_view(number: int, folder: Path, sha256: str) -> str:
+    """Where a candidate was saved; `number` counts from 1."""
+    hint = f"{folder} · sha256 {sha256[:16]} · its replies are not measured; the Chat tab offers it as a model."
+    return notice(f"Candidate {number} is saved.", hint, "good")
 
 
 def _own_choice(view: RunView, candidates: Sequence[CandidateScored], winner: CandidateScored) -> str:

@@ -119,8 +119,9 @@ def test_following_draws_news_and_then_only_the_clock(bench: Bench, settings: Se
 def test_another_alpha_shows_another_winner(bench: Bench, settings: Settings) -> None:
     write_run(settings.runs / "r", golden_events())
     assert merge.explore(bench, "", 0.3) == gr.skip()
-    safe, skilled = (merge.explore(bench, "r", alpha) for alpha in (0.0, 20.0))
+    (safe, first), (skilled, second) = (merge.explore(bench, "r", alpha) for alpha in (0.0, 20.0))
     assert "wins" in safe and safe != skilled
+    assert f"<b>{first}, wins</b>" in safe and f"<b>{second}, wins</b>" in skilled
 
 
 def test_the_timer_rests_when_the_run_is_over(bench: Bench, settings: Settings) -> None:
@@ -230,6 +231,17 @@ def test_chat_offers_what_the_run_has_saved(bench: Bench, settings: Settings) ->
     assert chat.resolve_seat("Safety-aware merge", choices, bench).folder == folder / "merged"
     with pytest.raises(ModelError, match="not saved 'Equal weights'"):
         chat.resolve_seat("Equal weights", choices, bench)
+
+
+def test_chat_offers_saved_candidates_but_seats_them_on_request_only(bench: Bench, settings: Settings) -> None:
+    folder = write_run(settings.runs / "r", golden_events())
+    _save_model(folder / "candidates" / "11")
+    choices = chat.seat_choices(bench, bench.watch.look("r"))
+    assert list(choices) == ["demo/aligned", "demo/chemistry", "Candidate 12"]
+    assert chat.default_seats(list(choices)) == ["demo/chemistry", "demo/aligned", None]
+    assert chat.resolve_seat("Candidate 12", choices, bench).folder == folder / "candidates" / "11"
+    with pytest.raises(ModelError, match="not saved 'Candidate 3'"):
+        chat.resolve_seat("Candidate 3", choices, bench)
 
 
 def test_seats_chosen_by_a_person_are_left_alone(bench: Bench) -> None:

@@ -11,6 +11,7 @@ import pytest
 from core.events import CandidateScored
 from core.runs.view import RunView, fold
 from safemerge_ui.charts.coverage import coverage_figure
+from safemerge_ui.charts.front import front_figure
 from safemerge_ui.charts.losses import losses_figure
 from safemerge_ui.charts.plane import Mark, label_positions, plane_figure
 from safemerge_ui.charts.style import GENERATIONS, generation_colours
@@ -88,6 +89,41 @@ def test_another_optimizers_candidates_are_drawn_without_a_line_of_the_best(fini
     assert "Best of a generation, measured" not in plane
 
 
+def points(trace: dict[str, Any]) -> list[tuple[float, float]]:
+    """Safety and domain loss of each mark."""
+    return list(zip(trace["y"], trace["x"], strict=True))
+
+
+def test_the_front_is_drawn_through_what_no_candidate_beats(finished: RunView) -> None:
+    shown = traces(front_figure(finished))
+    scored = points(shown["Candidate"])
+    front = points(shown["Pareto front"])
+    assert len(scored) == 29, "one search's, without the one that failed"
+    assert front == sorted(front) and 1 < len(front) < len(scored)
+    for safety, domain in scored:
+        beaten = any(s <= safety and d <= domain and (s, d) != (safety, domain) for s, d in scored)
+        assert ((safety, domain) in front) == (not beaten)
+    best = finished.best()
+    assert best is not None
+    assert points(shown["Chosen for the merge"]) == [(best.ce_safety, best.ce_expert)]
+    assert shown["Pareto front"]["line"]["shape"] == "hv"
+
+
+def test_candidates_scored_on_a_part_of_the_pairs_are_open_and_on_no_front(finished: RunView) -> None:
+    raced = finished.candidates[0].model_copy(
+        update={"candidate": 99, "ce_safety": 0.0, "ce_expert": 0.0, "objective": 0.0, "samples": 8, "all_samples": 24}
+    )
+    whole, both = (traces(front_figure(replace(finished, candidates=c))) for c in (
+        finished.candidates, (*finished.candidates, raced)
+    ))  # fmt: skip
+    estimated = both["Candidate, estimated from a part"]
+    assert estimated["marker"]["symbol"] == "circle-open" and "symbol" not in both["Candidate"]["marker"]
+    assert "Candidate 100" in estimated["hovertext"][0] and "on 8 of 24 pairs" in estimated["hovertext"][0]
+    assert "Candidate, estimated from a part" not in whole
+    for name in ("Candidate", "Pareto front", "Chosen for the merge"):
+        assert points(both[name]) == points(whole[name])
+
+
 def test_coverage_counts_kept_and_dropped_per_category(finished: RunView) -> None:
     shown = traces(coverage_figure(finished))
     assert sum(shown["Kept"]["x"]) == 12
@@ -97,7 +133,7 @@ def test_coverage_counts_kept_and_dropped_per_category(finished: RunView) -> Non
 
 @pytest.mark.parametrize("view", [RunView(), fold(golden_running(0.02)), fold(golden_running(0.5))])
 def test_charts_draw_at_any_moment(view: RunView) -> None:
-    for draw in (plane_figure, losses_figure, coverage_figure):
+    for draw in (plane_figure, losses_figure, coverage_figure, front_figure):
         assert json.loads(draw(view).to_json())["layout"]["paper_bgcolor"] == "rgba(0,0,0,0)"
 
 

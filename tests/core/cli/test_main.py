@@ -24,7 +24,7 @@ def test_help_lists_every_command_and_loads_nothing_heavy() -> None:
         f"print('LOADED', [name for name in {HEAVY} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    for command in ("demo", "run", "preflight", "align", "overrefusal", "accuracy", "judge", "chat"):
+    for command in ("demo", "run", "export", "preflight", "align", "overrefusal", "accuracy", "judge", "chat"):
         assert command in done.stdout
     assert "LOADED []" in done.stdout
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import yaml
 
 from core.evaluation.statistics import wilson
-from core.merging.card import model_card
+from core.events import CandidateMeasured, CandidateScored
+from core.merging.card import candidate_card, model_card
 from core.merging.recipes import equal_weights
 from core.results import ModelResult
 from core.specs import RunSpec, spec_from_dict
@@ -57,3 +58,21 @@ def test_each_baseline_says_how_it_came_about() -> None:
     assert "losses on domain data, T 5." in model_card("cocktail_expert_only", RECIPE, spec, RESULTS)
     early = SPEC.model_copy(update={"search": SPEC.search.model_copy(update={"stop_when_flat": 0.01})})
     assert f"at most {SPEC.search.steps} candidates" in model_card("evomm", RECIPE, early, RESULTS)
+
+
+def test_a_candidates_card_tells_estimates_from_what_was_measured() -> None:
+    losses = {"objective": 1.0, "ce_safety": 0.25, "ce_expert": 0.5, "estimated_alignment": 0.75}
+    recipe = RECIPE.model_dump(mode="json")
+    candidate = CandidateScored(search="evomm", candidate=7, generation=1, recipe=recipe, seconds=1.0, **losses)
+    card = candidate_card(candidate, SPEC, RESULTS, None, None)
+    assert yaml.safe_load(card.split("---")[1])["base_model"] == ["org/base", "org/a"]
+    assert "# evomm, candidate 7: a merge of org/base, org/a" in card
+    assert "| 0.250 | 0.500 | 0.75 | not estimated |" in card
+    assert "Estimates, from the training pairs" in card
+    assert "Its alignment, over-refusal and accuracy on the test prompts were not measured." in card
+    assert "probe" not in card
+    assert "| evomm (merged) | 0.80" in card.split("## Measured of the run's models")[1]
+    probed = CandidateMeasured(search="evomm", candidate=7, generation=1, alignment=wilson(3, 4), accuracy=None)
+    card = candidate_card(candidate, SPEC, RESULTS, "evomm", probed)
+    assert "alignment 0.75 [0.30, 0.95] n=4, accuracy not measured." in card
+    assert "It is the same merge as `evomm` below" in card and "were not measured" not in card

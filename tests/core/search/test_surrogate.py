@@ -106,7 +106,15 @@ def test_many_numbers_are_first_searched_as_few() -> None:
         found = flat(drive(EvoMMSurrogate(genome, 40, 0), bent))
         alike = [len(set(numbers(recipe))) <= 2 for recipe in found]
         assert alike[:9] == [shared is not None or len(numbers(found[0])) == 2] * 9
-        assert shared is None or not any(alike[15:])
+        assert shared is None or not any(alike[24:])
+
+
+def test_the_shared_numbers_are_searched_until_they_bring_no_more() -> None:
+    def shared(objective: Objective) -> int:
+        found = flat(drive(EvoMMSurrogate(GROUPS, 40, 0), objective))
+        return sum(len({part.weights for part in recipe.scopes or (recipe,)}) == 1 for recipe in found)
+
+    assert shared(lambda recipe: 1e-6 * bent(recipe)) < shared(lambda recipe: 1e3 * bent(recipe)) <= 24
 
 
 def test_equal_shares_are_no_first_stage() -> None:
