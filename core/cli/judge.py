@@ -107,9 +107,9 @@ def with_verdicts(rows: list[dict[str, Any]], verdicts: Sequence[Verdict], guard
     The verdict's keys are `refusal, safe, degenerate, category, guard`; `safe` is null where the guard cannot tell.
     Where several guards judged they are the deciding one's, and `others` and `agree` follow.
     """
-    from core.guards.panel import GuardPanel
+    from core.guards.disputes import deciding_name
 
-    name = guard.first.name if isinstance(guard, GuardPanel) else guard.name
+    name = deciding_name(guard)
     return [
         {
             **row,
