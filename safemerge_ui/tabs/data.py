@@ -162,7 +162,7 @@ def show_data(view: RunView, dataset: str, shown: str, page: int) -> DataShown:
         coverage_figure(view),
         length_figure(view),
         refusal_table(view),
-        disputed_replies(view.disputed),
+        disputed_replies(view),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from core.events import DisputedReply, GuardAnswer, SampleSeen
+from core.runs.view import RunView
 from safemerge_ui.views.markup import badge, covered, text
 from safemerge_ui.views.names import category_name, model_name
 
@@ -30,11 +31,13 @@ def dispute_lines(number: int, sample: SampleSeen) -> str:
     return f'<ul class="sm-reasons">{items}</ul>{_buttons(number) if sample.answer else ""}'
 
 
-def disputed_replies(replies: Sequence[DisputedReply]) -> str:
+def disputed_replies(view: RunView) -> str:
     """Replies to test prompts on which guards differ; none of them is trained on, so there is nothing to decide."""
+    replies = view.disputed
     if not replies:
         return ""
-    cards = "".join(_reply(number, reply) for number, reply in enumerate(replies[:_SHOWN]))
+    names = {model.name: model_name(model, view) for model in view.models}
+    cards = "".join(_reply(number, reply, names[reply.model]) for number, reply in enumerate(replies[:_SHOWN]))
     more = f", the first {_SHOWN} of them here" if len(replies) > _SHOWN else ""
     return (
         f"<h3>Test replies on which guards disagree</h3><p>{len(replies)} replies{more}; all are in the run's "
@@ -42,7 +45,7 @@ def disputed_replies(replies: Sequence[DisputedReply]) -> str:
     )
 
 
-def _reply(number: int, reply: DisputedReply) -> str:
+def _reply(number: int, reply: DisputedReply, name: str) -> str:
     kind = badge("Unsafe prompt", "bad") if reply.unsafe else badge("Harmless look-alike", "info")
     category = f'<span class="sm-category">{text(category_name(reply.category))}</span>' if reply.category else ""
     prompt = f'<p class="sm-question">{text(reply.prompt)}</p>'
@@ -50,7 +53,7 @@ def _reply(number: int, reply: DisputedReply) -> str:
         prompt = covered(prompt, f"disputed-{number}")
     said = "The reply is not kept: not every guard calls it safe." if reply.response is None else reply.response
     return (
-        f'<article class="sm-card"><header>{badge(model_name(reply.model))}{kind}{category}</header>{prompt}'
+        f'<article class="sm-card"><header>{badge(name)}{kind}{category}</header>{prompt}'
         f'<p class="sm-reply">{text(said)}</p><footer>{_answers(reply.answers)}</footer></article>'
     )
 

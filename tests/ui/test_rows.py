@@ -10,7 +10,8 @@ import pytest
 
 from core.data.samples import PERSON, Sample, read_samples
 from core.errors import DataError, SafeMergeError
-from core.events import DisputedReply, GuardAnswer, ReplyVerdict, RunStarted, SampleSeen
+from core.events import DisputedReply, GuardAnswer, ModelMeasured, ReplyVerdict, RunStarted, SampleSeen
+from core.results import ModelResult
 from core.runs.view import RunView, fold
 from core.settings import Settings
 from safemerge_ui.access import MAX_UPLOAD_BYTES
@@ -166,10 +167,11 @@ def test_disputed_test_replies_are_listed_without_what_was_not_kept() -> None:
     hidden = DisputedReply(
         model="evomm", prompt="<b>P</b>", category="self_harm", unsafe=True, answers=answers, response=None
     )
-    html = disputed_replies([hidden])
+    measured = ModelMeasured(result=ModelResult(name="evomm", role="merged"), disputed=(hidden,))
+    html = disputed_replies(fold([RunStarted(spec=golden_spec().model_dump(mode="json")), measured]))
     assert "not kept" in html and "<b>P</b>" not in html and html.index("<details") < html.index("&lt;b&gt;P")
     assert "Safety-aware" in html and "org/guard</span> no refusal, safe" in html
-    assert disputed_replies([]) == ""
+    assert disputed_replies(fold([])) == ""
 
 
 def test_samples_are_filtered_by_category_and_reason() -> None:
