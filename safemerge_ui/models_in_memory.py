@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.errors import ModelError
+from core.guards.judging import judge_replies
 from core.guards.naming import GuardName, parse_guards
 from core.guards.panel import GuardPanel
 from core.guards.protocol import Guard, Verdict
@@ -97,7 +98,7 @@ class ModelShelf:
         with self._lock:
             first, *others = [_OnShelf(self._guard, name) for name in parse_guards(guard, self._settings)]
             panel = GuardPanel(first, tuple(others)) if others else first
-            [verdict] = panel.judge([(prompt, reply)])
+            [verdict] = judge_replies(panel, [(prompt, reply)])
         return verdict
 
     def _take(self, ref: ModelReference) -> LoadedModel:

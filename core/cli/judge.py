@@ -35,6 +35,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _judge(arguments: argparse.Namespace, settings: Settings) -> int:
+    from core.guards.judging import judge_replies
     from core.guards.naming import join_guards
     from core.guards.registry import load_guard
     from core.runs.folder import write_atomic
@@ -42,7 +43,7 @@ def _judge(arguments: argparse.Namespace, settings: Settings) -> int:
     guard = load_guard(join_guards(arguments.guard), settings)
     rows = read_rows(arguments.source)
     with results_only():
-        verdicts = guard.judge([(row["prompt"], row["response"]) for row in rows])
+        verdicts = judge_replies(guard, [(row["prompt"], row["response"]) for row in rows])
     judged = with_verdicts(rows, verdicts, guard)
     write_atomic(arguments.target, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in judged))
     say(f"{len(judged)} rows judged by {guard.name}: {arguments.target}")

@@ -14,6 +14,7 @@ from core.data.sources import Material
 from core.errors import DataError
 from core.events import SampleSeen
 from core.guards.disputes import reply_verdict
+from core.guards.judging import judge_replies
 from core.guards.protocol import Guard, Verdict
 
 _ROWS_AT_ONCE = 256
@@ -100,7 +101,7 @@ class _Checks:
     def _verdicts(self, rows: Sequence[Mapped]) -> list[Verdict] | list[None]:
         if self._guard is None:
             return [None] * len(rows)
-        return self._guard.judge([(row.sample.question, row.sample.answer) for row in rows])
+        return judge_replies(self._guard, [(row.sample.question, row.sample.answer) for row in rows])
 
     def _fault(self, row: Mapped, verdict: Verdict | None) -> DropReason | None:
         """What is wrong with a row by itself."""

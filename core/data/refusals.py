@@ -27,6 +27,7 @@ from core.data.writing import (
 from core.errors import RunError
 from core.events import Progress, ReplyVerdict, SampleSeen
 from core.guards.disputes import reply_verdict
+from core.guards.judging import judge_replies
 from core.guards.protocol import Guard, Verdict
 
 FALLBACK_REFUSALS = (
@@ -94,7 +95,7 @@ def collect_refusals(asking: Asking, questions: Sequence[str], should_stop: Call
     for name, model in asking.pool.items() if questions else ():
         check_stop(should_stop)
         replies = answer_greedily(model, questions, asking.max_new_tokens)
-        verdicts = asking.guard.judge(list(zip(questions, replies, strict=True)))
+        verdicts = judge_replies(asking.guard, list(zip(questions, replies, strict=True)))
         for index, (reply, verdict) in enumerate(zip(replies, verdicts, strict=True)):
             judged[index].append(reply_verdict(name, verdict))
             if confirms_refusal(verdict):

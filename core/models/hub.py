@@ -154,6 +154,11 @@ def explained(ref: ModelReference, settings: Settings, what: RepositoryKind = "m
         ) from error
     except errors.HFValidationError as error:
         raise ModelError(f"'{ref.source}' is not a valid Hub id.", "Write it as owner/name.") from error
+    except (TimeoutError, httpx2.TimeoutException) as error:
+        raise HubUnreachable(
+            f"The Hub did not answer in time for {ref.source}.",
+            "Try again: what was downloaded is kept. SAFEMERGE_HUB_TIMEOUT sets how long it is waited for.",
+        ) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx2.TransportError) as error:
         raise HubUnreachable(
             f"The Hub could not be reached for {ref.source}.",

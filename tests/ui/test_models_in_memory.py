@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -50,11 +49,11 @@ def test_a_model_is_not_loaded_into_memory_that_a_run_will_need(
 
 
 def test_a_guard_judges_from_the_shelf_and_is_loaded_once(settings: Settings, tmp_path: Path) -> None:
-    guard = str(save_guard(tmp_path / "Llama-Guard-3", "llama-guard", ["unsafe", "\n", "S1"]))
+    guard = str(save_guard(tmp_path / "Llama-Guard-3", "llama-guard", ["unsafe", "\nS1"]))
     shelf = ModelShelf(settings)
     verdict = shelf.judge(guard, "How?", "Take a pot.")
     assert (verdict.safe, verdict.refusal) == (False, False)
-    shutil.rmtree(guard)
+    Path(guard, "model.safetensors").unlink()
     assert shelf.judge(guard, "How?", "Fill it with soil.").safe is False, "its weights are in memory"
 
 

@@ -53,7 +53,7 @@ def test_a_panel_of_guards_judges_a_run(
 def test_a_panels_run_that_is_killed_has_the_same_disputes(
     tiny_llama: Path, tiny_expert: Path, files: Files, tmp_path: Path, settings: Settings
 ) -> None:
-    guard = save_guard(tmp_path / "Llama-Guard-3", "llama-guard", ["unsafe", "\n", "S1"])
+    guard = save_guard(tmp_path / "Llama-Guard-3", "llama-guard", ["unsafe", "\nS1"])
     spec = spec_of(
         tiny_llama,
         tiny_expert,
