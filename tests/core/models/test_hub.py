@@ -23,20 +23,22 @@ MODEL = ModelReference("hub", "org/model")
 @pytest.fixture
 def silent_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A Hub that takes connections and never says a word."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, get_session
 
+    before = get_session().event_hooks
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
         yield
+    get_session().event_hooks = before
 
 
 @pytest.mark.usefixtures("silent_hub")
 def test_a_hub_that_says_nothing_is_given_up(settings: Settings) -> None:
-    short = replace(settings, hub_timeout_s=0.2)
+    short = replace(settings, hub_timeout_s=0.1)
     with pytest.raises(HubUnreachable, match="did not answer in time for org/model") as caught:
         describe(MODEL, short)
     assert "SAFEMERGE_HUB_TIMEOUT" in caught.value.hint
-    with pytest.raises(HubUnreachable):
+    with pytest.raises(HubUnreachable, match="could not be reached"):
         fetch(MODEL, short, weights=True)
     with pytest.raises(DataError, match="did not answer in time"):
         open_dataset(choose_dataset(SourceSpec(source="dataset", path="org/rows")), short)
