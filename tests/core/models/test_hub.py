@@ -41,7 +41,7 @@ def test_a_hub_that_says_nothing_is_given_up(settings: Settings) -> None:
     with pytest.raises(HubUnreachable, match="could not be reached"):
         fetch(MODEL, short, weights=True)
     with pytest.raises(DataError, match="did not answer in time"):
-        open_dataset(choose_dataset(SourceSpec(source="dataset", path="org/rows")), short)
+        open_dataset(choose_dataset(SourceSpec(source="dataset", path="org/rows", split="train")), short)
 
 
 @pytest.mark.parametrize("error", [TimeoutError("read"), httpx2.ReadTimeout("read"), httpx2.ConnectTimeout("connect")])
