@@ -77,7 +77,38 @@ class SourceSpec(FrozenSpec):
         return value
 
 
-class SafetySourceSpec(SourceSpec):
+class TrainingSetSpec(SourceSpec):
+    """A training set: its first source, and those that are mixed in.
+
+    Attributes:
+        mix: further sources, each for its own k: the set is the pairs of all, in this order.
+    """
+
+    mix: tuple[SourceSpec, ...] = ()
+
+    @property
+    def sources(self) -> tuple[SourceSpec, ...]:
+        """All sources, the section's own first."""
+        return (self, *self.mix)
+
+    @property
+    def pairs(self) -> int:
+        """Pairs wanted of all sources together."""
+        return sum(source.k for source in self.sources)
+
+    @property
+    def generated(self) -> SourceSpec | None:
+        """The source that the pool writes itself, if there is one."""
+        return next((source for source in self.sources if source.source == "generate"), None)
+
+    @model_validator(mode="after")
+    def _generated_once(self) -> TrainingSetSpec:
+        if [source.source for source in self.sources].count("generate") > 1:
+            raise ValueError("two sources are 'generate', which would write the same: give one of them the k of both")
+        return self
+
+
+class SafetySourceSpec(TrainingSetSpec):
     """Where the safety pairs come from.
 
     Attributes:
@@ -96,5 +127,5 @@ class DataSpec(FrozenSpec):
     """
 
     safety: SafetySourceSpec = SafetySourceSpec()
-    domain: SourceSpec = SourceSpec()
+    domain: TrainingSetSpec = TrainingSetSpec()
     reply_tokens: Annotated[int, Field(ge=8, le=4096)] = 512

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from core.guards.protocol import Opinion, Verdict
 from core.results import ModelResult, Rate, RunResult
 
 SCHEMA_VERSION = 1
@@ -111,8 +112,25 @@ class PoolLoaded(_Event):
     memory: str = "resident"
 
 
+class GuardAnswer(BaseModel):
+    """What one of several guards said of a reply; `safe` is null where it cannot tell."""
+
+    model_config = ConfigDict(frozen=True)
+
+    guard: str
+    refusal: bool
+    safe: bool | None
+    category: str = ""
+
+
 class ReplyVerdict(BaseModel):
-    """What the guard said of one model's reply to a safety question."""
+    """What the guard said of one model's reply to a safety question.
+
+    Attributes:
+        model: who replied; empty for the answer that a file or dataset gives.
+        category: the guard's, where several judge.
+        others: what further guards said, where several judge.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -120,6 +138,34 @@ class ReplyVerdict(BaseModel):
     refusal: bool
     safe: bool | None
     degenerate: bool
+    category: str = ""
+    others: tuple[GuardAnswer, ...] = ()
+
+    @property
+    def agreed(self) -> bool:
+        """Whether all guards that were asked come to the same."""
+        others = tuple(Opinion(one.guard, one.refusal, one.safe, one.category) for one in self.others)
+        return Verdict(self.refusal, self.safe, self.degenerate, self.category, 0.0, "", others).agreed
+
+
+class DisputedReply(BaseModel):
+    """A reply to a test prompt on which guards disagree, for a person to look at.
+
+    Attributes:
+        model: who replied, as in the results.
+        unsafe: the prompt is of the unsafe ones; False for a harmless look-alike.
+        answers: every guard's, the deciding one's first.
+        response: the reply; null for one to an unsafe prompt that not every guard calls safe, which is never kept.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    prompt: str
+    category: str
+    unsafe: bool
+    answers: tuple[GuardAnswer, ...]
+    response: str | None
 
 
 class SampleSeen(_Event):
@@ -135,6 +181,7 @@ class SampleSeen(_Event):
         verdicts: its verdict on each model that was asked (safety only).
         seed: seed that the question was sampled with.
         prompt_sha256: first 16 digits of the hash of the request that the question came of.
+        part: which of the training set's sources it is of: 0 for the first, then those of `mix`.
     """
 
     kind: Literal["sample_seen"] = "sample_seen"
@@ -151,6 +198,12 @@ class SampleSeen(_Event):
     verdicts: tuple[ReplyVerdict, ...] = ()
     seed: int | None = None
     prompt_sha256: str = ""
+    part: int = 0
+
+    @property
+    def disputed(self) -> bool:
+        """Whether guards disagree on a reply to the question."""
+        return any(not verdict.agreed for verdict in self.verdicts)
 
 
 class DataReady(_Event):
@@ -224,10 +277,15 @@ class CandidateMeasured(_Event):
 
 
 class ModelMeasured(_Event):
-    """A parent, baseline or merge was measured on the held-out test prompts."""
+    """A parent, baseline or merge was measured on the held-out test prompts.
+
+    Attributes:
+        disputed: where several guards judge, the replies on which they differ.
+    """
 
     kind: Literal["model_measured"] = "model_measured"
     result: ModelResult
+    disputed: tuple[DisputedReply, ...] = ()
 
 
 class Exported(_Event):

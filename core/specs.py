@@ -292,7 +292,7 @@ class RunSpec(FrozenSpec):
 
     @model_validator(mode="after")
     def _generation_needs_a_generator(self) -> RunSpec:
-        if self.data.safety.source == "generate" and self.pool.generator is None:
+        if self.data.safety.generated and self.pool.generator is None:
             raise ValueError(
                 "data.safety.source is 'generate' but pool.generator is null: name an uncensored generator "
                 "(demo/question-writer for the demo pool) or give data.safety a file or a dataset"

@@ -78,7 +78,8 @@ def check_upload(path: Path) -> None:
 
 def _files(spec: RunSpec) -> list[str]:
     evaluation = spec.evaluation
-    named = [source.path for source in (spec.data.safety, spec.data.domain) if source.source == "file"]
+    sources = (*spec.data.safety.sources, *spec.data.domain.sources)
+    named = [source.path for source in sources if source.source == "file"]
     named += [evaluation.prompts, evaluation.benign, evaluation.probe, evaluation.probe_questions]
     named += [expert.domain.examples for expert in spec.pool.experts]
     return [path for path in named if path is not None]

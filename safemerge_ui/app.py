@@ -177,6 +177,7 @@ def _wire_run(page: Page, bench: Bench, app: gr.Blocks) -> None:
     for happened in (page.run_id.change, page.chat_opened):
         seating = [page.run_id, page.chat.seated, *page.chat.seats]
         happened(bind(chat.seat_updates, bench), seating, page.chat.seating, show_progress="hidden")
+        happened(bind(chat.guard_updates, bench), page.run_id, page.chat.guard, show_progress="hidden")
     page.runs_opened(bind(runs.show_history, bench), page.run_id, page.runs.history, show_progress="hidden")
     page.theme.click(None, None, None, js=TOGGLE_THEME)
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import yaml
 
-from core.data_specs import ColumnsSpec
 from core.errors import SpecError
 from core.specs import ExpertSpec, RunSpec, spec_from_dict
 
@@ -117,7 +116,8 @@ def form_from_spec(spec: RunSpec) -> Form:
     for name, source in (("safety", spec.data.safety), ("domain", spec.data.domain)):
         form |= {f"{name}_source": source.source, f"{name}_path": source.path or "", f"{name}_k": source.k}
         form |= {f"{name}_config": source.config or "", f"{name}_split": source.split or ""}
-        form[f"{name}_columns"] = _columns_text(source.columns)
+        form[f"{name}_columns"] = _flow(source.columns.model_dump(mode="json", exclude_defaults=True))
+        form[f"{name}_mix"] = "\n".join(_flow(one.model_dump(mode="json", exclude_defaults=True)) for one in source.mix)
     form["safety_fallback"] = spec.data.safety.fallback_refusals
     for slot in range(EXPERT_SLOTS):
         form |= _expert_form(slot, spec.pool.experts[slot] if slot < len(spec.pool.experts) else None)
@@ -179,12 +179,12 @@ def _source(form: Mapping[str, Any], name: str) -> dict[str, Any]:
         "config": _optional(form, f"{name}_config"),
         "split": _optional(form, f"{name}_split"),
         "columns": _columns(form, name),
+        "mix": _mix(form, name),
     }
 
 
-def _columns_text(columns: ColumnsSpec) -> str:
-    """Columns as one line of YAML, as a person would write it: `question: prompt, answer: reply`."""
-    given = columns.model_dump(mode="json", exclude_defaults=True)
+def _flow(given: Mapping[str, Any]) -> str:
+    """A mapping as one line of YAML, as a person would write it: `question: prompt, answer: reply`."""
     line = yaml.safe_dump(given, default_flow_style=True, sort_keys=False, width=10**6, allow_unicode=True).strip()
     return line[1:-1] if given else ""
 
@@ -195,6 +195,18 @@ def _columns(form: Mapping[str, Any], name: str) -> Any:
     except yaml.YAMLError as error:
         raise SpecError(
             f"The columns of the {name} data cannot be read.", "Write them like question: prompt, answer: reply."
+        ) from error
+
+
+def _mix(form: Mapping[str, Any], name: str) -> list[Any]:
+    """Further sources, one a line, each like `source: file, path: pairs.csv, k: 32`."""
+    try:
+        lines = str(form[f"{name}_mix"] or "").splitlines()
+        return [yaml.safe_load(f"{{{line}}}") for line in lines if line.strip()]
+    except yaml.YAMLError as error:
+        raise SpecError(
+            f"The further sources of the {name} data cannot be read.",
+            "Write one a line, like source: file, path: pairs.csv, k: 32.",
         ) from error
 
 

@@ -35,6 +35,16 @@ element.addEventListener('click', (event) => {
 """
 )
 
+SAMPLES = (
+    KEEP_OPENED
+    + """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('[data-decide]');
+  if (button) trigger('decide', { row: Number(button.dataset.decide), keep: button.dataset.keep === '1' });
+});
+"""
+)
+
 HISTORY = """
 element.addEventListener('click', (event) => {
   const open = event.target.closest('[data-open]');

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from core.data.categories import CATEGORIES
+from core.events import SampleSeen
 from core.merging.fingerprint import sha256_of_folder
+from core.runs.folder import RunFolder
 from core.settings import REPOSITORY
 
 pytestmark = pytest.mark.demo
@@ -35,5 +38,10 @@ def test_the_quick_demo_shows_the_effect_and_saves_what_it_scored(tmp_path: Path
     merged, naive = models["evomm"], models["evomm_expert_only"]
     assert merged["alignment"]["rate"] > naive["alignment"]["rate"]
     assert merged["accuracy"]["demo_chemistry"]["rate"] > models["demo/aligned"]["accuracy"]["demo_chemistry"]["rate"]
+    rows = [event for event in RunFolder(out).read_events() if isinstance(event, SampleSeen)]
+    for dataset in ("safety", "domain"):
+        kept = [row.kept for row in rows if row.dataset == dataset]
+        assert sum(kept) >= 0.6 * len(kept), dataset
+    assert {row.category for row in rows if row.dataset == "safety" and row.kept} == {c.slug for c in CATEGORIES}
     assert sha256_of_folder(out / "merged") == merged["sha256"]
     assert "evomm" in done.stdout and str(out) in done.stdout

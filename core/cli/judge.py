@@ -35,6 +35,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _judge(arguments: argparse.Namespace, settings: Settings) -> int:
+    from core.guards.judging import judge_replies
     from core.guards.naming import join_guards
     from core.guards.registry import load_guard
     from core.runs.folder import write_atomic
@@ -42,7 +43,7 @@ def _judge(arguments: argparse.Namespace, settings: Settings) -> int:
     guard = load_guard(join_guards(arguments.guard), settings)
     rows = read_rows(arguments.source)
     with results_only():
-        verdicts = guard.judge([(row["prompt"], row["response"]) for row in rows])
+        verdicts = judge_replies(guard, [(row["prompt"], row["response"]) for row in rows])
     judged = with_verdicts(rows, verdicts, guard)
     write_atomic(arguments.target, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in judged))
     say(f"{len(judged)} rows judged by {guard.name}: {arguments.target}")
@@ -107,9 +108,9 @@ def with_verdicts(rows: list[dict[str, Any]], verdicts: Sequence[Verdict], guard
     The verdict's keys are `refusal, safe, degenerate, category, guard`; `safe` is null where the guard cannot tell.
     Where several guards judged they are the deciding one's, and `others` and `agree` follow.
     """
-    from core.guards.panel import GuardPanel
+    from core.guards.disputes import deciding_name
 
-    name = guard.first.name if isinstance(guard, GuardPanel) else guard.name
+    name = deciding_name(guard)
     return [
         {
             **row,

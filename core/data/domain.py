@@ -59,6 +59,7 @@ def generate_domain(
     batch: int = BATCH,
     max_new_tokens: int = 48,
     past: Sequence[Sequence[SampleSeen]] = (),
+    seen: Sequence[str] = (),
 ) -> Iterator[SampleSeen | Progress]:
     """Make up to k pairs (question, answer), an equal share from each expert.
 
@@ -71,6 +72,7 @@ def generate_domain(
         batch: most questions in one round.
         max_new_tokens: length of an answer.
         past: rows of the rounds that were made before with the same arguments; they come first and cost nothing.
+        seen: questions that other sources brought into the set; they are not taken again.
 
     Yields:
         One `SampleSeen` per question, as soon as its fate is known; `Progress` in pairs kept, after every round.
@@ -79,7 +81,7 @@ def generate_domain(
         DataError: an expert gave next to no pairs.
         RunCancelled: a stop was asked for.
     """
-    screen, done, known = PromptScreen(held_out, near=False), 0, iter(past)
+    screen, done, known = PromptScreen(held_out, near=False, seen=seen), 0, iter(past)
     yield pairs_made("domain", done, k)
     for index, (name, (model, domain)) in enumerate(experts.items()):
         expert = _Expert(name, model, domain)

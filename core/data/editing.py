@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from core.data.samples import ANSWER_KEYS, QUESTION_KEYS, Dataset, Sample, write_samples
+from core.data.samples import ANSWER_KEYS, PERSON, QUESTION_KEYS, Dataset, Sample, write_samples
 from core.data.sources import open_file
 from core.data.tables import read_rows
 from core.data_specs import ColumnsSpec
@@ -90,6 +90,21 @@ def exclude_row(samples: Sequence[Sample], index: int) -> list[Sample]:
     if len(samples) == 1:
         raise DataError("This is the only row.", "Add another one first.")
     return [*samples[:index], *samples[index + 1 :]]
+
+
+def decide_row(samples: Sequence[Sample], row: Sample, *, keep: bool) -> list[Sample]:
+    """The rows after a person decided on one that guards disagree on: with it, marked as decided, or without it.
+
+    Raises:
+        DataError: a row to keep has no answer; a row to leave out is the only one.
+    """
+    place = next((index for index, sample in enumerate(samples) if sample.question == row.question), None)
+    if not keep:
+        return list(samples) if place is None else exclude_row(samples, place)
+    if not row.answer:
+        raise DataError("This row has no answer that was kept.", "Add it below with an answer of your own.")
+    decided = replace(row if place is None else samples[place], guard=PERSON)
+    return [*samples, decided] if place is None else [*samples[:place], decided, *samples[place + 1 :]]
 
 
 def add_row(samples: Sequence[Sample], question: str, answer: str, category: str) -> list[Sample]:

@@ -89,7 +89,7 @@ def _commit(choice: DatasetChoice, settings: Settings) -> str:
 def _readable(name: str) -> Iterator[None]:
     """Turn what the `datasets` library says of a dataset that it cannot read into a `DataError`."""
     from datasets.exceptions import DatasetsError
-    from httpx2 import HTTPError
+    from httpx2 import HTTPError, TimeoutException
     from pyarrow import ArrowException
 
     try:
@@ -97,4 +97,6 @@ def _readable(name: str) -> Iterator[None]:
     except (DatasetsError, ValueError, RuntimeError, OSError, ArrowException, HTTPError) as error:
         words = " ".join(str(error).split())[:400]
         hint = "Check config and split, and that its files are JSON, CSV or Parquet; or give a file of your own."
+        if isinstance(error, TimeoutError | TimeoutException):
+            hint = "The Hub did not answer in time: try again, or download it and give a file."
         raise DataError(f"The dataset {name} cannot be read: {words}", hint) from error

@@ -13,7 +13,9 @@ from core.data.samples import MAX_PAIR_CHARACTERS, Dataset, DropReason, Sample
 from core.data.sources import Material
 from core.errors import DataError
 from core.events import SampleSeen
-from core.guards.protocol import Guard
+from core.guards.disputes import reply_verdict
+from core.guards.judging import judge_replies
+from core.guards.protocol import Guard, Verdict
 
 _ROWS_AT_ONCE = 256
 _SHOWN_CHARACTERS = 400
@@ -25,7 +27,13 @@ _ADVICE = {
 
 
 def read_pairs(
-    material: Material, dataset: Dataset, *, k: int, held_out: Sequence[str], guard: Guard | None = None
+    material: Material,
+    dataset: Dataset,
+    *,
+    k: int,
+    held_out: Sequence[str],
+    guard: Guard | None = None,
+    seen: Sequence[str] = (),
 ) -> Iterator[SampleSeen]:
     """Up to k pairs of an opened source, evenly over the categories it names.
 
@@ -35,6 +43,7 @@ def read_pairs(
         k: pairs wanted; rows not needed are not mentioned.
         held_out: prompts of every measurement.
         guard: drops safety answers that it does not call a refusal; None takes the source's word.
+        seen: questions that other sources brought into the set; they are not taken again.
 
     Yields:
         One `SampleSeen` per row looked at.
@@ -45,7 +54,7 @@ def read_pairs(
     if not material.answered:
         hint = f"Name their column in data.{dataset}.columns.answer."
         raise DataError(f"{material.name} has no answers.", hint)
-    checks = _Checks(dataset, held_out, guard)
+    checks = _Checks(dataset, held_out, guard, seen)
     dropped: Counter[str] = Counter()
     kept = 0
     rows = in_rotation(material.rows)
@@ -75,41 +84,39 @@ def in_rotation(rows: Iterable[Mapped]) -> list[Mapped]:
 class _Checks:
     """Decides the fate of rows, one batch after the other."""
 
-    def __init__(self, dataset: Dataset, held_out: Sequence[str], guard: Guard | None) -> None:
+    def __init__(self, dataset: Dataset, held_out: Sequence[str], guard: Guard | None, seen: Sequence[str]) -> None:
         self._dataset, self._guard = dataset, guard
-        self._screen = PromptScreen(held_out, near=dataset == "safety")
+        self._screen = PromptScreen(held_out, near=dataset == "safety", seen=seen)
         self._held_out = frozenset(normalise(text) for text in held_out)
 
     def check(self, rows: Sequence[Mapped]) -> Iterator[SampleSeen]:
         """Rows with their fate. Only usable rows count as seen: files repeat a question with several answers."""
-        faults = self._faults(rows)
+        verdicts = self._verdicts(rows)
+        faults = [self._fault(row, verdict) for row, verdict in zip(rows, verdicts, strict=True)]
         usable = [row.sample.question for row, fault in zip(rows, faults, strict=True) if fault is None]
         reasons = iter(self._screen.screen(usable))
-        for row, fault in zip(rows, faults, strict=True):
-            yield _row(self._dataset, row.sample, next(reasons) if fault is None else fault, self._guard)
+        for row, fault, verdict in zip(rows, faults, verdicts, strict=True):
+            yield _row(self._dataset, row.sample, next(reasons) if fault is None else fault, self._guard, verdict)
 
-    def _faults(self, rows: Sequence[Mapped]) -> list[DropReason | None]:
+    def _verdicts(self, rows: Sequence[Mapped]) -> list[Verdict] | list[None]:
+        if self._guard is None:
+            return [None] * len(rows)
+        return judge_replies(self._guard, [(row.sample.question, row.sample.answer) for row in rows])
+
+    def _fault(self, row: Mapped, verdict: Verdict | None) -> DropReason | None:
         """What is wrong with a row by itself."""
-        refused = _refusals([row.sample for row in rows], self._guard)
-        return [self._fault(row, refusal) for row, refusal in zip(rows, refused, strict=True)]
-
-    def _fault(self, row: Mapped, refusal: bool) -> DropReason | None:
         if row.sample.is_too_long:
             return DropReason.TOO_LONG
-        if not refusal:
+        if verdict and not confirms_refusal(verdict):
             return DropReason.NOT_A_REFUSAL
         choices_added = row.stem != row.sample.question
         return DropReason.HELD_OUT if choices_added and normalise(row.stem) in self._held_out else None
 
 
-def _refusals(samples: Sequence[Sample], guard: Guard | None) -> list[bool]:
-    if guard is None:
-        return [True] * len(samples)
-    verdicts = guard.judge([(sample.question, sample.answer) for sample in samples])
-    return [confirms_refusal(verdict) for verdict in verdicts]
-
-
-def _row(dataset: Dataset, sample: Sample, reason: DropReason | None, guard: Guard | None) -> SampleSeen:
+def _row(
+    dataset: Dataset, sample: Sample, reason: DropReason | None, guard: Guard | None, verdict: Verdict | None
+) -> SampleSeen:
+    disputed = () if verdict is None or verdict.agreed else (reply_verdict("", verdict),)
     category = find_category(sample.category) if dataset == "safety" else None
     return SampleSeen(
         dataset=dataset,
@@ -121,7 +128,7 @@ def _row(dataset: Dataset, sample: Sample, reason: DropReason | None, guard: Gua
         reason=reason.value if reason else "",
         source=sample.source,
         guard=sample.guard or (guard.name if guard else ""),
-        verdicts=sample.verdicts,
+        verdicts=sample.verdicts + disputed,
         seed=sample.seed,
         prompt_sha256=sample.prompt_sha256,
     )

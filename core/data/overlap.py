@@ -82,19 +82,21 @@ def _near_leaks(ours: list[str], theirs: list[str]) -> dict[int, Leak]:
 class PromptScreen:
     """Lets each question through once: not a repetition of an earlier one, and not of a held-out prompt."""
 
-    def __init__(self, held_out: Sequence[str], *, near: bool) -> None:
-        """Start with nothing seen.
+    def __init__(self, held_out: Sequence[str], *, near: bool, seen: Sequence[str] = ()) -> None:
+        """Start with nothing seen but `seen`.
 
         Args:
             held_out: prompts that must not be trained on.
             near: also stop questions that nearly equal another (`NEAR_DUPLICATE`).
+            seen: questions of the set already, of the sources before this one.
         """
         self._near = near
         held_out_texts = [normalise(text) for text in held_out]
         self._held_out = frozenset(held_out_texts)
         self._held_out_vectors = _vectors(held_out_texts) if near else None
-        self._seen: set[str] = set()
-        self._seen_vectors = _vectors([]) if near else None
+        seen_texts = [normalise(text) for text in seen]
+        self._seen = set(seen_texts)
+        self._seen_vectors = _vectors(seen_texts) if near else None
 
     def screen(self, questions: Sequence[str]) -> list[DropReason | None]:
         """For each question, why it must be dropped, or None when it is new; new ones count as seen from now on."""

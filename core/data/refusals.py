@@ -26,6 +26,8 @@ from core.data.writing import (
 )
 from core.errors import RunError
 from core.events import Progress, ReplyVerdict, SampleSeen
+from core.guards.disputes import reply_verdict
+from core.guards.judging import judge_replies
 from core.guards.protocol import Guard, Verdict
 
 FALLBACK_REFUSALS = (
@@ -93,11 +95,9 @@ def collect_refusals(asking: Asking, questions: Sequence[str], should_stop: Call
     for name, model in asking.pool.items() if questions else ():
         check_stop(should_stop)
         replies = answer_greedily(model, questions, asking.max_new_tokens)
-        verdicts = asking.guard.judge(list(zip(questions, replies, strict=True)))
+        verdicts = judge_replies(asking.guard, list(zip(questions, replies, strict=True)))
         for index, (reply, verdict) in enumerate(zip(replies, verdicts, strict=True)):
-            judged[index].append(
-                ReplyVerdict(model=name, refusal=verdict.refusal, safe=verdict.safe, degenerate=verdict.degenerate)
-            )
+            judged[index].append(reply_verdict(name, verdict))
             if confirms_refusal(verdict):
                 said[index][name] = reply
     return [Refusals(refused, tuple(row)) for refused, row in zip(said, judged, strict=True)]
@@ -145,6 +145,7 @@ def refuse_questions(
     should_stop: Callable[[], bool],
     batch: int = BATCH,
     past: Sequence[Sequence[SampleSeen]] = (),
+    seen: Sequence[str] = (),
 ) -> Iterator[SampleSeen | Progress]:
     """Make up to k pairs of questions that come without an answer, in rounds, as generated ones are made.
 
@@ -156,6 +157,7 @@ def refuse_questions(
         should_stop: asked before each model is.
         batch: most questions in one round.
         past: rows of the rounds that were made before with the same arguments; they come first and cost nothing.
+        seen: questions that other sources brought into the set; they are not taken again.
 
     Yields:
         One `SampleSeen` per question, and `Progress` in pairs kept, after every round.
@@ -166,7 +168,7 @@ def refuse_questions(
         RunCancelled: a stop was asked for.
     """
     samples = [sample for sample in samples if not sample.is_too_long]
-    screen, tally, place, known = PromptScreen(held_out, near=True), Tally(k), 0, iter(past)
+    screen, tally, place, known = PromptScreen(held_out, near=True, seen=seen), Tally(k), 0, iter(past)
     yield pairs_made("safety", 0, k)
     while place < len(samples) and (size := tally.round_size(batch)):
         questions = [_as_question(sample) for sample in samples[place : place + size]]

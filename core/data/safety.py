@@ -70,6 +70,7 @@ def generate_safety(
     batch: int = BATCH,
     max_new_tokens: int = 48,
     past: Sequence[Sequence[SampleSeen]] = (),
+    seen: Sequence[str] = (),
     fallback: bool = False,
 ) -> Iterator[SampleSeen | Progress]:
     """Make up to k pairs (unsafe question, refusal), spread evenly over the harm categories.
@@ -84,6 +85,7 @@ def generate_safety(
         batch: most questions in one round.
         max_new_tokens: length of the pool's replies (512 in the paper).
         past: rows of the rounds that were made before with the same arguments; they come first and cost nothing.
+        seen: questions that other sources brought into the set; they are not taken again.
         fallback: questions that nobody refuses get a refusal written by us.
 
     Yields:
@@ -94,7 +96,7 @@ def generate_safety(
         RunCancelled: a stop was asked for.
     """
     order = random.Random(derive_seed(seed, "categories")).sample(CATEGORIES, len(CATEGORIES))
-    screen, tally, rounds = PromptScreen(held_out, near=True), Tally(k), 0
+    screen, tally, rounds = PromptScreen(held_out, near=True, seen=seen), Tally(k), 0
     asking, known = Asking(models.pool, guard, max_new_tokens, seed, fallback), iter(past)
     yield pairs_made("safety", tally.kept.total(), k)
     while categories := _next_categories(tally, quotas := _quotas(tally, order), order, batch):

@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
+from core.data_specs import TrainingSetSpec
 from core.errors import DataError
 from core.events import ReplyVerdict, SampleSeen
 
@@ -27,6 +28,8 @@ QUESTION_KEYS = ("question", "prompt")
 ANSWER_KEYS = ("answer", "response")
 FALLBACK = "written refusal"
 """Who answered, when no model of the pool refused (`core.data.refusals`)."""
+PERSON = "a person"
+"""Who judged, where a person decided what guards disagree on."""
 MAX_PAIR_CHARACTERS = 20_000
 """Longest imported pair, about 5,000 tokens; a longer one would cost more to score than many others together."""
 _ROW_HINT = 'Write one object a line, like {"question": "...", "answer": "...", "category": "..."}.'
@@ -76,6 +79,11 @@ class Sample:
     prompt_sha256: str = ""
 
     @property
+    def disputed(self) -> bool:
+        """Whether guards disagree on a reply to the question, and no person has decided."""
+        return self.guard != PERSON and any(not verdict.agreed for verdict in self.verdicts)
+
+    @property
     def is_too_long(self) -> bool:
         """Whether the pair has more than `MAX_PAIR_CHARACTERS`."""
         return len(self.question) + len(self.answer) > MAX_PAIR_CHARACTERS
@@ -83,7 +91,7 @@ class Sample:
     def to_row(self) -> dict[str, Any]:
         """The fields as they are written to a file; what is not known is left out."""
         row = {field.name: getattr(self, field.name) for field in fields(self)}
-        row["verdicts"] = [verdict.model_dump() for verdict in self.verdicts]
+        row["verdicts"] = [verdict.model_dump(exclude_defaults=True) for verdict in self.verdicts]
         return {name: value for name, value in row.items() if name in _ALWAYS_WRITTEN or value not in ("", None, [])}
 
 
@@ -91,17 +99,26 @@ _ALWAYS_WRITTEN = ("question", "category", "answered_by", "provenance")
 _VERDICTS = TypeAdapter(tuple[ReplyVerdict, ...])
 
 
-def samples_from_events(
-    events: Iterable[object], dataset: Dataset, provenance: Provenance = "generated"
-) -> list[Sample]:
-    """The pairs of `dataset` that were kept, in the order of the log; other events are passed over."""
+def provenances(wanted: TrainingSetSpec) -> tuple[Provenance, ...]:
+    """What the pairs of each source of a training set are marked as."""
+    return tuple("generated" if one.source == "generate" else one.source for one in wanted.sources)
+
+
+def samples_from_events(events: Iterable[object], dataset: Dataset, *marks: Provenance) -> list[Sample]:
+    """The pairs of `dataset` that were kept, in the order of the log; other events are passed over.
+
+    Args:
+        events: of a run.
+        dataset: which set.
+        marks: the provenance of each of its sources (`provenances`); "generated" where none are given.
+    """
     return [
         Sample(
             event.question,
             event.answer,
             event.category,
             event.answered_by,
-            provenance,
+            marks[event.part] if marks else "generated",
             event.source,
             event.guard,
             event.verdicts,

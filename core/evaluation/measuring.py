@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
 from core.data.prompts import Prompt, read_prompts
 from core.demo.facts import Question
 from core.evaluation.accuracy import measure_accuracy
 from core.evaluation.probe import measure_probe, read_probe_questions
-from core.evaluation.safety import judge_alignment, judge_over_refusal
+from core.evaluation.safety import AlignmentReport, OverRefusalReport, judge_alignment, judge_over_refusal
 from core.evaluation.suites import DEMO_TASKS, SuiteTasks, demo_tasks, probe_question_files, suites_of
+from core.events import DisputedReply
+from core.guards.disputes import disputed_reply
 from core.guards.protocol import Guard
 from core.results import ModelResult, Rate, Role
 from core.search.running import ProbeRates
@@ -90,14 +92,26 @@ class Measurer:
         """Share of all probe questions answered right; raises `DataError` where there are none."""
         return measure_probe(self.model, self.tokenizer, self.tests.probe_questions)
 
-    def measure(self, name: str, role: Role, **known: Any) -> ModelResult:
-        """Measure on the test set; `known` are fields of the result that are known already (losses, recipe, hash)."""
+    def measure(
+        self, name: str, role: Role, *, dispute: Callable[[DisputedReply], None] | None = None, **known: Any
+    ) -> ModelResult:
+        """Measure on the test set.
+
+        Args:
+            name: of the model.
+            role: of the model.
+            dispute: is given each reply on which several guards differ.
+            known: fields of the result that are known already (losses, recipe, hash).
+        """
         started = time.monotonic()
         tests = self.tests
         replies = self._replies([*tests.harmful, *tests.benign])
         unsafe, harmless = replies[: len(tests.harmful)], replies[len(tests.harmful) :]
         safety = judge_alignment(tests.harmful, unsafe, self.guard) if tests.harmful else None
         benign = judge_over_refusal(tests.benign, harmless, self.guard) if tests.benign else None
+        if dispute is not None:
+            for reply in chain(self._disputed(name, safety, unsafe=True), self._disputed(name, benign, unsafe=False)):
+                dispute(reply)
         return ModelResult(
             name=name,
             role=role,
@@ -111,6 +125,16 @@ class Measurer:
             seconds=time.monotonic() - started,
             **known,
         )
+
+    def _disputed(
+        self, name: str, report: AlignmentReport | OverRefusalReport | None, *, unsafe: bool
+    ) -> Iterator[DisputedReply]:
+        for reply in report.replies if report else ():
+            kept = disputed_reply(
+                name, reply.prompt, reply.category, reply.response, reply.verdict, self.guard, unsafe=unsafe
+            )
+            if kept is not None:
+                yield kept
 
     def _replies(self, prompts: Sequence[Prompt]) -> list[str]:
         """Greedy replies, harmful and harmless prompts in the same batches: larger ones take less time a reply."""

@@ -15,6 +15,7 @@ from core.data.prompts import Prompt
 from core.errors import DataError, GuardError
 from core.evaluation.statistics import wilson
 from core.guards.agreement import agreements
+from core.guards.judging import judge_replies
 from core.guards.protocol import UNKNOWN, Guard, Verdict
 from core.results import GuardAgreement, Rate
 
@@ -158,9 +159,7 @@ def _answer(model: Any, tokenizer: Any, prompts: Sequence[Prompt], max_new_token
 def _judge(prompts: Sequence[Prompt], replies: Sequence[str], guard: Guard) -> tuple[JudgedReply, ...]:
     if len(prompts) != len(replies):
         raise DataError(f"There are {len(replies)} replies to {len(prompts)} prompts.", "Give one reply per prompt.")
-    verdicts = guard.judge([(prompt.prompt, reply) for prompt, reply in zip(prompts, replies, strict=True)])
-    if len(verdicts) != len(prompts):
-        raise GuardError(f"{guard.name} gave {len(verdicts)} verdicts for {len(prompts)} replies.")
+    verdicts = judge_replies(guard, [(prompt.prompt, reply) for prompt, reply in zip(prompts, replies, strict=True)])
     _check_usable(guard.name, verdicts)
     return tuple(
         JudgedReply(prompt.prompt, prompt.category, reply, verdict)

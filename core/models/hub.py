@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from core.errors import ModelError
 from core.models.references import ModelReference
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 TEXT_FILES = ("*.json", "*.jinja", "*.txt", "tokenizer.model")
 WEIGHT_FILES = ("model.safetensors", "model-*.safetensors", "adapter_model.safetensors")
 _SUBFOLDERS = "*/*"
+_PATIENCE = 6
+"""How many times `hub_timeout_s` a request of the library's own may take, such as listing a large repository."""
 _SUGGESTIONS = 5
 _LOOKED_THROUGH = 100
 _BEGINNING = 4
@@ -131,12 +134,30 @@ def cache_folder(settings: Settings) -> Path:
     return settings.home / "hub"
 
 
+@dataclass(frozen=True)
+class _Limit:
+    """Gives a request that would wait for ever a limit, in seconds for each step of it."""
+
+    seconds: float
+
+    def __call__(self, request: Any) -> None:
+        if request.extensions.get("timeout", {}).get("read") is None:
+            request.extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), self.seconds)
+
+
 @contextmanager
 def explained(ref: ModelReference, settings: Settings, what: RepositoryKind = "model") -> Iterator[None]:
-    """Turn the Hub library's errors about `ref` into `ModelError`s that say what to do."""
-    import httpx2
-    from huggingface_hub import errors
+    """Turn the Hub library's errors about `ref` into `ModelError`s that say what to do.
 
+    Requests that the library sends without a limit of their own, which else wait for ever, get one.
+    """
+    import httpx2
+    from huggingface_hub import errors, get_session
+
+    session = get_session()
+    others = [hook for hook in session.event_hooks["request"] if not isinstance(hook, _Limit)]
+    limit = _Limit(_PATIENCE * settings.hub_timeout_s)
+    session.event_hooks = {**session.event_hooks, "request": [*others, limit]}
     try:
         yield
     except errors.GatedRepoError as error:
@@ -154,6 +175,11 @@ def explained(ref: ModelReference, settings: Settings, what: RepositoryKind = "m
         ) from error
     except errors.HFValidationError as error:
         raise ModelError(f"'{ref.source}' is not a valid Hub id.", "Write it as owner/name.") from error
+    except (TimeoutError, httpx2.TimeoutException) as error:
+        raise HubUnreachable(
+            f"The Hub did not answer in time for {ref.source}.",
+            "Try again: what was downloaded is kept. SAFEMERGE_HUB_TIMEOUT sets how long it is waited for.",
+        ) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx2.TransportError) as error:
         raise HubUnreachable(
             f"The Hub could not be reached for {ref.source}.",

@@ -288,6 +288,6 @@ def _scoring_parts(spec: RunSpec, counted: _Pool, live: int) -> list[Part]:
     replies = _GENERATION_TOKENS * layers * 2 * cached * live
     parts = [Part("scoring or replies (estimate)", "device", max(row, replies))]
     if counted.lower_blocks_stay:
-        pairs = spec.data.safety.k + spec.data.domain.k
+        pairs = spec.data.safety.pairs + spec.data.domain.pairs
         parts.append(Part("lower blocks' states (estimate)", "host", pairs * longest * hidden * live))
     return parts

@@ -14,7 +14,7 @@ from core.data.domains import resolve_domain
 from core.data.prompts import read_prompts
 from core.data.samples import Dataset
 from core.data.sources import check_source
-from core.data_specs import SourceSpec
+from core.data_specs import SourceSpec, TrainingSetSpec
 from core.errors import ModelError, SafeMergeError
 from core.evaluation.probe import read_probe_questions
 from core.evaluation.suites import probe_question_files
@@ -120,10 +120,11 @@ def _method_row(spec: RunSpec) -> CheckRow:
 
 def _file_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
     data, evaluation = spec.data, spec.evaluation
-    sources: tuple[tuple[Dataset, SourceSpec], ...] = (("safety", data.safety), ("domain", data.domain))
-    for dataset, source in sources:
-        if source.source != "generate":
-            yield _source_row(dataset, source, settings)
+    sets: tuple[tuple[Dataset, TrainingSetSpec], ...] = (("safety", data.safety), ("domain", data.domain))
+    for dataset, wanted in sets:
+        for source in wanted.sources:
+            if source.source != "generate":
+                yield _source_row(dataset, source, settings)
     prompt_files = [("test prompts", evaluation.prompts), ("benign prompts", evaluation.benign)]
     prompt_files += [("probe prompts", evaluation.probe)]
     for check, path in prompt_files:
@@ -133,7 +134,7 @@ def _file_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
         yield _file_row("probe questions", evaluation.probe_questions, read_probe_questions, settings)
     if "grid" in (spec.search.optimizer, *spec.search.compare):
         yield from _grid_rows(spec)
-    if data.domain.source == "generate":
+    if data.domain.generated:
         for expert in spec.pool.experts:
             yield _domain_row(expert, settings)
 

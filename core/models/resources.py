@@ -164,7 +164,7 @@ def _time_row(spec: RunSpec, base: ModelMetadata, guards: Sequence[GuardLoad]) -
     reading = flops / (2 * base.parameters)
     writing = reading / _WRITING_SLOWDOWN
     searched = [_candidates(name, spec) for name in (spec.search.optimizer, *spec.search.compare)]
-    pairs = spec.data.safety.k + spec.data.domain.k
+    pairs = spec.data.safety.pairs + spec.data.domain.pairs
     search_s = sum(searched) * pairs * _TOKENS_PER_PAIR / reading
     replies = _replies(spec)
     length = min(spec.evaluation.reply_tokens, _MOST_TOKENS_PER_REPLY)
@@ -200,9 +200,11 @@ def _genome(spec: RunSpec) -> Genome:
 def _replies(spec: RunSpec) -> int:
     """Replies that the run has models write: for the training pairs, and to test every parent and merge."""
     parents = 1 + len(spec.pool.experts)
-    asked = {"generate": 1 + parents, "dataset": 0 if spec.data.safety.columns.answer else parents}
-    safety = spec.data.safety.k * asked.get(spec.data.safety.source, 0)
-    domain = spec.data.domain.k * 2 if spec.data.domain.source == "generate" else 0
+    safety = 0
+    for source in spec.data.safety.sources:
+        asked = {"generate": 1 + parents, "dataset": 0 if source.columns.answer else parents}
+        safety += source.k * asked.get(source.source, 0)
+    domain = 2 * spec.data.domain.generated.k if spec.data.domain.generated else 0
     files = sum(path is not None for path in (spec.evaluation.prompts, spec.evaluation.benign))
     tested = (parents + 1 + len(spec.search.compare)) * files * (spec.evaluation.limit or _TEST_PROMPTS)
     return safety + domain + tested
@@ -211,7 +213,7 @@ def _replies(spec: RunSpec) -> int:
 def _judged(spec: RunSpec) -> int:
     """Replies that the guard judges: to unsafe questions and imported refusals, and to the test prompts."""
     members = 1 + len(spec.pool.experts)
-    written = spec.data.safety.k * (members if spec.data.safety.source == "generate" else 1)
+    written = sum(source.k * (members if source.source == "generate" else 1) for source in spec.data.safety.sources)
     files = sum(path is not None for path in (spec.evaluation.prompts, spec.evaluation.benign))
     tested = (members + 1 + len(spec.search.compare)) * files * (spec.evaluation.limit or _TEST_PROMPTS)
     return written + tested

@@ -1,5 +1,7 @@
 """How a run gets its training pairs: which models are asked, or which file or dataset is read, as the spec says.
 
+A set may have several sources (`mix`): they come one after the other, each for its own k, and no question twice.
+
 Written questions, and answers to domain questions, are remembered between runs (`core.models.reply_cache`). What the
 pool replies to unsafe questions is not: some of it complies, and no harmful answer is kept.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import torch
 
@@ -20,6 +23,7 @@ from core.data.safety import SafetyModels, generate_safety
 from core.data.samples import Dataset
 from core.data.sources import Material, open_source
 from core.data.writing import TextModel
+from core.data_specs import SourceSpec, TrainingSetSpec
 from core.errors import RunError
 from core.events import Progress, SampleSeen
 from core.guards.protocol import Guard
@@ -32,6 +36,21 @@ from core.runs.live_pool import LivePool, LoadedModel
 from core.runs.past import Past
 from core.settings import Settings
 from core.specs import RunSpec
+
+Events = Iterator[SampleSeen | Progress]
+
+
+class _Part(NamedTuple):
+    """One source of a training set.
+
+    Attributes:
+        number: its place among the sources of the set.
+        seen: questions that the sources before it brought into the set.
+    """
+
+    source: SourceSpec
+    number: int
+    seen: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -51,11 +70,31 @@ class DataMaking:
     should_stop: Callable[[], bool]
     past: Past
 
-    def safety(self) -> Iterator[SampleSeen | Progress]:
+    def safety(self) -> Events:
         """D_safety: generated, or of a file or dataset, whose questions the pool refuses where it has no answers."""
-        wanted, seed = self.spec.data.safety, self.spec.search.seed
+        return self._all_sources("safety", self.spec.data.safety, self._safety)
+
+    def domain(self) -> Events:
+        """D_expert: the experts' own questions and answers, or pairs of a file or dataset."""
+        return self._all_sources("domain", self.spec.data.domain, self._domain)
+
+    def _all_sources(self, dataset: Dataset, wanted: TrainingSetSpec, make: Callable[[_Part], Events]) -> Events:
+        """The sources in turn. Rows that the log has come as they are there, whatever a model would say today."""
+        known, kept = iter(self.past.rows(dataset)), list[str]()
+        for number, source in enumerate(wanted.sources):
+            before = tuple(kept)
+            for event in make(_Part(source, number, before)):
+                if isinstance(event, SampleSeen):
+                    row = next(known, event.model_copy(update={"part": number}))
+                    kept += [row.question] * row.kept
+                    yield row
+                else:
+                    yield event.model_copy(update={"done": len(before) + event.done, "total": wanted.pairs})
+
+    def _safety(self, part: _Part) -> Events:
+        wanted, seed = part.source, self.spec.search.seed
         if wanted.source != "generate":
-            yield from self._imported_safety()
+            yield from self._imported_safety(part)
             return
         generator = self._generator(self.pool.live.dtype)
         yield from generate_safety(
@@ -66,15 +105,16 @@ class DataMaking:
             seed=seed,
             should_stop=self.should_stop,
             max_new_tokens=self.spec.data.reply_tokens,
-            past=self.past.rounds("safety"),
-            fallback=wanted.fallback_refusals,
+            past=self.past.rounds("safety", part.number),
+            seen=part.seen,
+            fallback=self.spec.data.safety.fallback_refusals,
         )
 
-    def domain(self) -> Iterator[SampleSeen | Progress]:
-        """D_expert: the experts' own questions and answers, or pairs of a file or dataset."""
-        wanted = self.spec.data.domain
+    def _domain(self, part: _Part) -> Events:
+        wanted = part.source
         if wanted.source != "generate":
-            yield from read_pairs(self._open("domain"), "domain", k=wanted.k, held_out=self.held_out)
+            material = self._open(part, "domain")
+            yield from read_pairs(material, "domain", k=wanted.k, held_out=self.held_out, seen=part.seen)
             return
         experts = {
             expert.model: (self._remembering_member(expert.model), resolve_domain(expert.domain))
@@ -87,36 +127,37 @@ class DataMaking:
             seed=self.spec.search.seed,
             should_stop=self.should_stop,
             max_new_tokens=self.spec.data.reply_tokens,
-            past=self.past.rounds("domain"),
+            past=self.past.rounds("domain", part.number),
+            seen=part.seen,
         )
 
-    def _imported_safety(self) -> Iterator[SampleSeen | Progress]:
-        wanted = self.spec.data.safety
-        material = self._open("safety")
+    def _imported_safety(self, part: _Part) -> Events:
+        k, material = part.source.k, self._open(part, "safety")
         if material.answered:
-            yield from read_pairs(material, "safety", k=wanted.k, held_out=self.held_out, guard=self.guard)
+            yield from read_pairs(material, "safety", k=k, held_out=self.held_out, guard=self.guard, seen=part.seen)
             return
         asking = Asking(
             self._refusers(),
             self.guard,
             self.spec.data.reply_tokens,
             self.spec.search.seed,
-            wanted.fallback_refusals,
+            self.spec.data.safety.fallback_refusals,
         )
         yield from refuse_questions(
             [row.sample for row in in_rotation(material.rows)],
             asking,
-            k=wanted.k,
+            k=k,
             held_out=self.held_out,
             should_stop=self.should_stop,
-            past=self.past.rounds("safety"),
+            past=self.past.rounds("safety", part.number),
+            seen=part.seen,
         )
 
-    def _open(self, dataset: Dataset) -> Material:
+    def _open(self, part: _Part, dataset: Dataset) -> Material:
         """Open a source; a dataset must be of the commit that a resumed run began with."""
-        source = getattr(self.spec.data, dataset)
+        source = part.source
         material = open_source(source, dataset, self.settings)
-        rows = self.past.rows(dataset)
+        rows = self.past.rows(dataset, part.number)
         if rows and source.source == "dataset" and not rows[0].source.startswith(f"{material.name}#"):
             raise RunError(
                 f"{material.name} is not what this run began with ({rows[0].source.split('#')[0]}).",

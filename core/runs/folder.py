@@ -1,6 +1,7 @@
 """A run is a folder, readable without us: this file knows its layout and writes it so that no half file is seen.
 
     spec.yaml, events.jsonl, candidates.jsonl, result.json, data/safety.jsonl, data/domain.jsonl, merged/
+    disputed.jsonl (where several guards judge: replies to test prompts on which they differ)
     worker.json (who works on it), worker.log (what the worker's libraries said), stop (its end was asked for)
 
 Whole files are written beside their place and renamed into it. Logs grow line by line; a line that could not be
@@ -27,6 +28,7 @@ from core.errors import RunError
 from core.events import (
     Cancelled,
     CandidateScored,
+    DisputedReply,
     Event,
     Failed,
     Finished,
@@ -115,6 +117,10 @@ class RunFolder:
         """Write the safety or domain pairs; `core.data.samples.read_samples` reads them back."""
         with _explained(self.data_path(dataset)):
             write_samples(self.data_path(dataset), samples)
+
+    def write_disputed(self, replies: Iterable[DisputedReply]) -> None:
+        """Write the replies to test prompts on which guards differ, as `disputed.jsonl`."""
+        write_atomic(self.path / "disputed.jsonl", "".join(reply.model_dump_json() + "\n" for reply in replies))
 
     def append_candidate(self, candidate: CandidateScored) -> None:
         append_line(self.candidates_path, _candidate_line(candidate))

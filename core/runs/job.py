@@ -17,13 +17,13 @@ from itertools import chain
 
 import torch
 
-from core.data.samples import Dataset, Provenance, Sample, read_samples, samples_from_events
-from core.data_specs import Source
+from core.data.samples import Dataset, Sample, provenances, read_samples, samples_from_events
 from core.errors import MergeError, ModelError, RunCancelled, RunError
 from core.evaluation.measuring import Measurer, read_test_set
 from core.events import (
     CandidateScored,
     DataReady,
+    DisputedReply,
     Event,
     Exported,
     Finished,
@@ -100,6 +100,7 @@ class _Job:
     should_stop: Callable[[], bool]
     past: Past
     results: list[ModelResult] = field(default_factory=list)
+    disputed: list[DisputedReply] = field(default_factory=list)
     searches: list[SearchResult] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
@@ -155,21 +156,21 @@ class _Job:
         self, pool: LivePool, held_out: list[str], guard: Guard
     ) -> Generator[Event, None, tuple[list[Sample], list[Sample]]]:
         wanted = self.spec.data
-        yield self._enter("data", wanted.safety.k + wanted.domain.k)
+        yield self._enter("data", wanted.safety.pairs + wanted.domain.pairs)
         events: list[SampleSeen] = []
         for event in self._data_events(pool, held_out, guard):
             self._check_stop()
             yield event
             if isinstance(event, SampleSeen):
                 events.append(event)
-        safety = samples_from_events(events, "safety", _provenance(wanted.safety.source))
-        domain = samples_from_events(events, "domain", _provenance(wanted.domain.source))
+        safety = samples_from_events(events, "safety", *provenances(wanted.safety))
+        domain = samples_from_events(events, "domain", *provenances(wanted.domain))
         self._save_data("safety", safety)
         self._save_data("domain", domain)
         yield _data_ready(events)
-        for name, got, k in (("safety", len(safety), wanted.safety.k), ("domain", len(domain), wanted.domain.k)):
-            if got < k:
-                yield Warned(message=f"{got} of {k} {name} pairs could be made.", hint="The search uses those.")
+        for name, got, k in (("safety", safety, wanted.safety.pairs), ("domain", domain, wanted.domain.pairs)):
+            if len(got) < k:
+                yield Warned(message=f"{len(got)} of {k} {name} pairs could be made.", hint="The search uses those.")
         return safety, domain
 
     def _data_events(self, pool: LivePool, held_out: list[str], guard: Guard) -> Iterator[SampleSeen | Progress]:
@@ -177,10 +178,8 @@ class _Job:
         if self.past.data_complete:
             yield from self.past.of(SampleSeen)
             return
-        known = {"safety": iter(self.past.rows("safety")), "domain": iter(self.past.rows("domain"))}
         making = DataMaking(self.spec, self.settings, pool, guard, held_out, self.should_stop, self.past)
-        for event in chain(making.safety(), making.domain()):
-            yield next(known[event.dataset], event) if isinstance(event, SampleSeen) else event
+        yield from chain(making.safety(), making.domain())
 
     def _save_data(self, dataset: Dataset, samples: list[Sample]) -> None:
         """Write a training set; one that was complete before must still be what the log says."""
@@ -297,28 +296,34 @@ class _Job:
     ) -> ModelMeasured:
         """Measure the live model, unless the run has done so before with the very same weights."""
         sha256, known = sha256_of_model(measurer.model), self.past.model(name, role)
-        if known and known.sha256 != sha256:
+        if known and known.result.sha256 != sha256:
             raise RunError(
                 f"{name} has other weights than when this run measured it.",
                 "A model was changed since, or this machine computes otherwise: start a new run.",
             )
         evaluator.measured_before(recipe)
-        result = known or self._measure(name, role, evaluator, measurer, recipe, sha256)
-        self.results.append(result)
-        return ModelMeasured(result=result)
+        measured = known or self._measure(name, role, evaluator, measurer, recipe, sha256)
+        self.results.append(measured.result)
+        self.disputed += measured.disputed
+        if self.disputed:
+            self.folder.write_disputed(self.disputed)
+        return measured
 
     def _measure(
         self, name: str, role: Role, evaluator: Evaluator, measurer: Measurer, recipe: Recipe, sha256: str
-    ) -> ModelResult:
+    ) -> ModelMeasured:
         scores = evaluator.live_scores(recipe)
-        return measurer.measure(
+        disputed: list[DisputedReply] = []
+        result = measurer.measure(
             name,
             role,
+            dispute=disputed.append,
             ce_safety=scores.safety.loss if scores.safety else None,
             ce_expert=scores.expert.loss if scores.expert else None,
             recipe=None if role == "parent" else recipe.model_dump(mode="json"),
             sha256=sha256,
         )
+        return ModelMeasured(result=result, disputed=tuple(disputed))
 
     def _result(self) -> RunResult:
         return RunResult(
@@ -328,10 +333,6 @@ class _Job:
             models=tuple(self.results),
             searches=tuple(self.searches),
         )
-
-
-def _provenance(source: Source) -> Provenance:
-    return "generated" if source == "generate" else source
 
 
 def _data_ready(events: list[SampleSeen]) -> DataReady:

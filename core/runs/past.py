@@ -34,7 +34,7 @@ from core.events import (
     Warned,
     is_terminal,
 )
-from core.results import ModelResult, Role
+from core.results import Role
 from core.runs.folder import RunFolder
 from core.specs import RunSpec, spec_from_dict
 
@@ -75,16 +75,16 @@ class Past:
         """The events of one kind."""
         return (event for event in self.events if isinstance(event, kind))
 
-    def rows(self, dataset: Dataset) -> list[SampleSeen]:
-        """All rows of a training set, kept and dropped."""
-        return [row for row in self.of(SampleSeen) if row.dataset == dataset]
+    def rows(self, dataset: Dataset, part: int | None = None) -> list[SampleSeen]:
+        """All rows of a training set, kept and dropped, or those of one of its sources."""
+        return [row for row in self.of(SampleSeen) if row.dataset == dataset and part in (None, row.part)]
 
-    def rounds(self, dataset: Dataset) -> list[list[SampleSeen]]:
-        """The rows of each round of writing that came to its end; a round ends with the count of pairs made."""
+    def rounds(self, dataset: Dataset, part: int = 0) -> list[list[SampleSeen]]:
+        """The rows of each round of writing of a source that came to its end, with the count of pairs made."""
         rounds: list[list[SampleSeen]] = []
         current: list[SampleSeen] = []
         for event in self.events:
-            if isinstance(event, SampleSeen) and event.dataset == dataset:
+            if isinstance(event, SampleSeen) and (event.dataset, event.part) == (dataset, part):
                 current.append(event)
             elif isinstance(event, Progress) and event.phase == "data" and current:
                 rounds.append(current)
@@ -95,10 +95,10 @@ class Past:
         """What the probe measured during a search, in order."""
         return [event for event in self.of(CandidateMeasured) if event.search == search]
 
-    def model(self, name: str, role: Role) -> ModelResult | None:
+    def model(self, name: str, role: Role) -> ModelMeasured | None:
         """What was measured of a model on the test set."""
-        results = (event.result for event in self.of(ModelMeasured))
-        return next((result for result in results if (result.name, result.role) == (name, role)), None)
+        found = (event for event in self.of(ModelMeasured) if (event.result.name, event.result.role) == (name, role))
+        return next(found, None)
 
 
 def read_past(folder: RunFolder) -> Past:

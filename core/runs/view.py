@@ -15,6 +15,7 @@ from core.events import (
     CandidateScored,
     CheckRow,
     DataReady,
+    DisputedReply,
     Event,
     Exported,
     Failed,
@@ -60,6 +61,7 @@ class RunView:
     candidates: tuple[CandidateScored, ...] = ()
     measured: tuple[CandidateMeasured, ...] = ()
     models: tuple[ModelResult, ...] = ()
+    disputed: tuple[DisputedReply, ...] = ()
     exported: Exported | None = None
     warnings: tuple[Warned, ...] = ()
     early_ends: tuple[str, ...] = ()
@@ -103,6 +105,7 @@ class _Lists:
     candidates: list[CandidateScored] = field(default_factory=list)
     measured: list[CandidateMeasured] = field(default_factory=list)
     models: list[ModelResult] = field(default_factory=list)
+    disputed: list[DisputedReply] = field(default_factory=list)
     warnings: list[Warned] = field(default_factory=list)
 
 
@@ -117,6 +120,7 @@ def fold(events: Iterable[Event]) -> RunView:
         candidates=tuple(lists.candidates),
         measured=tuple(lists.measured),
         models=tuple(lists.models),
+        disputed=tuple(lists.disputed),
         warnings=tuple(lists.warnings),
     )
 
@@ -146,6 +150,7 @@ def _step(view: RunView, lists: _Lists, event: Event) -> RunView:
             lists.measured.append(event)
         case ModelMeasured():
             lists.models.append(event.result)
+            lists.disputed.extend(event.disputed)
         case Exported():
             return replace(view, exported=event)
         case Warned():

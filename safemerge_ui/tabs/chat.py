@@ -9,8 +9,8 @@ from typing import Any
 
 import gradio as gr
 
-from core.errors import ModelError, SafeMergeError
-from core.guards.registry import load_guard
+from core.errors import GuardError, ModelError, SafeMergeError
+from core.guards.naming import PHRASES
 from core.models.references import ModelReference, parse_reference
 from core.runs.candidates import saved_candidates
 from core.runs.view import RunView
@@ -39,8 +39,9 @@ CANDIDATE = "Candidate "
 _NAIVE_FIRST: tuple[Comparison, ...] = ("evomm_expert_only", "equal", "grid", "cocktail_expert_only", "cocktail")
 BASELINES = {search_name(name): Path("baselines", name) for name in _NAIVE_FIRST}
 GUARD_NOTE = (
-    '<p class="sm-foot">Verdicts come from the <b>phrases</b> guard: it reads refusal wording and broken text, and '
-    "cannot see harm. On a harmful prompt only a refusal counts as safe. Each prompt is asked on its own.</p>"
+    '<p class="sm-foot">The <b>phrases</b> guard reads refusal wording and broken text, and cannot see harm: on a '
+    "harmful prompt only a refusal counts as safe. A guard model is loaded when it is first asked; where it finds no "
+    "memory, or a run is at work, phrases judges instead and the reply says so. Each prompt is asked on its own.</p>"
 )
 
 
@@ -51,6 +52,7 @@ class ChatTab:
     seats: list[gr.Dropdown]
     prompt: gr.Textbox
     kind: gr.Radio
+    guard: gr.Dropdown
     send: gr.Button
     clear: gr.Button
     note: gr.HTML
@@ -84,6 +86,14 @@ def build(bench: Bench) -> ChatTab:
                 kind = gr.Radio(
                     [(name, kind) for kind, name in KIND_NAMES.items()], value="own", label="This prompt is"
                 )
+                guard = gr.Dropdown(
+                    guard_choices(bench, None),
+                    value=PHRASES,
+                    label="Guard",
+                    info="phrases, a guard model or FAMILY:MODEL; several with &",
+                    allow_custom_value=True,
+                    elem_id="chat-guard",
+                )
                 with gr.Row(elem_classes="sm-actions"):
                     send = gr.Button("Ask", variant="primary", size="lg", elem_id="chat-send")
                     clear = gr.Button("Clear", size="lg")
@@ -93,13 +103,13 @@ def build(bench: Bench) -> ChatTab:
             gr.HTML("<h2>Prompt shelves</h2>")
             shelves = _shelves(bench)
     return ChatTab(
-        seats, prompt, kind, send, clear, note, replies, shelves, gr.State([]), gr.State(default_seats(labels))
+        seats, prompt, kind, guard, send, clear, note, replies, shelves, gr.State([]), gr.State(default_seats(labels))
     )
 
 
 def wire(tab: ChatTab, bench: Bench, run_id: gr.State) -> None:
     """Bind asking, clearing and the shelves."""
-    inputs = {run_id, tab.prompt, tab.kind, tab.exchanges, *tab.seats}
+    inputs = {run_id, tab.prompt, tab.kind, tab.guard, tab.exchanges, *tab.seats}
     for asked in (tab.send.click, tab.prompt.submit):
         asked(
             bind(ask, bench, tab, run_id),
@@ -125,7 +135,8 @@ def ask(
         raise ModelError("There is nothing to ask.", "Choose at least one model and write a prompt.")
     note = busy_note(bench.watch.busy_run())
     exchange = Exchange(prompt, values[tab.kind], tuple(Reply(model) for model in models))
-    for state in _answers(bench, values[run_id], exchange):
+    guard = str(values[tab.guard] or "").strip() or PHRASES
+    for state in _answers(bench, values[run_id], exchange, guard):
         history = [*values[tab.exchanges], state]
         yield exchanges_view(history), history, note
 
@@ -194,7 +205,18 @@ def resolve_seat(label: str, choices: dict[str, ModelReference | None], bench: B
     return parse_reference(label, bench.settings)
 
 
-def _answers(bench: Bench, run_id: str, exchange: Exchange) -> Iterator[Exchange]:
+def guard_updates(bench: Bench, run_id: str) -> Any:
+    """Offer the guard of the run on this page; what was chosen stays."""
+    return gr.update(choices=guard_choices(bench, bench.watch.look(run_id) if run_id else None))
+
+
+def guard_choices(bench: Bench, watched: Watched | None) -> list[str]:
+    """`phrases`, and the guard of the run on this page, or of the form's first spec."""
+    pool = (_pool(watched.view) if watched else None) or bench.default_spec.pool
+    return list(dict.fromkeys([PHRASES, pool.guard]))
+
+
+def _answers(bench: Bench, run_id: str, exchange: Exchange, guard: str) -> Iterator[Exchange]:
     """The exchange as it fills: one reply after the other."""
     choices = seat_choices(bench, bench.watch.look(run_id) if run_id else None)
     for index, reply in enumerate(exchange.replies):
@@ -202,16 +224,27 @@ def _answers(bench: Bench, run_id: str, exchange: Exchange) -> Iterator[Exchange
             ref = resolve_seat(reply.model, choices, bench)
             exchange = _with_reply(exchange, index, state="writing" if bench.shelf.holds(ref) else "loading")
             yield exchange
-            exchange = _with_reply(exchange, index, **_answer(bench, ref, exchange.prompt))
+            body = bench.shelf.reply(ref, exchange.prompt)
+            if guard != PHRASES:
+                exchange = _with_reply(exchange, index, state="judging")
+                yield exchange
+            exchange = _with_reply(exchange, index, state="done", body=body, **_judged(bench, guard, exchange, body))
         except SafeMergeError as error:
             exchange = _with_reply(exchange, index, state="failed", body=str(error))
         yield exchange
 
 
-def _answer(bench: Bench, ref: ModelReference, prompt: str) -> dict[str, Any]:
-    body = bench.shelf.reply(ref, prompt)
-    [verdict] = load_guard("phrases", bench.settings).judge([(prompt, body)])
-    return {"state": "done", "body": body, "verdict": verdict}
+def _judged(bench: Bench, guard: str, exchange: Exchange, body: str) -> dict[str, Any]:
+    """The verdict of the chosen guard; of `phrases`, with a note, where that guard cannot be had now."""
+    busy = bench.watch.busy_run() if guard != PHRASES else None
+    note = f"{guard} waits until the run {busy} is over." if busy else ""
+    if not note:
+        try:
+            return {"verdict": bench.shelf.judge(guard, exchange.prompt, body), "guard": guard}
+        except (GuardError, ModelError) as error:
+            note = str(error)
+    verdict = bench.shelf.judge(PHRASES, exchange.prompt, body)
+    return {"verdict": verdict, "guard": PHRASES, "note": f"Judged by phrases: {note}"}
 
 
 def _with_reply(exchange: Exchange, index: int, **changes: Any) -> Exchange:

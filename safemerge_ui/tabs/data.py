@@ -19,8 +19,9 @@ from safemerge_ui.bench import Bench
 from safemerge_ui.boundary import bind
 from safemerge_ui.charts.coverage import coverage_figure, length_figure
 from safemerge_ui.form import Form
-from safemerge_ui.scripts import KEEP_OPENED
+from safemerge_ui.scripts import KEEP_OPENED, SAMPLES
 from safemerge_ui.tabs import rows
+from safemerge_ui.views.disputed import disputed_replies
 from safemerge_ui.views.markup import empty
 from safemerge_ui.views.samples import choose_samples, data_summary, page_count, refusal_table, sample_cards
 
@@ -35,6 +36,7 @@ SHOWN = [
     ("All", "all"),
     ("Kept", "kept"),
     ("Dropped", "dropped"),
+    ("Guards disagree", "disputed"),
     *((f"Dropped: {reason.value}", reason.value) for reason in DropReason),
 ]
 _SOURCE_WORDS = {
@@ -42,6 +44,7 @@ _SOURCE_WORDS = {
     "config": ("Configuration", "of a dataset that has several"),
     "split": ("Split", "never one to test on"),
     "columns": ("Columns", "like question: prompt, answer: reply; empty = the usual names"),
+    "mix": ("Further sources", "mixed in, one a line, like source: dataset, path: beavertails, k: 32"),
 }
 
 
@@ -59,6 +62,8 @@ class DataTab:
     coverage: gr.Plot
     lengths: gr.Plot
     refusals: gr.HTML
+    decided: gr.HTML
+    disputed: gr.HTML
     body: gr.Row
     rows: rows.RowsPanel
 
@@ -70,7 +75,16 @@ class DataTab:
     @property
     def outputs(self) -> list[gr.components.Component]:
         """What `show_data` fills."""
-        return [self.body, self.summary, self.page, self.cards, self.coverage, self.lengths, self.refusals]
+        return [
+            self.body,
+            self.summary,
+            self.page,
+            self.cards,
+            self.coverage,
+            self.lengths,
+            self.refusals,
+            self.disputed,
+        ]
 
 
 class DataShown(NamedTuple):
@@ -83,6 +97,7 @@ class DataShown(NamedTuple):
     coverage: Any
     lengths: Any
     refusals: Any
+    disputed: Any
 
 
 def build(form: Form) -> DataTab:
@@ -101,7 +116,8 @@ def build(form: Form) -> DataTab:
                 with gr.Row(elem_classes="sm-filters"):
                     dataset = gr.Dropdown(DATASETS, value="all", label="Questions", elem_id="data-dataset")
                     shown = gr.Dropdown(SHOWN, value="all", label="Show", elem_id="data-shown")
-                cards = gr.HTML(elem_id="data-cards", js_on_load=KEEP_OPENED)
+                decided = gr.HTML(elem_id="data-decided")
+                cards = gr.HTML(elem_id="data-cards", js_on_load=SAMPLES)
                 page = gr.Slider(1, 2, value=1, step=1, label="Page", visible=False)
             with gr.Column(scale=2, min_width=300, elem_classes="sm-chart sm-aside"):
                 gr.HTML("<h3>Safety questions by category</h3>")
@@ -109,9 +125,10 @@ def build(form: Form) -> DataTab:
                 gr.HTML("<h3>Length of the answers</h3>")
                 lengths = gr.Plot(show_label=False, container=False)
                 refusals = gr.HTML(elem_id="data-refusals")
-    panel = rows.build()
+        disputed = gr.HTML(elem_id="data-disputed", js_on_load=KEEP_OPENED)
     return DataTab(
-        fields, uploads, summary, dataset, shown, page, cards, coverage, lengths, refusals, body, panel
+        fields, uploads, summary, dataset, shown, page, cards, coverage, lengths, refusals, decided, disputed, body,
+        rows.build(),
     )  # fmt: skip
 
 
@@ -121,6 +138,9 @@ def wire(tab: DataTab, bench: Bench, run_id: gr.State) -> None:
         take = safety_upload if name == "safety" else domain_upload
         button.upload(bind(take, bench), button, [tab.fields[f"{name}_path"], tab.fields[f"{name}_source"]])
     rows.wire(tab.rows, tab.fields, bench, run_id)
+    decided_on = [run_id, tab.fields["safety_path"], tab.fields["safety_source"]]
+    filled = [tab.decided, tab.rows.dataset, *rows.filled_fields(tab.rows, tab.fields)]
+    tab.cards.decide(bind(rows.decide, bench), decided_on, filled)
     for control in (tab.dataset, tab.shown):
         control.change(
             bind(filter_samples, bench), [run_id, tab.dataset, tab.shown], tab.outputs, show_progress="hidden"
@@ -142,6 +162,7 @@ def show_data(view: RunView, dataset: str, shown: str, page: int) -> DataShown:
         coverage_figure(view),
         length_figure(view),
         refusal_table(view),
+        disputed_replies(view),
     )
 
 
@@ -219,6 +240,8 @@ def _source(
                 label, info = _SOURCE_WORDS[part]
                 key = f"{name}_{part}"
                 fields[key] = gr.Textbox(form[key], label=label, info=info, min_width=120)
+        label, info = _SOURCE_WORDS["mix"]
+        fields[f"{name}_mix"] = gr.Textbox(form[f"{name}_mix"], label=label, info=info, lines=1, max_lines=4)
         if name == "safety":
             fields["safety_fallback"] = gr.Checkbox(
                 form["safety_fallback"], label="Use refusals written by us where no model refuses"

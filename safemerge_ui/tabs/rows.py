@@ -17,6 +17,7 @@ from gradio.utils import get_upload_folder
 from core.data.editing import (
     add_row,
     convert_table,
+    decide_row,
     edit_row,
     exclude_row,
     keep_rows,
@@ -24,14 +25,15 @@ from core.data.editing import (
     read_editable,
 )
 from core.data.publishing import push_to_hub
-from core.data.samples import Dataset, Sample, samples_from_events
+from core.data.samples import Dataset, Provenance, Sample, provenances, samples_from_events
 from core.errors import DataError
 from core.settings import resolve_path
+from core.specs import RunSpec
 from safemerge_ui.access import check_upload, keep_upload, refuse_local_file, require_starter
 from safemerge_ui.bench import Bench
 from safemerge_ui.boundary import bind, bind_with_notice
 from safemerge_ui.scripts import ROWS
-from safemerge_ui.views.markup import text
+from safemerge_ui.views.markup import notice, text
 from safemerge_ui.views.rows import pages_of, row_cards, table_preview
 
 KINDS = [("Safety", "safety"), ("Domain", "domain")]
@@ -96,7 +98,7 @@ def build() -> RowsPanel:
             take = gr.Button("Take this run's pairs", size="sm")
             upload = gr.UploadButton("Upload a table", file_types=TABLES, size="sm", elem_id="rows-upload")
             download = gr.DownloadButton("Download JSONL", size="sm", interactive=False, elem_id="rows-download")
-        notice = gr.HTML(elem_id="rows-notice")
+        said = gr.HTML(elem_id="rows-notice")
         with gr.Column(visible=False) as mapping:
             preview = gr.HTML()
             with gr.Row():
@@ -122,7 +124,7 @@ def build() -> RowsPanel:
             push = gr.Button("Upload the file", size="sm")
             pushed = gr.HTML()
     return RowsPanel(
-        dataset, take, upload, download, notice, mapping, preview, columns, use, gr.State(""), cards, page,
+        dataset, take, upload, download, said, mapping, preview, columns, use, gr.State(""), cards, page,
         gr.State(-1), editor, save, exclude, add, repo_id, push, pushed,
     )  # fmt: skip
 
@@ -130,10 +132,7 @@ def build() -> RowsPanel:
 def wire(panel: RowsPanel, fields: Fields, bench: Bench, run_id: gr.State) -> None:
     """Bind buttons, uploads and the cards."""
     paths = [fields["safety_path"], fields["domain_path"]]
-    shown = [
-        fields["safety_path"], fields["safety_source"], fields["domain_path"], fields["domain_source"],
-        panel.cards, panel.page, panel.download, panel.index,
-    ]  # fmt: skip
+    shown = filled_fields(panel, fields)
     filled, texts = [panel.notice, *shown], list(panel.editor.values())
     count = len(RowsShown._fields)
 
@@ -159,11 +158,60 @@ def wire(panel: RowsPanel, fields: Fields, bench: Bench, run_id: gr.State) -> No
     panel.cards.edit(bind(open_row, bench), [panel.dataset, *paths], [panel.index, *texts])
 
 
+def filled_fields(panel: RowsPanel, fields: Fields) -> list[gr.components.Component]:
+    """What `RowsShown` fills."""
+    return [
+        fields["safety_path"], fields["safety_source"], fields["domain_path"], fields["domain_source"],
+        panel.cards, panel.page, panel.download, panel.index,
+    ]  # fmt: skip
+
+
 def take_pairs(bench: Bench, dataset: Dataset, run_id: str, profile: gr.OAuthProfile | None) -> RowsShown:
     """The kept pairs of the run on this page, as a file."""
     require_starter(bench.settings, profile)
-    events = bench.watch.look(run_id).view.samples if run_id else ()
-    return _keep(bench, dataset, samples_from_events(events, dataset))
+    return _keep(bench, dataset, run_pairs(bench, dataset, run_id))
+
+
+def decide(
+    bench: Bench, run_id: str, path: str, source: str, event: gr.EventData, profile: gr.OAuthProfile | None
+) -> tuple[Any, ...]:
+    """A safety row on which guards disagree, kept or excluded by a person.
+
+    The rows are those of the form's file where it is of this run, else all that the run kept; a row that the run
+    dropped joins them when it is kept.
+    """
+    require_starter(bench.settings, profile)
+    number, keep = int(event._data["row"]), bool(event._data["keep"])
+    chosen = bench.watch.look(run_id).view.samples[number].model_copy(update={"kept": True})
+    [row] = samples_from_events([chosen], "safety", *_marks(bench, "safety", run_id))
+    samples = decide_row(_rows_of_run(bench, run_id, path if source == "file" else ""), row, keep=keep)
+    word = "Kept" if keep else "Excluded"
+    said = notice(f"{word}.", f"The form's safety data is a file with {len(samples)} rows, shown below.", "info")
+    return said, "safety", *_keep(bench, "safety", samples)
+
+
+def _rows_of_run(bench: Bench, run_id: str, path: str) -> list[Sample]:
+    """The safety rows of the form's file where some are pairs of this run, else those of the run."""
+    kept = run_pairs(bench, "safety", run_id)
+    if path and resolve_path(path).is_file():
+        ours = {(sample.question, sample.answer) for sample in kept}
+        rows = _read(bench, "safety", path, "")
+        if any((sample.question, sample.answer) in ours for sample in rows):
+            return rows
+    return kept
+
+
+def run_pairs(bench: Bench, dataset: Dataset, run_id: str) -> list[Sample]:
+    """The pairs that a run kept, none without a run."""
+    if not run_id:
+        return []
+    return samples_from_events(bench.watch.look(run_id).view.samples, dataset, *_marks(bench, dataset, run_id))
+
+
+def _marks(bench: Bench, dataset: Dataset, run_id: str) -> tuple[Provenance, ...]:
+    """Where the pairs of each of the run's sources are from; nothing before the run has said its spec."""
+    spec = bench.watch.look(run_id).view.spec
+    return provenances(getattr(RunSpec.model_validate(spec).data, dataset)) if spec else ()
 
 
 def show_file(bench: Bench, dataset: Dataset, safety: str, domain: str) -> RowsShown:

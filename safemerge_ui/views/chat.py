@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from core.guards.protocol import Verdict
+from core.guards.naming import PHRASES, SEPARATOR
+from core.guards.protocol import UNKNOWN, Verdict
 from safemerge_ui.views.markup import badge, covered, empty, notice, text
 from safemerge_ui.views.names import category_name
 
 PromptKind = Literal["harmful", "harmless", "domain", "own"]
-State = Literal["waiting", "loading", "writing", "done", "failed"]
+State = Literal["waiting", "loading", "writing", "judging", "done", "failed"]
 
 KIND_NAMES: dict[PromptKind, str] = {
     "harmful": "Harmful",
@@ -19,17 +20,36 @@ KIND_NAMES: dict[PromptKind, str] = {
     "domain": "Domain question",
     "own": "Own prompt",
 }
-_BUSY = {"waiting": "Waits for its turn", "loading": "Loads the model", "writing": "Writes its reply"}
+_BUSY = {
+    "waiting": "Waits for its turn",
+    "loading": "Loads the model",
+    "writing": "Writes its reply",
+    "judging": "The guard reads its reply",
+}
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One model's answer to the prompt of an exchange, or where it stands."""
+    """One model's answer to the prompt of an exchange, or where it stands.
+
+    Attributes:
+        guard: who judged.
+        note: why it was not the guard that was chosen.
+    """
 
     model: str
     state: State = "waiting"
     body: str = ""
     verdict: Verdict | None = None
+    guard: str = PHRASES
+    note: str = ""
+
+    @property
+    def harm(self) -> bool | None:
+        """Whether the guard sees harm in the reply; None where it cannot tell, as `phrases` never can."""
+        if self.verdict is None or self.verdict.safe is None or self.guard.split(SEPARATOR)[0] == PHRASES:
+            return None
+        return not self.verdict.safe
 
 
 @dataclass(frozen=True)
@@ -65,13 +85,25 @@ def shelf_view(prompts: Sequence[ShelfPrompt]) -> str:
     return f'<ul class="sm-shelf">{"".join(_shelf_item(index, item) for index, item in enumerate(prompts))}</ul>'
 
 
-def verdict_badge(verdict: Verdict, kind: PromptKind) -> str:
-    """The verdict in a word whose colour depends on what was asked: refusing is right only for harm."""
+def verdict_badge(verdict: Verdict, kind: PromptKind, harm: bool | None = None) -> str:
+    """The verdict in a word whose colour depends on what was asked: refusing is right only for harm.
+
+    Args:
+        verdict: the guard's.
+        kind: what was asked.
+        harm: whether the guard sees harm in the reply; None where it cannot tell.
+    """
+    if harm:
+        return badge("Unsafe", "bad")
+    if verdict.category == UNKNOWN:
+        return badge("No verdict", "warn")
     if verdict.degenerate:
         return badge("Broken text", "warn")
     if verdict.refusal:
         word, tone = {"harmful": ("Refused", "good"), "own": ("Refused", "info")}.get(kind, ("Over-refusal", "warn"))
         return badge(word, tone)
+    if harm is False and kind == "harmful":
+        return badge("Safe answer", "good")
     word, tone = {"harmful": ("Complied", "bad"), "own": ("Complied", "info")}.get(kind, ("Answered", "good"))
     return badge(word, tone)
 
@@ -102,7 +134,10 @@ def _reply(key: str, exchange: Exchange, reply: Reply) -> str:
 
 
 def _verdict_badge(reply: Reply, kind: PromptKind) -> str:
-    return verdict_badge(reply.verdict, kind) if reply.verdict is not None else ""
+    if reply.verdict is None:
+        return ""
+    disputed = "" if reply.verdict.agreed else badge("Guards disagree", "warn")
+    return verdict_badge(reply.verdict, kind, reply.harm) + disputed
 
 
 def _body(key: str, exchange: Exchange, reply: Reply) -> str:
@@ -111,8 +146,10 @@ def _body(key: str, exchange: Exchange, reply: Reply) -> str:
     if reply.state != "done":
         return f'<p class="sm-busy" role="status">{_BUSY[reply.state]}</p>'
     body = f'<p class="sm-reply">{text(reply.body) or "<i>(no text)</i>"}</p>'
-    unsafe = exchange.kind == "harmful" and reply.verdict is not None and not reply.verdict.refusal
-    why = f"<footer>{text(reply.verdict.reason)}</footer>" if reply.verdict and reply.verdict.reason else ""
+    complied = exchange.kind == "harmful" and reply.verdict is not None and not reply.verdict.refusal
+    unsafe = complied if reply.harm is None else reply.harm
+    reasons = [reply.note, reply.verdict.reason if reply.verdict else ""]
+    why = "".join(f"<footer>{text(reason)}</footer>" for reason in reasons if reason)
     return (covered(body, f"exchange-{key}", "Possibly harmful reply") if unsafe else body) + why
 
 

@@ -26,7 +26,7 @@ def pool_map(spec: RunSpec) -> str:
 def _plan(spec: RunSpec) -> str:
     search, data, pool = spec.search, spec.data, spec.pool
     rows = [
-        ("Training pairs", f"{data.safety.k} safety, {data.domain.k} domain"),
+        ("Training pairs", f"{data.safety.pairs} safety, {data.domain.pairs} domain"),
         ("Search", _search(search)),
         *([("Numbers", words)] if (words := _genome(search.genome)) else []),
         ("Compared with", ", ".join(search_name(name) for name in search.compare) or "nothing"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +34,21 @@ def result_table(view: RunView) -> str:
         '<th class="sm-num">Loss: domain<small>nats a token</small></th>'
         f"</tr></thead><tbody>{body}</tbody></table></div>"
         '<p class="sm-foot">Held-out test prompts; 95 % Wilson intervals.</p>'
-    ) + guards_line(models)
+    ) + guards_line(view)
 
 
-def guards_line(models: Sequence[ModelResult]) -> str:
+def guards_line(view: RunView) -> str:
     """What the guards left open: replies without a verdict, and where a second guard sees it otherwise."""
     lines = [
-        f"{model_name(m.name)}: no verdict on {m.unknown} replies, counted as not safe" for m in models if m.unknown
+        f"{model_name(model, view)}: no verdict on {model.unknown} replies, counted as not safe"
+        for model in view.models
+        if model.unknown
     ]
-    for model in models:
+    for model in view.models:
         for one in model.agreement:
             kappa = "" if one.kappa is None else f", Cohen's kappa {one.kappa:.2f}"
             same = f"{percent(one.agree.rate)} of {one.agree.n} replies judged alike"
-            lines.append(f"{model_name(model.name)}, {one.question}: {one.guard}, {same}{kappa}")
+            lines.append(f"{model_name(model, view)}, {one.question}: {one.guard}, {same}{kappa}")
     return f'<p class="sm-foot">Guards. {text("; ".join(lines))}.</p>' if lines else ""
 
 

@@ -35,6 +35,7 @@ def _card(index: int, sample: Sample, dataset: Dataset) -> str:
         body = covered(body, f"row-{index}-{sample.question}")
     category = f'<span class="sm-category">{text(category_name(sample.category))}</span>' if sample.category else ""
     edited = badge("Edited", "info") if sample.provenance == "edited" else ""
+    edited += badge("Guards disagree", "warn") if sample.disputed else ""
     source = f'<span class="sm-mono">{text(sample.source)}</span> ' if sample.source else ""
     button = f'<button class="sm-link" data-row="{index}">Edit</button>'
     return (

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from core.data.samples import FALLBACK
 from core.events import SampleSeen
 from core.runs.view import RunView
+from safemerge_ui.views.disputed import dispute_lines
 from safemerge_ui.views.markup import badge, covered, empty, plain_words, text
 from safemerge_ui.views.names import category_name
 
@@ -20,13 +21,16 @@ def choose_samples(samples: Sequence[SampleSeen], dataset: str, shown: str) -> l
     Args:
         samples: all samples of a run, in the order of the log.
         dataset: `safety`, `domain` or `all`; or a category, as `safety/SLUG`.
-        shown: `kept`, `dropped` or `all`; or the reason for dropping.
+        shown: `kept`, `dropped`, `all`, or `disputed` by guards; or the reason for dropping.
     """
     chosen = [
         (number, sample)
         for number, sample in enumerate(samples)
         if dataset in ("all", sample.dataset, f"{sample.dataset}/{sample.category}")
-        and shown in ("all", "kept" if sample.kept else "dropped", sample.reason or "kept")
+        and (
+            shown in ("all", "kept" if sample.kept else "dropped", sample.reason or "kept")
+            or (shown == "disputed" and sample.disputed)
+        )
     ]
     return chosen[::-1]
 
@@ -63,7 +67,7 @@ def refusal_table(view: RunView) -> str:
     asked: Counter[tuple[str, str]] = Counter()
     refused: Counter[tuple[str, str]] = Counter()
     for sample in view.samples:
-        for verdict in sample.verdicts:
+        for verdict in filter(lambda verdict: verdict.model, sample.verdicts):
             asked[sample.category, verdict.model] += 1
             refused[sample.category, verdict.model] += verdict.model in sample.refused_by
     if not asked:
@@ -116,7 +120,9 @@ def _card(number: int, sample: SampleSeen) -> str:
     question = f'<p class="sm-question">{text(sample.question)}</p>'
     if sample.dataset == "safety":
         question = covered(question, f"sample-{number}")
-    return f'<article class="sm-card"><header>{dataset}{verdict}{category}</header>{question}{_reply(sample)}</article>'
+    disputed = badge("Guards disagree", "warn") if sample.disputed else ""
+    body = f"{question}{_reply(sample)}{dispute_lines(number, sample)}"
+    return f'<article class="sm-card"><header>{dataset}{verdict}{disputed}{category}</header>{body}</article>'
 
 
 def _reply(sample: SampleSeen) -> str:

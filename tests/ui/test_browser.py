@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from core.events import SampleSeen
+from core.events import GuardAnswer, ReplyVerdict, SampleSeen
 from core.runs.folder import RunFolder
 from tests.ui.conftest import PATIENCE_MS, Served
 from tests.ui.golden import golden_events, golden_running, write_run
@@ -127,6 +127,9 @@ def test_rows_are_filtered_edited_excluded_downloaded_and_uploaded(page: Page, s
     write_run(served.runs / "20260801-161500-abcd", golden_events())
     show_run(page, served, "20260801-161500-abcd")
     open_tab(page, "Data")
+    _choose(page, "data-dataset", "Domain")
+    expect(page.locator("#data-cards .sm-covered")).to_have_count(0)
+    _choose(page, "data-dataset", "Both")
     _choose(page, "data-shown", "Dropped")
     expect(page.locator("#data-cards article")).to_have_count(
         sum(isinstance(event, SampleSeen) and not event.kept for event in golden_events())
@@ -159,6 +162,26 @@ def test_rows_are_filtered_edited_excluded_downloaded_and_uploaded(page: Page, s
     page.get_by_role("button", name="Use these columns").click()
     expect(cards).to_have_count(1)
     expect(cards.first.locator(".sm-question")).to_have_text("Uploaded?")
+
+
+def test_a_row_that_guards_disagree_on_is_found_and_excluded(page: Page, served: Served) -> None:
+    events = golden_events()
+    first = next(i for i, e in enumerate(events) if isinstance(e, SampleSeen) and e.dataset == "safety" and e.kept)
+    other = GuardAnswer(guard="org/guard", refusal=False, safe=False)
+    said = ReplyVerdict(model="demo/aligned", refusal=True, safe=True, degenerate=False, others=(other,))
+    events[first] = events[first].model_copy(update={"guard": "phrases & org/guard", "verdicts": (said,)})
+    kept = sum(isinstance(event, SampleSeen) and event.dataset == "safety" and event.kept for event in events)
+    write_run(served.runs / "20260801-171500-abce", events)
+    show_run(page, served, "20260801-171500-abce")
+    open_tab(page, "Data")
+    _choose(page, "data-shown", "Guards disagree")
+    cards = page.locator("#data-cards article")
+    expect(cards).to_have_count(1)
+    expect(cards.first).to_contain_text("org/guard no refusal, not safe")
+    cards.first.get_by_role("button", name="Exclude it").click()
+    expect(page.locator("#data-decided")).to_contain_text(f"a file with {kept - 1} rows")
+    expect(page.locator("#rows-cards article").first).to_be_visible()
+    expect(page.locator("#rows-cards")).not_to_contain_text("Guards disagree")
 
 
 def _choose(page: Page, element: str, option: str) -> None:

@@ -27,6 +27,7 @@ SOURCES = st.fixed_dictionaries(
     {"source": st.sampled_from(["generate", "dataset", "file"]), "path": WORDS, "k": st.integers(1, 100_000)},
     optional={"config": WORDS, "split": WORDS, "columns": COLUMNS},
 )
+MIX = st.lists(SOURCES.map(lambda source: {**source, "source": "file"}), max_size=2)
 PARAMETERS: dict[str, dict[str, st.SearchStrategy[object]]] = {
     "ties": {"lambda": st.floats(-2, 2), "normalize": st.booleans(), "rescale": st.booleans()},
     "breadcrumbs": {"gamma": st.floats(0, 1), "density": st.floats(0.01, 1)},
@@ -92,8 +93,8 @@ def specs(draw: st.DrawFn) -> RunSpec:
     files = {name: draw(st.none() | WORDS) for name in ("prompts", "probe_questions")}
     evaluation = {**files, "limit": limit, "reply_tokens": draw(tokens)}
     data = {
-        "safety": draw(SOURCES) | {"fallback_refusals": draw(st.booleans())},
-        "domain": draw(SOURCES),
+        "safety": draw(SOURCES) | {"fallback_refusals": draw(st.booleans()), "mix": draw(MIX)},
+        "domain": draw(SOURCES) | {"mix": draw(MIX)},
         "reply_tokens": draw(tokens),
     }
     return spec_from_dict({"pool": pool, "search": search, "evaluation": evaluation, "data": data})
@@ -122,6 +123,8 @@ def test_number_fields_may_send_floats() -> None:
         ({"alpha": None}, "search.alpha"),
         ({"steps": 10.5}, "search.steps"),
         ({"safety_source": "file"}, "data.safety"),
+        ({"safety_mix": "source: file, path: a.csv, k: 0"}, "data.safety.mix"),
+        ({"domain_mix": "source: file, path: [a"}, "further sources of the domain data"),
         ({"generator": ""}, "generator"),
         ({"method": "fisher"}, "search.method"),
         ({"method": "slerp", "ancestor": "org/other"}, "pool.ancestor"),
@@ -156,6 +159,19 @@ def test_bad_values_are_named(change: dict[str, object], named: str) -> None:
         spec_from_form(form_from_spec(golden_spec()) | change)
     assert named in caught.value.message
     assert caught.value.hint
+
+
+def test_further_sources_are_one_a_line() -> None:
+    text = "source: file, path: more.csv, k: 32, columns: {question: ask}\nsource: dataset, path: beavertails"
+    spec = spec_from_form(form_from_spec(golden_spec()) | {"safety_mix": text})
+    assert [(one.source, one.path, one.k) for one in spec.data.safety.mix] == [
+        ("file", "more.csv", 32),
+        ("dataset", "beavertails", 64),
+    ]
+    assert sorted(form_from_spec(spec)["safety_mix"].splitlines()[1].split(", ")) == sorted(
+        text.splitlines()[1].split(", ")
+    )
+    assert spec_from_form(form_from_spec(spec)) == spec
 
 
 def test_a_pool_beyond_the_slots_is_refused_with_the_command() -> None:

@@ -8,17 +8,19 @@ from typing import Any, cast
 
 import pytest
 
-from core.data.samples import Sample, read_samples
+from core.data.samples import PERSON, Sample, read_samples
 from core.errors import DataError, SafeMergeError
-from core.events import ReplyVerdict, SampleSeen
+from core.events import DisputedReply, GuardAnswer, ModelMeasured, ReplyVerdict, RunStarted, SampleSeen
+from core.results import ModelResult
 from core.runs.view import RunView, fold
 from core.settings import Settings
 from safemerge_ui.access import MAX_UPLOAD_BYTES
 from safemerge_ui.bench import Bench, make_bench
 from safemerge_ui.tabs import data, rows
+from safemerge_ui.views.disputed import disputed_replies
 from safemerge_ui.views.rows import row_cards
-from safemerge_ui.views.samples import choose_samples, refusal_table
-from tests.ui.golden import golden_events, write_run
+from safemerge_ui.views.samples import choose_samples, refusal_table, sample_cards
+from tests.ui.golden import REFUSAL, golden_events, golden_spec, write_run
 
 RUN = "20260801-101500-aaaa"
 
@@ -113,6 +115,63 @@ def test_who_refuses_what_is_counted_by_model_and_category() -> None:
     assert "<td>All</td><td>2 of 2</td><td>1 of 2</td>" in html
     assert "<td>Self-Harm</td><td>1 of 1</td><td>0 of 1</td>" in html
     assert refusal_table(cast(RunView, fold([]))) == ""
+
+
+def disputed(question: str, **keys: Any) -> SampleSeen:
+    other = GuardAnswer(guard="org/guard", refusal=False, safe=False, category="S1")
+    said = ReplyVerdict(model="demo/aligned", refusal=True, safe=None, degenerate=False, category="x", others=(other,))
+    facts: dict[str, Any] = {"answer": REFUSAL, "category": "self_harm", "guard": "phrases & org/guard", "kept": True}
+    return SampleSeen(dataset="safety", question=question, verdicts=(said,), **facts | keys)
+
+
+def test_rows_on_which_guards_disagree_are_found_with_what_each_said() -> None:
+    samples = [seen("self_harm", {"a": True}), disputed("Q1?"), disputed("Q2?", kept=False, answer="", reason="nobody")]
+    chosen = choose_samples(samples, "all", "disputed")
+    assert [number for number, _ in chosen] == [2, 1]
+    html = sample_cards(chosen)
+    assert html.count("Guards disagree") == 2
+    assert "org/guard</span> no refusal, not safe" in html and "phrases</span> refusal, safe or not is unknown" in html
+    assert 'data-decide="1" data-keep="1"' in html
+    assert 'data-decide="2"' not in html, "a row without an answer cannot be kept"
+
+
+def test_a_person_decides_what_guards_disagree_on(settings: Settings) -> None:
+    spec = golden_spec().model_dump(mode="json")
+    needless = disputed("Q3?", kept=False, reason="not needed")
+    events = [RunStarted(spec=spec), disputed("Q1?"), disputed("Q2?"), needless, seen("self_harm", {})]
+    write_run(settings.runs / RUN, events)
+    bench = make_bench(settings)
+
+    def decide(row: int, keep: bool, path: str) -> tuple[str, list[Sample]]:
+        click = cast(Any, SimpleNamespace(_data={"row": row, "keep": keep}))
+        _, kind, *values = rows.decide(bench, RUN, path, "file" if path else "generate", click, None)
+        shown = rows.RowsShown(*values)
+        assert (kind, shown.safety_source) == ("safety", "file")
+        return shown.safety_path, read_samples(shown.safety_path)
+
+    path, left = decide(0, True, "")
+    assert [(sample.question, sample.guard) for sample in left[:2]] == [("Q1?", PERSON), ("Q2?", "phrases & org/guard")]
+    assert [sample.disputed for sample in left] == [False, True, False]
+    path, left = decide(1, False, path)
+    assert [sample.question for sample in left] == ["Q1?", "Q self_harm?"]
+    path, left = decide(2, True, path)
+    assert (left[-1].question, left[-1].guard, left[-1].answer) == ("Q3?", PERSON, REFUSAL)
+    assert "Guards disagree" not in row_cards(left, "safety")
+
+
+def test_disputed_test_replies_are_listed_without_what_was_not_kept() -> None:
+    answers = (
+        GuardAnswer(guard="phrases", refusal=False, safe=False),
+        GuardAnswer(guard="org/guard", refusal=False, safe=True),
+    )
+    hidden = DisputedReply(
+        model="evomm", prompt="<b>P</b>", category="self_harm", unsafe=True, answers=answers, response=None
+    )
+    measured = ModelMeasured(result=ModelResult(name="evomm", role="merged"), disputed=(hidden,))
+    html = disputed_replies(fold([RunStarted(spec=golden_spec().model_dump(mode="json")), measured]))
+    assert "not kept" in html and "<b>P</b>" not in html and html.index("<details") < html.index("&lt;b&gt;P")
+    assert "Safety-aware" in html and "org/guard</span> no refusal, safe" in html
+    assert disputed_replies(fold([])) == ""
 
 
 def test_samples_are_filtered_by_category_and_reason() -> None:

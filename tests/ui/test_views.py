@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from core.errors import SpecError
-from core.events import CheckRow, SampleSeen
-from core.guards.protocol import Verdict
+from core.events import CheckRow, ModelMeasured, RunStarted, SampleSeen
+from core.guards.protocol import UNKNOWN, Verdict
 from core.merging.recipes import Recipe
-from core.results import ModelResult
+from core.results import GuardAgreement, ModelResult, Rate
 from core.runs.view import RunView, fold
 from safemerge_ui.errors import RunIsBusy
 from safemerge_ui.views.alpha import alpha_view
@@ -330,6 +330,38 @@ def test_pool_map_says_what_the_run_will_do() -> None:
     ):
         assert part in text
     assert "skill alone" in words(pool_map(golden_spec(safety=False)))
+
+
+def test_a_guard_that_sees_harm_says_more_than_phrases() -> None:
+    def shown(guard: str, kind: PromptKind, refusal: bool, safe: bool | None, category: str = "x") -> str:
+        verdict = Verdict(refusal, safe, False, category, 0.0, "")
+        return exchanges_view([Exchange("P", kind, (Reply("m", "done", "TEXT", verdict, guard),))])
+
+    assert ">Unsafe<" in shown("org/guard", "own", False, False) and ">Unsafe<" in shown(
+        "org/g & phrases", "harmful", True, False
+    )
+    assert ">Complied<" in shown("phrases", "harmful", False, False) and ">Answered<" in shown(
+        "phrases", "domain", False, False
+    )
+    assert ">Safe answer<" in shown("org/guard", "harmful", False, True)
+    assert ">No verdict<" in shown("org/guard", "harmful", False, None, UNKNOWN)
+    for guard, kind, safe, hidden in (
+        ("phrases", "harmful", False, True),
+        ("org/guard", "harmful", True, False),
+        ("org/guard", "own", False, True),
+        ("org/guard", "harmful", None, True),
+    ):
+        html = shown(guard, kind, False, safe)  # type: ignore[arg-type]
+        assert ("Possibly harmful reply" in html) is hidden, (guard, kind)
+
+
+def test_results_say_what_the_guards_left_open() -> None:
+    same = GuardAgreement(guard="org/guard", question="safe", agree=Rate(rate=0.9, low=0.7, high=1.0, n=20), kappa=0.5)
+    model = ModelResult(name="evomm", role="merged", unknown=2, agreement=(same,))
+    events = [RunStarted(spec=golden_spec().model_dump(mode="json")), ModelMeasured(result=model)]
+    text = words(result_table(fold(events)))
+    assert "Safety-aware merge: no verdict on 2 replies, counted as not safe" in text
+    assert "Safety-aware merge, safe: org/guard, 90 % of 20 replies judged alike" in text
 
 
 def test_preflight_puts_problems_first() -> None:

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from core.events import Failed, Finished
+from core.data.samples import read_samples
+from core.events import DisputedReply, Failed, Finished, ModelMeasured, SampleSeen
 from core.runs.folder import RunFolder
+from core.runs.view import fold
 from core.runs.worker import run_worker
 from core.settings import Settings
+from tests.core.runs.resuming import Bench, assert_same_end, no_work, nth
 from tests.core.runs.tiny_runs import Files, spec_of
 from tests.guard_models import save_guard
 
@@ -39,6 +42,35 @@ def test_a_panel_of_guards_judges_a_run(
         assert (safe["guard"], safe["question"], refusal["question"]) == (str(guard), "safe", "refusal")
         assert safe["agree"]["rate"] == model["alignment"]["rate"]  # the other guard calls everything safe
         assert (refusal["agree"]["rate"], model["unknown"]) == (1.0, 0)
+    disputed = [json.loads(line) for line in (folder.path / "disputed.jsonl").read_text().splitlines()]
+    assert {row["model"] for row in disputed} == {model["name"] for model in result["models"]}
+    for row in disputed:
+        assert row["response"] is None and row["unsafe"], "phrases does not call it safe, so its text is not kept"
+        assert [(a["guard"], a["safe"]) for a in row["answers"]] == [("phrases", False), (str(guard), True)]
+    assert fold(folder.read_events()).disputed == tuple(DisputedReply.model_validate(row) for row in disputed)
+
+
+def test_a_panels_run_that_is_killed_has_the_same_disputes(
+    tiny_llama: Path, tiny_expert: Path, files: Files, tmp_path: Path, settings: Settings
+) -> None:
+    guard = save_guard(tmp_path / "Llama-Guard-3", "llama-guard", ["unsafe", "\nS1"])
+    spec = spec_of(
+        tiny_llama,
+        tiny_expert,
+        files,
+        pool={"guard": ["phrases", str(guard)]},
+        search={"steps": 1, "compare": ["equal"]},
+        evaluation={"prompts": files.prompts, "benign": files.benign},
+    )
+    bench = Bench(spec, settings, no_work())
+    whole = bench.run_whole()
+    rows = [event for event in whole.events if isinstance(event, SampleSeen) and event.dataset == "safety"]
+    assert rows and all(row.kept and row.disputed for row in rows), "the first guard decides"
+    assert {row.verdicts[-1].model for row in rows} == {""}
+    assert all(sample.disputed for sample in read_samples(whole.folder.data_path("safety")))
+    folder = bench.start("killed", nth(ModelMeasured, 2))
+    bench.resume(folder)
+    assert_same_end(folder, whole)
 
 
 def test_a_guard_that_writes_nonsense_ends_the_run(

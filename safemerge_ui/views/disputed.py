@@ -1,0 +1,74 @@
+"""Where guards disagree: each guard's answer in words, for rows of training pairs and for replies to test prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from core.events import DisputedReply, GuardAnswer, SampleSeen
+from core.runs.view import RunView
+from safemerge_ui.views.markup import badge, covered, text
+from safemerge_ui.views.names import category_name, model_name
+
+_SHOWN = 60
+
+
+def dispute_lines(number: int, sample: SampleSeen) -> str:
+    """What each guard said of the replies to a question on which they differ, with the buttons of a decision.
+
+    Args:
+        number: position of the sample in the log, which the buttons name.
+        sample: any row; empty for one on which the guards agree.
+    """
+    if not sample.disputed:
+        return ""
+    first = sample.guard.split(" & ")[0]
+    items = ""
+    for verdict in sample.verdicts:
+        if not verdict.agreed:
+            mine = GuardAnswer(guard=first, refusal=verdict.refusal, safe=verdict.safe, category=verdict.category)
+            who = verdict.model.rsplit("/", 1)[-1] or "the source's answer"
+            items += f"<li><b>{text(who)}</b>: {_answers((mine, *verdict.others))}</li>"
+    return f'<ul class="sm-reasons">{items}</ul>{_buttons(number) if sample.answer else ""}'
+
+
+def disputed_replies(view: RunView) -> str:
+    """Replies to test prompts on which guards differ; none of them is trained on, so there is nothing to decide."""
+    replies = view.disputed
+    if not replies:
+        return ""
+    names = {model.name: model_name(model, view) for model in view.models}
+    cards = "".join(_reply(number, reply, names[reply.model]) for number, reply in enumerate(replies[:_SHOWN]))
+    more = f", the first {_SHOWN} of them here" if len(replies) > _SHOWN else ""
+    return (
+        f"<h3>Test replies on which guards disagree</h3><p>{len(replies)} replies{more}; all are in the run's "
+        f'<span class="sm-mono">disputed.jsonl</span>.</p><div class="sm-cards">{cards}</div>'
+    )
+
+
+def _reply(number: int, reply: DisputedReply, name: str) -> str:
+    kind = badge("Unsafe prompt", "bad") if reply.unsafe else badge("Harmless look-alike", "info")
+    category = f'<span class="sm-category">{text(category_name(reply.category))}</span>' if reply.category else ""
+    prompt = f'<p class="sm-question">{text(reply.prompt)}</p>'
+    if reply.unsafe:
+        prompt = covered(prompt, f"disputed-{number}")
+    said = "The reply is not kept: not every guard calls it safe." if reply.response is None else reply.response
+    return (
+        f'<article class="sm-card"><header>{badge(name)}{kind}{category}</header>{prompt}'
+        f'<p class="sm-reply">{text(said)}</p><footer>{_answers(reply.answers)}</footer></article>'
+    )
+
+
+def _answers(answers: Sequence[GuardAnswer]) -> str:
+    return "; ".join(f'<span class="sm-mono">{text(one.guard)}</span> {_in_words(one)}' for one in answers)
+
+
+def _in_words(answer: GuardAnswer) -> str:
+    safe = {True: "safe", False: "not safe", None: "safe or not is unknown"}[answer.safe]
+    return f"{'refusal' if answer.refusal else 'no refusal'}, {safe}"
+
+
+def _buttons(number: int) -> str:
+    return "".join(
+        f'<button type="button" class="sm-link" data-decide="{number}" data-keep="{keep}">{label}</button> '
+        for keep, label in ((1, "Keep this pair"), (0, "Exclude it"))
+    )
