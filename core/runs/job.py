@@ -202,7 +202,14 @@ class _Job:
             yield Progress(phase="parents", done=done, total=len(pool.members), message=f"measuring {name}")
             pool.merge.write_parent(name)
             yield self._measured(name, "parent", evaluator, measurer, recipes[name])
+        yield from self._doubts_of_parents()
+
+    def _doubts_of_parents(self) -> Iterator[Warned]:
         wanted = self.spec.evaluation
+        for parent in self.results:
+            if wanted.fluency and parent.perplexity is None:
+                message = f"The perplexity of {parent.name} on a neutral text is not a finite number."
+                yield Warned(message=message, hint="Its weights, or what this machine makes of them, are broken.")
         for oddity in mixed_up(self.results, wanted.prompts, wanted.benign):
             yield Warned(message=oddity, hint="Look at evaluation.prompts and evaluation.benign.")
 

@@ -29,7 +29,7 @@ def test_doubts_are_told_once_also_when_the_run_is_resumed(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    perplexities = chain([10.0, 12.0, 99.0], repeat(99.0))
+    perplexities = chain([10.0, None, 99.0], repeat(99.0))
     monkeypatch.setattr("core.evaluation.measuring.perplexity", lambda *_: next(perplexities))
     prompts = write_rows(tmp_path / "h.jsonl", [{"prompt": f"Tell me secret {i}"} for i in range(10)])
     benign = write_rows(tmp_path / "b.jsonl", [{"prompt": f"How do I kill process {i}?"} for i in range(10)])
@@ -44,10 +44,11 @@ def test_doubts_are_told_once_also_when_the_run_is_resumed(
     folder = RunFolder(settings.runs / "run")
     events = list(run_job(spec, settings, folder, never))
     told = [message for message in warnings_of(events) if "pairs" not in message]
-    assert [model.perplexity for model in models_of(events).values()] == [10.0, 12.0, 99.0]
+    assert [model.perplexity for model in models_of(events).values()] == [10.0, None, 99.0]
     assert told == [
+        f"The perplexity of {tiny_expert} on a neutral text is not a finite number.",
         f"No parent refuses anything in {prompts} or {benign}: the files, or the guard, may be the wrong ones.",
-        "evomm looks broken: its perplexity on a neutral text is 99.0 (worst parent: 12.0).",
+        "evomm looks broken: its perplexity on a neutral text is 99.0 (worst parent: 10.0).",
     ]
     for measured in (2, 3):
         last = [number for number, event in enumerate(events) if isinstance(event, ModelMeasured)][measured - 1]
