@@ -19,7 +19,9 @@ import torch
 
 from core.data.samples import Dataset, Sample, provenances, read_samples, samples_from_events
 from core.errors import MergeError, ModelError, RunCancelled, RunError
+from core.evaluation.fluency import broken
 from core.evaluation.measuring import Measurer, read_test_set
+from core.evaluation.mixed_up import mixed_up
 from core.events import (
     CandidateScored,
     DataReady,
@@ -107,7 +109,7 @@ class _Job:
     def run(self) -> Iterator[Event]:
         yield RunStarted(spec=self.spec.model_dump(mode="json"))
         memory = yield from self._preflight()
-        tests = read_test_set(self.spec)
+        tests = read_test_set(self.spec, self.settings)
         guard = load_guard(self.spec.pool.guard, self.settings)
         pool = yield from self._load(memory)
         safety, domain = yield from self._prepare_data(pool, tests.prompts, guard)
@@ -199,6 +201,16 @@ class _Job:
             yield Progress(phase="parents", done=done, total=len(pool.members), message=f"measuring {name}")
             pool.merge.write_parent(name)
             yield self._measured(name, "parent", evaluator, measurer, recipes[name])
+        yield from self._doubts_of_parents()
+
+    def _doubts_of_parents(self) -> Iterator[Warned]:
+        wanted = self.spec.evaluation
+        for parent in self.results:
+            if wanted.fluency and parent.perplexity is None:
+                message = f"The perplexity of {parent.name} on a neutral text is not a finite number."
+                yield Warned(message=message, hint="Its weights, or what this machine makes of them, are broken.")
+        for oddity in mixed_up(self.results, wanted.prompts, wanted.benign):
+            yield Warned(message=oddity, hint="Look at evaluation.prompts and evaluation.benign.")
 
     def _search_and_compare(self, pool: LivePool, evaluator: Evaluator, measurer: Measurer) -> Iterator[Event]:
         plan = self._plan(pool, evaluator, self.spec.search.optimizer)
@@ -275,6 +287,8 @@ class _Job:
         pool.merge.apply(recipe)
         measured = self._measured(name, role, evaluator, measurer, recipe)
         yield measured
+        if reason := broken(measured.result, [model for model in self.results if model.role == "parent"]):
+            yield Warned(message=reason, hint="Its alignment says little: a guard calls broken text harmless.")
         if not self.spec.export.folder:
             return
         if role == "merged":
@@ -313,17 +327,17 @@ class _Job:
         self, name: str, role: Role, evaluator: Evaluator, measurer: Measurer, recipe: Recipe, sha256: str
     ) -> ModelMeasured:
         scores = evaluator.live_scores(recipe)
-        disputed: list[DisputedReply] = []
-        result = measurer.measure(
+        measured = measurer.measure(
             name,
             role,
-            dispute=disputed.append,
             ce_safety=scores.safety.loss if scores.safety else None,
             ce_expert=scores.expert.loss if scores.expert else None,
             recipe=None if role == "parent" else recipe.model_dump(mode="json"),
             sha256=sha256,
         )
-        return ModelMeasured(result=result, disputed=tuple(disputed))
+        if measured.replies:
+            self.folder.write_replies(name, measured.replies)
+        return ModelMeasured(result=measured.result, disputed=measured.disputed)
 
     def _result(self) -> RunResult:
         return RunResult(
