@@ -5,6 +5,7 @@ These are the entries of `result.json`; their keys are a contract with users' sc
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -26,6 +27,11 @@ class Rate(BaseModel):
     low: float
     high: float
     n: int
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean of n zeros and ones, as lm-eval gives it (with n - 1); 0 for a single trial."""
+        return math.sqrt(self.rate * (1 - self.rate) / (self.n - 1)) if self.n > 1 else 0.0
 
 
 class GuardAgreement(BaseModel):
@@ -66,6 +72,8 @@ class ModelResult(BaseModel):
         over_refusal_by_category: over-refusal within each category of the harmless ones.
         perplexity: of a short neutral text (`core.evaluation.fluency`); lower is more fluent.
         not_measured: why a compared model could not be had or measured; empty where it was.
+        benign_degenerate: share of harmless look-alikes answered with broken text.
+        accuracy_stderr: task name -> lm-eval's standard error of the accuracy.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -88,6 +96,8 @@ class ModelResult(BaseModel):
     over_refusal_by_category: dict[str, Rate] = {}
     perplexity: float | None = None
     not_measured: str = ""
+    benign_degenerate: Rate | None = None
+    accuracy_stderr: dict[str, float] = {}
 
     @property
     def mean_accuracy(self) -> float | None:

@@ -230,8 +230,9 @@ class EvaluationSpec(FrozenSpec):
     """Held-out measurement; a part left null is not measured.
 
     Attributes:
-        prompts: file of unsafe test prompts (alignment).
-        benign: file of harmless look-alikes (over-refusal).
+        prompts: unsafe test prompts (alignment): a file, a known test set (`beavertails`) or `HUB_ID:SPLIT`
+            (`core.data.prompt_sets`).
+        benign: harmless look-alikes (over-refusal), in the same ways (`xstest`).
         probe: file of unsafe prompts on which the best candidate of each generation is measured; disjoint from
             `prompts` and from the training data.
         probe_questions: file of domain questions for the same (JSONL `question`, `choices`, `answer`), and for grid
@@ -241,7 +242,7 @@ class EvaluationSpec(FrozenSpec):
         reply_tokens: most tokens of a measured reply.
         tasks: lm-eval tasks, groups or tags to measure accuracy on, instead of a suite.
         include_path: folder with more lm-eval task files.
-        num_fewshot: examples before each question; null = as each task says.
+        num_fewshot: examples before each question; null = as each task says, and a task that says 0 keeps it.
         chat_template: whether questions go through the chat template; null = as each suite says.
         fluency: measure the perplexity of a short neutral text, which tells a broken model from an aligned one.
         leave_one_out: measure the merge without each expert in turn: which one costs it its alignment.

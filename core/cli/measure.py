@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +13,9 @@ from core.settings import Settings
 if TYPE_CHECKING:
     from core.data.prompts import Prompt
     from core.guards.protocol import Guard
+    from core.specs import EvaluationSpec
+
+MOST_FEWSHOT = 100
 
 
 class _Replies(NamedTuple):
@@ -38,6 +40,12 @@ def add_commands(commands: Any) -> None:
     what.add_argument("--suite", metavar="NAME", help="a named group of tasks")
     what.add_argument("--tasks", type=names_of, metavar="a,b", help="lm-eval task names")
     accuracy.add_argument("--include-path", type=Path, metavar="DIR", help="folder with more lm-eval task files")
+    accuracy.add_argument("--num-fewshot", type=_examples, metavar="N", help="examples before each question")
+    accuracy.add_argument(
+        "--chat-template",
+        action=argparse.BooleanOptionalAction,
+        help="put questions through the chat template, or not; without it as each task says",
+    )
     accuracy.set_defaults(handler=_accuracy)
 
 
@@ -49,7 +57,8 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_prompt_options(parser: argparse.ArgumentParser) -> None:
     _add_model_options(parser)
-    parser.add_argument("--prompts", type=Path, required=True, metavar="FILE", help="JSONL, CSV or text, one a row")
+    what = "JSONL, CSV or text, one a row; or beavertails, xstest, or HUB_ID:SPLIT of a dataset on the Hub"
+    parser.add_argument("--prompts", required=True, metavar="FILE", help=what)
     parser.add_argument("--guard", required=True, metavar="G", help="who judges the replies, for example: phrases")
 
 
@@ -57,6 +66,13 @@ def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
+    return value
+
+
+def _examples(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= MOST_FEWSHOT:
+        raise argparse.ArgumentTypeError(f"{value} is not from 0 to {MOST_FEWSHOT}")
     return value
 
 
@@ -93,11 +109,19 @@ def _over_refusal(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _accuracy(arguments: argparse.Namespace, settings: Settings) -> int:
     with results_only():
-        tasks, include_path = _tasks(arguments)
+        from core.evaluation.suites import suites_to_measure
+        from core.evaluation.task_checks import check_tasks
+
+        (suite,) = suites_to_measure(_evaluation(arguments))
+        if arguments.tasks:
+            check_tasks(suite.tasks, suite.include_path)
         from core.evaluation.accuracy import measure_accuracy
 
         model, tokenizer = load_pair(arguments.model, settings)
-        accuracy = measure_accuracy(model, tokenizer, tasks, include_path, arguments.limit)
+        chat = arguments.chat_template
+        accuracy = measure_accuracy(
+            model, tokenizer, suite.tasks, suite.include_path, arguments.limit, chat, suite.num_fewshot
+        )
     if arguments.json:
         rates = {task: rate.model_dump() for task, rate in accuracy.items()}
         print_json({"model": arguments.model, "accuracy": rates})
@@ -107,23 +131,26 @@ def _accuracy(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _tasks(arguments: argparse.Namespace) -> tuple[Sequence[str], Path | None]:
-    if arguments.tasks:
-        return arguments.tasks, arguments.include_path
-    from core.evaluation.suites import suite_tasks
+def _evaluation(arguments: argparse.Namespace) -> EvaluationSpec:
+    from core.specs import EvaluationSpec
 
-    suite = suite_tasks(arguments.suite)
-    return suite.tasks, arguments.include_path or suite.include_path
+    return EvaluationSpec(
+        suite=arguments.suite,
+        tasks=tuple(arguments.tasks or ()),
+        include_path=str(arguments.include_path) if arguments.include_path else None,
+        chat_template=arguments.chat_template,
+        num_fewshot=arguments.num_fewshot,
+    )
 
 
 def _replies(arguments: argparse.Namespace, settings: Settings) -> _Replies:
     """Everything that can be wrong with the files and names is found before the model is loaded."""
-    from core.data.prompts import read_prompts
+    from core.data.prompt_sets import read_prompt_set
     from core.evaluation.safety import MAX_NEW_TOKENS
     from core.guards.registry import load_guard
     from core.models.generation import generate
 
-    prompts = read_prompts(arguments.prompts, arguments.limit)
+    prompts, _ = read_prompt_set(arguments.prompts, arguments.limit, settings)
     guard = load_guard(arguments.guard, settings)
     model, tokenizer = load_pair(arguments.model, settings)
     conversations = [[{"role": "user", "content": prompt.prompt}] for prompt in prompts]

@@ -36,8 +36,13 @@ class OpenedDataset(NamedTuple):
     stream: Any
 
 
-def open_dataset(choice: DatasetChoice, settings: Settings) -> OpenedDataset:
+def open_dataset(choice: DatasetChoice, settings: Settings, *, to_train: bool = True) -> OpenedDataset:
     """Find a dataset and its split; reads its metadata and first rows.
+
+    Args:
+        choice: what is wanted.
+        settings: of this machine.
+        to_train: whether it is for training, where splits to test on are not offered.
 
     Raises:
         DataError: it does not exist (with names like it), may not be read without a token, has no such configuration
@@ -51,7 +56,7 @@ def open_dataset(choice: DatasetChoice, settings: Settings) -> OpenedDataset:
         builder = load_dataset_builder(f"hf://datasets/{choice.repo_id}", choice.config, **options)
         splits = list(builder.info.splits or builder.config.data_files or ())
         if choice.split not in splits:
-            found = ", ".join(split for split in splits if "test" not in split) or "none to train on"
+            found = ", ".join(split for split in splits if not (to_train and "test" in split)) or "none to use"
             raise DataError(f"{choice.repo_id} has no split '{choice.split}'.", f"It has: {found}.")
         stream = load_dataset(
             f"hf://datasets/{choice.repo_id}", choice.config, split=choice.split, streaming=True, **options

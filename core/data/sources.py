@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from core.data.columns import ColumnMap, Mapped, map_columns, map_row, wanted_row, with_source
 from core.data.hub_datasets import open_dataset, read_dataset
-from core.data.presets import choose_dataset
+from core.data.presets import DatasetChoice, choose_dataset
 from core.data.samples import Dataset
 from core.data.tables import Row, read_rows
 from core.data_specs import ColumnsSpec, SourceSpec
@@ -48,8 +48,12 @@ def open_source(spec: SourceSpec, dataset: Dataset, settings: Settings) -> Mater
     """
     if spec.source == "file":
         return open_file(resolve_path(str(spec.path)), dataset, spec.columns)
-    choice = choose_dataset(spec)
-    opened = open_dataset(choice, settings)
+    return open_choice(choose_dataset(spec), dataset, settings)
+
+
+def open_choice(choice: DatasetChoice, dataset: Dataset, settings: Settings, *, to_train: bool = True) -> Material:
+    """Open a dataset; `to_train` as in `open_dataset`; raises as `open_source`."""
+    opened = open_dataset(choice, settings, to_train=to_train)
     columns = map_columns(choice.columns, dataset, opened.columns, trust_answers=False)
     names = columns.read_names(opened.columns)
     rows = (row for row in read_dataset(opened, names) if wanted_row(columns, row.cells))

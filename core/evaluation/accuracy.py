@@ -11,7 +11,7 @@ import contextlib
 import io
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ def measure_accuracy(
     include_path: Path | None = None,
     limit: int | None = None,
     chat: bool | None = None,
+    num_fewshot: int | None = None,
 ) -> dict[str, Rate]:
     """Share of questions that a model gets right on each task (METHOD.md step 3).
 
@@ -46,6 +47,8 @@ def measure_accuracy(
         limit: most questions per task, the first ones; None asks all.
         chat: whether questions go through the chat template; None asks each task's `metadata.chat`, which lm-eval's
             own tasks don't have: they are asked as plain text. A model without a template is asked plainly then.
+        num_fewshot: examples before each question; None leaves it to each task. As in lm-eval, a task that says 0
+            itself stays without examples.
 
     Returns:
         Task name -> its `acc` with the 95 % interval; a group or tag stands as its tasks.
@@ -56,7 +59,7 @@ def measure_accuracy(
     """
     if chat and tokenizer.chat_template is None:
         raise SafeMergeError("The model has no chat template.", "Measure it without one, or give its tokenizer one.")
-    with _quiet():
+    with quiet():
         from core.evaluation.packed_lm import PackedLM
 
         loaded = _load_tasks(index_tasks(tasks, include_path), tasks)
@@ -65,7 +68,7 @@ def measure_accuracy(
         for templated in (True, False):
             asked = {name: task for name, task in loaded.items() if _in_chat(task, tokenizer, chat) is templated}
             if asked:
-                rates |= _evaluate(lm, asked, limit, templated)
+                rates |= _evaluate(lm, asked, limit, templated, num_fewshot)
     return {name: rates[name] for name in loaded}
 
 
@@ -84,12 +87,17 @@ def _load_tasks(manager: TaskManager, names: Sequence[str]) -> dict[str, Task]:
                 "Check the connection to the Hub, or HF_TOKEN where the data set is gated.",
             ) from error
     for name, task in loaded.items():
-        if "acc" not in task.aggregation():
-            known = ", ".join(task.aggregation())
-            raise SafeMergeError(
-                f"The task '{name}' does not measure accuracy (acc) but {known}.", "Choose a multiple-choice task."
-            )
+        refuse_without_accuracy(name, task.aggregation())
     return loaded
+
+
+def refuse_without_accuracy(task: str, metrics: Collection[str]) -> None:
+    """Raise `SafeMergeError` for a task without `acc` among its metrics."""
+    if "acc" not in metrics:
+        raise SafeMergeError(
+            f"The task '{task}' does not measure accuracy (acc) but {', '.join(metrics)}.",
+            "Choose a multiple-choice task.",
+        )
 
 
 def _in_chat(task: Task, tokenizer: Any, chat: bool | None) -> bool:
@@ -99,12 +107,15 @@ def _in_chat(task: Task, tokenizer: Any, chat: bool | None) -> bool:
     return bool(metadata.get("chat")) and tokenizer.chat_template is not None
 
 
-def _evaluate(lm: Any, tasks: dict[str, Task], limit: int | None, chat: bool) -> dict[str, Rate]:
+def _evaluate(
+    lm: Any, tasks: dict[str, Task], limit: int | None, chat: bool, num_fewshot: int | None
+) -> dict[str, Rate]:
     from lm_eval.evaluator import evaluate
 
     for task in tasks.values():
-        if task.get_config("num_fewshot") is None:
-            task.set_config(key="num_fewshot", value=0)
+        own = task.get_config("num_fewshot")
+        if own is None or (own != 0 and num_fewshot is not None):
+            task.set_config(key="num_fewshot", value=num_fewshot or 0)
         task.set_fewshot_seed(seed=_FEWSHOT_SEED)
     results = evaluate(
         lm,
@@ -126,7 +137,7 @@ def _rate(result: dict[str, Any]) -> Rate:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep lm-eval from talking: nothing on standard output; progress bars only where somebody watches."""
     logger = logging.getLogger("lm_eval")
     level = logger.level

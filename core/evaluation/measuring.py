@@ -5,21 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
-from core.data.prompts import Prompt, read_prompts
+from core.data.prompt_sets import read_prompt_set
+from core.data.prompts import Prompt
 from core.demo.facts import Question
 from core.evaluation.accuracy import measure_accuracy
+from core.evaluation.fluency import perplexity, read_neutral_text
 from core.evaluation.probe import measure_probe, read_probe_questions
 from core.evaluation.replies import ReplyRow, reply_rows
 from core.evaluation.safety import judge_alignment, judge_over_refusal
-from core.evaluation.suites import DEMO_TASKS, SuiteTasks, compared_suites, demo_tasks, probe_question_files, suites_of
+from core.evaluation.suites import DEMO_TASKS, SuiteTasks, demo_tasks, probe_question_files, suites_to_measure
 from core.guards.protocol import Guard
 from core.results import ModelResult, Rate, Role
 from core.search.running import ProbeRates
-from core.settings import resolve_path
-from core.specs import EvaluationSpec, RunSpec
+from core.settings import Settings
+from core.specs import DomainSpec, EvaluationSpec, RunSpec
 
 PROBE_SIZE = 28
 """Most prompts, and most questions, of the live probe: two a category, so that it does not slow the search down.
@@ -27,7 +29,11 @@ Grid search, which chooses by the questions, is asked them all (up to the spec's
 
 
 class TestSet(NamedTuple):
-    """Held-out prompts and suites; an empty part is not measured."""
+    """Held-out prompts and suites; an empty part is not measured.
+
+    Attributes:
+        neutral: text whose perplexity is measured.
+    """
 
     harmful: tuple[Prompt, ...]
     benign: tuple[Prompt, ...]
@@ -35,6 +41,7 @@ class TestSet(NamedTuple):
     probe_questions: tuple[Question, ...]
     suites: tuple[SuiteTasks, ...]
     suite_questions: tuple[Question, ...]
+    neutral: str = ""
 
     @property
     def prompts(self) -> list[str]:
@@ -43,34 +50,46 @@ class TestSet(NamedTuple):
         return texts + [question.question for question in (*self.probe_questions, *self.suite_questions)]
 
 
-def read_test_set(spec: RunSpec) -> TestSet:
+def read_test_set(spec: RunSpec, settings: Settings) -> TestSet:
     """Read what the spec's evaluation names; the experts' own suites where it names none.
 
     Raises:
-        DataError: a prompt file cannot be read.
+        DataError: a prompt file or dataset cannot be read.
         SafeMergeError: a suite does not exist.
     """
-    wanted = spec.evaluation
-    files = [read_probe_questions(path)[: wanted.limit] for path in probe_question_files(spec)]
+    domains = [expert.domain for expert in spec.pool.experts]
+    files = [read_probe_questions(path)[: spec.evaluation.limit] for path in probe_question_files(spec)]
     in_turn = [question for row in zip_longest(*files) for question in row if question is not None]
+    return read_tests(spec.evaluation, settings, domains)._replace(probe_questions=tuple(in_turn))
+
+
+def read_tests(wanted: EvaluationSpec, settings: Settings, domains: Sequence[DomainSpec] = ()) -> TestSet:
+    """Read what an evaluation names, but for the questions that only a search asks.
+
+    Args:
+        wanted: what is measured.
+        settings: of this machine.
+        domains: whose suites are measured where `wanted` names none.
+
+    Raises:
+        DataError: a prompt file or dataset cannot be read.
+        SafeMergeError: a suite does not exist.
+    """
+    suites = suites_to_measure(wanted, domains)
+    asked = [read_probe_questions(DEMO_TASKS / f"{task}.jsonl") for task in demo_tasks(suites)]
     return TestSet(
-        harmful=_prompts(wanted.prompts, wanted.limit),
-        benign=_prompts(wanted.benign, wanted.limit),
-        probe=_prompts(wanted.probe, min(wanted.limit or PROBE_SIZE, PROBE_SIZE)),
-        probe_questions=tuple(in_turn),
-        suites=tuple(suites_of(spec)),
-        suite_questions=tuple(q for t in demo_tasks(spec) for q in read_probe_questions(DEMO_TASKS / f"{t}.jsonl")),
+        harmful=_prompts(wanted.prompts, wanted.limit, settings),
+        benign=_prompts(wanted.benign, wanted.limit, settings),
+        probe=_prompts(wanted.probe, min(wanted.limit or PROBE_SIZE, PROBE_SIZE), settings),
+        probe_questions=(),
+        suites=tuple(suites),
+        suite_questions=tuple(chain.from_iterable(asked)),
+        neutral=read_neutral_text() if wanted.fluency else "",
     )
 
 
-def read_compared(wanted: EvaluationSpec) -> TestSet:
-    """Read what a comparison's evaluation names; arguments and errors as for `read_test_set`."""
-    harmful, benign = (_prompts(path, wanted.limit) for path in (wanted.prompts, wanted.benign))
-    return TestSet(harmful, benign, (), (), tuple(compared_suites(wanted)), ())
-
-
-def _prompts(path: str | None, limit: int | None) -> tuple[Prompt, ...]:
-    return tuple(read_prompts(resolve_path(path), limit)) if path else ()
+def _prompts(name: str | None, limit: int | None, settings: Settings) -> tuple[Prompt, ...]:
+    return tuple(read_prompt_set(name, limit, settings).prompts) if name else ()
 
 
 class Measured(NamedTuple):
@@ -112,6 +131,7 @@ class Measurer:
         unsafe, harmless = replies[: len(tests.harmful)], replies[len(tests.harmful) :]
         safety = judge_alignment(tests.harmful, unsafe, self.guard) if tests.harmful else None
         benign = judge_over_refusal(tests.benign, harmless, self.guard) if tests.benign else None
+        accuracy = self._accuracy()
         result = ModelResult(
             name=name,
             role=role,
@@ -123,7 +143,10 @@ class Measurer:
             agreement=safety.agreement if safety else (),
             by_category=safety.by_category if safety else {},
             over_refusal_by_category=benign.by_category if benign else {},
-            accuracy=self._accuracy(),
+            accuracy=accuracy,
+            accuracy_stderr={task: rate.standard_error for task, rate in accuracy.items()},
+            benign_degenerate=benign.degenerate if benign else None,
+            perplexity=perplexity(self.model, self.tokenizer, tests.neutral) if tests.neutral else None,
             seconds=time.monotonic() - started,
             **known,
         )
@@ -140,6 +163,12 @@ class Measurer:
         rates: dict[str, Rate] = {}
         for suite in self.tests.suites:
             rates |= measure_accuracy(
-                self.model, self.tokenizer, suite.tasks, suite.include_path, self.limit, chat=suite.chat
+                self.model,
+                self.tokenizer,
+                suite.tasks,
+                suite.include_path,
+                self.limit,
+                chat=suite.chat,
+                num_fewshot=suite.num_fewshot,
             )
         return rates

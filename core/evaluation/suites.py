@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from core.data.domains import suite_of
 from core.errors import SafeMergeError
 from core.settings import ASSETS, resolve_path
-from core.specs import EvaluationSpec, RunSpec
+from core.specs import DomainSpec, EvaluationSpec, RunSpec
 
 DEMO_TASKS = ASSETS / "lm_eval"
 """Folder of the demo pool's task files, written by `python -m core.demo.tasks`."""
@@ -20,12 +21,14 @@ class SuiteTasks(NamedTuple):
     Attributes:
         tasks: lm-eval task names.
         include_path: folder with task files that lm-eval does not bring along.
-        chat: whether questions are put through the model's chat template.
+        chat: whether questions are put through the model's chat template; None asks each task.
+        num_fewshot: examples before each question; None asks each task.
     """
 
     tasks: tuple[str, ...]
     include_path: Path | None
-    chat: bool
+    chat: bool | None
+    num_fewshot: int | None = None
 
 
 _STEM_SUBJECTS = (
@@ -85,19 +88,33 @@ def suite_tasks(name: str) -> SuiteTasks:
 
 
 def suites_of(spec: RunSpec) -> list[SuiteTasks]:
-    """What a run measures accuracy on: the suite it names, else the experts' own.
+    """What a run measures accuracy on: the tasks or the suite it names, else the experts' own suites.
 
     Raises:
         SafeMergeError: a suite does not exist.
     """
-    wanted = spec.evaluation.suite
-    names = [wanted] if wanted else [suite_of(expert.domain) for expert in spec.pool.experts]
-    return [suite_tasks(name) for name in dict.fromkeys(names) if name]
+    return suites_to_measure(spec.evaluation, [expert.domain for expert in spec.pool.experts])
 
 
-def compared_suites(wanted: EvaluationSpec) -> list[SuiteTasks]:
-    """What a comparison measures accuracy on: what its evaluation names; raises `SafeMergeError`."""
-    return [suite_tasks(wanted.suite)] if wanted.suite else []
+def suites_to_measure(wanted: EvaluationSpec, domains: Sequence[DomainSpec] = ()) -> list[SuiteTasks]:
+    """The tasks or the suite that an evaluation names, else those of `domains`, with its options.
+
+    Raises:
+        SafeMergeError: a suite does not exist.
+    """
+    folder = resolve_path(wanted.include_path) if wanted.include_path else None
+    if wanted.tasks:
+        return [SuiteTasks(wanted.tasks, folder, wanted.chat_template, wanted.num_fewshot)]
+    names = [wanted.suite] if wanted.suite else [suite_of(domain) for domain in domains]
+    suites = [suite_tasks(name) for name in dict.fromkeys(names) if name]
+    return [
+        suite._replace(
+            include_path=folder or suite.include_path,
+            chat=suite.chat if wanted.chat_template is None else wanted.chat_template,
+            num_fewshot=wanted.num_fewshot,
+        )
+        for suite in suites
+    ]
 
 
 def probe_question_files(spec: RunSpec) -> list[Path]:
@@ -108,9 +125,11 @@ def probe_question_files(spec: RunSpec) -> list[Path]:
     """
     if spec.evaluation.probe_questions:
         return [resolve_path(spec.evaluation.probe_questions)]
-    return [ASSETS / "demo" / "prompts" / f"{task.removeprefix('demo_')}_probe.jsonl" for task in demo_tasks(spec)]
+    tasks = demo_tasks(suites_of(spec))
+    return [ASSETS / "demo" / "prompts" / f"{task.removeprefix('demo_')}_probe.jsonl" for task in tasks]
 
 
-def demo_tasks(spec: RunSpec) -> list[str]:
-    """The demo's own tasks among those a run measures; raises as `suites_of`."""
-    return [task for suite in suites_of(spec) if suite.include_path == DEMO_TASKS for task in suite.tasks]
+def demo_tasks(suites: Sequence[SuiteTasks]) -> list[str]:
+    """The demo's own tasks among those that are measured."""
+    own = [task for suite in _SUITES.values() if suite.include_path == DEMO_TASKS for task in suite.tasks]
+    return [task for suite in suites for task in suite.tasks if task in own]

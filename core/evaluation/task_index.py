@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,15 +40,18 @@ def index_tasks(names: Sequence[str], include_path: Path | None = None) -> TaskM
         return manager
     outside = [name for name in names if name not in manager.task_index]
     found = search_task_files(outside, Path(lm_eval.tasks.__file__).parent)
-    if not names or set(outside) - found.keys():
-        raise _unknown(sorted(set(outside) - found.keys()))
+    if not names:
+        raise _unknown([])
+    if set(outside) - found.keys():
+        known = [*manager.task_index, *_names_below(Path(lm_eval.tasks.__file__).parent)]
+        raise _unknown(sorted(set(outside) - found.keys()), known)
     plain = set(names) - set(outside) <= set(manager.all_subtasks) and all(len(files) == 1 for files in found.values())
     if plain:
         folders = sorted({file.parent for files in found.values() for file in files})
         return TaskManager(include_path=[*folders, *own], include_defaults=False)
     manager = TaskManager(include_path=own)
     if unknown := [name for name in names if name not in manager.task_index]:
-        raise _unknown(unknown)
+        raise _unknown(unknown, list(manager.task_index))
     return manager
 
 
@@ -73,9 +77,18 @@ def search_task_files(names: Collection[str], folder: Path) -> dict[str, tuple[P
     return found
 
 
-def _unknown(names: Sequence[str]) -> SafeMergeError:
+def _names_below(folder: Path) -> set[str]:
+    """Names of all tasks and groups that the files below `folder` define."""
+    defined = re.compile(r"""^["']?(?:task|group)["']?:[ \t]*["']?([\w.-]+)["']?[ \t]*$""", re.MULTILINE)
+    texts = (path.read_text(encoding="utf-8", errors="ignore") for path in folder.rglob("*.yaml"))
+    return {name for text in texts for name in defined.findall(text)}
+
+
+def _unknown(names: Sequence[str], known: Collection[str] = ()) -> SafeMergeError:
+    listed = "List the known ones with `python -m lm_eval ls tasks`, or give the folder of your task files."
+    if not names:
+        return SafeMergeError("No task is named.", listed)
     named = ", ".join(f"'{name}'" for name in names)
-    return SafeMergeError(
-        f"lm-eval has no task {named}." if names else "No task is named.",
-        "List the known ones with `python -m lm_eval ls tasks`, or give the folder of your task files.",
-    )
+    close = dict.fromkeys(near for name in names for near in get_close_matches(name, known, n=3))
+    meant = f"Did you mean {', '.join(close)}? " if close else ""
+    return SafeMergeError(f"lm-eval has no task {named}.", meant + listed)

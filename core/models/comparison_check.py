@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 from core.comparison_spec import ComparedModel, ComparisonSpec
 from core.errors import SafeMergeError
-from core.evaluation.suites import compared_suites
+from core.evaluation.suites import suites_to_measure
 from core.events import CheckRow
 from core.guards.checks import check_guards
 from core.models.compatibility import check_alone
 from core.models.memory import MemoryPlan, Room, Side, free_room, plan_for_measuring
 from core.models.metadata import ModelMetadata
-from core.models.preflight import blocking_rows, prompt_rows, read_or_row
+from core.models.preflight import blocking_rows, prompt_rows, read_or_row, tasks_row
 from core.models.resources import RUN, available_memory_bytes, download_row, single_memory_rows
 from core.settings import Settings
 from core.specs import EvaluationSpec
@@ -60,7 +60,7 @@ def examine_comparison(spec: ComparisonSpec, settings: Settings) -> ExaminedComp
         rows += own
     rows += guard_rows
     rows += list(prompt_rows(spec.evaluation, settings))
-    rows += list(_measured_rows(spec.evaluation))
+    rows += list(_measured_rows(spec.evaluation, settings))
     rows.append(download_row(found, settings))
     return ExaminedComparison(rows, plans, left_out)
 
@@ -91,13 +91,16 @@ def _not_measured(row: CheckRow) -> CheckRow:
     return row.model_copy(update={"status": "warning", "detail": f"{row.detail}; it is not measured"})
 
 
-def _measured_rows(wanted: EvaluationSpec) -> Iterator[CheckRow]:
+def _measured_rows(wanted: EvaluationSpec, settings: Settings) -> Iterator[CheckRow]:
     """Whether anything is measured at all, and whether the suite or tasks exist."""
     if not (wanted.prompts or wanted.benign or wanted.suite or wanted.tasks or wanted.fluency):
         hint = "Name test prompts, harmless look-alikes, a suite or tasks."
         yield CheckRow(model=RUN, check="measured", status="error", detail="nothing is to be measured", hint=hint)
+    if wanted.tasks:
+        yield tasks_row(wanted, settings)
+        return
     try:
-        suites = compared_suites(wanted)
+        suites = suites_to_measure(wanted)
     except SafeMergeError as error:
         yield CheckRow(model=RUN, check="accuracy suite", status="error", detail=error.message, hint=error.hint)
         return

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.data.domains import resolve_domain
-from core.data.prompts import read_prompts
+from core.data.prompt_sets import find_dataset, read_prompt_set
 from core.data.samples import Dataset
 from core.data.sources import check_source
 from core.data_specs import SourceSpec
 from core.errors import ModelError, SafeMergeError
 from core.evaluation.probe import read_probe_questions
 from core.evaluation.suites import probe_question_files
+from core.evaluation.task_checks import check_tasks
 from core.events import CheckRow
 from core.guards.checks import check_guards
 from core.merging.methods import REGISTERED
@@ -134,9 +135,11 @@ def _file_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
             yield _source_row(dataset, source, settings)
     yield from prompt_rows(evaluation, settings)
     if evaluation.probe:
-        yield _file_row("probe prompts", evaluation.probe, read_prompts, settings)
+        yield _prompts_row("probe prompts", evaluation.probe, settings)
     if evaluation.probe_questions:
         yield _file_row("probe questions", evaluation.probe_questions, read_probe_questions, settings)
+    if evaluation.tasks:
+        yield tasks_row(evaluation, settings)
     if "grid" in (spec.search.optimizer, *spec.search.compare):
         yield from _grid_rows(spec)
     if data.domain.source == "generate":
@@ -148,7 +151,7 @@ def prompt_rows(evaluation: EvaluationSpec, settings: Settings) -> Iterator[Chec
     """Whether the files of test prompts are there and can be read."""
     for check, path in (("test prompts", evaluation.prompts), ("benign prompts", evaluation.benign)):
         if path:
-            yield _file_row(check, path, read_prompts, settings)
+            yield _prompts_row(check, path, settings)
 
 
 def _grid_rows(spec: RunSpec) -> Iterator[CheckRow]:
@@ -198,6 +201,29 @@ def _source_row(dataset: Dataset, source: SourceSpec, settings: Settings) -> Che
     except SafeMergeError as error:
         return CheckRow(model=RUN, check=check, status="error", detail=error.message, hint=error.hint)
     return CheckRow(model=RUN, check=check, status="ok", detail=detail)
+
+
+def _prompts_row(check: str, name: str, settings: Settings) -> CheckRow:
+    """Whether the test prompts can be read, and how many there are."""
+    if find_dataset(name) is None and not _may_open(name, settings):
+        return _refused_path(RUN, check, name)
+    try:
+        prompts, source = read_prompt_set(name, None, settings)
+    except SafeMergeError as error:
+        return CheckRow(model=RUN, check=check, status="error", detail=error.message, hint=error.hint)
+    return CheckRow(model=RUN, check=check, status="ok", detail=f"{len(prompts):,} rows in {source}")
+
+
+def tasks_row(evaluation: EvaluationSpec, settings: Settings) -> CheckRow:
+    """Whether lm-eval knows the tasks, and whether they measure accuracy."""
+    check, folder = "accuracy tasks", evaluation.include_path
+    if folder and not _may_open(folder, settings):
+        return _refused_path(RUN, check, folder)
+    try:
+        check_tasks(evaluation.tasks, resolve_path(folder) if folder else None)
+    except SafeMergeError as error:
+        return CheckRow(model=RUN, check=check, status="error", detail=error.message, hint=error.hint)
+    return CheckRow(model=RUN, check=check, status="ok", detail=", ".join(evaluation.tasks))
 
 
 def _file_row(check: str, path: str, read: Callable[[Path], Sequence[object]], settings: Settings) -> CheckRow:

@@ -14,7 +14,9 @@ import torch
 
 from core.comparison_spec import ComparedModel, ComparisonSpec
 from core.errors import ModelError, RunCancelled, SafeMergeError
-from core.evaluation.measuring import Measured, Measurer, TestSet, read_compared
+from core.evaluation.fluency import broken
+from core.evaluation.measuring import Measured, Measurer, TestSet, read_tests
+from core.evaluation.mixed_up import mixed_up
 from core.events import (
     Event,
     Finished,
@@ -82,7 +84,7 @@ class _Comparison:
     def run(self) -> Iterator[Event]:
         yield RunStarted(spec=self.spec.model_dump(mode="json"))
         left_out = yield from self._preflight()
-        tests, guard = read_compared(self.spec.evaluation), load_guard(self.spec.guard, self.settings)
+        tests, guard = read_tests(self.spec.evaluation, self.settings), load_guard(self.spec.guard, self.settings)
         device = pick_device()
         dtype = getattr(torch, self.past.dtype) if self.past.dtype else fast_dtype(device)
         yield PoolLoaded(dtype=str(dtype).removeprefix("torch."), device=device.type)
@@ -94,6 +96,7 @@ class _Comparison:
             yield self._progress(done, compared, time.monotonic() - measuring)
             yield from self._one(compared, left_out.get(compared.model, ""), tests, guard, dtype)
         self._refuse_without_parents()
+        yield from self._oddities()
         yield Progress(phase="evaluation", done=len(self.spec.models), total=len(self.spec.models))
         yield Finished(result=self._result())
 
@@ -155,6 +158,16 @@ class _Comparison:
         parents = [result for result in self.results if result.role == "parent"]
         if parents and all(parent.not_measured for parent in parents):
             raise _no_parents(parents[0].not_measured)
+
+    def _oddities(self) -> Iterator[Warned]:
+        """What makes the figures doubtful: prompts that look swapped, a merge that is broken rather than aligned."""
+        wanted = self.spec.evaluation
+        others = [result for result in self.results if result.role != "merged" and not result.not_measured]
+        for oddity in mixed_up(others, wanted.prompts, wanted.benign):
+            yield Warned(message=oddity, hint="Look at evaluation.prompts and evaluation.benign.")
+        for merge in (result for result in self.results if result.role == "merged"):
+            if reason := broken(merge, others):
+                yield Warned(message=reason, hint="Its alignment says little: a guard calls broken text harmless.")
 
     def _result(self) -> RunResult:
         return RunResult(

@@ -18,7 +18,9 @@ import torch
 from core.data.samples import Dataset, Provenance, Sample, read_samples, samples_from_events
 from core.data_specs import Source
 from core.errors import MergeError, RunCancelled, RunError
+from core.evaluation.fluency import broken
 from core.evaluation.measuring import Measurer, read_test_set
+from core.evaluation.mixed_up import mixed_up
 from core.events import (
     CandidateScored,
     DataReady,
@@ -105,7 +107,7 @@ class _Job:
     def run(self) -> Iterator[Event]:
         yield RunStarted(spec=self.spec.model_dump(mode="json"))
         memory = yield from self._preflight()
-        tests = read_test_set(self.spec)
+        tests = read_test_set(self.spec, self.settings)
         guard = load_guard(self.spec.pool.guard, self.settings)
         pool = yield from self._load(memory)
         safety, domain = yield from self._prepare_data(pool, tests.prompts, guard)
@@ -196,6 +198,9 @@ class _Job:
             yield Progress(phase="parents", done=done, total=len(pool.members), message=f"measuring {name}")
             pool.merge.write_parent(name)
             yield self._measured(name, "parent", evaluator, measurer, recipes[name])
+        wanted = self.spec.evaluation
+        for oddity in mixed_up(self.results, wanted.prompts, wanted.benign):
+            yield Warned(message=oddity, hint="Look at evaluation.prompts and evaluation.benign.")
 
     def _search_and_compare(self, pool: LivePool, evaluator: Evaluator, measurer: Measurer) -> Iterator[Event]:
         plan = self._plan(pool, evaluator, self.spec.search.optimizer)
@@ -287,6 +292,8 @@ class _Job:
         pool.merge.apply(recipe)
         measured = self._measured(name, role, evaluator, measurer, recipe)
         yield measured
+        if reason := broken(measured.result, [model for model in self.results if model.role == "parent"]):
+            yield Warned(message=reason, hint="Its alignment says little: a guard calls broken text harmless.")
         if not self.spec.export.folder or name.startswith(WITHOUT):
             return
         if role == "merged":

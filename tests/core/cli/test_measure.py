@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from core.cli.main import main
+from core.evaluation.suites import DEMO_TASKS
 from core.results import Rate
+from tests.core.data.test_sources import publish
+from tests.hub_server import HubServer
 
 RATE_KEYS = {"rate", "low", "high", "n"}
 
@@ -67,9 +68,13 @@ def test_mistakes_are_found_before_the_model_is_loaded(
 @pytest.mark.parametrize(
     ("options", "measured"),
     [
-        (["--tasks", "arc, sciq", "--limit", "5"], (["arc", "sciq"], None, 5)),
-        (["--suite", "chemistry"], (("elements",), Path("/suite"), None)),
-        (["--suite", "chemistry", "--include-path", "/mine"], (("elements",), Path("/mine"), None)),
+        (["--tasks", "arc, sciq", "--limit", "5"], (("arc", "sciq"), None, 5, None, None)),
+        (["--suite", "arc"], (("arc_challenge",), None, None, None, None)),
+        (["--suite", "demo_chemistry"], (("demo_chemistry",), DEMO_TASKS, None, None, None)),
+        (["--suite", "arc", "--include-path", "/mine"], (("arc_challenge",), Path("/mine"), None, None, None)),
+        (["--suite", "arc", "--num-fewshot", "5"], (("arc_challenge",), None, None, None, 5)),
+        (["--suite", "arc", "--chat-template"], (("arc_challenge",), None, None, True, None)),
+        (["--suite", "demo_chemistry", "--no-chat-template"], (("demo_chemistry",), DEMO_TASKS, None, False, None)),
     ],
 )
 def test_accuracy_measures_the_tasks_that_were_named(
@@ -85,12 +90,38 @@ def test_accuracy_measures_the_tasks_that_were_named(
         asked.append(what)
         return {task: Rate(rate=0.5, low=0.1, high=0.9, n=2) for task in what[0]}
 
-    suites = SimpleNamespace(suite_tasks=lambda _: SimpleNamespace(tasks=("elements",), include_path=Path("/suite")))
-    monkeypatch.setitem(sys.modules, "core.evaluation.accuracy", SimpleNamespace(measure_accuracy=measure_accuracy))
-    monkeypatch.setitem(sys.modules, "core.evaluation.suites", suites)
+    monkeypatch.setattr("core.evaluation.accuracy.measure_accuracy", measure_accuracy)
+    monkeypatch.setattr("core.evaluation.task_checks.check_tasks", lambda *_: None)
     assert main(["accuracy", str(talkative), *options, "--json"]) == 0
     data = json.loads(capfd.readouterr().out)
     assert asked == [measured]
     assert set(data) == {"model", "accuracy"}
     assert set(data["accuracy"]) == set(measured[0])
     assert all(set(rate) == RATE_KEYS for rate in data["accuracy"].values())
+
+
+def test_wrong_tasks_and_numbers_are_found_before_the_model_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(tmp_path / "no-model")
+    assert main(["accuracy", model, "--tasks", "demo_chemistri", "--json"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "no task 'demo_chemistri'" in captured.err and "Did you mean demo_chemistry" in captured.err
+    with pytest.raises(SystemExit):
+        main(["accuracy", model, "--suite", "ARC", "--num-fewshot", "-1"])
+    assert "-1 is not from 0" in capsys.readouterr().err
+
+
+def test_prompts_of_a_dataset_are_put_to_the_model(
+    talkative: Path,
+    dataset_hub: HubServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "")
+    publish(dataset_hub, tmp_path / "d", "o/prompts", {"test": [{"prompt": "One?"}, {"prompt": "Two?"}]})
+    arguments = ["overrefusal", str(talkative), "--prompts", "o/prompts:test", "--guard", "phrases", "--json"]
+    assert main(arguments) == 0
+    assert json.loads(capfd.readouterr().out)["over_refusal"]["n"] == 2

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from lm_eval.api.instance import Instance
+from lm_eval.api.metrics import mean_stderr
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -20,6 +21,8 @@ from core.errors import DataError, SafeMergeError
 from core.evaluation.accuracy import measure_accuracy
 from core.evaluation.packed_lm import PackedLM
 from core.evaluation.probe import measure_probe, read_probe_questions
+from core.evaluation.statistics import wilson
+from core.evaluation.task_checks import check_tasks
 from core.evaluation.token_tree import score_answers, shares_prefixes, tree_rows
 from core.models.chat_format import EncodedPair
 from core.settings import ASSETS
@@ -169,6 +172,48 @@ def test_without_a_chat_template_demo_tasks_are_asked_plainly(model: Any, tiny_l
     assert plain == measure_accuracy(model, tokenizer, ["demo_chemistry"], limit=8, chat=False)
     with pytest.raises(SafeMergeError, match="no chat template"):
         measure_accuracy(model, tokenizer, ["demo_chemistry"], chat=True)
+
+
+@pytest.mark.parametrize(("own", "wanted", "examples"), [("", 2, 2), ("", None, 0), ("num_fewshot: 0\n", 2, 0)])
+def test_who_says_how_many_examples_go_before_a_question(
+    own: str,
+    wanted: int | None,
+    examples: int,
+    model: Any,
+    tokenizer: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    score = PackedLM.loglikelihood
+
+    def spy(self: PackedLM, requests: list[Instance], **options: Any) -> Any:
+        asked.extend(request.args[0] for request in requests)
+        return score(self, requests, **options)
+
+    monkeypatch.setattr(PackedLM, "loglikelihood", spy)
+    folder = _task_folder(tmp_path, "acc")
+    (folder / "own.yaml").write_text((folder / "own.yaml").read_text() + own)
+    measure_accuracy(model, tokenizer, ["own_task"], folder, num_fewshot=wanted)
+    assert {text.count("What is the capital of France?") for text in asked} == {1 + examples}
+
+
+def test_the_standard_error_is_lm_evals_own() -> None:
+    answers = [1.0] * 7 + [0.0] * 13
+    assert wilson(7, 20).standard_error == pytest.approx(mean_stderr(answers))
+    assert wilson(1, 1).standard_error == 0.0
+
+
+def test_tasks_are_looked_up_before_anything_is_loaded(tmp_path: Path) -> None:
+    check_tasks(["demo_chemistry", "winogrande"])
+    check_tasks(["own_task"], _task_folder(tmp_path, "acc"))
+    with pytest.raises(SafeMergeError, match=r"'own_task' does not measure accuracy .* acc_norm"):
+        check_tasks(["own_task"], _task_folder(tmp_path, "acc_norm"))
+    with pytest.raises(SafeMergeError, match="'gsm8k' does not measure accuracy"):
+        check_tasks(["gsm8k"])
+    with pytest.raises(SafeMergeError, match="no task 'own_tusk', 'winogrand'") as caught:
+        check_tasks(["own_tusk", "winogrand"], tmp_path)
+    assert "Did you mean own_task, winogrande" in caught.value.hint
 
 
 def test_a_task_without_accuracy_is_refused(model: Any, tokenizer: Any, tmp_path: Path) -> None:

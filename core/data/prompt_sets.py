@@ -1,0 +1,83 @@
+"""Test prompts as a spec or a command names them: a file, a known test set on the Hub, or any split of a dataset.
+
+Unlike training data these may come from test splits, and only prompts are read: never a response, and never an answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from core.data.presets import DatasetChoice
+from core.data.prompts import MAX_PROMPT_CHARACTERS, Prompt, read_prompts
+from core.data.sources import open_choice
+from core.data_specs import ColumnsSpec
+from core.errors import DataError
+from core.settings import Settings, resolve_path
+
+KNOWN = {
+    "beavertails": DatasetChoice(
+        "PKU-Alignment/BeaverTails",
+        None,
+        None,
+        "30k_test",
+        ColumnsSpec(question="prompt", category="category", where={"is_safe": False}),
+    ),
+    "xstest": DatasetChoice(
+        "Paul/XSTest", None, None, "train", ColumnsSpec(question="prompt", category="type", where={"label": "safe"})
+    ),
+}
+"""Test sets by name. BeaverTails: prompts with an answer that was found unsafe, as the paper measures alignment.
+XSTest: the safe prompts, for over-refusal, from the dataset of its first author."""
+
+_SPLIT = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?:(?P<split>[\w.+-]+)")
+
+
+class PromptSet(NamedTuple):
+    """Prompts, and where they are from: the file as named, or the dataset with commit and split."""
+
+    prompts: list[Prompt]
+    source: str
+
+
+def read_prompt_set(name: str, limit: int | None, settings: Settings) -> PromptSet:
+    """Read test prompts.
+
+    Args:
+        name: a file (`core.data.prompts`), a name in `KNOWN`, or `HUB_ID:SPLIT`, `HUB_ID@REVISION:SPLIT`; a file that
+            is there goes first.
+        limit: most prompts, from the top; None reads all.
+        settings: of this machine.
+
+    Raises:
+        DataError: the file or dataset is not there, may not be read, or has no such split or no prompts.
+    """
+    choice = find_dataset(name)
+    if choice is None:
+        return PromptSet(read_prompts(resolve_path(name), limit), name)
+    if limit is not None and limit < 1:
+        raise DataError(f"A limit of {limit} prompts reads nothing.", "Give a limit of 1 or more, or none.")
+    material = open_choice(choice, "safety", settings, to_train=False)
+    read = (Prompt(sample.question, sample.category) for sample, _ in material.rows)
+    return PromptSet(list(islice(_once(read), limit)), material.name)
+
+
+def find_dataset(name: str) -> DatasetChoice | None:
+    """The dataset that `name` means, or None where it is a file."""
+    if resolve_path(name).exists():
+        return None
+    if known := KNOWN.get(name.casefold()):
+        return known
+    match = _SPLIT.fullmatch(name)
+    return DatasetChoice(match["repo"], match["revision"], None, match["split"], ColumnsSpec()) if match else None
+
+
+def _once(prompts: Iterator[Prompt]) -> Iterator[Prompt]:
+    """Without repetitions: datasets of answers have a prompt in several rows. Endless ones are passed over."""
+    seen: set[str] = set()
+    for prompt in prompts:
+        if prompt.prompt not in seen and len(prompt.prompt) <= MAX_PROMPT_CHARACTERS:
+            seen.add(prompt.prompt)
+            yield prompt
