@@ -14,6 +14,7 @@ from core.settings import Settings
 from safemerge_ui.bench import make_bench
 from safemerge_ui.tabs.chat import seat_choices
 from safemerge_ui.tabs.merge import show_run
+from safemerge_ui.views.names import model_name, short_name
 from safemerge_ui.views.results import guards_line
 from safemerge_ui.views.runs import RunRow, history_view
 from safemerge_ui.watch import Watched
@@ -59,3 +60,9 @@ def test_the_history_names_the_kind_and_the_models(tmp_path: Path) -> None:
 def test_its_models_can_be_talked_to(settings: Settings, tmp_path: Path) -> None:
     watched = Watched(RunFolder(tmp_path / "one"), compared(), 5)
     assert list(seat_choices(make_bench(settings), watched)) == [model.name for model in MODELS]
+
+
+def test_a_merge_less_one_expert_is_not_called_like_the_expert() -> None:
+    left_out = ModelResult(name="without lab/chemistry", role="baseline")
+    assert model_name(left_out, RunView()) == "Without lab/chemistry"
+    assert short_name(left_out, RunView()) == "Without chemistry"
