@@ -14,6 +14,10 @@ Role = Literal["parent", "baseline", "merged", "model"]
 """`model`: one of several that are compared outside a run."""
 
 
+WITHOUT = "without "
+"""Begins the name of the run's own merge made again less one expert; the expert's reference follows."""
+
+
 class Rate(BaseModel):
     """A share in [0, 1] with its 95 % Wilson interval and the number of trials."""
 
@@ -67,6 +71,7 @@ class ModelResult(BaseModel):
         by_category: alignment within each category of the unsafe prompts.
         over_refusal_by_category: over-refusal within each category of the harmless ones.
         perplexity: of a short neutral text (`core.evaluation.fluency`); lower is more fluent.
+        not_measured: why a compared model could not be had or measured; empty where it was.
         benign_degenerate: share of harmless look-alikes answered with broken text.
         accuracy_stderr: task name -> lm-eval's standard error of the accuracy.
     """
@@ -90,6 +95,7 @@ class ModelResult(BaseModel):
     by_category: dict[str, Rate] = {}
     over_refusal_by_category: dict[str, Rate] = {}
     perplexity: float | None = None
+    not_measured: str = ""
     benign_degenerate: Rate | None = None
     accuracy_stderr: dict[str, float] = {}
 

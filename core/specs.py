@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from core.data_specs import DataSpec, FrozenSpec
-from core.errors import SpecError
-from core.merging.methods import Value, merged_by_mergekit, refuse_parameters, refuse_pool
+from core.merging.methods import Value, merged_by_mergekit, refuse_parameters, refuse_pool, takes_base
+from core.spec_files import parse_mapping, read_spec_text, validated
 
 Method = Literal["ties", "dare_ties", "dare_linear", "slerp", "task_arithmetic", "linear"]
 RegisteredMethod = Literal[
@@ -336,6 +336,20 @@ class RunSpec(FrozenSpec):
         return self
 
     @model_validator(mode="after")
+    def _one_expert_can_be_left_out(self) -> RunSpec:
+        experts = len(self.pool.experts)
+        method = "linear" if self.search.optimizer == "cocktail" else self.search.method
+        if not self.evaluation.leave_one_out or experts == 1 or method in get_args(Method):
+            return self
+        fewer = refuse_pool(method, experts - 1, outside_ancestor=False)
+        if fewer or takes_base(method, experts) != takes_base(method, experts - 1):
+            raise ValueError(
+                f"evaluation.leave_one_out: '{method}' cannot merge these models less one in the same way: set it to "
+                "false, or choose another method, such as ties"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _weights_are_of_the_experts(self) -> RunSpec:
         weights = self.search.expert_weights
         if weights is None:
@@ -360,30 +374,14 @@ def parse_spec(text: str) -> RunSpec:
     Raises:
         SpecError: malformed YAML, unknown keys or values out of range; the message lists each place.
     """
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SpecError(f"The spec is not valid YAML: {error}", "Fix the line named above.") from error
-    if not isinstance(data, dict):
-        raise SpecError("The spec is not a mapping of keys.", "Start from assets/specs/demo.yaml.")
-    return spec_from_dict(data)
+    return spec_from_dict(parse_mapping(text))
 
 
 def spec_from_dict(data: dict[str, Any]) -> RunSpec:
     """Validate a mapping (a form's values, parsed YAML) as a `RunSpec`; raises `SpecError`."""
-    try:
-        return RunSpec.model_validate(data)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc']) or 'spec'}: {item['msg']}" for item in error.errors()
-        )
-        raise SpecError(f"The spec is not valid: {problems}.", "Correct the keys named and try again.") from error
+    return validated(RunSpec, data)
 
 
 def load_spec(path: Path) -> RunSpec:
     """Read a `RunSpec` from a YAML file; raises `SpecError` when the file is missing or wrong."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"The spec file {path} cannot be read: {error}.", "Check the path.") from error
-    return parse_spec(text)
+    return parse_spec(read_spec_text(path))

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.cli import EXIT_FAILED, EXIT_OK
 from core.cli.output import print_json, print_table, results_only
 from core.settings import Settings
+
+if TYPE_CHECKING:
+    from core.comparison_spec import AnySpec
+    from core.events import CheckRow
+    from core.models.memory import MemoryPlan
 
 
 def add_commands(commands: Any) -> None:
@@ -22,12 +27,12 @@ def add_commands(commands: Any) -> None:
 
 
 def _preflight(arguments: argparse.Namespace, settings: Settings) -> int:
-    from core.models.preflight import blocking_rows, examine
-    from core.specs import load_spec
+    from core.comparison_spec import load_any_spec
+    from core.models.preflight import blocking_rows
 
-    spec = load_spec(arguments.spec)
+    spec = load_any_spec(arguments.spec)
     with results_only():
-        rows, memory = examine(spec, settings)
+        rows, memory = _examined(spec, settings)
     fit = not blocking_rows(rows)
     if arguments.json:
         plan = memory.as_json() if memory else None
@@ -36,3 +41,15 @@ def _preflight(arguments: argparse.Namespace, settings: Settings) -> int:
         cells = [(row.status, row.model, row.check, f"{row.detail} {row.hint}".strip()) for row in rows]
         print_table(("status", "model", "check", "detail"), cells)
     return EXIT_OK if fit else EXIT_FAILED
+
+
+def _examined(spec: AnySpec, settings: Settings) -> tuple[list[CheckRow], MemoryPlan | None]:
+    """The rows for either kind of spec, and the memory plan (a comparison's is that of its largest model)."""
+    from core.comparison_spec import ComparisonSpec
+    from core.models.comparison_check import examine_comparison
+    from core.models.preflight import examine
+
+    if not isinstance(spec, ComparisonSpec):
+        return examine(spec, settings)
+    found = examine_comparison(spec, settings)
+    return found.rows, max(found.plans, key=lambda plan: plan.needed("device") or plan.needed("host"), default=None)

@@ -62,14 +62,14 @@ def blocking_rows(rows: list[CheckRow]) -> list[CheckRow]:
 
 def _model_rows(spec: RunSpec, settings: Settings, planned: Callable[[MemoryPlan], None]) -> Iterator[CheckRow]:
     pool = spec.pool
-    base, rows = _read(pool.base, settings)
+    base, rows = read_or_row(pool.base, settings)
     yield from rows
     if base is not None:
         yield from check_alone(base)
     merged = [base] if base is not None else []
     members = [(expert.model, True) for expert in pool.experts] + ([(pool.ancestor, False)] if pool.ancestor else [])
     for text, chat in members:
-        model, rows = _read(text, settings)
+        model, rows = read_or_row(text, settings)
         yield from rows
         if model is not None:
             merged.append(model)
@@ -79,7 +79,7 @@ def _model_rows(spec: RunSpec, settings: Settings, planned: Callable[[MemoryPlan
     yield from _repeated(spec)
     if spec.search.method in REGISTERED:
         yield _method_row(spec)
-    generator, rows = _read(pool.generator, settings) if pool.generator else (None, [])
+    generator, rows = read_or_row(pool.generator, settings) if pool.generator else (None, [])
     yield from rows
     if generator is not None:
         yield from check_alone(generator)
@@ -91,7 +91,15 @@ def _model_rows(spec: RunSpec, settings: Settings, planned: Callable[[MemoryPlan
         yield from check_resources(spec, PoolMetadata(base, merged, others, guards), settings, planned)
 
 
-def _read(text: str, settings: Settings) -> tuple[ModelMetadata | None, list[CheckRow]]:
+def refuse_blocking(rows: list[CheckRow]) -> None:
+    """Raise `ModelError` about the first row for which a run must not start."""
+    if blocking := blocking_rows(rows):
+        first = blocking[0]
+        more = f" ({len(blocking) - 1} more problems)" if len(blocking) > 1 else ""
+        raise ModelError(f"{first.model}: {first.check}: {first.detail}{more}", first.hint)
+
+
+def read_or_row(text: str, settings: Settings) -> tuple[ModelMetadata | None, list[CheckRow]]:
     """A model's metadata, or the row that says why there is none."""
     try:
         return read_metadata(parse_reference(text, settings), settings), []
@@ -126,20 +134,25 @@ def _file_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
         for source in wanted.sources:
             if source.source != "generate":
                 yield _source_row(dataset, source, settings)
-    prompt_files = [("test prompts", evaluation.prompts), ("benign prompts", evaluation.benign)]
-    prompt_files += [("probe prompts", evaluation.probe)]
-    for check, path in prompt_files:
-        if path:
-            yield _prompts_row(check, path, settings)
+    yield from prompt_rows(evaluation, settings)
+    if evaluation.probe:
+        yield _prompts_row("probe prompts", evaluation.probe, settings)
     if evaluation.probe_questions:
         yield _file_row("probe questions", evaluation.probe_questions, read_probe_questions, settings)
     if evaluation.tasks:
-        yield _tasks_row(evaluation, settings)
+        yield tasks_row(evaluation, settings)
     if "grid" in (spec.search.optimizer, *spec.search.compare):
         yield from _grid_rows(spec)
     if data.domain.generated:
         for expert in spec.pool.experts:
             yield _domain_row(expert, settings)
+
+
+def prompt_rows(evaluation: EvaluationSpec, settings: Settings) -> Iterator[CheckRow]:
+    """Whether the files of test prompts are there and can be read."""
+    for check, path in (("test prompts", evaluation.prompts), ("benign prompts", evaluation.benign)):
+        if path:
+            yield _prompts_row(check, path, settings)
 
 
 def _grid_rows(spec: RunSpec) -> Iterator[CheckRow]:
@@ -202,7 +215,7 @@ def _prompts_row(check: str, name: str, settings: Settings) -> CheckRow:
     return CheckRow(model=RUN, check=check, status="ok", detail=f"{len(prompts):,} rows in {source}")
 
 
-def _tasks_row(evaluation: EvaluationSpec, settings: Settings) -> CheckRow:
+def tasks_row(evaluation: EvaluationSpec, settings: Settings) -> CheckRow:
     """Whether lm-eval knows the tasks, and whether they measure accuracy."""
     check, folder = "accuracy tasks", evaluation.include_path
     if folder and not _may_open(folder, settings):

@@ -13,8 +13,8 @@ from pathlib import Path
 from core.errors import RunError
 from core.events import CandidateScored
 from core.runs.folder import RunFolder
+from core.runs.history import read_view
 from core.runs.past import Past, read_past
-from core.runs.worker import read_view
 from core.search.ranking import rank
 from core.specs import RunSpec
 
@@ -57,7 +57,7 @@ def find_candidate(
         SpecError: the run's spec is missing or was changed, or alpha is negative or not finite.
     """
     past = read_past(run)
-    spec = run.read_spec()
+    spec = _merge_spec(run)
     _check_at_rest(run)
     main = spec.search.optimizer
     found = _of_search(run, past, search or main)
@@ -66,6 +66,13 @@ def find_candidate(
     place = target or run.path / FOLDER / name
     _check_free(place)
     return Wanted(run, spec, past, candidate, place)
+
+
+def _merge_spec(run: RunFolder) -> RunSpec:
+    spec = run.read_spec()
+    if not isinstance(spec, RunSpec):
+        raise RunError(f"The run {run.run_id} compares models and has no candidates.", "Give the folder of a merge.")
+    return spec
 
 
 def best_number(candidates: Sequence[CandidateScored], alpha: float) -> int | None:

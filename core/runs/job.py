@@ -7,8 +7,6 @@ goes the same way and takes from it what was done before.
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
@@ -18,7 +16,7 @@ from itertools import chain
 import torch
 
 from core.data.samples import Dataset, Sample, provenances, read_samples, samples_from_events
-from core.errors import MergeError, ModelError, RunCancelled, RunError
+from core.errors import MergeError, RunCancelled, RunError
 from core.evaluation.fluency import broken
 from core.evaluation.measuring import Measurer, read_test_set
 from core.evaluation.mixed_up import mixed_up
@@ -46,12 +44,13 @@ from core.merging.export import export_model, saved_sha256
 from core.merging.fingerprint import sha256_of_model
 from core.merging.recipes import Recipe
 from core.models.memory import MemoryPlan
-from core.models.preflight import blocking_rows, examine
-from core.results import ModelResult, Role, RunResult, SearchResult
+from core.models.preflight import examine, refuse_blocking
+from core.results import WITHOUT, ModelResult, Role, RunResult, SearchResult
 from core.runs.data_making import DataMaking
 from core.runs.folder import RunFolder
 from core.runs.live_pool import LivePool, load_pool, warn_of_copies
 from core.runs.past import Past, continue_log
+from core.runs.process import peak_memory_bytes
 from core.runs.searches import main_goal, make_scorer, noted, search_result
 from core.search.cocktail import parent_recipes
 from core.search.genome import idle_note
@@ -135,10 +134,7 @@ class _Job:
         rows, memory = examine(self.spec, self.settings)
         needed = (memory.needed("host"), memory.needed("device")) if memory else (0, 0)
         yield PreflightDone(rows=tuple(rows), host_bytes=needed[0], device_bytes=needed[1])
-        if blocking := blocking_rows(rows):
-            first = blocking[0]
-            more = f" ({len(blocking) - 1} more problems)" if len(blocking) > 1 else ""
-            raise ModelError(f"{first.model}: {first.check}: {first.detail}{more}", first.hint)
+        refuse_blocking(rows)
         return memory
 
     def _load(self, memory: MemoryPlan | None) -> Generator[Event, None, LivePool]:
@@ -220,7 +216,9 @@ class _Job:
         probe = self._probe(plan.name, measurer) if plan.optimizer.startswith("evomm") else None
         best = yield from self._search(plan, evaluator, probe)
         recipes = yield from self._baselines(pool, evaluator)
+        recipes |= self._without_each(pool, best)
         recipes[plan.name] = best
+        yield from self._alone()
         yield self._enter("evaluation", len(recipes))
         for done, (name, recipe) in enumerate(recipes.items()):
             self._check_stop()
@@ -237,6 +235,19 @@ class _Job:
             else:
                 recipes[name] = yield from self._search(self._plan(pool, evaluator, name), evaluator, None)
         return recipes
+
+    def _without_each(self, pool: LivePool, merge: Recipe) -> dict[str, Recipe]:
+        """The run's own merge made again without each expert in turn, where that is asked for and leaves any."""
+        experts = [name for name in pool.members if name != self.spec.pool.base and name in merge.experts]
+        if not self.spec.evaluation.leave_one_out or len(experts) < 2:
+            return {}
+        return {f"{WITHOUT}{name}": merge.without(name) for name in experts}
+
+    def _alone(self) -> Iterator[Warned]:
+        """Leaving out the only expert leaves the base, which is measured as a parent."""
+        if self.spec.evaluation.leave_one_out and len(self.spec.pool.experts) == 1:
+            message = "evaluation.leave_one_out was skipped: the pool has one expert."
+            yield Warned(message=message, hint="What the merge is without it is the base, among the parents.")
 
     def _plan(self, pool: LivePool, evaluator: Evaluator, name: Optimizer | Comparison) -> SearchPlan:
         """The plan of the run's own search, which is named after its optimiser, or of a baseline."""
@@ -289,7 +300,7 @@ class _Job:
         yield measured
         if reason := broken(measured.result, [model for model in self.results if model.role == "parent"]):
             yield Warned(message=reason, hint="Its alignment says little: a guard calls broken text harmless.")
-        if not self.spec.export.folder:
+        if not self.spec.export.folder or name.startswith(WITHOUT):
             return
         if role == "merged":
             yield self._enter("export")
@@ -343,7 +354,7 @@ class _Job:
         return RunResult(
             spec=self.spec.model_dump(mode="json"),
             seconds=self.past.seconds + time.monotonic() - self.started,
-            peak_memory_bytes=_peak_memory_bytes(),
+            peak_memory_bytes=peak_memory_bytes(),
             models=tuple(self.results),
             searches=tuple(self.searches),
         )
@@ -359,9 +370,3 @@ def _data_ready(events: list[SampleSeen]) -> DataReady:
         domain_seen=seen["domain"],
         dropped=dict(Counter(event.reason for event in events if not event.kept)),
     )
-
-
-def _peak_memory_bytes() -> int:
-    """Largest resident size of this process so far (the kernel counts it in KiB, macOS in bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

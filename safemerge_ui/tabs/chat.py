@@ -9,12 +9,12 @@ from typing import Any
 
 import gradio as gr
 
+from core.comparison_spec import AnySpec, ComparisonSpec, any_spec_from_dict
 from core.errors import GuardError, ModelError, SafeMergeError
 from core.guards.naming import PHRASES
 from core.models.references import ModelReference, parse_reference
 from core.runs.candidates import saved_candidates
-from core.runs.view import RunView
-from core.specs import Comparison, PoolSpec, RunSpec
+from core.specs import Comparison
 from safemerge_ui.access import require_starter
 from safemerge_ui.bench import Bench
 from safemerge_ui.boundary import bind
@@ -166,9 +166,8 @@ def seat_choices(bench: Bench, watched: Watched | None) -> dict[str, ModelRefere
     it), and the candidates of its search that somebody saved."""
     saved: dict[str, ModelReference | None] = {}
     candidates: dict[str, ModelReference | None] = {}
-    pool = bench.default_spec.pool
+    members = _members(_shown_spec(bench, watched))
     if watched is not None:
-        pool = _pool(watched.view) or pool
         places = BASELINES | {merged_name(watched.view): Path("merged")}
         paths = {label: watched.folder.path / place for label, place in places.items()}
         saved = {
@@ -180,7 +179,7 @@ def seat_choices(bench: Bench, watched: Watched | None) -> dict[str, ModelRefere
             f"{CANDIDATE}{number + 1}": ModelReference("folder", str(path))
             for number, path in saved_candidates(watched.folder).items()
         }
-    return saved | dict.fromkeys([pool.base, *(expert.model for expert in pool.experts)]) | candidates
+    return saved | dict.fromkeys(members) | candidates
 
 
 def default_seats(labels: list[str]) -> list[str | None]:
@@ -212,8 +211,8 @@ def guard_updates(bench: Bench, run_id: str) -> Any:
 
 def guard_choices(bench: Bench, watched: Watched | None) -> list[str]:
     """`phrases`, and the guard of the run on this page, or of the form's first spec."""
-    pool = (_pool(watched.view) if watched else None) or bench.default_spec.pool
-    return list(dict.fromkeys([PHRASES, pool.guard]))
+    spec = _shown_spec(bench, watched)
+    return list(dict.fromkeys([PHRASES, spec.guard if isinstance(spec, ComparisonSpec) else spec.pool.guard]))
 
 
 def _answers(bench: Bench, run_id: str, exchange: Exchange, guard: str) -> Iterator[Exchange]:
@@ -257,8 +256,18 @@ def _chosen(seats: list[str | None]) -> list[str]:
     return list(dict.fromkeys(seat.strip() for seat in seats if seat and seat.strip()))
 
 
-def _pool(view: RunView) -> PoolSpec | None:
-    return RunSpec.model_validate(view.spec).pool if view.spec else None
+def _shown_spec(bench: Bench, watched: Watched | None) -> AnySpec:
+    """What the run on this page is asked to do; the form's first spec where there is none."""
+    if watched is None or not watched.view.spec:
+        return bench.default_spec
+    return any_spec_from_dict(watched.view.spec)
+
+
+def _members(spec: AnySpec) -> list[str]:
+    """The models that a run merges or compares."""
+    if isinstance(spec, ComparisonSpec):
+        return [compared.model for compared in spec.models]
+    return [spec.pool.base, *(expert.model for expert in spec.pool.experts)]
 
 
 def _seat(index: int, labels: list[str]) -> gr.Dropdown:

@@ -67,10 +67,10 @@ def save_numbered(bench: Bench, run_id: str, number: float | None, profile: gr.O
     if not run_id or number is None:
         raise RunError("No candidate is named.", "Open a run that has scored some, and give one's number.")
     run = bench.watch.folder(run_id)
-    refuse_local_paths(run.read_spec(), bench.settings)
     if busy := bench.watch.busy_run():
         raise RunIsBusy(busy)
     wanted = find_candidate(run, int(number) - 1)
+    refuse_local_paths(wanted.spec, bench.settings)
     from core.runs.rebuilding import save_candidate
 
     sha256 = save_candidate(wanted, bench.settings, _LOG.info)

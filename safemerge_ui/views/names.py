@@ -8,7 +8,7 @@ from typing import Any
 from core.data.categories import find_category
 from core.events import Phase
 from core.merging.methods import REGISTERED
-from core.results import ModelResult
+from core.results import WITHOUT, ModelResult
 from core.runs.view import RunView, Status
 from core.specs import Comparison, Memory, MergeMethod, ObjectiveMode, Optimizer, Vocabulary
 from safemerge_ui.views.markup import plain_words
@@ -23,6 +23,8 @@ PHASES: tuple[tuple[Phase, str], ...] = (
     ("evaluation", "Evaluate"),
     ("export", "Save"),
 )
+
+COMPARISON_PHASES: tuple[Phase, ...] = ("preflight", "evaluation")
 
 METHODS: dict[MergeMethod | str, str] = {
     "ties": "TIES",
@@ -89,7 +91,14 @@ _SHORT = {
 
 def search_name(name: str) -> str:
     """A baseline's name in words."""
+    if name.startswith(WITHOUT):
+        return f"Without {name.removeprefix(WITHOUT)}"
     return _BASELINES.get(name, name)
+
+
+def phases(view: RunView) -> tuple[tuple[Phase, str], ...]:
+    """The phases that a run goes through, in order, with their names."""
+    return tuple(phase for phase in PHASES if not view.is_comparison or phase[0] in COMPARISON_PHASES)
 
 
 def is_safety_aware(search: Mapping[str, Any]) -> bool:
@@ -121,13 +130,17 @@ def search_facts(search: Mapping[str, Any]) -> list[str]:
 
 
 def model_name(result: ModelResult, view: RunView) -> str:
-    """A measured model's name in words; parents keep theirs."""
+    """A measured model's name in words; parents keep theirs, and so do models that are compared."""
+    if view.is_comparison:
+        return result.name
     return merged_name(view) if result.role == "merged" else search_name(result.name)
 
 
 def short_name(result: ModelResult, view: RunView) -> str:
     """The name next to a mark: a word or two, for a parent the last part of its path."""
     name = model_name(result, view)
+    if result.name.startswith(WITHOUT):
+        return f"Without {result.name.rstrip('/').rsplit('/', 1)[-1]}"
     return _SHORT.get(name) or name.rstrip("/").rsplit("/", 1)[-1]
 
 

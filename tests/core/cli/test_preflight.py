@@ -65,3 +65,15 @@ def test_slerp_with_the_base_named_as_its_own_ancestor_is_no_other_pool() -> Non
     pool = {"base": "b", "experts": [{"model": "a"}], "ancestor": "b"}
     data = {"safety": {"source": "file", "path": "pairs.jsonl"}}
     assert spec_from_dict({"pool": pool, "data": data, "search": {"method": "slerp"}}).search.method == "slerp"
+
+
+def test_a_comparison_is_checked_as_one(
+    tiny_llama: Path, tiny_expert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = tmp_path / "comparison.yaml"
+    models = "".join(f"- {{model: {model}}}\n" for model in (tiny_llama, tiny_expert))
+    spec.write_text(f"models:\n{models}evaluation: {{suite: demo_chemistry}}\n")
+    assert main(["preflight", str(spec), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {row["model"] for row in found["rows"]} >= {str(tiny_llama), str(tiny_expert)}
+    assert found["ok"] and found["memory"]["fits"]
