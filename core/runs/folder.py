@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -137,11 +138,8 @@ class RunFolder:
 
     def tidy_up(self, candidates: Iterable[CandidateScored]) -> None:
         """Mend what a killed worker may have left: drafts of files, and a candidate that only the log has."""
-        for draft in (
-            *self.path.glob(".*.tmp"),
-            *self.path.glob("replies/.*.tmp"),
-            *(self.path / "data").glob(".*.jsonl.*"),
-        ):
+        drafts = (".*.tmp", "replies/.*.tmp", "data/.*.jsonl.*")
+        for draft in chain.from_iterable(map(self.path.glob, drafts)):
             draft.unlink(missing_ok=True)
         if lines := [_candidate_line(candidate) + "\n" for candidate in candidates]:
             write_atomic(self.candidates_path, "".join(lines))
