@@ -239,6 +239,7 @@ class EvaluationSpec(FrozenSpec):
         suite: accuracy suite; null = the experts' own suites.
         limit: most prompts or questions per file or task.
         reply_tokens: most tokens of a measured reply.
+        parents: False only scores the parents on the training pairs: another run of the same pool has measured them.
     """
 
     prompts: str | None = None
@@ -248,6 +249,7 @@ class EvaluationSpec(FrozenSpec):
     suite: str | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
     reply_tokens: Annotated[int, Field(ge=8, le=4096)] = 256
+    parents: bool = True
 
 
 class ExportSpec(FrozenSpec):

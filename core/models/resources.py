@@ -203,18 +203,21 @@ def _replies(spec: RunSpec) -> int:
     asked = {"generate": 1 + parents, "dataset": 0 if spec.data.safety.columns.answer else parents}
     safety = spec.data.safety.k * asked.get(spec.data.safety.source, 0)
     domain = spec.data.domain.k * 2 if spec.data.domain.source == "generate" else 0
-    files = sum(path is not None for path in (spec.evaluation.prompts, spec.evaluation.benign))
-    tested = (parents + 1 + len(spec.search.compare)) * files * (spec.evaluation.limit or _TEST_PROMPTS)
-    return safety + domain + tested
+    return safety + domain + _tested(spec)
 
 
 def _judged(spec: RunSpec) -> int:
     """Replies that the guard judges: to unsafe questions and imported refusals, and to the test prompts."""
     members = 1 + len(spec.pool.experts)
     written = spec.data.safety.k * (members if spec.data.safety.source == "generate" else 1)
+    return written + _tested(spec)
+
+
+def _tested(spec: RunSpec) -> int:
+    """Replies to test prompts, of every model that is measured."""
+    parents = 1 + len(spec.pool.experts) if spec.evaluation.parents else 0
     files = sum(path is not None for path in (spec.evaluation.prompts, spec.evaluation.benign))
-    tested = (members + 1 + len(spec.search.compare)) * files * (spec.evaluation.limit or _TEST_PROMPTS)
-    return written + tested
+    return (parents + 1 + len(spec.search.compare)) * files * (spec.evaluation.limit or _TEST_PROMPTS)
 
 
 def _judging(guards: Sequence[GuardLoad], judged: int, seconds: float) -> str:
