@@ -70,13 +70,14 @@ def read_model(result: RunResult, name: str) -> ModelResult | None:
     return next((model for model in result.models if model.name == name), None)
 
 
-def pool_rates(rates: Sequence[Rate]) -> Rate | None:
-    """Counts of several rates added up, with one Wilson interval; None where there are none.
+def pool_rates(rates: Sequence[Rate]) -> Rate:
+    """Counts of several rates added up, with one Wilson interval.
 
     Seeds share their prompts, so that the interval understates what other prompts would add.
+
+    Raises:
+        DataError: there are none.
     """
-    if not rates:
-        return None
     return wilson(sum(round(rate.rate * rate.n) for rate in rates), sum(rate.n for rate in rates))
 
 

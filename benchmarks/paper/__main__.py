@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.paper.figures import write_figures
 from benchmarks.paper.page import as_markdown
 from benchmarks.paper.plan import TABLES, Cell, Table, check_folders, plan, with_data
 from benchmarks.paper.study import load_study
@@ -82,11 +83,13 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print(summary.model_dump_json())
     elif options.write or options.summarise:
-        page = REPOSITORY / "docs" / "results.md" if options.pool == "demo" else options.out / "results.md"
-        page.write_text(as_markdown(summary), encoding="utf-8")
-        _tell(f"wrote {page}")
+        folder = REPOSITORY / "docs" if options.pool == "demo" else options.out
+        images = write_figures(summary, folder / "images")
+        links = {table: f"images/{name}" for table, name in images.items()}
+        (folder / "results.md").write_text(as_markdown(summary, links), encoding="utf-8")
+        _tell(f"wrote {folder / 'results.md'}")
     else:
-        print(as_markdown(summary))
+        print(as_markdown(summary, {}))
     return 1 if problems else 0
 
 

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from benchmarks.paper.names import METHODS, NAMES
+from benchmarks.paper.plan import Table
 from benchmarks.paper.summary import LEAST_GAIN, MOST_LOST, Effect, Row, Summary, TableSummary
 from benchmarks.seeds import rate_text
 from core.results import Rate
 
-NAMES = {
-    "grid": "grid search",
-    "evomm_expert_only": "EvoMM, domain data only",
-    "evomm": "EvoMM, safety-aware",
-    "cocktail_expert_only": "LM-Cocktail, domain data only",
-    "cocktail": "LM-Cocktail, safety-aware",
-}
-METHODS = {"ties": "TIES", "dare_ties": "DARE-TIES", "slerp": "SLERP", "cocktail": "linear"}
-TITLES = {
+TITLES: dict[Table, tuple[str, str]] = {
     "table1": ("Table 1: two models", "method"),
     "table2": ("Table 2: three models", "method"),
     "fig3": ("Fig. 3: alpha", "alpha"),
@@ -27,17 +21,22 @@ MISSING = "missing"
 _MOST_COLUMNS = 3
 
 
-def as_markdown(summary: Summary) -> str:
-    """The whole page."""
+def as_markdown(summary: Summary, images: Mapping[Table, str]) -> str:
+    """The whole page.
+
+    Args:
+        summary: what is told.
+        images: table -> its figure's file, as the page links it.
+    """
     parts = [_head(summary)]
-    parts += [_table(name, table) for name, table in summary.tables.items()]
+    parts += [_table(name, table, images.get(name)) for name, table in summary.tables.items()]
     parts.append(_costs(summary))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _head(summary: Summary) -> str:
     study = summary.study
-    spec = study["two"]
+    spec = study["two"] or study["three"]
     search, data, evaluation = spec["search"], spec["data"], spec["evaluation"]
     pairs = f"K={data['safety']['k']}+{data['domain']['k']} pairs"
     seeds = ", ".join(map(str, summary.seeds))
@@ -56,13 +55,15 @@ refused (lower is better). Counts of the seeds are pooled, with 95 % Wilson inte
 that the intervals say nothing about other prompts. Parents are measured once."""
 
 
-def _table(name: str, table: TableSummary) -> str:
+def _table(name: Table, table: TableSummary, image: str | None) -> str:
     if not table.rows:
         return ""
     title, varied = TITLES[name]
     parts = [f"## {title}", _rows(table.rows, varied)]
     if table.effects:
         parts += [_effects(table.effects), _average(table)]
+    if image:
+        parts.append(f"![{title}]({image})")
     return "\n\n".join(parts)
 
 
@@ -159,6 +160,6 @@ def _costs(summary: Summary) -> str:
     return "\n\n".join(parts)
 
 
-def _grid(head: Sequence[str], rows: Iterator[list[str]]) -> str:
+def _grid(head: Sequence[str], rows: Iterable[list[str]]) -> str:
     lines = [list(head), ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -57,7 +57,7 @@ def spec_of(study: Study, pool: Pool) -> RunSpec:
     """
     spec = study.two if pool == "two" else study.three
     if spec is None:
-        raise SpecError("The study has no pool of three models.", "Give it `three`.")
+        raise SpecError(f"The study has no pool '{pool}'.", f"Give it `{pool}`, or leave its tables out.")
     return spec
 
 
@@ -69,9 +69,11 @@ def own_setting(study: Study, pool: Pool, method: Method | Literal["cocktail"] |
 
 
 def settings_of(study: Study, table: Table) -> list[Setting]:
-    """The settings a table has rows of, in the table's order."""
+    """The settings a table has rows of, in the table's order; none where the study lacks the table's pool."""
     if table == "table2":
         return [own_setting(study, "three", method) for method in study.three_methods] if study.three else []
+    if study.two is None:
+        return []
     own = own_setting(study, "two")
     if table == "table1":
         return [own_setting(study, "two", method) for method in (*study.methods, "cocktail")]

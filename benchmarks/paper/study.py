@@ -25,8 +25,9 @@ class Study(FrozenSpec):
         hardware: what the study needs, in words.
         hours: how long it takes there, in words, with the arithmetic where it is an estimate.
         gated: models whose access is to be asked for on the Hub.
-        two: run of the pool of two models (Table 1 and the ablations); its alpha, K and steps are the study's own.
-        three: run of the pool of three models (Table 2); null leaves it out.
+        two: run of the pool of two models (Table 1 and the ablations); its alpha, K and steps are the study's own. Null
+            leaves these tables out.
+        three: likewise of the pool of three models (Table 2).
         methods: rows of Table 1; the first is also that of the ablations.
         three_methods: rows of Table 2.
         alphas: values of Fig. 3.
@@ -40,7 +41,7 @@ class Study(FrozenSpec):
     hardware: str
     hours: str
     gated: tuple[str, ...] = ()
-    two: RunSpec
+    two: RunSpec | None = None
     three: RunSpec | None = None
     methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("ties", "dare_ties", "slerp")
     three_methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("ties", "dare_ties")
@@ -67,7 +68,9 @@ class Study(FrozenSpec):
                 raise ValueError(f"{name}.search.optimizer is '{spec.search.optimizer}': a study is of evomm")
             if spec.data.safety.k != spec.data.domain.k:
                 raise ValueError(f"{name}.data: safety.k and domain.k differ, and the tables have one K")
-        if len(self.two.pool.experts) != 1:
+        if self.two is None and self.three is None:
+            raise ValueError("there is neither a pool of two models nor one of three: give two, three or both")
+        if self.two is not None and len(self.two.pool.experts) != 1:
             raise ValueError("two.pool is of a base and one expert; more experts go into three")
         if self.real is not None and "generate" in (self.real.safety.source, self.real.domain.source):
             raise ValueError("real: a source is 'generate', which is what real data is compared with")

@@ -5,7 +5,7 @@ A row whose cells are not there is a row without figures, not a row left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,7 @@ class Summary(_Frozen):
     command: str
     study: dict[str, Any]
     seeds: tuple[int, ...]
-    tables: dict[str, TableSummary]
+    tables: dict[Table, TableSummary]
     costs: tuple[Cost, ...]
     missing: tuple[str, ...]
 
@@ -219,15 +219,17 @@ def _row(value: str, name: str, models: Mapping[int, ModelResult | None]) -> Row
     there = {seed: model for seed, model in models.items() if model is not None}
     measured = list(there.values())
     tasks = dict.fromkeys(task for model in measured for task in model.accuracy)
-    accuracy = {
-        task: pool_rates([model.accuracy[task] for model in measured if task in model.accuracy]) for task in tasks
-    }
     return Row(
         value=value,
         name=name,
         seeds=tuple(there),
-        alignment=pool_rates([model.alignment for model in measured if model.alignment]),
-        over_refusal=pool_rates([model.over_refusal for model in measured if model.over_refusal]),
-        accuracy={task: rate for task, rate in accuracy.items() if rate is not None},
+        alignment=_pooled(model.alignment for model in measured),
+        over_refusal=_pooled(model.over_refusal for model in measured),
+        accuracy={task: pool_rates([m.accuracy[task] for m in measured if task in m.accuracy]) for task in tasks},
         recipes=tuple(model.recipe for model in measured),
     )
+
+
+def _pooled(rates: Iterable[Rate | None]) -> Rate | None:
+    known = [rate for rate in rates if rate is not None]
+    return pool_rates(known) if known else None
