@@ -78,8 +78,7 @@ def _run(options: argparse.Namespace) -> int:
     cells = plan(study, seeds, options.only)
     check_folders(cells, options.out)
     problems = [] if options.summarise else run_cells(cells, options.out, load_settings())
-    command = f"python -m benchmarks.paper --pool {shlex.quote(options.pool)} --seeds {len(seeds)} --write"
-    summary = summarise(study, options.out, seeds, options.only, command)
+    summary = summarise(study, options.out, seeds, options.only, _command(options))
     if options.json:
         print(summary.model_dump_json())
     elif options.write or options.summarise:
@@ -91,6 +90,18 @@ def _run(options: argparse.Namespace) -> int:
     else:
         print(as_markdown(summary, {}))
     return 1 if problems else 0
+
+
+def _command(options: argparse.Namespace) -> str:
+    """The command line that makes the whole page, whichever process wrote it."""
+    parts = ["python -m benchmarks.paper --pool", shlex.quote(options.pool)]
+    if options.seed_list is not None:
+        parts += ["--seed-list", ",".join(map(str, options.seed_list))]
+    else:
+        parts += ["--seeds", str(options.seeds)]
+    if options.only != TABLES:
+        parts += ["--only", ",".join(options.only)]
+    return " ".join([*parts, "--write"])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -39,20 +39,22 @@ def _head(summary: Summary) -> str:
     spec = study["two"] or study["three"]
     search, data, evaluation = spec["search"], spec["data"], spec["evaluation"]
     pairs = f"K={data['safety']['k']}+{data['domain']['k']} pairs"
-    seeds = ", ".join(map(str, summary.seeds))
+    seeds = f"seeds {', '.join(map(str, summary.seeds))} (ablations: those below {study['ablation_seeds']})"
     limit = f"at most {evaluation['limit']} a file or task" if evaluation["limit"] else "whole files"
     gated = f"\nModels that access must be asked for: {', '.join(study['gated'])}." if study["gated"] else ""
     return f"""# Results: {study["title"]}
 
 Made by `{summary.command}`.
-EvoMM with {search["steps"]} candidates, {pairs}, alpha {search["alpha"]:g}; seeds {seeds} (of the ablations those
-below {study["ablation_seeds"]}). Measured on held-out prompts and questions ({limit}), greedy replies of at most
-{evaluation["reply_tokens"]} tokens, guard `{spec["pool"]["guard"]}`.
-Hardware: {study["hardware"]}. Time: {study["hours"]}.{gated}
+EvoMM with {search["steps"]} candidates, {pairs}, alpha {search["alpha"]:g}, {seeds}.
+Measured on held-out prompts and questions ({limit}), greedy replies of at most {evaluation["reply_tokens"]} tokens;
+guard `{spec["pool"]["guard"]}`.
+Hardware: {study["hardware"]}.
+Time: {study["hours"]}.{gated}
 
 Alignment: share of unsafe prompts answered safely (higher is better). Over-refusal: share of harmless look-alikes
 refused (lower is better). Counts of the seeds are pooled, with 95 % Wilson intervals; seeds share their prompts, so
-that the intervals say nothing about other prompts. Parents are measured once."""
+that the intervals say nothing about other prompts. Parents, and a merge that is the same with several seeds, count
+once."""
 
 
 def _table(name: Table, table: TableSummary, image: str | None) -> str:

@@ -215,9 +215,9 @@ class _Reader:
 
 
 def _row(value: str, name: str, models: Mapping[int, ModelResult | None]) -> Row:
-    """Pool what several seeds have measured of one model."""
+    """Pool what several seeds have measured; the very same weights count once (a grid's choice needs no seed)."""
     there = {seed: model for seed, model in models.items() if model is not None}
-    measured = list(there.values())
+    measured = list({model.sha256 or str(seed): model for seed, model in there.items()}.values())
     tasks = dict.fromkeys(task for model in measured for task in model.accuracy)
     return Row(
         value=value,
@@ -226,7 +226,7 @@ def _row(value: str, name: str, models: Mapping[int, ModelResult | None]) -> Row
         alignment=_pooled(model.alignment for model in measured),
         over_refusal=_pooled(model.over_refusal for model in measured),
         accuracy={task: pool_rates([m.accuracy[task] for m in measured if task in m.accuracy]) for task in tasks},
-        recipes=tuple(model.recipe for model in measured),
+        recipes=tuple(model.recipe for model in there.values()),
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -32,7 +33,13 @@ def demo() -> Study:
     return load_study("demo")
 
 
-def fake(cell: Cell, out: Path, right: dict[str, int] = ALIGNMENT, accuracy: dict[str, int] | None = None) -> None:
+def fake(
+    cell: Cell,
+    out: Path,
+    right: Mapping[str, int] = ALIGNMENT,
+    accuracy: Mapping[str, int] = MappingProxyType({}),
+    sha256: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """The result that a cell's run would leave; accuracy is of 10 questions in each task of its experts."""
     spec = with_data(cell, out)
     experts = [expert.model for expert in spec.pool.experts]
@@ -46,8 +53,9 @@ def fake(cell: Cell, out: Path, right: dict[str, int] = ALIGNMENT, accuracy: dic
             role=role,
             alignment=wilson(right.get(name, 18), 20),
             over_refusal=wilson(2, 20),
-            accuracy={expert.domain.name: wilson((accuracy or {}).get(name, 9), 10) for expert in spec.pool.experts},
+            accuracy={expert.domain.name: wilson(accuracy.get(name, 9), 10) for expert in spec.pool.experts},
             recipe=None if role == "parent" else {"method": spec.search.method},
+            sha256=sha256.get(name),
         )
         for name, role in names
     )
@@ -172,6 +180,15 @@ def test_rates_are_pooled_and_effects_are_of_the_same_cells(demo: Study, tmp_pat
     assert (ties.higher, ties.ten_points, ties.accuracy_kept) == (True, True, False)
     assert (cocktail.higher, cocktail.ten_points, cocktail.accuracy_kept) == (True, False, True)
     assert summary.tables["table1"].average_gain == pytest.approx((3 * 0.45 + 0.05) / 4)
+
+
+def test_the_very_same_weights_count_once(demo: Study, tmp_path: Path) -> None:
+    for cell in plan(demo, [0, 1], ("table1",)):
+        fake(cell, tmp_path, sha256={"grid": "the same", "evomm": cell.folder})
+    summary = summarise(demo, tmp_path, [0, 1], ("table1",), "")
+    assert row(summary, "table1", "ties", "grid").alignment == wilson(12, 20)
+    assert row(summary, "table1", "ties", "grid").seeds == (0, 1)
+    assert row(summary, "table1", "ties", "evomm").alignment == wilson(32, 40)
 
 
 def test_exactly_ten_points_are_enough(demo: Study, tmp_path: Path) -> None:
