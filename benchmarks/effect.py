@@ -1,7 +1,7 @@
 """The paper's effect on the demo pool, over several seeds: `python -m benchmarks.effect --seeds 3`.
 
 Runs `assets/specs/demo.yaml` once per seed, pools the counts of the seeds, and writes
-`docs/results.md`: each parent, the plain merge, EvoMM on domain data only and the safety-aware merge. A seed whose run
+`docs/effect.md`: each parent, the plain merge, EvoMM on domain data only and the safety-aware merge. A seed whose run
 is finished in the output folder is not run again.
 """
 
@@ -10,13 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core.evaluation.statistics import wilson
-from core.results import Rate
+from benchmarks.seeds import minutes_text, pool_rates, rate_text, read_model, run_to_end
+from core.errors import SafeMergeError
+from core.results import ModelResult, Rate, RunResult
 from core.runs.folder import RunFolder
-from core.runs.worker import run_worker
 from core.settings import ASSETS, REPOSITORY, Settings, load_settings
 from core.specs import RunSpec, load_spec
 
@@ -27,17 +28,10 @@ NAMES = {
 }
 
 
-def run_seeds(seeds: int, limit: int | None, out: Path, settings: Settings) -> list[dict[str, Any]]:
-    """`result.json` of each seed, running those that are not there yet."""
-    results = []
-    for seed in range(seeds):
-        folder = RunFolder((out / f"seed-{seed}").resolve())
-        if not folder.result_path.exists():
-            end = run_worker(_spec(seed, limit), settings, folder)
-            if end.kind != "finished":
-                raise SystemExit(f"seed {seed} {end.kind}: {end.message}")
-        results.append(json.loads(folder.result_path.read_text(encoding="utf-8")))
-    return results
+def run_seeds(seeds: int, limit: int | None, out: Path, settings: Settings) -> list[RunResult]:
+    """The result of each seed, running those that are not there yet; raises as `run_to_end`."""
+    folders = [RunFolder((out / f"seed-{seed}").resolve()) for seed in range(seeds)]
+    return [run_to_end(_spec(seed, limit), settings, folder) for seed, folder in enumerate(folders)]
 
 
 def _spec(seed: int, limit: int | None) -> RunSpec:
@@ -50,57 +44,48 @@ def _spec(seed: int, limit: int | None) -> RunSpec:
     )
 
 
-def pooled(results: list[dict[str, Any]], name: str, key: str) -> Rate:
-    """A rate of one model over all seeds: counts added up, one Wilson interval; a parent counts once.
-
-    Seeds share their prompts, so the interval understates what other prompts would add.
-    """
-    if any(model["name"] == name and model["role"] == "parent" for model in results[0]["models"]):
-        results = results[:1]
-    rates = [_rate(model, key) for result in results for model in result["models"] if model["name"] == name]
-    return wilson(sum(round(r["rate"] * r["n"]) for r in rates), sum(r["n"] for r in rates))
-
-
-def _rate(model: dict[str, Any], key: str) -> dict[str, Any]:
-    value = next(iter(model["accuracy"].values())) if key == "accuracy" else model[key]
-    return dict(value)
-
-
-def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
+def summarise(results: Sequence[RunResult]) -> dict[str, Any]:
     """Per model the pooled rates, and the three comparisons that make the paper's effect."""
-    names = [model["name"] for model in results[0]["models"]]
-    keys = ("alignment", "over_refusal", "accuracy")
-    models = {name: {key: pooled(results, name, key).model_dump() for key in keys} for name in names}
-    base, expert = (model["name"] for model in results[0]["models"] if model["role"] == "parent")
+    models = {model.name: _pooled(results, model) for model in results[0].models}
+    base, expert = (model.name for model in results[0].models if model.role == "parent")
     merged = models["evomm"]
     return {
         "benchmark": "effect",
         "seeds": len(results),
-        "spec": results[0]["spec"],
-        "seconds": [result["seconds"] for result in results],
-        "peak_memory_bytes": max(result["peak_memory_bytes"] for result in results),
-        "models": models,
-        "alignment_gained_over_expert_only": merged["alignment"]["rate"]
-        - models["evomm_expert_only"]["alignment"]["rate"],
-        "alignment_below_base": models[base]["alignment"]["rate"] - merged["alignment"]["rate"],
-        "share_of_expert_accuracy": merged["accuracy"]["rate"] / models[expert]["accuracy"]["rate"],
-        "recipes": [
-            {model["name"]: model["recipe"] for model in result["models"] if model["recipe"]} for result in results
-        ],
+        "spec": results[0].spec,
+        "seconds": [result.seconds for result in results],
+        "peak_memory_bytes": max(result.peak_memory_bytes for result in results),
+        "models": {name: {key: rate.model_dump() for key, rate in rates.items()} for name, rates in models.items()},
+        "alignment_gained_over_expert_only": merged["alignment"].rate - models["evomm_expert_only"]["alignment"].rate,
+        "alignment_below_base": models[base]["alignment"].rate - merged["alignment"].rate,
+        "share_of_expert_accuracy": merged["accuracy"].rate / models[expert]["accuracy"].rate,
+        "recipes": [{model.name: model.recipe for model in result.models if model.recipe} for result in results],
     }
 
 
+def _pooled(results: Sequence[RunResult], model: ModelResult) -> dict[str, Rate]:
+    """A model's rates over all seeds; a parent, which is the same in each, counts once."""
+    counted = results[:1] if model.role == "parent" else results
+    measured = [found for result in counted if (found := read_model(result, model.name))]
+    rates = {
+        "alignment": [found.alignment for found in measured],
+        "over_refusal": [found.over_refusal for found in measured],
+        "accuracy": [next(iter(found.accuracy.values())) for found in measured],
+    }
+    return {key: pool_rates(several) for key, several in rates.items()}
+
+
 def as_markdown(summary: dict[str, Any]) -> str:
-    """`docs/results.md`."""
+    """`docs/effect.md`."""
     rows = "\n".join(
-        f"| {NAMES.get(name, name)} | {_text(r['alignment'])} | {_text(r['over_refusal'])} | {_text(r['accuracy'])} |"
-        for name, r in summary["models"].items()
+        f"| {NAMES.get(name, name)} | {' | '.join(_text(rate) for rate in rates.values())} |"
+        for name, rates in summary["models"].items()
     )
     recipes = "\n".join(
         f"| {seed} | {_recipe(row['evomm'])} | {_recipe(row['evomm_expert_only'])} |"
         for seed, row in enumerate(summary["recipes"])
     )
-    return f"""# Results on the demo pool
+    return f"""# The paper's effect on the demo pool
 
 Made by `python -m benchmarks.effect --seeds {summary["seeds"]}`: `assets/specs/demo.yaml`
 ({_settings(summary["spec"])}) with seeds 0 to {summary["seeds"] - 1}, measured on held-out test prompts.
@@ -119,7 +104,7 @@ seeds share prompts.
 |---|---|---|
 {recipes}
 
-Each run took {_minutes(summary["seconds"])} minutes on the machine that made this page, at most
+Each run took {minutes_text(summary["seconds"])} minutes on the machine that made this page, at most
 {summary["peak_memory_bytes"] / 1e9:.1f} GB of memory, one run after the other in one process.
 
 Guard: `phrases`, so alignment here means that the model refuses. Models of 135M parameters; what holds for them
@@ -133,12 +118,8 @@ def _settings(spec: dict[str, Any]) -> str:
     return f"{search['method']}, {search['steps']} candidates, {pairs}, alpha {search['alpha']}"
 
 
-def _minutes(seconds: list[float]) -> str:
-    return " / ".join(f"{value / 60:.1f}" for value in seconds)
-
-
 def _text(rate: dict[str, Any]) -> str:
-    return f"{rate['rate']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}] n={rate['n']}"
+    return rate_text(Rate.model_validate(rate))
 
 
 def _recipe(recipe: dict[str, Any]) -> str:
@@ -153,13 +134,16 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--limit", type=int, default=None, help="most prompts per test file (default: the spec's)")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "runs" / "effect")
-    parser.add_argument("--json", action="store_true", help="print one JSON object; docs/results.md is not written")
+    parser.add_argument("--json", action="store_true", help="print one JSON object; docs/effect.md is not written")
     options = parser.parse_args()
-    summary = summarise(run_seeds(options.seeds, options.limit, options.out, load_settings()))
+    try:
+        summary = summarise(run_seeds(options.seeds, options.limit, options.out, load_settings()))
+    except SafeMergeError as error:
+        raise SystemExit(f"{error.message} {error.hint}") from error
     if options.json:
         print(json.dumps(summary))
         return 0
-    (REPOSITORY / "docs" / "results.md").write_text(as_markdown(summary), encoding="utf-8")
+    (REPOSITORY / "docs" / "effect.md").write_text(as_markdown(summary), encoding="utf-8")
     print(as_markdown(summary))
     return 0
 

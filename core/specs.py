@@ -246,6 +246,7 @@ class EvaluationSpec(FrozenSpec):
         chat_template: whether questions go through the chat template; null = as each suite says.
         fluency: measure the perplexity of a short neutral text, which tells a broken model from an aligned one.
         leave_one_out: measure the merge without each expert in turn: which one costs it its alignment.
+        parents: False only scores the parents on the training pairs: another run of the same pool has measured them.
     """
 
     prompts: str | None = None
@@ -261,6 +262,7 @@ class EvaluationSpec(FrozenSpec):
     chat_template: bool | None = None
     fluency: bool = True
     leave_one_out: bool = False
+    parents: bool = True
 
     @model_validator(mode="after")
     def _one_choice_of_tasks(self) -> EvaluationSpec:

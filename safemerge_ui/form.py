@@ -131,8 +131,10 @@ def filled_slots(form: Mapping[str, Any]) -> int:
 
 
 def _check_fits(spec: RunSpec) -> None:
+    command = "Run it with `python -m core run SPEC.yaml --out DIR`, or change the spec."
+    if not spec.evaluation.parents:
+        raise SpecError("The page always measures the parents; this spec has evaluation.parents false.", command)
     if len(spec.pool.experts) > EXPERT_SLOTS:
-        command = "Run it with `python -m core run SPEC.yaml --out DIR`, or change the spec."
         raise SpecError(f"The page holds {EXPERT_SLOTS} experts; this spec has {len(spec.pool.experts)}.", command)
 
 

@@ -222,7 +222,8 @@ def _measured(spec: RunSpec) -> int:
     """Models that are measured: parents, the merge, baselines, and the merge less each of several experts."""
     experts = len(spec.pool.experts)
     left_out = experts if spec.evaluation.leave_one_out and experts > 1 else 0
-    return 1 + experts + 1 + len(spec.search.compare) + left_out
+    parents = 1 + experts if spec.evaluation.parents else 0
+    return parents + 1 + len(spec.search.compare) + left_out
 
 
 def _replies(spec: RunSpec) -> int:
@@ -233,18 +234,20 @@ def _replies(spec: RunSpec) -> int:
         asked = {"generate": 1 + parents, "dataset": 0 if source.columns.answer else parents}
         safety += source.k * asked.get(source.source, 0)
     domain = 2 * spec.data.domain.generated.k if spec.data.domain.generated else 0
-    files = sum(path is not None for path in (spec.evaluation.prompts, spec.evaluation.benign))
-    tested = _measured(spec) * files * (spec.evaluation.limit or _TEST_PROMPTS)
-    return safety + domain + tested
+    return safety + domain + _tested(spec)
 
 
 def _judged(spec: RunSpec) -> int:
     """Replies that the guard judges: to unsafe questions and imported refusals, and to the test prompts."""
     members = 1 + len(spec.pool.experts)
     written = sum(source.k * (members if source.source == "generate" else 1) for source in spec.data.safety.sources)
+    return written + _tested(spec)
+
+
+def _tested(spec: RunSpec) -> int:
+    """Replies to test prompts, of every model that is measured."""
     files = sum(path is not None for path in (spec.evaluation.prompts, spec.evaluation.benign))
-    tested = _measured(spec) * files * (spec.evaluation.limit or _TEST_PROMPTS)
-    return written + tested
+    return _measured(spec) * files * (spec.evaluation.limit or _TEST_PROMPTS)
 
 
 def _judging(guards: Sequence[GuardLoad], judged: int, seconds: float) -> str:

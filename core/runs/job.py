@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
 import torch
 
@@ -56,6 +57,7 @@ from core.search.cocktail import parent_recipes
 from core.search.genome import idle_note
 from core.search.objectives import Goal
 from core.search.running import Evaluator, ProbeRates, SearchPlan, make_optimizer, run_search
+from core.search.scoring import Scores
 from core.settings import Settings
 from core.specs import Comparison, Optimizer, RunSpec
 
@@ -102,6 +104,7 @@ class _Job:
     past: Past
     results: list[ModelResult] = field(default_factory=list)
     disputed: list[DisputedReply] = field(default_factory=list)
+    scored_parents: list[ModelResult] = field(default_factory=list)
     searches: list[SearchResult] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
@@ -196,7 +199,10 @@ class _Job:
             self._check_stop()
             yield Progress(phase="parents", done=done, total=len(pool.members), message=f"measuring {name}")
             pool.merge.write_parent(name)
-            yield self._measured(name, "parent", evaluator, measurer, recipes[name])
+            if self.spec.evaluation.parents:
+                yield self._measured(name, "parent", evaluator, measurer, recipes[name])
+            else:
+                self._score_parent(name, evaluator, recipes[name])
         yield from self._doubts_of_parents()
 
     def _doubts_of_parents(self) -> Iterator[Warned]:
@@ -207,6 +213,12 @@ class _Job:
                 yield Warned(message=message, hint="Its weights, or what this machine makes of them, are broken.")
         for oddity in mixed_up(self.results, wanted.prompts, wanted.benign):
             yield Warned(message=oddity, hint="Look at evaluation.prompts and evaluation.benign.")
+
+    def _score_parent(self, name: str, evaluator: Evaluator, recipe: Recipe) -> None:
+        """The losses of a parent, with which the goal and LM-Cocktail compare; nothing is written or asked."""
+        evaluator.measured_before(recipe)
+        losses = _losses(evaluator.live_scores(recipe))
+        self.scored_parents.append(ModelResult(name=name, role="parent", **losses))
 
     def _search_and_compare(self, pool: LivePool, evaluator: Evaluator, measurer: Measurer) -> Iterator[Event]:
         plan = self._plan(pool, evaluator, self.spec.search.optimizer)
@@ -266,7 +278,7 @@ class _Job:
             stop_when_flat=search.stop_when_flat,
             temperature=search.temperature,
             safety_share=evaluator.scorer.safety_share,
-            goal=main_goal(search, self.results) if main else Goal(),
+            goal=main_goal(search, [*self.results, *self.scored_parents]) if main else Goal(),
             racing=search.racing,
         )
 
@@ -337,12 +349,10 @@ class _Job:
     def _measure(
         self, name: str, role: Role, evaluator: Evaluator, measurer: Measurer, recipe: Recipe, sha256: str
     ) -> ModelMeasured:
-        scores = evaluator.live_scores(recipe)
         measured = measurer.measure(
             name,
             role,
-            ce_safety=scores.safety.loss if scores.safety else None,
-            ce_expert=scores.expert.loss if scores.expert else None,
+            **_losses(evaluator.live_scores(recipe)),
             recipe=None if role == "parent" else recipe.model_dump(mode="json"),
             sha256=sha256,
         )
@@ -358,6 +368,14 @@ class _Job:
             models=tuple(self.results),
             searches=tuple(self.searches),
         )
+
+
+def _losses(scores: Scores) -> dict[str, Any]:
+    """A model's losses by the names that a result gives them."""
+    return {
+        "ce_safety": scores.safety.loss if scores.safety else None,
+        "ce_expert": scores.expert.loss if scores.expert else None,
+    }
 
 
 def _data_ready(events: list[SampleSeen]) -> DataReady:

@@ -181,6 +181,14 @@ def test_a_pool_beyond_the_slots_is_refused_with_the_command() -> None:
         form_from_spec(spec_from_dict(many))
 
 
+def test_a_spec_that_does_not_measure_its_parents_is_refused_with_the_command() -> None:
+    data = golden_spec().model_dump(mode="json")
+    data["evaluation"]["parents"] = False
+    with pytest.raises(SpecError, match=r"evaluation\.parents") as caught:
+        form_from_spec(spec_from_dict(data))
+    assert "python -m core run" in caught.value.hint
+
+
 def test_filled_slots_counts_up_to_the_last_expert() -> None:
     form = form_from_spec(golden_spec())
     assert filled_slots(form) == 1

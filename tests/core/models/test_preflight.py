@@ -300,6 +300,17 @@ def test_time_grows_with_the_budget(
     assert detail(10) != detail(100_000)
 
 
+def test_parents_that_are_only_scored_write_no_replies(
+    files: dict[str, str], tiny_llama: Path, tiny_expert: Path, settings: Settings
+) -> None:
+    def replies(**evaluation: Any) -> int:
+        given = {"prompts": files["prompts"], "limit": 5} | evaluation
+        detail = row(preflight(make_spec(files, tiny_llama, tiny_expert, evaluation=given), settings), "time").detail
+        return int(detail.split(" replies x")[0].split()[-1])
+
+    assert replies() - replies(parents=False) == 2 * 5
+
+
 def test_unusable_files(files: dict[str, str], tiny_llama: Path, tiny_expert: Path, settings: Settings) -> None:
     evaluation = {"prompts": "nowhere.jsonl", "benign": files["prompts"]}
     data = {"safety": {"source": "file", "path": files["prompts"]}, "domain": {"source": "generate"}}

@@ -1,0 +1,200 @@
+"""Which runs a study takes: one cell a run, none twice, those first without which most would be missing.
+
+The data of a pool, a seed and a K are made by one cell and read by the others as files; the parents of a pool are
+measured by one cell. An ablation's value that is the study's own is the cell of Table 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+from benchmarks.paper.study import Study
+from core.errors import SpecError
+from core.evaluation.suites import probe_question_files
+from core.runs.folder import RunFolder
+from core.specs import Method, RunSpec, load_spec, spec_from_dict
+
+Pool = Literal["two", "three"]
+Table = Literal["table1", "table2", "fig3", "table3", "table4"]
+TABLES: tuple[Table, ...] = get_args(Table)
+ABLATIONS: tuple[Table, ...] = ("fig3", "table3", "table4")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a row varies; equal settings are the same cell."""
+
+    pool: Pool
+    method: Method | Literal["cocktail"]
+    alpha: float
+    k: int
+    steps: int
+    real: bool = False
+
+
+class Cell(NamedTuple):
+    """One run of the study.
+
+    Attributes:
+        folder: where it runs, below the study's folder.
+        spec: what it runs; where `data_from` is given, its data are still to be put in (`with_data`).
+        data_from: folder of the cell whose training pairs it reads; None = it makes its own.
+    """
+
+    folder: str
+    spec: RunSpec
+    data_from: str | None
+
+
+def spec_of(study: Study, pool: Pool) -> RunSpec:
+    """The study's run of a pool.
+
+    Raises:
+        SpecError: the study has no such pool.
+    """
+    spec = study.two if pool == "two" else study.three
+    if spec is None:
+        raise SpecError(f"The study has no pool '{pool}'.", f"Give it `{pool}`, or leave its tables out.")
+    return spec
+
+
+def own_setting(study: Study, pool: Pool, method: Method | Literal["cocktail"] | None = None) -> Setting:
+    """The study's own values with a method, by default the first one's."""
+    spec = spec_of(study, pool)
+    first = (study.methods if pool == "two" else study.three_methods)[0]
+    return Setting(pool, method or first, spec.search.alpha, spec.data.safety.k, spec.search.steps)
+
+
+def settings_of(study: Study, table: Table) -> list[Setting]:
+    """The settings a table has rows of, in the table's order; none where the study lacks the table's pool."""
+    if table == "table2":
+        return [own_setting(study, "three", method) for method in study.three_methods] if study.three else []
+    if study.two is None:
+        return []
+    own = own_setting(study, "two")
+    if table == "table1":
+        return [own_setting(study, "two", method) for method in (*study.methods, "cocktail")]
+    if table == "fig3":
+        return [replace(own, alpha=alpha) for alpha in study.alphas]
+    if table == "table4":
+        return [replace(own, steps=steps) for steps in study.steps]
+    real = [replace(own, real=True)] if study.real else []
+    return [*(replace(own, k=k) for k in study.ks), *real]
+
+
+def plan(study: Study, seeds: Sequence[int], tables: Sequence[Table] = TABLES) -> list[Cell]:
+    """The cells of some tables in the order of work: a seed with its ablations, then the next seed.
+
+    Raises:
+        SpecError: a run of the study is not possible.
+    """
+    cells: dict[str, Cell] = {}
+    for seed in seeds:
+        for table in (table for table in TABLES if table in tables):
+            if table in ABLATIONS and seed >= study.ablation_seeds:
+                continue
+            for setting in settings_of(study, table):
+                first = [] if makes_data(study, setting) else [own_setting(study, setting.pool)]
+                for needed in (*first, setting):
+                    cells.setdefault(folder_of(study, needed, seed), cell_of(study, needed, seed))
+    return list(cells.values())
+
+
+def folder_of(study: Study, setting: Setting, seed: int) -> str:
+    """Where a setting's cell runs, below the study's folder."""
+    own = own_setting(study, setting.pool)
+    if setting.real:
+        row = "table3/real"
+    elif setting.k != own.k:
+        row = f"table3/k-{setting.k}"
+    elif setting.alpha != own.alpha:
+        row = f"fig3/alpha-{setting.alpha:g}"
+    elif setting.steps != own.steps:
+        row = f"table4/steps-{setting.steps}"
+    else:
+        row = f"{'table1' if setting.pool == 'two' else 'table2'}/{setting.method}"
+    return f"{row}/seed-{seed}"
+
+
+def makes_data(study: Study, setting: Setting) -> bool:
+    """Whether a setting has data of its own: the first of its pool, another K, and real data."""
+    own = own_setting(study, setting.pool)
+    return setting == own or setting.k != own.k or setting.real
+
+
+def cell_of(study: Study, setting: Setting, seed: int) -> Cell:
+    """The cell of a setting.
+
+    Raises:
+        SpecError: the run is not possible.
+    """
+    spec, own = spec_of(study, setting.pool), own_setting(study, setting.pool)
+    given = spec.model_dump(mode="json")
+    given["search"] |= _search(study, setting, seed)
+    given["evaluation"]["parents"] = setting == own and seed == 0
+    given["export"]["folder"] = False
+    if setting.real and study.real is not None:
+        given["data"] = study.real.model_dump(mode="json")
+    for part in ("safety", "domain"):
+        given["data"][part]["k"] = setting.k
+    data_from = None if makes_data(study, setting) else folder_of(study, own, seed)
+    return Cell(folder_of(study, setting, seed), spec_from_dict(given), data_from)
+
+
+def _search(study: Study, setting: Setting, seed: int) -> dict[str, Any]:
+    changed = {"alpha": setting.alpha, "steps": setting.steps, "seed": seed}
+    if setting.method == "cocktail":
+        return changed | {"optimizer": "cocktail", "method": "linear", "compare": ["cocktail_expert_only"]}
+    return changed | {"method": setting.method, "compare": _compared(study, setting)}
+
+
+def _compared(study: Study, setting: Setting) -> list[str]:
+    """The rows beside the safety-aware one; grid search takes probe questions."""
+    if setting.real:
+        return ["evomm_expert_only"]
+    if setting != own_setting(study, setting.pool, setting.method):
+        return []
+    grid = ["grid"] if probe_question_files(spec_of(study, setting.pool)) else []
+    return [*grid, "evomm_expert_only"]
+
+
+def with_data(cell: Cell, out: Path) -> RunSpec:
+    """A cell's spec, reading the training pairs of the cell that made them.
+
+    Raises:
+        SpecError: as for any spec.
+    """
+    if cell.data_from is None:
+        return cell.spec
+    given = cell.spec.model_dump(mode="json")
+    source = RunFolder((out / cell.data_from).resolve())
+    for part in ("safety", "domain"):
+        given["data"][part] = {"source": "file", "path": str(source.data_path(part)), "k": given["data"][part]["k"]}  # type: ignore[arg-type]
+    return spec_from_dict(given)
+
+
+def check_folders(cells: Sequence[Cell], out: Path) -> None:
+    """Look whether what lies in the study's folder is of this study, before anything runs.
+
+    Raises:
+        SpecError: a cell's folder holds another run.
+    """
+    for cell in cells:
+        folder = RunFolder(out / cell.folder)
+        if folder.spec_path.exists() and _without_paths(load_spec(folder.spec_path)) != _without_paths(
+            with_data(cell, out)
+        ):
+            raise SpecError(
+                f"{folder.path} holds a run with another spec than this study's.",
+                "Give another folder with --out, or move that one away.",
+            )
+
+
+def _without_paths(spec: RunSpec) -> RunSpec:
+    """A spec but for where its data files lie: the study's folder may have been moved."""
+    data = spec.data
+    parts = {part: getattr(data, part).model_copy(update={"path": None}) for part in ("safety", "domain")}
+    return spec.model_copy(update={"data": data.model_copy(update=parts)})
