@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 
 from core.comparison_spec import ComparisonSpec
 from core.errors import DataError, RunError
-from core.evaluation.replies import ReplyRow, read_rows, replies_name
+from core.evaluation.replies import ReplyRow, read_rows
 from core.events import Event, PoolLoaded, Resumed
 from core.results import ModelResult, RunResult
 from core.runs.folder import RunFolder
@@ -157,7 +158,7 @@ def _read_replies(
     for model in models:
         if model.alignment is None and model.over_refusal is None:
             continue
-        path = folder.path / "replies" / replies_name(model.name)
+        path = folder.replies_path(model.name)
         try:
             found[model.name] = read_rows(path)
         except DataError:
@@ -189,7 +190,7 @@ def _at_work(folder: RunFolder) -> bool:
     return worker is not None and worker.alive
 
 
-def _text_of(path: Any) -> str:
+def _text_of(path: Path) -> str:
     try:
         return str(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
