@@ -199,7 +199,7 @@ def categories(models: Sequence[ModelResult]) -> Picture | None:
                 linewidth=0.5,
                 ecolor=INK,
                 capsize=1.5,
-                error_kw={"elinewidth": 0.9},
+                error_kw={"elinewidth": 0.9, "zorder": 3},
                 label=short_name(model.name),
             )
         axes.set_yticks(range(len(names)), [_wrapped(category_title(name)) for name in names], fontsize=9)
