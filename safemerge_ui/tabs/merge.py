@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, get_args
 
 import gradio as gr
 
-from core.runs.worker import stop_run
+from core.runs.history import stop_run
 from core.specs import Comparison
 from safemerge_ui.access import require_starter
 from safemerge_ui.bench import Bench

@@ -24,6 +24,8 @@ PHASES: tuple[tuple[Phase, str], ...] = (
     ("export", "Save"),
 )
 
+COMPARISON_PHASES: tuple[Phase, ...] = ("preflight", "evaluation")
+
 METHODS: dict[MergeMethod | str, str] = {
     "ties": "TIES",
     "dare_ties": "DARE-TIES",
@@ -92,6 +94,11 @@ def search_name(name: str) -> str:
     return _BASELINES.get(name, name)
 
 
+def phases(view: RunView) -> tuple[tuple[Phase, str], ...]:
+    """The phases that a run goes through, in order, with their names."""
+    return tuple(phase for phase in PHASES if not view.is_comparison or phase[0] in COMPARISON_PHASES)
+
+
 def is_safety_aware(search: Mapping[str, Any]) -> bool:
     """Whether a spec's search looks at safety data: not when it is switched off, and a grid never does."""
     return bool(search.get("safety", True)) and search.get("optimizer") != "grid"
@@ -121,7 +128,9 @@ def search_facts(search: Mapping[str, Any]) -> list[str]:
 
 
 def model_name(result: ModelResult, view: RunView) -> str:
-    """A measured model's name in words; parents keep theirs."""
+    """A measured model's name in words; parents keep theirs, and so do models that are compared."""
+    if view.is_comparison:
+        return result.name
     return merged_name(view) if result.role == "merged" else search_name(result.name)
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from core.events import Phase
 from core.runs.view import RunView
 from safemerge_ui.views.markup import badge, duration, empty, notice, text
-from safemerge_ui.views.names import OPTIMIZERS, PHASES, STATUS_TONES, is_safety_aware, search_facts, search_name
+from safemerge_ui.views.names import (
+    OPTIMIZERS,
+    PHASES,
+    STATUS_TONES,
+    is_safety_aware,
+    phases,
+    search_facts,
+    search_name,
+)
 
 
 def run_line(view: RunView, run_id: str, now: float) -> str:
@@ -32,6 +40,8 @@ def run_notice(message: str) -> str:
 
 def spec_facts(spec: dict[str, object]) -> list[str]:
     """The settings a person tells runs apart by; empty for a run without a readable spec."""
+    if isinstance(models := spec.get("models"), list):
+        return ["Comparison", " · ".join(str(compared.get("model", "")) for compared in models)]
     pool, search, data = (spec.get(key) or {} for key in ("pool", "search", "data"))
     if not isinstance(pool, dict) or not isinstance(search, dict) or not isinstance(data, dict) or not pool:
         return []
@@ -48,7 +58,7 @@ def stepper(view: RunView) -> str:
     if view.status == "waiting" and view.phase is None:
         return ""
     current = _current_index(view)
-    steps = "".join(_step(view, index, label, current) for index, (_, label) in enumerate(PHASES))
+    steps = "".join(_step(view, index, label, current) for index, (_, label) in enumerate(phases(view)))
     return f'<ol class="sm-steps">{steps}</ol>{_detail(view)}'
 
 
@@ -78,8 +88,8 @@ def no_run() -> str:
 
 def _current_index(view: RunView) -> int:
     if view.status == "finished":
-        return len(PHASES)
-    order: list[Phase] = [phase for phase, _ in PHASES]
+        return len(phases(view))
+    order: list[Phase] = [phase for phase, _ in phases(view)]
     if view.phase is None:
         return 0
     return order.index(view.phase) if view.phase in order else len(order) - 1
