@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
-from core.comparison_spec import ComparisonSpec
-from core.errors import DataError, RunError
+from core.comparison_spec import AnySpec, any_spec_from_dict
+from core.errors import DataError, RunError, SpecError
 from core.evaluation.replies import ReplyRow, read_rows
 from core.events import Event, PoolLoaded, Resumed
 from core.results import ModelResult, RunResult
@@ -44,7 +43,7 @@ class RunRecord:
 
     run_id: str
     view: RunView
-    spec: RunSpec | ComparisonSpec | None
+    spec: AnySpec | None
     loaded: PoolLoaded | None
     resumed: int
     at_work: bool
@@ -126,7 +125,7 @@ def _read_result(folder: RunFolder, missing: list[str]) -> RunResult | None:
         return None
 
 
-def _read_spec(folder: RunFolder, view: RunView, missing: list[str]) -> RunSpec | ComparisonSpec | None:
+def _read_spec(folder: RunFolder, view: RunView, missing: list[str]) -> AnySpec | None:
     """`spec.yaml`, else what the log says was asked."""
     written: Any = view.spec
     if folder.spec_path.is_file():
@@ -143,10 +142,10 @@ def _read_spec(folder: RunFolder, view: RunView, missing: list[str]) -> RunSpec 
     return None
 
 
-def _parsed(data: Mapping[str, Any]) -> RunSpec | ComparisonSpec | None:
+def _parsed(data: dict[str, Any]) -> AnySpec | None:
     try:
-        return (ComparisonSpec if "models" in data else RunSpec).model_validate(data)
-    except ValidationError:
+        return any_spec_from_dict(data)
+    except SpecError:
         return None
 
 
@@ -168,9 +167,7 @@ def _read_replies(
     return found
 
 
-def _note_missing_files(
-    folder: RunFolder, view: RunView, spec: RunSpec | ComparisonSpec | None, missing: list[str]
-) -> None:
+def _note_missing_files(folder: RunFolder, view: RunView, spec: AnySpec | None, missing: list[str]) -> None:
     """Files that such a run leaves behind and that are not there."""
     if view.data is not None:
         gone = [name for name in ("safety", "domain") if not (folder.path / "data" / f"{name}.jsonl").is_file()]

@@ -74,11 +74,15 @@ def test_a_comparison_is_reported_without_a_merge(tmp_path: Path) -> None:
     spec = ComparisonSpec.model_validate(
         {"models": [{"model": "a"}, {"model": "b"}], "guard": "phrases", "evaluation": {"prompts": "p.jsonl"}}
     )
-    models = [ModelResult(name=name, role="model", alignment=wilson(n, 10)) for name, n in (("a", 9), ("b", 2))]
+    models = [
+        ModelResult(name="a", role="model", alignment=wilson(9, 10)),
+        ModelResult(name="b", role="model", not_measured="It cannot be reached."),
+    ]
     events = comparison_events(models, spec.model_dump(mode="json"))
     document = document_of(save_run(tmp_path / "run", events, replies=False))
     assert document.title == "2 models, measured"
     assert titles(document) == ["Measured", "What took part", "Machine and weights", "Limits", "Not there"]
+    assert Points(("b: It cannot be reached.",)) in section(document, "Measured").blocks
     facts = section(document, "What took part").blocks[0]
     assert isinstance(facts, Facts) and facts.rows == (("model", "a"), ("model", "b"), ("guard", "phrases"))
 
