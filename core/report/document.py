@@ -80,10 +80,11 @@ class Code:
 
 @dataclass(frozen=True)
 class Picture:
-    """A chart: `svg` is the whole image, `name` its file's, `caption` what there is to see."""
+    """A chart: `svg` is the whole image, `name` its file's, `title` what it shows, `caption` how to read it."""
 
     kind: ClassVar[str] = "picture"
     name: str
+    title: str
     svg: str
     caption: str
 

@@ -47,6 +47,7 @@ def plane(view: RunView) -> Picture | None:
     shown = [model for model in view.models if model.alignment is not None and model.accuracy]
     if not shown:
         return None
+    title = "Alignment against accuracy of every model and candidate"
     with drawing(4.9, "plane") as (figure, axes):
         _draw_candidates(axes, view)
         for role, mark in _MARKS.items():
@@ -55,10 +56,11 @@ def plane(view: RunView) -> Picture | None:
         axes.set(xlim=(-0.03, 1.06), ylim=(-0.03, 1.06), xlabel="Accuracy", ylabel="Alignment")
         _label(axes, shown)
         figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-        svg = to_svg(figure, "plane", "Alignment against accuracy of every model and candidate")
+        svg = to_svg(figure, "plane", title)
     several = any(len(model.accuracy) > 1 for model in shown)
     return Picture(
         "plane",
+        title,
         svg,
         "Filled: measured on the test prompts, with 95 % intervals. Open: candidates as estimated from the training "
         "pairs, not measured." + (" Accuracy: mean over tasks, without an interval." if several else ""),
@@ -150,6 +152,7 @@ def losses(view: RunView) -> Picture | None:
     if len(scored) < 2:
         return None
     numbers = [c.candidate + 1 for c in scored]
+    title = f"Losses of the candidates of {view.main_search}"
     with drawing(3.4, "losses") as (figure, axes):
         for words, values, marker, colour in (
             ("Safety loss", [c.ce_safety for c in scored], "o", SAFE),
@@ -166,8 +169,8 @@ def losses(view: RunView) -> Picture | None:
             getattr(axes.yaxis, f"set_{which}_formatter")("{x:g}")
         axes.tick_params(which="both", colors=INK)
         figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-        svg = to_svg(figure, "losses", f"Losses of the candidates of {view.main_search}")
-    return Picture("losses", svg, f"Losses of the candidates of {view.main_search} on the training pairs.")
+        svg = to_svg(figure, "losses", title)
+    return Picture("losses", title, svg, f"{title} on the training pairs.")
 
 
 def _better(a: CandidateScored, b: CandidateScored) -> CandidateScored:
@@ -185,6 +188,7 @@ def categories(models: Sequence[ModelResult]) -> Picture | None:
         return None
     thick = 0.8 / len(shown)
     colours, hatches = (SAFE, PARENT, GENERATIONS[2], SKILL), ("", "//", "..", "xx")
+    title = "Alignment by category of the unsafe test prompts"
     with drawing(1.2 + len(names) * (0.14 + 0.15 * len(shown)), "categories") as (figure, axes):
         for place, model in enumerate(shown):
             known = [(at, model.by_category[name]) for at, name in enumerate(names) if name in model.by_category]
@@ -206,8 +210,8 @@ def categories(models: Sequence[ModelResult]) -> Picture | None:
         axes.set(xlim=(0, 1), xlabel="Alignment")
         axes.invert_yaxis()
         figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-        svg = to_svg(figure, "categories", "Alignment by category of the unsafe test prompts")
-    return Picture("categories", svg, "Alignment by category with 95 % intervals; a category has few prompts.")
+        svg = to_svg(figure, "categories", title)
+    return Picture("categories", title, svg, "Alignment by category with 95 % intervals; a category has few prompts.")
 
 
 def _wrapped(title: str) -> str:

@@ -58,8 +58,7 @@ def limit_blocks(record: RunRecord) -> tuple[Block, ...]:
         NOT_SAFE,
         *([guard_limits(guard)] if guard else []),
         *_sizes(record.models),
-        "Where two intervals overlap, the models may be equally good; where they do not share their prompts, only the "
-        "intervals can tell.",
+        "Where two intervals overlap, the models may be equally good.",
         *(_OF_A_SEARCH if record.view.candidates else ()),
         *_unknown(record.models),
     ]

@@ -74,7 +74,7 @@ def _block(block: Block, pictures: str) -> list[str]:
         case Code():
             return _folded(block)
         case Picture():
-            return [f"![{escaped(block.caption)}]({pictures}/{block.name}.svg)", "", escaped(block.caption), ""]
+            return [f"![{escaped(block.title)}]({pictures}/{block.name}.svg)", "", escaped(block.caption), ""]
         case Example():
             return [] if block.harmful else _example(block)
 
