@@ -199,11 +199,12 @@ def categories(models: Sequence[ModelResult]) -> Picture | None:
                 xerr=[[r.rate - r.low for _, r in known], [r.high - r.rate for _, r in known]],
                 color=colours[place],
                 hatch=hatches[place],
+                alpha=0.5,
                 edgecolor="white",
                 linewidth=0.5,
                 ecolor=INK,
                 capsize=1.5,
-                error_kw={"elinewidth": 0.9, "zorder": 3},
+                error_kw={"elinewidth": 1.3, "zorder": 3},
                 label=short_name(model.name),
             )
         axes.set_yticks(range(len(names)), [_wrapped(category_title(name)) for name in names], fontsize=9)
