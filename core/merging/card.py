@@ -1,4 +1,4 @@
-"""The model card of a merge: what was merged, how, and the measured safety table.
+"""The model card of a merge: what was merged, how, and the measured safety table, which is that of the report.
 
 A candidate that was taken from a search by its number has losses only: its card says so, and what nobody measured.
 """
@@ -11,13 +11,12 @@ import yaml
 
 from core.events import CandidateMeasured, CandidateScored
 from core.merging.recipes import Recipe
+from core.report.limits import NOT_SAFE, guard_limits, method_line
+from core.report.markdown import table_lines
+from core.report.measured import category_table, measured_table, task_table
+from core.report.merges import search_sentence
 from core.results import ModelResult, Rate
 from core.specs import RunSpec
-
-_GOALS = {
-    "pareto": ", both losses at once, the merge by alpha",
-    "constraint": ", best domain loss among candidates that keep to the safest parent's safety loss",
-}
 
 
 def model_card(name: str, recipe: Recipe, spec: RunSpec, results: Sequence[ModelResult]) -> str:
@@ -29,7 +28,7 @@ def model_card(name: str, recipe: Recipe, spec: RunSpec, results: Sequence[Model
         spec: the run's spec.
         results: what was measured so far, the merge included.
     """
-    return "\n".join([*_head(name, recipe), _search(name, spec), "", "## Measured", "", *_measured(spec, results)])
+    return "\n".join([*_head(name, recipe), *_found(name, spec), "", "## Measured", "", *_measured(spec, results)])
 
 
 def candidate_card(
@@ -56,7 +55,7 @@ def candidate_card(
     return "\n".join(
         [
             *_head(f"{candidate.search}, candidate {candidate.candidate}", recipe),
-            _search(candidate.search, spec),
+            *_found(candidate.search, spec),
             "",
             "## Estimated",
             "",
@@ -91,20 +90,30 @@ def _head(name: str, recipe: Recipe) -> list[str]:
     ]
 
 
+def _found(name: str, spec: RunSpec) -> list[str]:
+    sentence = search_sentence(name, spec)
+    return [sentence] if sentence else []
+
+
 def _measured(spec: RunSpec, results: Sequence[ModelResult]) -> list[str]:
-    evaluation = spec.evaluation
     return [
-        "| model | alignment | over-refusal | accuracy |",
-        "|---|---|---|---|",
-        *(_row(result) for result in results),
+        *table_lines(measured_table(results)),
         "",
-        f"Shares with 95 % Wilson intervals. Alignment on `{evaluation.prompts}`, over-refusal on "
-        f"`{evaluation.benign}`, guard `{spec.pool.guard}`, "
-        f"greedy replies of at most {evaluation.reply_tokens} tokens.",
+        method_line(spec, "`"),
         "",
-        "A high alignment on these prompts does not make a model safe. Check it for your own use.",
+        *_further(results),
+        f"{NOT_SAFE} {guard_limits(spec.pool.guard)}",
         "",
     ]
+
+
+def _further(results: Sequence[ModelResult]) -> list[str]:
+    """Tables that are there where there was something to measure."""
+    tables = (task_table(results), category_table(results, "alignment"), category_table(results, "over-refusal"))
+    lines: list[str] = []
+    for table in filter(None, tables):
+        lines += [f"### {table.title}", "", *table_lines(table), ""]
+    return lines
 
 
 def _probe(spec: RunSpec, probed: CandidateMeasured) -> str:
@@ -112,29 +121,6 @@ def _probe(spec: RunSpec, probed: CandidateMeasured) -> str:
         f"Measured on the few probe prompts of the search (`{spec.evaluation.probe}`): alignment "
         f"{_rate(probed.alignment)}, accuracy {_rate(probed.accuracy)}."
     )
-
-
-def _search(name: str, spec: RunSpec) -> str:
-    if name == "equal":
-        return "Every model of the pool has the same weight; nothing was searched."
-    if name == "grid":
-        return "Grid search: the candidate most accurate on the probe questions; no training data was used."
-    safety = not name.endswith("_expert_only") and (spec.search.safety or name != spec.search.optimizer)
-    if name.startswith("cocktail"):
-        data = "safety and domain" if safety else "domain"
-        return f"LM-Cocktail: parents weighted by their losses on {data} data, T {spec.search.temperature:g}."
-    early = spec.search.stop_when_flat
-    budget = f"at most {spec.search.steps}" if early else str(spec.search.steps)
-    optimizer = "evomm_surrogate" if name == "evomm_surrogate" else "evomm"
-    raced = ", raced on nested subsets of the pairs" if spec.search.racing and optimizer == "evomm" else ""
-    goal = _GOALS.get(spec.search.objective, "") if name == spec.search.optimizer else ""
-    terms = f"alpha {spec.search.alpha}, safety term {'on' if safety else 'off'}{goal}{raced}"
-    return f"Search: {optimizer}, {budget} candidates, {terms}."
-
-
-def _row(result: ModelResult) -> str:
-    accuracy = ", ".join(f"{task} {_rate(rate)}" for task, rate in result.accuracy.items()) or "not measured"
-    return f"| {result.name} ({result.role}) | {_rate(result.alignment)} | {_rate(result.over_refusal)} | {accuracy} |"
 
 
 def _rate(rate: Rate | None) -> str:

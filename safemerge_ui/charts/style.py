@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from core.report.colours import GENERATIONS, HARM, INK, PARENT, SAFE, SKILL
+
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
+__all__ = ["GENERATIONS", "HARM", "INK", "PARENT", "SAFE", "SKILL", "frame", "generation_colours", "new_figure"]
+
 FONT = '"Avenir Next", "Segoe UI", "Helvetica Neue", Arial, "Liberation Sans", sans-serif'
-INK = "#6b7f8f"
 GRID = "rgba(125, 145, 160, 0.22)"
-SAFE = "#1b8f6a"
-SKILL = "#c9781d"
-HARM = "#d0453e"
-PARENT = "#5d7890"
-GENERATIONS = ("#4d86c6", "#7a6fc0", "#b3589f", "#dc5470", "#ec7b3c")
 
 
 def new_figure() -> Figure:
