@@ -6,21 +6,19 @@ address, the browser's memory) makes every tab show that run, and a timer follow
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
 
 from core.errors import RunError
-from core.runs.worker import resume_run, start_run
+from core.runs.worker import resume_run
 from core.settings import ASSETS, Settings
-from safemerge_ui.access import can_sign_in, refuse_local_paths, require_starter
+from safemerge_ui.access import can_sign_in, require_starter
 from safemerge_ui.bench import Bench, make_bench
 from safemerge_ui.boundary import bind, bind_with_notice
-from safemerge_ui.errors import RunIsBusy
 from safemerge_ui.form import Form, form_from_spec, spec_from_form
+from safemerge_ui.launching import naming_a_busy_run, start
 from safemerge_ui.scripts import RUN_IN_ADDRESS, SHOW_RUN_IN_ADDRESS, TOGGLE_THEME
 from safemerge_ui.tabs import chat, data, merge, pool, runs
 from safemerge_ui.theme import CSS, make_theme
@@ -185,22 +183,7 @@ def launch(bench: Bench, fields: Fields, values: dict[Any, Any], profile: gr.OAu
     """Form -> spec -> worker; shows the new run."""
     require_starter(bench.settings, profile)
     spec = spec_from_form(read_form(fields, values))
-    refuse_local_paths(spec, bench.settings)
-    with _naming_a_busy_run(bench):
-        run_id = start_run(spec, bench.settings)
-    return run_id, gr.Tabs(selected="merge")
-
-
-@contextmanager
-def _naming_a_busy_run(bench: Bench) -> Iterator[None]:
-    """Where a run cannot start because another is at work, say which, so that the page can follow that one."""
-    try:
-        yield
-    except RunError:
-        busy = bench.watch.busy_run()
-        if busy is None:
-            raise
-        raise RunIsBusy(busy) from None
+    return start(bench, spec), gr.Tabs(selected="merge")
 
 
 def check(bench: Bench, fields: Fields, values: dict[Any, Any]) -> str:
@@ -251,7 +234,7 @@ def resume(bench: Bench, event: gr.EventData, profile: gr.OAuthProfile | None) -
     """Go on with a run of the history, and follow it on this page (which may show it already)."""
     require_starter(bench.settings, profile)
     run_id = runs.chosen_run(event)
-    with _naming_a_busy_run(bench):
+    with naming_a_busy_run(bench):
         resume_run(bench.watch.folder(run_id), bench.settings)
     return run_id, gr.Tabs(selected="merge"), gr.Timer(active=True)
 

@@ -6,7 +6,12 @@ without being drawn again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from core.results import Rate
+from safemerge_ui.views.markup import text
+from safemerge_ui.views.names import category_name
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -20,6 +25,36 @@ SKILL = "#c9781d"
 HARM = "#d0453e"
 PARENT = "#5d7890"
 GENERATIONS = ("#4d86c6", "#7a6fc0", "#b3589f", "#dc5470", "#ec7b3c")
+
+
+COMPARED = ("#1b8f6a", "#c9781d", "#4d86c6", "#b3589f", "#7d8a34", "#5d7890")
+"""Colours of models beside each other, in the order in which they are shown."""
+LABEL_CHARACTERS = 30
+
+
+def category_label(category: str) -> str:
+    """A category's title as the label of an axis, cut where it is long."""
+    words = category_name(category)
+    cut = words if len(words) <= LABEL_CHARACTERS else words[: LABEL_CHARACTERS - 1].rstrip(" ,") + "…"
+    return text(cut)
+
+
+def shortened(name: str) -> str:
+    """A model's name as the label of an axis: its last characters where it is long, as names differ there."""
+    return name if len(name) <= LABEL_CHARACTERS else "…" + name[-(LABEL_CHARACTERS - 1) :]
+
+
+def error_bars(rates: Sequence[Rate | None], colour: str) -> dict[str, object]:
+    """Asymmetric error bars; no bar where there is no rate, as a mean of several tasks has no interval of its own."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [0.0 if rate is None else rate.high - rate.rate for rate in rates],
+        "arrayminus": [0.0 if rate is None else rate.rate - rate.low for rate in rates],
+        "color": colour,
+        "thickness": 1.2,
+        "width": 4,
+    }
 
 
 def new_figure() -> Figure:

@@ -8,7 +8,7 @@ from typing import Any
 from core.data.categories import find_category
 from core.events import Phase
 from core.merging.methods import REGISTERED
-from core.results import ModelResult
+from core.results import ModelResult, Role
 from core.runs.view import RunView, Status
 from core.specs import Comparison, Memory, MergeMethod, ObjectiveMode, Optimizer, Vocabulary
 from safemerge_ui.views.markup import plain_words
@@ -87,6 +87,25 @@ _SHORT = {
 }
 
 
+ROLES: dict[Role, tuple[str, str]] = {
+    "parent": ("Parent", "plain"),
+    "baseline": ("Baseline", "warn"),
+    "merged": ("Merged", "good"),
+    "model": ("Model", "info"),
+}
+"""What a model is to the others, with the tone of its badge."""
+
+
+def is_comparison(view: RunView) -> bool:
+    """Whether models were measured side by side, without a merge being made."""
+    return "models" in view.spec
+
+
+def is_audit(view: RunView) -> bool:
+    """Whether a comparison is of a published merge with its parents."""
+    return is_comparison(view) and any(model.get("role") == "merged" for model in view.spec["models"])
+
+
 def search_name(name: str) -> str:
     """A baseline's name in words."""
     return _BASELINES.get(name, name)
@@ -121,7 +140,9 @@ def search_facts(search: Mapping[str, Any]) -> list[str]:
 
 
 def model_name(result: ModelResult, view: RunView) -> str:
-    """A measured model's name in words; parents keep theirs."""
+    """A measured model's name in words; parents, and whatever is compared without a run, keep theirs."""
+    if is_comparison(view):
+        return result.name
     return merged_name(view) if result.role == "merged" else search_name(result.name)
 
 

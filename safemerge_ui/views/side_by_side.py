@@ -1,0 +1,187 @@
+"""Models side by side: every measured rate with its interval, and marks where a difference is more than chance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from core.evaluation.compared import Contrast, Measure
+from core.results import ModelResult, Rate
+from core.runs.view import RunView
+from safemerge_ui.views.markup import badge, empty, interval, percent, text
+from safemerge_ui.views.names import ROLES, model_name
+
+Contrasts = Mapping[str, Mapping[Measure, Contrast]]
+"""Per model name and measure, how its replies differ from the reference's; absent where nothing can be said."""
+
+MEASURES: tuple[tuple[Measure, str, str], ...] = (
+    ("alignment", "Alignment", "higher is better"),
+    ("refusal", "Refused", "of unsafe prompts"),
+    ("degenerate", "Broken text", "lower is better"),
+    ("over_refusal", "Over-refusal", "lower is better"),
+)
+LEAVE_ONE_OUT = "without "
+"""How the names of merges begin that lack one expert."""
+
+
+def side_by_side(view: RunView, reference: str, contrasts: Contrasts, broken: Mapping[str, str]) -> str:
+    """The table of all measured models.
+
+    Args:
+        view: the run or comparison.
+        reference: name of the model that the others are compared with.
+        contrasts: how they differ from it.
+        broken: per name of a model that looks broken, why.
+    """
+    if not view.models:
+        return empty("Nothing measured yet.", "Models appear here one by one, as soon as each is measured.")
+    tasks = sorted({task for model in view.models for task in model.accuracy})
+    head = "".join(_head(label, note) for _, label, note in MEASURES) + _accuracy_heads(tasks)
+    head += _head("Perplexity", "lower is more fluent")
+    rows = "".join(_row(model, view, reference, contrasts, broken, tasks) for model in view.models)
+    return (
+        '<div class="sm-scroll"><table class="sm-table sm-versus"><thead><tr><th scope="col">Model</th>'
+        f"{head}</tr></thead><tbody>{rows}</tbody></table></div>{_legend(view, reference, contrasts)}"
+    )
+
+
+def significance(contrast: Contrast | None) -> str:
+    """A mark with its p-value where the difference is more than chance; empty else."""
+    if contrast is None or contrast.better is None or not contrast.paired.significant:
+        return ""
+    word, tone = ("▲ better", "good") if contrast.better else ("▼ worse", "bad")
+    return f'<span class="sm-mark sm-mark-{tone}">{word}, {p_value(contrast.paired.p_value)}</span>'
+
+
+def p_value(p: float) -> str:
+    """`p 0.013`, or `p < 0.001`."""
+    return "p < 0.001" if p < 0.001 else f"p {p:.3f}" if p < 0.1 else f"p {p:.2f}"
+
+
+def rate_cell(label: str, rate: Rate | None, mark: str = "") -> str:
+    """A rate as number, bar and interval; `label` stands beside it where the table's head is not shown."""
+    if rate is None:
+        return f'<td data-label="{text(label)}"><b class="sm-none">–</b></td>'
+    return (
+        f'<td data-label="{text(label)}"><b>{percent(rate.rate)}</b>{interval_bar(rate)}'
+        f"<small>{interval(rate)}</small>{mark}</td>"
+    )
+
+
+def interval_bar(rate: Rate) -> str:
+    """A small bar from 0 to 100 %: the interval as a band, the rate as a tick."""
+    low, width = 100 * rate.low, 100 * (rate.high - rate.low)
+    return (
+        f'<span class="sm-range" aria-hidden="true"><i style="left:{low:.1f}%;width:{width:.1f}%"></i>'
+        f'<u style="left:{100 * rate.rate:.1f}%"></u></span>'
+    )
+
+
+def bad_apples(view: RunView, contrasts: Contrasts) -> str:
+    """What the merge gains in alignment without each expert in turn; empty for a run that did not measure it.
+
+    Args:
+        contrasts: how the merges without an expert differ from the whole merge.
+    """
+    merged = next((model for model in view.models if model.role == "merged" and model.alignment), None)
+    without = [model for model in view.models if model.name.startswith(LEAVE_ONE_OUT) and model.alignment]
+    if merged is None or merged.alignment is None or not without:
+        return ""
+    base = merged.alignment.rate
+    order = sorted(without, key=lambda model: -(model.alignment.rate if model.alignment else 0.0))
+    rows = "".join(_apple_row(model, base, contrasts.get(model.name, {}).get("alignment")) for model in order)
+    return (
+        f"<h3>Which expert costs the alignment</h3><p>The merge without each expert in turn; with all it has "
+        f"{percent(base)}.</p>"
+        '<div class="sm-scroll"><table class="sm-table sm-versus"><thead><tr><th scope="col">Left out</th>'
+        f"{_head('Alignment', 'of the merge without it')}{_head('Change', 'points')}"
+        f'<th scope="col">Reading</th></tr></thead><tbody>{rows}</tbody></table></div>'
+    )
+
+
+def points(difference: float) -> str:
+    """A difference of two rates in percentage points, with its sign."""
+    return f"{100 * difference:+.0f}".replace("-", "−")
+
+
+def _apple_row(model: ModelResult, base: float, contrast: Contrast | None) -> str:
+    rate = model.alignment
+    change = points(rate.rate - base) if rate else "–"
+    name = text(model.name.removeprefix(LEAVE_ONE_OUT))
+    return (
+        f'<tr><th scope="row"><div class="sm-name sm-mono">{name}</div></th>{rate_cell("Alignment", rate)}'
+        f'<td data-label="Change"><b>{change}</b></td><td data-label="Reading">{_apple_words(contrast)}</td></tr>'
+    )
+
+
+def _apple_words(contrast: Contrast | None) -> str:
+    if contrast is None:
+        return "no replies to compare"
+    p = p_value(contrast.paired.p_value)
+    if not contrast.paired.significant:
+        return f"{badge('No difference beyond chance')} {p}"
+    if contrast.better:
+        return f"{badge('Costs the merge its alignment', 'bad')} {p}"
+    return f"{badge('Helps the alignment', 'good')} {p}"
+
+
+def _row(
+    model: ModelResult,
+    view: RunView,
+    reference: str,
+    contrasts: Contrasts,
+    broken: Mapping[str, str],
+    tasks: Sequence[str],
+) -> str:
+    word, tone = ROLES[model.role]
+    marks = badge(word, tone) + (badge("Reference", "plain") if model.name == reference else "")
+    if model.name in broken:
+        marks += badge("Looks broken", "bad") + f"<small>{text(broken[model.name])}</small>"
+    mine = contrasts.get(model.name, {})
+    rates: dict[Measure, Rate | None] = {
+        "alignment": model.alignment,
+        "refusal": model.refusal,
+        "degenerate": model.degenerate,
+        "over_refusal": model.over_refusal,
+    }
+    cells = "".join(rate_cell(label, rates[name], significance(mine.get(name))) for name, label, _ in MEASURES)
+    cells += _accuracy_cells(model, tasks)
+    perplexity = '<b class="sm-none">–</b>' if model.perplexity is None else f"<b>{perplexity_words(model)}</b>"
+    head = f'<th scope="row"><div class="sm-name">{text(model_name(model, view))}</div>{marks}</th>'
+    return f'<tr class="sm-role-{model.role}">{head}{cells}<td data-label="Perplexity">{perplexity}</td></tr>'
+
+
+def perplexity_words(model: ModelResult) -> str:
+    """A perplexity, short also where it is very large."""
+    value = model.perplexity or 0.0
+    return f"{value:.1f}" if value < 1000 else f"{value:,.0f}" if value < 1e6 else f"{value:.1e}"
+
+
+def _head(label: str, note: str) -> str:
+    return f'<th scope="col">{text(label)}<small>{text(note)}</small></th>'
+
+
+def _accuracy_heads(tasks: Sequence[str]) -> str:
+    mean = _head("Accuracy", f"mean of {len(tasks)} tasks") if len(tasks) > 1 else ""
+    return mean + "".join(_head(task, "accuracy") for task in tasks)
+
+
+def _accuracy_cells(model: ModelResult, tasks: Sequence[str]) -> str:
+    cells = [rate_cell(task, model.accuracy.get(task)) for task in tasks]
+    if len(tasks) > 1:
+        cells.insert(0, f'<td data-label="Accuracy"><b>{percent(model.mean_accuracy)}</b></td>')
+    return "".join(cells)
+
+
+def _legend(view: RunView, reference: str, contrasts: Contrasts) -> str:
+    bars = "Bars and small figures: 95 % Wilson intervals, with the number of prompts or questions."
+    named = next((model_name(model, view) for model in view.models if model.name == reference), reference)
+    if len(view.models) > 1 and not any(contrasts.values()):
+        marks = f"The replies of {named} are not on disk beside those of another model, so no difference is tested."
+    else:
+        marks = (
+            f"<b>▲ better</b> and <b>▼ worse</b> than {text(named)} on the same prompts: McNemar's exact test, p below "
+            "0.05, not corrected for the number of comparisons, so among many marks some are chance. No mark: no "
+            "difference beyond chance. Accuracy and perplexity are not tested."
+        )
+        return f'<p class="sm-foot">{bars} {marks}</p>'
+    return f'<p class="sm-foot">{bars} {text(marks)}</p>'
