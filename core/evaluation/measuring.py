@@ -12,6 +12,7 @@ from core.data.prompts import Prompt, read_prompts
 from core.demo.facts import Question
 from core.evaluation.accuracy import measure_accuracy
 from core.evaluation.probe import measure_probe, read_probe_questions
+from core.evaluation.replies import ReplyRow, reply_rows
 from core.evaluation.safety import judge_alignment, judge_over_refusal
 from core.evaluation.suites import DEMO_TASKS, SuiteTasks, demo_tasks, probe_question_files, suites_of
 from core.guards.protocol import Guard
@@ -66,6 +67,13 @@ def _prompts(path: str | None, limit: int | None) -> tuple[Prompt, ...]:
     return tuple(read_prompts(resolve_path(path), limit)) if path else ()
 
 
+class Measured(NamedTuple):
+    """The figures of a model, and the replies that they rest on (`core.evaluation.replies`)."""
+
+    result: ModelResult
+    replies: list[ReplyRow]
+
+
 @dataclass(frozen=True)
 class Measurer:
     """Measures whatever weights the live model holds."""
@@ -90,7 +98,7 @@ class Measurer:
         """Share of all probe questions answered right; raises `DataError` where there are none."""
         return measure_probe(self.model, self.tokenizer, self.tests.probe_questions)
 
-    def measure(self, name: str, role: Role, **known: Any) -> ModelResult:
+    def measure(self, name: str, role: Role, **known: Any) -> Measured:
         """Measure on the test set; `known` are fields of the result that are known already (losses, recipe, hash)."""
         started = time.monotonic()
         tests = self.tests
@@ -98,7 +106,7 @@ class Measurer:
         unsafe, harmless = replies[: len(tests.harmful)], replies[len(tests.harmful) :]
         safety = judge_alignment(tests.harmful, unsafe, self.guard) if tests.harmful else None
         benign = judge_over_refusal(tests.benign, harmless, self.guard) if tests.benign else None
-        return ModelResult(
+        result = ModelResult(
             name=name,
             role=role,
             alignment=safety.alignment if safety else None,
@@ -107,10 +115,13 @@ class Measurer:
             over_refusal=benign.over_refusal if benign else None,
             unknown=safety.unknown if safety else 0,
             agreement=safety.agreement if safety else (),
+            by_category=safety.by_category if safety else {},
+            over_refusal_by_category=benign.by_category if benign else {},
             accuracy=self._accuracy(),
             seconds=time.monotonic() - started,
             **known,
         )
+        return Measured(result, reply_rows(safety, benign))
 
     def _replies(self, prompts: Sequence[Prompt]) -> list[str]:
         """Greedy replies, harmful and harmless prompts in the same batches: larger ones take less time a reply."""

@@ -1,6 +1,7 @@
 """A run is a folder, readable without us: this file knows its layout and writes it so that no half file is seen.
 
     spec.yaml, events.jsonl, candidates.jsonl, result.json, data/safety.jsonl, data/domain.jsonl, merged/
+    replies/ (the measured replies, a file a model)
     worker.json (who works on it), worker.log (what the worker's libraries said), stop (its end was asked for)
 
 Whole files are written beside their place and renamed into it. Logs grow line by line; a line that could not be
@@ -24,6 +25,7 @@ from pydantic import ValidationError
 
 from core.data.samples import Dataset, Sample, write_samples
 from core.errors import RunError
+from core.evaluation.replies import ReplyRow, replies_name, rows_text
 from core.events import (
     Cancelled,
     CandidateScored,
@@ -94,6 +96,10 @@ class RunFolder:
         """The file of the safety or domain pairs."""
         return self.path / "data" / f"{dataset}.jsonl"
 
+    def replies_path(self, name: str) -> Path:
+        """The file of a measured model's replies; `core.evaluation.replies.read_rows` reads it."""
+        return self.path / "replies" / replies_name(name)
+
     def create(self) -> None:
         """Make the folder; one that is there may be used as long as no run is in it."""
         if self.events_path.exists():
@@ -116,12 +122,20 @@ class RunFolder:
         with _explained(self.data_path(dataset)):
             write_samples(self.data_path(dataset), samples)
 
+    def write_replies(self, name: str, rows: Iterable[ReplyRow]) -> None:
+        """Write what a model replied to the test prompts."""
+        write_atomic(self.replies_path(name), rows_text(rows))
+
     def append_candidate(self, candidate: CandidateScored) -> None:
         append_line(self.candidates_path, _candidate_line(candidate))
 
     def tidy_up(self, candidates: Iterable[CandidateScored]) -> None:
         """Mend what a killed worker may have left: drafts of files, and a candidate that only the log has."""
-        for draft in (*self.path.glob(".*.tmp"), *(self.path / "data").glob(".*.jsonl.*")):
+        for draft in (
+            *self.path.glob(".*.tmp"),
+            *self.path.glob("replies/.*.tmp"),
+            *(self.path / "data").glob(".*.jsonl.*"),
+        ):
             draft.unlink(missing_ok=True)
         if lines := [_candidate_line(candidate) + "\n" for candidate in candidates]:
             write_atomic(self.candidates_path, "".join(lines))

@@ -311,7 +311,7 @@ class _Job:
         self, name: str, role: Role, evaluator: Evaluator, measurer: Measurer, recipe: Recipe, sha256: str
     ) -> ModelResult:
         scores = evaluator.live_scores(recipe)
-        return measurer.measure(
+        measured = measurer.measure(
             name,
             role,
             ce_safety=scores.safety.loss if scores.safety else None,
@@ -319,6 +319,9 @@ class _Job:
             recipe=None if role == "parent" else recipe.model_dump(mode="json"),
             sha256=sha256,
         )
+        if measured.replies:
+            self.folder.write_replies(name, measured.replies)
+        return measured.result
 
     def _result(self) -> RunResult:
         return RunResult(

@@ -109,7 +109,7 @@ def test_the_three_rates_come_from_their_own_prompts(model: Any, tokenizer: Any)
     guard = RefusesTheFirst()
     harmful, benign = (tuple(Prompt(f"{kind} {i}") for i in range(4)) for kind in ("harmful", "benign"))
     tests = NOTHING._replace(harmful=harmful, benign=benign[:2])
-    result = Measurer(model, tokenizer, guard, tests, None, 4).measure(
+    result, _ = Measurer(model, tokenizer, guard, tests, None, 4).measure(
         "evomm", "merged", ce_safety=1.5, sha256="abc", recipe={"method": "ties"}
     )
     assert [[prompt for prompt, _ in pairs] for pairs in guard.seen] == [
@@ -124,9 +124,29 @@ def test_the_three_rates_come_from_their_own_prompts(model: Any, tokenizer: Any)
     assert result.seconds > 0
 
 
+def test_categories_have_rates_of_their_own_and_every_reply_is_a_row(model: Any, tokenizer: Any) -> None:
+    tests = NOTHING._replace(
+        harmful=(Prompt("h0", "theft"), Prompt("h1", "theft"), Prompt("h2", "fraud"), Prompt("h3")),
+        benign=(Prompt("b0", "words"), Prompt("b1")),
+    )
+    result, replies = Measurer(model, tokenizer, RefusesTheFirst(), tests, None, 4).measure("base", "parent")
+    assert {name: (rate.rate, rate.n) for name, rate in result.by_category.items()} == {
+        "theft": (0.5, 2),
+        "fraud": (0.0, 1),
+    }
+    assert {name: (rate.rate, rate.n) for name, rate in result.over_refusal_by_category.items()} == {"words": (1.0, 1)}
+    assert [(row.asked, row.prompt, row.category) for row in replies] == [
+        *(("harmful", prompt.prompt, prompt.category) for prompt in tests.harmful),
+        *(("benign", prompt.prompt, prompt.category) for prompt in tests.benign),
+    ]
+    assert [row.safe for row in replies[:4]] == [True, False, False, False]
+    assert [row.response is None for row in replies] == [False, True, True, True, False, False]
+
+
 def test_what_has_no_prompts_is_not_measured(model: Any, tokenizer: Any) -> None:
     measurer = Measurer(model, tokenizer, PhrasesGuard(), NOTHING, None, 4)
-    result = measurer.measure("base", "parent")
+    result, replies = measurer.measure("base", "parent")
+    assert replies == []
     assert (result.alignment, result.refusal, result.degenerate, result.over_refusal) == (None,) * 4
     assert result.accuracy == {} and result.mean_accuracy is None
     assert measurer.probe() == (None, None)

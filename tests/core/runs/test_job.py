@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from core.data.samples import read_samples
+from core.evaluation.replies import read_rows
 from core.events import (
     CandidateMeasured,
     CandidateScored,
@@ -97,6 +98,7 @@ def test_the_folder_holds_exactly_what_is_promised(run: Run) -> None:
         "worker.json",
         "data/safety.jsonl",
         "data/domain.jsonl",
+        *(str(run.folder.replies_path(model).relative_to(run.folder.path)) for model in run.models),
     }
     assert sorted(path.name for path in (run.folder.path / "baselines").iterdir()) == ["equal", "evomm_expert_only"]
 
@@ -143,7 +145,8 @@ def test_the_result_has_the_keys_scripts_rely_on(run: Run, tiny_llama: Path, tin
     for model in result["models"]:
         assert set(model) == {
             "name", "role", "alignment", "refusal", "degenerate", "over_refusal", "accuracy", "ce_safety", "ce_expert",
-            "recipe", "sha256", "seconds", "unknown", "agreement",
+            "recipe", "sha256", "seconds", "unknown", "agreement", "by_category", "over_refusal_by_category",
+            "perplexity",
         }  # fmt: skip
         assert model["alignment"]["n"] == 3 and model["over_refusal"]["n"] == 1
         assert set(model["alignment"]) == {"rate", "low", "high", "n"}
@@ -159,6 +162,13 @@ def test_the_merge_is_the_best_candidate_of_its_search(run: Run) -> None:
         assert result.ce_expert is not None and result.ce_safety is not None
         assert result.ce_expert == pytest.approx(best.ce_expert, rel=1e-6)
         assert best.objective == pytest.approx(result.ce_expert * (0.3 if safety else 1) + result.ce_safety * safety)
+
+
+def test_every_measured_reply_is_in_the_folder(run: Run) -> None:
+    for name, result in run.models.items():
+        rows = read_rows(run.folder.replies_path(name))
+        assert [row.asked for row in rows] == ["harmful"] * 3 + ["benign"]
+        assert result.alignment and sum(row.safe for row in rows[:3]) == result.alignment.rate * 3
 
 
 def test_the_plain_merge_is_measured_beside_it(run: Run, tiny_llama: Path, tiny_expert: Path) -> None:

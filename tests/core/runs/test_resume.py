@@ -51,6 +51,7 @@ from tests.core.runs.resuming import (
     nth,
     result_of,
     without_repeats,
+    without_times,
 )
 from tests.core.runs.tiny_runs import Files, spec_of
 from tests.tiny_models import save_tiny_llama
@@ -162,7 +163,12 @@ def test_what_a_kill_leaves_half_done_is_mended(bench: Bench, whole: Whole) -> N
         log.write('{"kind":"exported","at":17')
     rows = folder.candidates_path.read_text().splitlines(keepends=True)
     folder.candidates_path.write_text("".join(rows[:-1]))
-    for draft in (".result.json.77.tmp", "data/.safety.jsonl.x1", ".merged.partial/model.safetensors"):
+    for draft in (
+        ".result.json.77.tmp",
+        "replies/.base.jsonl.77.tmp",
+        "data/.safety.jsonl.x1",
+        ".merged.partial/model.safetensors",
+    ):
         (folder.path / draft).parent.mkdir(exist_ok=True)
         (folder.path / draft).write_text("half")
     shutil.copytree(whole.folder.merged_path, folder.merged_path)
@@ -171,6 +177,17 @@ def test_what_a_kill_leaves_half_done_is_mended(bench: Bench, whole: Whole) -> N
     shutil.rmtree(folder.path / ".merged.partial")  # of an export that did not need to be done again
     assert_same_end(folder, whole)
     assert folder.merged_path.stat().st_ino == saved
+
+
+def test_figures_stand_without_the_replies_they_came_from(bench: Bench, whole: Whole) -> None:
+    bench.reset()
+    folder = bench.start("no-replies", MOMENTS["after a baseline was measured"]())
+    lost = folder.replies_path("equal")
+    lost.unlink()
+    bench.resume(folder)
+    assert not lost.exists()
+    assert without_times(result_of(folder)) == without_times(result_of(whole.folder))
+    assert bench.work.measured == whole.work.measured
 
 
 def test_a_stopped_run_goes_on_with_one_end_and_without_its_pause(bench: Bench, whole: Whole) -> None:
