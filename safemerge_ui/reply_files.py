@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
-from core.evaluation.replies import ReplyRow, read_rows, replies_name
+from core.evaluation.replies import ReplyRow, read_rows
 from core.runs.folder import RunFolder
 
 CAPACITY = 24
@@ -26,7 +26,7 @@ class ReplyFiles:
         Raises:
             DataError: the file cannot be read as replies.
         """
-        path = folder.path / "replies" / replies_name(model)
+        path = folder.replies_path(model)
         try:
             found = path.stat()
         except FileNotFoundError:

@@ -6,10 +6,14 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from core.runs.view import RunView
-from safemerge_ui.charts.style import INK, SAFE, category_label, frame, new_figure
+from safemerge_ui.charts.style import INK, SAFE, frame, new_figure
+from safemerge_ui.views.markup import text
+from safemerge_ui.views.names import category_name
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+LABEL_CHARACTERS = 30
 
 
 def coverage_figure(view: RunView) -> Figure:
@@ -18,7 +22,7 @@ def coverage_figure(view: RunView) -> Figure:
     kept = Counter(sample.category for sample in samples if sample.kept)
     dropped = Counter(sample.category for sample in samples if not sample.kept)
     order = sorted({*kept, *dropped}, key=lambda name: (kept[name], name))
-    labels = [category_label(name) for name in order]
+    labels = [_label(name) for name in order]
     figure = new_figure()
     for name, counts, colour in (("Kept", kept, SAFE), ("Dropped", dropped, INK)):
         figure.add_bar(
@@ -41,3 +45,9 @@ def length_figure(view: RunView) -> Figure:
     figure.update_layout(margin={"l": 8, "t": 4}, legend={"y": 1.02, "yanchor": "bottom"})
     figure.update_xaxes(title="characters", rangemode="tozero")
     return figure
+
+
+def _label(category: str) -> str:
+    words = category_name(category)
+    short = words if len(words) <= LABEL_CHARACTERS else words[: LABEL_CHARACTERS - 1].rstrip(" ,") + "…"
+    return text(short)

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from core.results import Rate
-from safemerge_ui.views.markup import text
-from safemerge_ui.views.names import category_name
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -29,19 +27,12 @@ GENERATIONS = ("#4d86c6", "#7a6fc0", "#b3589f", "#dc5470", "#ec7b3c")
 
 COMPARED = ("#1b8f6a", "#c9781d", "#4d86c6", "#b3589f", "#7d8a34", "#5d7890")
 """Colours of models beside each other, in the order in which they are shown."""
-LABEL_CHARACTERS = 30
-
-
-def category_label(category: str) -> str:
-    """A category's title as the label of an axis, cut where it is long."""
-    words = category_name(category)
-    cut = words if len(words) <= LABEL_CHARACTERS else words[: LABEL_CHARACTERS - 1].rstrip(" ,") + "…"
-    return text(cut)
+NAME_CHARACTERS = 30
 
 
 def shortened(name: str) -> str:
     """A model's name as the label of an axis: its last characters where it is long, as names differ there."""
-    return name if len(name) <= LABEL_CHARACTERS else "…" + name[-(LABEL_CHARACTERS - 1) :]
+    return name if len(name) <= NAME_CHARACTERS else "…" + name[-(NAME_CHARACTERS - 1) :]
 
 
 def error_bars(rates: Sequence[Rate | None], colour: str) -> dict[str, object]:

@@ -29,7 +29,7 @@ from safemerge_ui.views.chat import (
     exchanges_view,
     shelf_view,
 )
-from safemerge_ui.views.names import DOMAIN_ONLY, SAFETY_AWARE, merged_name, search_name
+from safemerge_ui.views.names import DOMAIN_ONLY, SAFETY_AWARE, is_comparison, merged_name, search_name
 from safemerge_ui.watch import Watched
 
 SEATS = 3
@@ -152,6 +152,8 @@ def seat_choices(bench: Bench, watched: Watched | None) -> dict[str, ModelRefere
     """Models to chat with, by label: what the run on this page has saved, then its pool (None: the label says it)."""
     saved: dict[str, ModelReference | None] = {}
     pool = bench.default_spec.pool
+    if watched is not None and is_comparison(watched.view):
+        return {compared["model"]: None for compared in watched.view.spec["models"]}
     if watched is not None:
         pool = _pool(watched.view) or pool
         places = BASELINES | {merged_name(watched.view): Path("merged")}

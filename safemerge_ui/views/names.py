@@ -24,6 +24,8 @@ PHASES: tuple[tuple[Phase, str], ...] = (
     ("export", "Save"),
 )
 
+COMPARISON_PHASES: tuple[tuple[Phase, str], ...] = (("preflight", "Checks"), ("evaluation", "Measure"))
+
 METHODS: dict[MergeMethod | str, str] = {
     "ties": "TIES",
     "dare_ties": "DARE-TIES",
@@ -104,6 +106,11 @@ def is_comparison(view: RunView) -> bool:
 def is_audit(view: RunView) -> bool:
     """Whether a comparison is of a published merge with its parents."""
     return is_comparison(view) and any(model.get("role") == "merged" for model in view.spec["models"])
+
+
+def phases_of(view: RunView) -> tuple[tuple[Phase, str], ...]:
+    """The phases that a run goes through; a comparison checks and measures."""
+    return COMPARISON_PHASES if is_comparison(view) else PHASES
 
 
 def search_name(name: str) -> str:

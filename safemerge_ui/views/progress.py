@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from core.events import Phase
 from core.runs.view import RunView
 from safemerge_ui.views.markup import badge, duration, empty, notice, text
-from safemerge_ui.views.names import OPTIMIZERS, PHASES, STATUS_TONES, is_safety_aware, search_facts, search_name
+from safemerge_ui.views.names import OPTIMIZERS, STATUS_TONES, is_safety_aware, phases_of, search_facts, search_name
 
 
 def run_line(view: RunView, run_id: str, now: float) -> str:
@@ -30,8 +32,10 @@ def run_notice(message: str) -> str:
     return f'<span class="sm-pill sm-bad" title="{text(message)}"><i></i>Run not readable</span>'
 
 
-def spec_facts(spec: dict[str, object]) -> list[str]:
+def spec_facts(spec: dict[str, Any]) -> list[str]:
     """The settings a person tells runs apart by; empty for a run without a readable spec."""
+    if "models" in spec:
+        return _comparison_facts(spec)
     pool, search, data = (spec.get(key) or {} for key in ("pool", "search", "data"))
     if not isinstance(pool, dict) or not isinstance(search, dict) or not isinstance(data, dict) or not pool:
         return []
@@ -43,12 +47,19 @@ def spec_facts(spec: dict[str, object]) -> list[str]:
     return [*facts, f"K {' + '.join(sizes)}"]
 
 
+def _comparison_facts(spec: dict[str, Any]) -> list[str]:
+    limit = spec["evaluation"].get("limit")
+    models = f"{len(spec['models'])} models compared"
+    return [models, f"guard {spec['guard']}", *([f"limit {limit}"] if limit else [])]
+
+
 def stepper(view: RunView) -> str:
     """The phases in order: done, current with its share, or to come."""
     if view.status == "waiting" and view.phase is None:
         return ""
-    current = _current_index(view)
-    steps = "".join(_step(view, index, label, current) for index, (_, label) in enumerate(PHASES))
+    phases = phases_of(view)
+    current = _current_index(view, [phase for phase, _ in phases])
+    steps = "".join(_step(view, index, label, current) for index, (_, label) in enumerate(phases))
     return f'<ol class="sm-steps">{steps}</ol>{_detail(view)}'
 
 
@@ -76,10 +87,9 @@ def no_run() -> str:
     return empty("No run on this page yet.", "Launch the merge, or open an earlier run from the Runs tab.")
 
 
-def _current_index(view: RunView) -> int:
+def _current_index(view: RunView, order: list[Phase]) -> int:
     if view.status == "finished":
-        return len(PHASES)
-    order: list[Phase] = [phase for phase, _ in PHASES]
+        return len(order)
     if view.phase is None:
         return 0
     return order.index(view.phase) if view.phase in order else len(order) - 1
@@ -104,7 +114,7 @@ def _share(view: RunView) -> float:
 
 def _label(view: RunView) -> str:
     """The phase in a word; saving happens within the last step."""
-    return dict(PHASES).get(view.phase, "Save") if view.phase else "Start"
+    return dict(phases_of(view)).get(view.phase, "Save") if view.phase else "Start"
 
 
 def _detail(view: RunView) -> str:

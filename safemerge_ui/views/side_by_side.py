@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
 
 from core.evaluation.compared import Contrast, Measure
 from core.results import ModelResult, Rate
@@ -23,6 +25,15 @@ LEAVE_ONE_OUT = "without "
 """How the names of merges begin that lack one expert."""
 
 
+class _Column(NamedTuple):
+    """A column of the table; `measure` names it where it can be compared in pairs."""
+
+    label: str
+    note: str
+    value: Callable[[ModelResult], Rate | float | str | None]
+    measure: Measure | None = None
+
+
 def side_by_side(view: RunView, reference: str, contrasts: Contrasts, broken: Mapping[str, str]) -> str:
     """The table of all measured models.
 
@@ -34,10 +45,13 @@ def side_by_side(view: RunView, reference: str, contrasts: Contrasts, broken: Ma
     """
     if not view.models:
         return empty("Nothing measured yet.", "Models appear here one by one, as soon as each is measured.")
-    tasks = sorted({task for model in view.models for task in model.accuracy})
-    head = "".join(_head(label, note) for _, label, note in MEASURES) + _accuracy_heads(tasks)
-    head += _head("Perplexity", "lower is more fluent")
-    rows = "".join(_row(model, view, reference, contrasts, broken, tasks) for model in view.models)
+    columns = _columns(view.models)
+    head = "".join(f'<th scope="col">{text(column.label)}<small>{text(column.note)}</small></th>' for column in columns)
+    rows = "".join(
+        f'<tr class="sm-role-{model.role}">{_name(model, view, reference, broken)}'
+        f"{_cells(model, columns, contrasts.get(model.name, {}))}</tr>"
+        for model in view.models
+    )
     return (
         '<div class="sm-scroll"><table class="sm-table sm-versus"><thead><tr><th scope="col">Model</th>'
         f"{head}</tr></thead><tbody>{rows}</tbody></table></div>{_legend(view, reference, contrasts)}"
@@ -60,7 +74,7 @@ def p_value(p: float) -> str:
 def rate_cell(label: str, rate: Rate | None, mark: str = "") -> str:
     """A rate as number, bar and interval; `label` stands beside it where the table's head is not shown."""
     if rate is None:
-        return f'<td data-label="{text(label)}"><b class="sm-none">–</b></td>'
+        return plain_cell(label, None)
     return (
         f'<td data-label="{text(label)}"><b>{percent(rate.rate)}</b>{interval_bar(rate)}'
         f"<small>{interval(rate)}</small>{mark}</td>"
@@ -93,8 +107,9 @@ def bad_apples(view: RunView, contrasts: Contrasts) -> str:
         f"<h3>Which expert costs the alignment</h3><p>The merge without each expert in turn; with all it has "
         f"{percent(base)}.</p>"
         '<div class="sm-scroll"><table class="sm-table sm-versus"><thead><tr><th scope="col">Left out</th>'
-        f"{_head('Alignment', 'of the merge without it')}{_head('Change', 'points')}"
-        f'<th scope="col">Reading</th></tr></thead><tbody>{rows}</tbody></table></div>'
+        f""
+        '<th scope="col">Alignment<small>of the merge without it</small></th>'
+        '<th scope="col">Change<small>points</small></th><th scope="col">Reading</th></tr></thead><tbody>{rows}</tbody></table></div>'
     )
 
 
@@ -124,52 +139,59 @@ def _apple_words(contrast: Contrast | None) -> str:
     return f"{badge('Helps the alignment', 'good')} {p}"
 
 
-def _row(
-    model: ModelResult,
-    view: RunView,
-    reference: str,
-    contrasts: Contrasts,
-    broken: Mapping[str, str],
-    tasks: Sequence[str],
-) -> str:
+def _columns(models: Sequence[ModelResult]) -> list[_Column]:
+    """What was measured of at least one model."""
+    tasks = sorted({task for model in models for task in model.accuracy})
+    columns = [_Column(label, note, partial(_rate_of, measure), measure) for measure, label, note in MEASURES]
+    if len(tasks) > 1:
+        columns.append(_Column("Accuracy", f"mean of {len(tasks)} tasks", lambda model: model.mean_accuracy))
+    columns += [_Column(task, "accuracy", partial(_accuracy_of, task)) for task in tasks]
+    columns.append(_Column("Perplexity", "lower is more fluent", lambda model: perplexity_words(model.perplexity)))
+    return [column for column in columns if any(column.value(model) is not None for model in models)]
+
+
+def _rate_of(measure: Measure, model: ModelResult) -> Rate | None:
+    rate = getattr(model, measure)
+    return rate if isinstance(rate, Rate) else None
+
+
+def _accuracy_of(task: str, model: ModelResult) -> Rate | None:
+    return model.accuracy.get(task)
+
+
+def _name(model: ModelResult, view: RunView, reference: str, broken: Mapping[str, str]) -> str:
     word, tone = ROLES[model.role]
     marks = badge(word, tone) + (badge("Reference", "plain") if model.name == reference else "")
     if model.name in broken:
         marks += badge("Looks broken", "bad") + f"<small>{text(broken[model.name])}</small>"
-    mine = contrasts.get(model.name, {})
-    rates: dict[Measure, Rate | None] = {
-        "alignment": model.alignment,
-        "refusal": model.refusal,
-        "degenerate": model.degenerate,
-        "over_refusal": model.over_refusal,
-    }
-    cells = "".join(rate_cell(label, rates[name], significance(mine.get(name))) for name, label, _ in MEASURES)
-    cells += _accuracy_cells(model, tasks)
-    perplexity = '<b class="sm-none">–</b>' if model.perplexity is None else f"<b>{perplexity_words(model)}</b>"
-    head = f'<th scope="row"><div class="sm-name">{text(model_name(model, view))}</div>{marks}</th>'
-    return f'<tr class="sm-role-{model.role}">{head}{cells}<td data-label="Perplexity">{perplexity}</td></tr>'
+    return f'<th scope="row"><div class="sm-name">{text(model_name(model, view))}</div>{marks}</th>'
 
 
-def perplexity_words(model: ModelResult) -> str:
-    """A perplexity, short also where it is very large."""
-    value = model.perplexity or 0.0
-    return f"{value:.1f}" if value < 1000 else f"{value:,.0f}" if value < 1e6 else f"{value:.1e}"
-
-
-def _head(label: str, note: str) -> str:
-    return f'<th scope="col">{text(label)}<small>{text(note)}</small></th>'
-
-
-def _accuracy_heads(tasks: Sequence[str]) -> str:
-    mean = _head("Accuracy", f"mean of {len(tasks)} tasks") if len(tasks) > 1 else ""
-    return mean + "".join(_head(task, "accuracy") for task in tasks)
-
-
-def _accuracy_cells(model: ModelResult, tasks: Sequence[str]) -> str:
-    cells = [rate_cell(task, model.accuracy.get(task)) for task in tasks]
-    if len(tasks) > 1:
-        cells.insert(0, f'<td data-label="Accuracy"><b>{percent(model.mean_accuracy)}</b></td>')
+def _cells(model: ModelResult, columns: Sequence[_Column], tested: Mapping[Measure, Contrast]) -> str:
+    cells = []
+    for column in columns:
+        value = column.value(model)
+        if isinstance(value, Rate):
+            cells.append(
+                rate_cell(column.label, value, significance(tested.get(column.measure) if column.measure else None))
+            )
+        else:
+            words = percent(value) if isinstance(value, float) else value
+            cells.append(plain_cell(column.label, words))
     return "".join(cells)
+
+
+def plain_cell(label: str, words: str | None) -> str:
+    """A figure without an interval; a dash where there is none."""
+    figure = '<b class="sm-none">–</b>' if words is None else f"<b>{text(words)}</b>"
+    return f'<td data-label="{text(label)}">{figure}</td>'
+
+
+def perplexity_words(value: float | None) -> str | None:
+    """A perplexity, short also where it is very large."""
+    if value is None:
+        return None
+    return f"{value:.1f}" if value < 1000 else f"{value:,.0f}" if value < 1e6 else f"{value:.1e}"
 
 
 def _legend(view: RunView, reference: str, contrasts: Contrasts) -> str:
