@@ -5,13 +5,16 @@ It is kept in a run folder as `spec.yaml`, like a `RunSpec`; its key `models` te
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
+import yaml
 from pydantic import Field, model_validator
 
 from core.data_specs import FrozenSpec
 from core.results import Role
-from core.specs import EvaluationSpec
+from core.spec_files import parse_mapping, read_spec_text, validated
+from core.specs import EvaluationSpec, RunSpec, spec_from_dict
 
 
 class ComparedModel(FrozenSpec):
@@ -45,3 +48,21 @@ class ComparisonSpec(FrozenSpec):
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"models names {twice} twice")
         return self
+
+    def to_yaml(self) -> str:
+        """The spec as YAML; `load_any_spec` reads it back to an equal spec."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+AnySpec = RunSpec | ComparisonSpec
+"""What a run folder's `spec.yaml` may hold."""
+
+
+def any_spec_from_dict(data: dict[str, Any]) -> AnySpec:
+    """Validate a mapping as the kind of spec that its keys tell; raises `SpecError`."""
+    return validated(ComparisonSpec, data) if "models" in data else spec_from_dict(data)
+
+
+def load_any_spec(path: Path) -> AnySpec:
+    """Read either kind of spec from a YAML file; raises `SpecError` when the file is missing or wrong."""
+    return any_spec_from_dict(parse_mapping(read_spec_text(path)))

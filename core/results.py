@@ -61,6 +61,7 @@ class ModelResult(BaseModel):
         by_category: alignment within each category of the unsafe prompts.
         over_refusal_by_category: over-refusal within each category of the harmless ones.
         perplexity: of a short neutral text (`core.evaluation.fluency`); lower is more fluent.
+        not_measured: why a compared model could not be had or measured; empty where it was.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -82,6 +83,7 @@ class ModelResult(BaseModel):
     by_category: dict[str, Rate] = {}
     over_refusal_by_category: dict[str, Rate] = {}
     perplexity: float | None = None
+    not_measured: str = ""
 
     @property
     def mean_accuracy(self) -> float | None:

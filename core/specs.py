@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from core.data_specs import DataSpec, FrozenSpec
-from core.errors import SpecError
 from core.merging.methods import Value, merged_by_mergekit, refuse_parameters, refuse_pool
+from core.spec_files import parse_mapping, read_spec_text, validated
 
 Method = Literal["ties", "dare_ties", "dare_linear", "slerp", "task_arithmetic", "linear"]
 RegisteredMethod = Literal[
@@ -359,30 +359,14 @@ def parse_spec(text: str) -> RunSpec:
     Raises:
         SpecError: malformed YAML, unknown keys or values out of range; the message lists each place.
     """
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SpecError(f"The spec is not valid YAML: {error}", "Fix the line named above.") from error
-    if not isinstance(data, dict):
-        raise SpecError("The spec is not a mapping of keys.", "Start from assets/specs/demo.yaml.")
-    return spec_from_dict(data)
+    return spec_from_dict(parse_mapping(text))
 
 
 def spec_from_dict(data: dict[str, Any]) -> RunSpec:
     """Validate a mapping (a form's values, parsed YAML) as a `RunSpec`; raises `SpecError`."""
-    try:
-        return RunSpec.model_validate(data)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc']) or 'spec'}: {item['msg']}" for item in error.errors()
-        )
-        raise SpecError(f"The spec is not valid: {problems}.", "Correct the keys named and try again.") from error
+    return validated(RunSpec, data)
 
 
 def load_spec(path: Path) -> RunSpec:
     """Read a `RunSpec` from a YAML file; raises `SpecError` when the file is missing or wrong."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"The spec file {path} cannot be read: {error}.", "Check the path.") from error
-    return parse_spec(text)
+    return parse_spec(read_spec_text(path))

@@ -10,7 +10,7 @@ import gradio as gr
 from gradio import oauth
 from gradio.utils import get_space
 
-from core.comparison_spec import ComparisonSpec
+from core.comparison_spec import AnySpec, ComparisonSpec
 from core.errors import DataError, RunError, SafeMergeError
 from core.guards.naming import parse_guards
 from core.models.references import parse_reference
@@ -39,7 +39,7 @@ def require_starter(settings: Settings, profile: gr.OAuthProfile | None) -> None
         raise RunError(f"{profile.username} may not start work here.", "Ask the Space's owner, or duplicate the Space.")
 
 
-def refuse_local_paths(spec: RunSpec | ComparisonSpec, settings: Settings) -> None:
+def refuse_local_paths(spec: AnySpec, settings: Settings) -> None:
     """On a Space, accept only Hub models, demo models, and files that came with the project or were uploaded.
 
     Raises:
@@ -75,7 +75,7 @@ def check_upload(path: Path) -> None:
         raise DataError(f"The file has {size_bytes:,} bytes.", f"Upload at most {MAX_UPLOAD_BYTES:,} bytes.")
 
 
-def _models(spec: RunSpec | ComparisonSpec) -> list[str]:
+def _models(spec: AnySpec) -> list[str]:
     if isinstance(spec, ComparisonSpec):
         return [compared.model for compared in spec.models]
     pool = spec.pool
@@ -83,7 +83,7 @@ def _models(spec: RunSpec | ComparisonSpec) -> list[str]:
     return [model for model in named if model is not None]
 
 
-def _files(spec: RunSpec | ComparisonSpec) -> list[str]:
+def _files(spec: AnySpec) -> list[str]:
     evaluation = spec.evaluation
     named = [evaluation.prompts, evaluation.benign, evaluation.probe, evaluation.probe_questions]
     named.append(evaluation.include_path)

@@ -22,7 +22,7 @@ from safemerge_ui.launching import naming_a_busy_run, start
 from safemerge_ui.scripts import RUN_IN_ADDRESS, SHOW_RUN_IN_ADDRESS, TOGGLE_THEME
 from safemerge_ui.tabs import audit, chat, data, evaluate, merge, pool, runs
 from safemerge_ui.theme import CSS, make_theme
-from safemerge_ui.views.names import is_audit, is_comparison
+from safemerge_ui.views.names import is_audit
 from safemerge_ui.views.progress import run_notice, run_pill
 
 POLL_S = 1.0
@@ -245,7 +245,7 @@ def _home(bench: Bench, run_id: str) -> str:
         view = bench.watch.look(run_id).view
     except RunError:
         return "merge"
-    return "audit" if is_audit(view) else "evaluate" if is_comparison(view) else "merge"
+    return "audit" if is_audit(view) else "evaluate" if view.is_comparison else "merge"
 
 
 def open_run(bench: Bench, event: gr.EventData) -> tuple[str, Any]:

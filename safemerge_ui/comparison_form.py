@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import ValidationError
-
 from core.comparison_spec import ComparisonSpec
 from core.errors import SpecError
 from core.results import Role
+from core.spec_files import validated
 from safemerge_ui.form import listed, optional, whole
 
 FIELDS = ("guard", "prompts", "benign", "suite", "tasks", "limit", "reply_tokens")
@@ -49,7 +48,7 @@ def comparison_spec(models: Sequence[tuple[str, Role]], form: Form) -> Compariso
     if guard is None:
         raise SpecError("The field for the guard is empty.", "Choose one; `phrases` needs no model.")
     named = [{"model": model, "role": role} for model, role in models]
-    return _checked({"models": named, "guard": guard, "evaluation": evaluation})
+    return validated(ComparisonSpec, {"models": named, "guard": guard, "evaluation": evaluation})
 
 
 def audit_spec(merge: str, parents: Sequence[str], form: Form) -> ComparisonSpec:
@@ -65,10 +64,3 @@ def audit_spec(merge: str, parents: Sequence[str], form: Form) -> ComparisonSpec
             "No parent is named.", "Press Find parents, or write the models it was merged from, one a line."
         )
     return comparison_spec([(merge.strip(), "merged"), *((parent, "parent") for parent in parents)], form)
-
-
-def _checked(data: dict[str, Any]) -> ComparisonSpec:
-    try:
-        return ComparisonSpec.model_validate(data)
-    except ValidationError as error:
-        raise SpecError(f"The spec is not valid: {error}.", "Correct the keys named and try again.") from error

@@ -8,10 +8,10 @@ from typing import Any
 
 import gradio as gr
 
-from core.comparison_spec import ComparisonSpec
+from core.comparison_spec import AnySpec
 from core.errors import RunError
-from core.runs.worker import start_run, stop_run
-from core.specs import RunSpec
+from core.runs.history import stop_run
+from core.runs.worker import start_run
 from safemerge_ui.access import refuse_local_paths, require_starter
 from safemerge_ui.bench import Bench
 from safemerge_ui.errors import RunIsBusy
@@ -29,7 +29,7 @@ def naming_a_busy_run(bench: Bench) -> Iterator[None]:
         raise RunIsBusy(busy) from None
 
 
-def start(bench: Bench, spec: RunSpec | ComparisonSpec) -> str:
+def start(bench: Bench, spec: AnySpec) -> str:
     """Start a worker for `spec`, for a visitor who may; returns the run's id.
 
     Raises:

@@ -13,9 +13,9 @@ from core.errors import RunError
 from core.events import Event
 from core.results import ModelResult
 from core.runs.folder import EventTail, RunFolder
+from core.runs.history import read_view, settle_run
 from core.runs.process import memory_of
 from core.runs.view import RunView, fold
-from core.runs.worker import read_view, settle_run
 
 CAPACITY = 8
 

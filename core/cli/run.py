@@ -11,9 +11,9 @@ from core.cli.output import describe_event, print_models, results_only, say
 from core.settings import ASSETS, Settings
 
 if TYPE_CHECKING:
+    from core.comparison_spec import AnySpec
     from core.events import Event
     from core.runs.process import MachineLock
-    from core.specs import RunSpec
 
 
 def add_commands(commands: Any) -> None:
@@ -43,9 +43,9 @@ def add_commands(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace, settings: Settings) -> int:
-    from core.specs import load_spec
+    from core.comparison_spec import load_any_spec
 
-    return _execute(load_spec(arguments.spec), settings, arguments.out, arguments.lock_fd)
+    return _execute(load_any_spec(arguments.spec), settings, arguments.out, arguments.lock_fd)
 
 
 def _demo(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -58,7 +58,7 @@ def _demo(arguments: argparse.Namespace, settings: Settings) -> int:
     return _execute(spec, settings, arguments.out or settings.runs / new_run_id(), None)
 
 
-def _execute(spec: RunSpec, settings: Settings, out: Path, lock_fd: int | None) -> int:
+def _execute(spec: AnySpec, settings: Settings, out: Path, lock_fd: int | None) -> int:
     from core.runs.folder import RunFolder
     from core.runs.worker import run_worker
 

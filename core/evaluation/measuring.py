@@ -14,12 +14,12 @@ from core.evaluation.accuracy import measure_accuracy
 from core.evaluation.probe import measure_probe, read_probe_questions
 from core.evaluation.replies import ReplyRow, reply_rows
 from core.evaluation.safety import judge_alignment, judge_over_refusal
-from core.evaluation.suites import DEMO_TASKS, SuiteTasks, demo_tasks, probe_question_files, suites_of
+from core.evaluation.suites import DEMO_TASKS, SuiteTasks, compared_suites, demo_tasks, probe_question_files, suites_of
 from core.guards.protocol import Guard
 from core.results import ModelResult, Rate, Role
 from core.search.running import ProbeRates
 from core.settings import resolve_path
-from core.specs import RunSpec
+from core.specs import EvaluationSpec, RunSpec
 
 PROBE_SIZE = 28
 """Most prompts, and most questions, of the live probe: two a category, so that it does not slow the search down.
@@ -61,6 +61,12 @@ def read_test_set(spec: RunSpec) -> TestSet:
         suites=tuple(suites_of(spec)),
         suite_questions=tuple(q for t in demo_tasks(spec) for q in read_probe_questions(DEMO_TASKS / f"{t}.jsonl")),
     )
+
+
+def read_compared(wanted: EvaluationSpec) -> TestSet:
+    """Read what a comparison's evaluation names; arguments and errors as for `read_test_set`."""
+    harmful, benign = (_prompts(path, wanted.limit) for path in (wanted.prompts, wanted.benign))
+    return TestSet(harmful, benign, (), (), tuple(compared_suites(wanted)), ())
 
 
 def _prompts(path: str | None, limit: int | None) -> tuple[Prompt, ...]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from core.data.domains import suite_of
 from core.errors import SafeMergeError
 from core.settings import ASSETS, resolve_path
-from core.specs import RunSpec
+from core.specs import EvaluationSpec, RunSpec
 
 DEMO_TASKS = ASSETS / "lm_eval"
 """Folder of the demo pool's task files, written by `python -m core.demo.tasks`."""
@@ -93,6 +93,11 @@ def suites_of(spec: RunSpec) -> list[SuiteTasks]:
     wanted = spec.evaluation.suite
     names = [wanted] if wanted else [suite_of(expert.domain) for expert in spec.pool.experts]
     return [suite_tasks(name) for name in dict.fromkeys(names) if name]
+
+
+def compared_suites(wanted: EvaluationSpec) -> list[SuiteTasks]:
+    """What a comparison measures accuracy on: what its evaluation names; raises `SafeMergeError`."""
+    return [suite_tasks(wanted.suite)] if wanted.suite else []
 
 
 def probe_question_files(spec: RunSpec) -> list[Path]:

@@ -178,6 +178,19 @@ def plan_for_chat(model: ModelMetadata, room: Room) -> MemoryPlan:
     return MemoryPlan("resident", parts, room)
 
 
+def plan_for_measuring(model: ModelMetadata, guards: Sequence[ModelMetadata], room: Room) -> MemoryPlan:
+    """What one model takes that is put prompts and questions, with the guards that judge its replies beside it."""
+    live = _F32 if room.device is None else _BF16
+    parts = [
+        *plan_for_chat(model, room).parts,
+        Part("a batch of replies (estimate)", "device", _replies_bytes(model, live)),
+        *(Part(f"guard {guard.ref}", "device", guard.parameters * live) for guard in guards),
+        Part("libraries", "host", _LIBRARIES_BYTES),
+        Part("CUDA", "device", _CUDA_BYTES if room.device is not None else 0),
+    ]
+    return MemoryPlan("resident", tuple(part for part in parts if part.size_bytes), room)
+
+
 class _Pool:
     """Counts of the pool's tensors: the anchor is the model that task vectors are taken from."""
 
@@ -277,17 +290,24 @@ def _reading_bytes(model: ModelMetadata, compact: bool) -> int:
 def _scoring_parts(spec: RunSpec, counted: _Pool, live: int) -> list[Part]:
     """Estimates from the configuration: one row of scoring, a batch of replies, and the lower blocks' states."""
     config = counted.anchor.config
-    layers, hidden = int(config.get("num_hidden_layers") or 0), int(config.get("hidden_size") or 0)
-    heads = int(config.get("num_attention_heads") or 1)
+    hidden, heads = int(config.get("hidden_size") or 0), int(config.get("num_attention_heads") or 1)
     vocabulary, inner = int(config.get("vocab_size") or 0), int(config.get("intermediate_size") or 0)
-    cached = int(config.get("num_key_value_heads") or heads) * int(config.get("head_dim") or hidden // heads)
     longest = _PROMPT_TOKENS + min(spec.data.reply_tokens, _LONGEST_REPLY)
     tokens = max(_ROW_TOKENS, longest)
     row = tokens * (vocabulary * (live + 2 * _F32) + live * (8 * hidden + 3 * inner))
     row += tokens**2 * heads * (live + _F32)
-    replies = _GENERATION_TOKENS * layers * 2 * cached * live
+    replies = _replies_bytes(counted.anchor, live)
     parts = [Part("scoring or replies (estimate)", "device", max(row, replies))]
     if counted.lower_blocks_stay:
         pairs = spec.data.safety.k + spec.data.domain.k
         parts.append(Part("lower blocks' states (estimate)", "host", pairs * longest * hidden * live))
     return parts
+
+
+def _replies_bytes(model: ModelMetadata, live: int) -> int:
+    """Keys and values of a batch of replies, by the configuration."""
+    config = model.config
+    layers, hidden = int(config.get("num_hidden_layers") or 0), int(config.get("hidden_size") or 0)
+    heads = int(config.get("num_attention_heads") or 1)
+    cached = int(config.get("num_key_value_heads") or heads) * int(config.get("head_dim") or hidden // heads)
+    return _GENERATION_TOKENS * layers * 2 * cached * live

@@ -29,7 +29,7 @@ from core.models.references import parse_reference
 from core.models.resources import RUN, PoolMetadata, check_resources
 from core.search.ranges import free_numbers
 from core.settings import ASSETS, Settings, resolve_path
-from core.specs import ExpertSpec, RunSpec
+from core.specs import EvaluationSpec, ExpertSpec, RunSpec
 
 
 class Examined(NamedTuple):
@@ -61,14 +61,14 @@ def blocking_rows(rows: list[CheckRow]) -> list[CheckRow]:
 
 def _model_rows(spec: RunSpec, settings: Settings, planned: Callable[[MemoryPlan], None]) -> Iterator[CheckRow]:
     pool = spec.pool
-    base, rows = _read(pool.base, settings)
+    base, rows = read_or_row(pool.base, settings)
     yield from rows
     if base is not None:
         yield from check_alone(base)
     merged = [base] if base is not None else []
     members = [(expert.model, True) for expert in pool.experts] + ([(pool.ancestor, False)] if pool.ancestor else [])
     for text, chat in members:
-        model, rows = _read(text, settings)
+        model, rows = read_or_row(text, settings)
         yield from rows
         if model is not None:
             merged.append(model)
@@ -78,7 +78,7 @@ def _model_rows(spec: RunSpec, settings: Settings, planned: Callable[[MemoryPlan
     yield from _repeated(spec)
     if spec.search.method in REGISTERED:
         yield _method_row(spec)
-    generator, rows = _read(pool.generator, settings) if pool.generator else (None, [])
+    generator, rows = read_or_row(pool.generator, settings) if pool.generator else (None, [])
     yield from rows
     if generator is not None:
         yield from check_alone(generator)
@@ -90,7 +90,15 @@ def _model_rows(spec: RunSpec, settings: Settings, planned: Callable[[MemoryPlan
         yield from check_resources(spec, PoolMetadata(base, merged, others, guards), settings, planned)
 
 
-def _read(text: str, settings: Settings) -> tuple[ModelMetadata | None, list[CheckRow]]:
+def refuse_blocking(rows: list[CheckRow]) -> None:
+    """Raise `ModelError` about the first row for which a run must not start."""
+    if blocking := blocking_rows(rows):
+        first = blocking[0]
+        more = f" ({len(blocking) - 1} more problems)" if len(blocking) > 1 else ""
+        raise ModelError(f"{first.model}: {first.check}: {first.detail}{more}", first.hint)
+
+
+def read_or_row(text: str, settings: Settings) -> tuple[ModelMetadata | None, list[CheckRow]]:
     """A model's metadata, or the row that says why there is none."""
     try:
         return read_metadata(parse_reference(text, settings), settings), []
@@ -124,11 +132,9 @@ def _file_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
     for dataset, source in sources:
         if source.source != "generate":
             yield _source_row(dataset, source, settings)
-    prompt_files = [("test prompts", evaluation.prompts), ("benign prompts", evaluation.benign)]
-    prompt_files += [("probe prompts", evaluation.probe)]
-    for check, path in prompt_files:
-        if path:
-            yield _file_row(check, path, read_prompts, settings)
+    yield from prompt_rows(evaluation, settings)
+    if evaluation.probe:
+        yield _file_row("probe prompts", evaluation.probe, read_prompts, settings)
     if evaluation.probe_questions:
         yield _file_row("probe questions", evaluation.probe_questions, read_probe_questions, settings)
     if "grid" in (spec.search.optimizer, *spec.search.compare):
@@ -136,6 +142,13 @@ def _file_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
     if data.domain.source == "generate":
         for expert in spec.pool.experts:
             yield _domain_row(expert, settings)
+
+
+def prompt_rows(evaluation: EvaluationSpec, settings: Settings) -> Iterator[CheckRow]:
+    """Whether the files of test prompts are there and can be read."""
+    for check, path in (("test prompts", evaluation.prompts), ("benign prompts", evaluation.benign)):
+        if path:
+            yield _file_row(check, path, read_prompts, settings)
 
 
 def _grid_rows(spec: RunSpec) -> Iterator[CheckRow]:

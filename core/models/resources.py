@@ -95,16 +95,28 @@ def _memory_rows(
 
 
 def _memory_row(check: str, plan: MemoryPlan, side: Side, free: int, smaller: str) -> CheckRow:
+    return _fit_row(RUN, check, f"{_KEPT[plan.mode]} ({plan.mode}): ", plan, side, free, smaller)
+
+
+def single_memory_rows(name: str, plan: MemoryPlan) -> Iterator[CheckRow]:
+    """What measuring one model takes at its peak: in one row, or one for the GPU and one for the host."""
+    smaller = "Close other programs, measure a smaller model, or use a larger machine."
+    if plan.room.device is not None:
+        yield _fit_row(name, "memory on the GPU", "", plan, "device", plan.room.device, smaller)
+    yield _fit_row(name, "memory", "", plan, "host", plan.room.host, smaller)
+
+
+def _fit_row(name: str, check: str, kept: str, plan: MemoryPlan, side: Side, free: int, smaller: str) -> CheckRow:
     needed = plan.needed(side)
     parts = [part for part in plan.parts if part.side == side or plan.room.device is None]
     sizes = " + ".join(f"{part.name} {gigabytes(part.size_bytes)}" for part in parts)
-    detail = f"{_KEPT[plan.mode]} ({plan.mode}): {sizes} = {gigabytes(needed)}; {gigabytes(free)} free"
+    detail = f"{kept}{sizes} = {gigabytes(needed)}; {gigabytes(free)} free"
     if needed > free:
-        return CheckRow(model=RUN, check=check, status="error", detail=detail, hint=smaller)
+        return CheckRow(model=name, check=check, status="error", detail=detail, hint=smaller)
     if needed > ROOMY * free:
         hint = "It may get tight: close other programs."
-        return CheckRow(model=RUN, check=check, status="warning", detail=detail, hint=hint)
-    return CheckRow(model=RUN, check=check, status="ok", detail=detail)
+        return CheckRow(model=name, check=check, status="warning", detail=detail, hint=hint)
+    return CheckRow(model=name, check=check, status="ok", detail=detail)
 
 
 def _smaller(spec: RunSpec, plans: Sequence[MemoryPlan], pool: PoolMetadata) -> str:
@@ -126,8 +138,7 @@ def _needed(plan: MemoryPlan) -> str:
 
 def _disk_rows(spec: RunSpec, pool: PoolMetadata, settings: Settings) -> Iterator[CheckRow]:
     """Downloads under `settings.home` and the merged model under `settings.runs`; one row when they share a disk."""
-    new = {_download_key(model): model.size_bytes for model in (*pool.merged, *pool.others) if not model.cached}
-    download = sum(new.values())
+    download = _download_bytes((*pool.merged, *pool.others))
     merges = 1 + len(spec.search.compare) if spec.export.folder else 0
     export = pool.base.parameters * _BF16_BYTES * merges
     home, runs = _existing(settings.home), _existing(settings.runs)
@@ -137,6 +148,16 @@ def _disk_rows(spec: RunSpec, pool: PoolMetadata, settings: Settings) -> Iterato
     else:
         yield _disk_row("disk for downloads", f"downloads {gigabytes(download)}", download, home)
         yield _disk_row("disk for runs", f"{merges} saved merges {gigabytes(export)}", export, runs)
+
+
+def download_row(models: Sequence[ModelMetadata], settings: Settings) -> CheckRow:
+    """Whether what is to be downloaded fits under `settings.home`."""
+    download = _download_bytes(models)
+    return _disk_row("disk", f"downloads {gigabytes(download)}", download, _existing(settings.home))
+
+
+def _download_bytes(models: Sequence[ModelMetadata]) -> int:
+    return sum({_download_key(model): model.size_bytes for model in models if not model.cached}.values())
 
 
 def _download_key(model: ModelMetadata) -> str:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from core.comparison_spec import AnySpec, load_any_spec
 from core.data.samples import Dataset, Sample, write_samples
 from core.errors import RunError
 from core.evaluation.replies import ReplyRow, replies_name, rows_text
@@ -38,7 +39,6 @@ from core.events import (
 )
 from core.results import RunResult
 from core.runs.process import ProcessMark
-from core.specs import RunSpec, load_spec
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -107,12 +107,12 @@ class RunFolder:
         with _explained(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
 
-    def write_spec(self, spec: RunSpec) -> None:
+    def write_spec(self, spec: AnySpec) -> None:
         write_atomic(self.spec_path, spec.to_yaml())
 
-    def read_spec(self) -> RunSpec:
+    def read_spec(self) -> AnySpec:
         """The spec of this run; raises `SpecError` when it is missing or wrong."""
-        return load_spec(self.spec_path)
+        return load_any_spec(self.spec_path)
 
     def write_result(self, result: RunResult) -> None:
         write_atomic(self.result_path, json.dumps(result.to_json_dict(), indent=2, ensure_ascii=False) + "\n")

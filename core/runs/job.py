@@ -7,8 +7,6 @@ goes the same way and takes from it what was done before.
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
@@ -19,7 +17,7 @@ import torch
 
 from core.data.samples import Dataset, Provenance, Sample, read_samples, samples_from_events
 from core.data_specs import Source
-from core.errors import MergeError, ModelError, RunCancelled, RunError
+from core.errors import MergeError, RunCancelled, RunError
 from core.evaluation.measuring import Measurer, read_test_set
 from core.events import (
     CandidateScored,
@@ -44,12 +42,13 @@ from core.merging.export import export_model, saved_sha256
 from core.merging.fingerprint import sha256_of_model
 from core.merging.recipes import Recipe
 from core.models.memory import MemoryPlan
-from core.models.preflight import blocking_rows, examine
+from core.models.preflight import examine, refuse_blocking
 from core.results import ModelResult, Role, RunResult, SearchResult
 from core.runs.data_making import DataMaking
 from core.runs.folder import RunFolder
 from core.runs.live_pool import LivePool, load_pool, warn_of_copies
 from core.runs.past import Past, continue_log
+from core.runs.process import peak_memory_bytes
 from core.runs.searches import main_goal, make_scorer, noted, search_result
 from core.search.cocktail import parent_recipes
 from core.search.genome import idle_note
@@ -132,10 +131,7 @@ class _Job:
         rows, memory = examine(self.spec, self.settings)
         needed = (memory.needed("host"), memory.needed("device")) if memory else (0, 0)
         yield PreflightDone(rows=tuple(rows), host_bytes=needed[0], device_bytes=needed[1])
-        if blocking := blocking_rows(rows):
-            first = blocking[0]
-            more = f" ({len(blocking) - 1} more problems)" if len(blocking) > 1 else ""
-            raise ModelError(f"{first.model}: {first.check}: {first.detail}{more}", first.hint)
+        refuse_blocking(rows)
         return memory
 
     def _load(self, memory: MemoryPlan | None) -> Generator[Event, None, LivePool]:
@@ -327,7 +323,7 @@ class _Job:
         return RunResult(
             spec=self.spec.model_dump(mode="json"),
             seconds=self.past.seconds + time.monotonic() - self.started,
-            peak_memory_bytes=_peak_memory_bytes(),
+            peak_memory_bytes=peak_memory_bytes(),
             models=tuple(self.results),
             searches=tuple(self.searches),
         )
@@ -347,9 +343,3 @@ def _data_ready(events: list[SampleSeen]) -> DataReady:
         domain_seen=seen["domain"],
         dropped=dict(Counter(event.reason for event in events if not event.kept)),
     )
-
-
-def _peak_memory_bytes() -> int:
-    """Largest resident size of this process so far (the kernel counts it in KiB, macOS in bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeVar
 
+from core.comparison_spec import AnySpec, any_spec_from_dict
 from core.data.samples import Dataset
 from core.errors import RunError, SpecError
 from core.events import (
@@ -36,7 +37,6 @@ from core.events import (
 )
 from core.results import ModelResult, Role
 from core.runs.folder import RunFolder
-from core.specs import RunSpec, spec_from_dict
 
 E = TypeVar("E")
 
@@ -117,13 +117,13 @@ def read_past(folder: RunFolder) -> Past:
     return past
 
 
-def _check_same(folder: RunFolder, started: RunStarted, spec: RunSpec) -> None:
+def _check_same(folder: RunFolder, started: RunStarted, spec: AnySpec) -> None:
     if started.schema_version != SCHEMA_VERSION:
         raise RunError(
             f"The log of {folder.path} has version {started.schema_version}; this program writes {SCHEMA_VERSION}.",
             "Resume it with the version of SafeMerge that began it, or start a new run.",
         )
-    if spec_from_dict(started.spec) != spec:
+    if any_spec_from_dict(started.spec) != spec:
         raise SpecError(
             f"{folder.spec_path} was changed since the run began.",
             "Put it back as it was (the log's first line has it), or start a new run with the changed spec.",

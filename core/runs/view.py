@@ -80,6 +80,11 @@ class RunView:
         return self.status in ("finished", "failed", "cancelled")
 
     @property
+    def is_comparison(self) -> bool:
+        """True where models are compared (`core.comparison_spec`) and none is merged."""
+        return "models" in self.spec
+
+    @property
     def main_search(self) -> str:
         """Name of the run's own search, and of the merge that comes of it: its optimiser's."""
         return str((self.spec.get("search") or {}).get("optimizer", "evomm"))

@@ -1,9 +1,8 @@
-"""The worker: the process in which a job runs, and what others may do to it from outside.
+"""The worker: the process in which a job runs, and how it is started from outside.
 
 Inside, `run_worker` and `resume_worker` drain a job into the run's folder and are the boundary where every exception
-becomes the run's last event. Outside, any number of viewers start, stop, resume, look at and delete runs; they share
-nothing but folders, so a page closed and reopened sees the same run. A worker that died silently is marked Failed by
-whoever looks.
+becomes the run's last event. Outside, `start_run` and `resume_run` start such a process, which outlives whoever did so.
+What anybody may do to a run that is there is in `core.runs.history`.
 """
 
 from __future__ import annotations
@@ -11,50 +10,28 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
+from core.comparison_spec import AnySpec, ComparisonSpec
 from core.errors import RunCancelled, RunError, SafeMergeError
 from core.events import Cancelled, CandidateScored, Event, Failed, Finished, is_terminal
-from core.runs.folder import DISK_FULL, EventTail, RunFolder
+from core.runs.folder import DISK_FULL, RunFolder
 from core.runs.past import Past, read_past
 from core.runs.process import ProcessMark, acquire_lock, mark_process, start_detached
 from core.runs.signals import ignore_interrupts, interruptible
-from core.runs.view import RunView, Status, fold
 from core.settings import REPOSITORY, Settings
-from core.specs import RunSpec
 
-Job = Callable[[RunSpec, Settings, RunFolder, Callable[[], bool]], Iterator[Event]]
-ResumedJob = Callable[[RunSpec, Settings, RunFolder, Callable[[], bool], Past], Iterator[Event]]
+Job = Callable[[Any, Settings, RunFolder, Callable[[], bool]], Iterator[Event]]
+"""What works on one kind of spec (`AnySpec`)."""
+ResumedJob = Callable[[Any, Settings, RunFolder, Callable[[], bool], Past], Iterator[Event]]
 
 WORKER_COMMAND = (sys.executable, "-m", "core", "run")
 RESUME_COMMAND = (sys.executable, "-m", "core", "resume")
-POLL_S = 0.1
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """One line of the history; `best_objective` is the lowest `CE_safety + alpha * CE_expert` so far (nats/token).
-
-    `elapsed_s` is the time the run has worked, without its pauses.
-    """
-
-    run_id: str
-    path: Path
-    status: Status
-    started_at: float | None = None
-    updated_at: float | None = None
-    elapsed_s: float | None = None
-    method: str = ""
-    pool: tuple[str, ...] = ()
-    best_objective: float | None = None
-    message: str = ""
 
 
 def new_run_id() -> str:
@@ -62,20 +39,18 @@ def new_run_id() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
 
 
-def merge_job(spec: RunSpec, settings: Settings, folder: RunFolder, should_stop: Callable[[], bool]) -> Iterator[Event]:
-    """The real job; imported when it begins, so that looking at runs does not load the engine."""
-    from core.runs.job import run_job
-
-    yield from run_job(spec, settings, folder, should_stop)
-
-
-def merge_on(
-    spec: RunSpec, settings: Settings, folder: RunFolder, should_stop: Callable[[], bool], past: Past
+def real_job(
+    spec: AnySpec, settings: Settings, folder: RunFolder, should_stop: Callable[[], bool], *past: Past
 ) -> Iterator[Event]:
-    """The real job of a run that goes on."""
-    from core.runs.job import run_job
+    """The job that a spec asks for; imported when it begins, so that looking at runs does not load the engine."""
+    if isinstance(spec, ComparisonSpec):
+        from core.runs.comparison_job import run_comparison
 
-    yield from run_job(spec, settings, folder, should_stop, past)
+        yield from run_comparison(spec, settings, folder, should_stop, *past)
+    else:
+        from core.runs.job import run_job
+
+        yield from run_job(spec, settings, folder, should_stop, *past)
 
 
 def unheard(_event: Event) -> None:
@@ -83,11 +58,11 @@ def unheard(_event: Event) -> None:
 
 
 def run_worker(
-    spec: RunSpec,
+    spec: AnySpec,
     settings: Settings,
     folder: RunFolder,
     *,
-    job: Job = merge_job,
+    job: Job = real_job,
     tell: Callable[[Event], None] = unheard,
 ) -> Event:
     """Run a job in this process and record it; the log ends in exactly one terminal event, whatever happens.
@@ -115,7 +90,7 @@ def resume_worker(
     settings: Settings,
     folder: RunFolder,
     *,
-    job: ResumedJob = merge_on,
+    job: ResumedJob = real_job,
     tell: Callable[[Event], None] = unheard,
     taken_up: bool = False,
 ) -> Event:
@@ -145,13 +120,13 @@ def resume_worker(
     past = read_past(folder)
     folder.tidy_up(past.of(CandidateScored))
 
-    def resumed(spec: RunSpec, settings: Settings, folder: RunFolder, asked: Callable[[], bool]) -> Iterator[Event]:
+    def resumed(spec: AnySpec, settings: Settings, folder: RunFolder, asked: Callable[[], bool]) -> Iterator[Event]:
         return job(spec, settings, folder, asked, past)
 
     return _work(resumed, folder.read_spec(), settings, folder, tell)
 
 
-def _work(job: Job, spec: RunSpec, settings: Settings, folder: RunFolder, tell: Callable[[Event], None]) -> Event:
+def _work(job: Job, spec: AnySpec, settings: Settings, folder: RunFolder, tell: Callable[[Event], None]) -> Event:
     with interruptible() as interrupted:
         outcome = _outcome(job, spec, settings, folder, tell, lambda: interrupted() or folder.stop_requested)
     tell(outcome)
@@ -160,7 +135,7 @@ def _work(job: Job, spec: RunSpec, settings: Settings, folder: RunFolder, tell: 
 
 def _outcome(
     job: Job,
-    spec: RunSpec,
+    spec: AnySpec,
     settings: Settings,
     folder: RunFolder,
     tell: Callable[[Event], None],
@@ -221,7 +196,7 @@ def _record_end(folder: RunFolder, end: Event) -> Event:
         return failed
 
 
-def start_run(spec: RunSpec, settings: Settings, *, command: Sequence[str] = WORKER_COMMAND) -> str:
+def start_run(spec: AnySpec, settings: Settings, *, command: Sequence[str] = WORKER_COMMAND) -> str:
     """Start a worker process that outlives this one.
 
     Args:
@@ -284,117 +259,3 @@ def _spawn(folder: RunFolder, settings: Settings, command: Sequence[str], lock_f
 
 def _mark(pid: int) -> ProcessMark:
     return mark_process(pid) or ProcessMark(pid, "ended")
-
-
-def stop_run(folder: RunFolder, grace_s: float = 20.0) -> RunView:
-    """End a run: ask, then insist (SIGTERM), then kill; each after `grace_s` seconds without an end.
-
-    Blocks until the run is over; what it has done stays in the folder.
-
-    Raises:
-        RunError: the folder has no worker, or the run did not end.
-    """
-    view = read_view(folder)
-    if view.over:
-        return view
-    worker = folder.read_worker()
-    if worker is None:
-        raise RunError(f"Nothing works on the run {folder.run_id}.", "Delete it, or start it again.")
-    folder.request_stop()
-    for number in (None, signal.SIGTERM, signal.SIGKILL):
-        if number is not None and worker.alive:
-            os.kill(worker.pid, number)
-        if _ends_within(folder, grace_s):
-            return read_view(folder)
-    raise RunError(f"The run {folder.run_id} does not stop.", f"End process {worker.pid} by hand.")
-
-
-def _ends_within(folder: RunFolder, timeout_s: float) -> bool:
-    tail, deadline = EventTail(folder.events_path), time.monotonic() + timeout_s
-    while True:
-        settle_run(folder)
-        if any(is_terminal(event) for event in tail.read_new()):
-            return True
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(POLL_S)
-
-
-def settle_run(folder: RunFolder) -> None:
-    """End the log of a run whose worker is gone without a word; does nothing while the worker lives.
-
-    Whoever follows a log with `EventTail` calls this now and then, else a killed worker would look busy for ever.
-    """
-    if _worker_is_gone(folder):
-        end = Cancelled() if folder.stop_requested else _silent_death(folder)
-        folder.append_terminal(end, only_if=lambda: _worker_is_gone(folder))  # it may be resumed at this moment
-
-
-def _worker_is_gone(folder: RunFolder) -> bool:
-    worker = folder.read_worker()
-    return worker is not None and not worker.alive
-
-
-def _silent_death(folder: RunFolder) -> Failed:
-    hint = f"Too little memory is the usual cause; {folder.log_path} may end with the reason."
-    return Failed(message="The worker stopped without saying why.", hint=hint)
-
-
-def read_view(folder: RunFolder) -> RunView:
-    """The run as of now; a dead worker's run is marked Failed (Cancelled when its stop had been asked for) once.
-
-    Raises:
-        RunError: the log cannot be read.
-    """
-    view = fold(folder.read_events())
-    if view.over:
-        return view
-    settle_run(folder)
-    return fold(folder.read_events())
-
-
-def list_runs(settings: Settings) -> list[RunSummary]:
-    """All runs in the runs folder, newest first. A folder that cannot be read is listed as failed, with the reason."""
-    if not settings.runs.is_dir():
-        return []
-    folders = [RunFolder(path) for path in sorted(settings.runs.iterdir(), reverse=True) if path.is_dir()]
-    return [_summary(folder) for folder in folders if folder.spec_path.exists() or folder.events_path.exists()]
-
-
-def _summary(folder: RunFolder) -> RunSummary:
-    try:
-        view = read_view(folder)
-        spec = folder.read_spec()
-    except SafeMergeError as error:
-        return RunSummary(folder.run_id, folder.path, "failed", message=error.message)
-    best = view.best(spec.search.optimizer)
-    return RunSummary(
-        run_id=folder.run_id,
-        path=folder.path,
-        status=view.status,
-        started_at=view.started_at,
-        updated_at=view.updated_at,
-        elapsed_s=view.elapsed_s(),
-        method="linear" if spec.search.optimizer == "cocktail" else spec.search.method,
-        pool=(spec.pool.base, *(expert.model for expert in spec.pool.experts)),
-        best_objective=best.objective if best else None,
-        message=view.message,
-    )
-
-
-def delete_run(folder: RunFolder, settings: Settings) -> None:
-    """Delete a run's folder.
-
-    Raises:
-        RunError: the folder is not one of `settings.runs`, or its run is not over.
-    """
-    inside = folder.path.resolve().parent == settings.runs.resolve() and not folder.path.is_symlink()
-    if not inside or not (folder.spec_path.exists() or folder.events_path.exists()):
-        raise RunError(f"{folder.path} is not a run in {settings.runs}.", "Only runs made here are deleted.")
-    worker = folder.read_worker()
-    if worker is not None and worker.alive and not read_view(folder).over:
-        raise RunError(f"The run {folder.run_id} is not over.", "Stop it first.")
-    try:
-        shutil.rmtree(folder.path)
-    except OSError as error:
-        raise RunError(f"{folder.path} cannot be deleted: {error.strerror}.", "Check who owns it.") from error

@@ -25,7 +25,7 @@ _MARKS: dict[Role, tuple[str, str, str]] = {
     "parent": ("Parent, measured", "square", PARENT),
     "baseline": ("Baseline, measured", "diamond", SKILL),
     "merged": ("Merge of this run, measured", "star", SAFE),
-    "model": ("Model, measured", "circle", PARENT),
+    "model": ("Model, measured", "square", PARENT),
 }
 _POSITIONS = ("top center", "bottom center", "middle right", "middle left")
 

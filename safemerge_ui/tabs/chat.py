@@ -9,11 +9,11 @@ from typing import Any
 
 import gradio as gr
 
+from core.comparison_spec import AnySpec, ComparisonSpec, any_spec_from_dict
 from core.errors import ModelError, SafeMergeError
 from core.guards.registry import load_guard
 from core.models.references import ModelReference, parse_reference
-from core.runs.view import RunView
-from core.specs import Comparison, PoolSpec, RunSpec
+from core.specs import Comparison
 from safemerge_ui.access import require_starter
 from safemerge_ui.bench import Bench
 from safemerge_ui.boundary import bind
@@ -29,7 +29,7 @@ from safemerge_ui.views.chat import (
     exchanges_view,
     shelf_view,
 )
-from safemerge_ui.views.names import DOMAIN_ONLY, SAFETY_AWARE, is_comparison, merged_name, search_name
+from safemerge_ui.views.names import DOMAIN_ONLY, SAFETY_AWARE, merged_name, search_name
 from safemerge_ui.watch import Watched
 
 SEATS = 3
@@ -151,11 +151,9 @@ def seat_updates(bench: Bench, run_id: str, seated: list[str | None], *current: 
 def seat_choices(bench: Bench, watched: Watched | None) -> dict[str, ModelReference | None]:
     """Models to chat with, by label: what the run on this page has saved, then its pool (None: the label says it)."""
     saved: dict[str, ModelReference | None] = {}
-    pool = bench.default_spec.pool
-    if watched is not None and is_comparison(watched.view):
-        return {compared["model"]: None for compared in watched.view.spec["models"]}
-    if watched is not None:
-        pool = _pool(watched.view) or pool
+    members = _members(bench.default_spec)
+    if watched is not None and watched.view.spec:
+        members = _members(any_spec_from_dict(watched.view.spec))
         places = BASELINES | {merged_name(watched.view): Path("merged")}
         paths = {label: watched.folder.path / place for label, place in places.items()}
         saved = {
@@ -163,7 +161,7 @@ def seat_choices(bench: Bench, watched: Watched | None) -> dict[str, ModelRefere
             for label, path in paths.items()
             if (path / "config.json").is_file()
         }
-    return saved | dict.fromkeys([pool.base, *(expert.model for expert in pool.experts)])
+    return saved | dict.fromkeys(members)
 
 
 def default_seats(labels: list[str]) -> list[str | None]:
@@ -218,8 +216,11 @@ def _chosen(seats: list[str | None]) -> list[str]:
     return list(dict.fromkeys(seat.strip() for seat in seats if seat and seat.strip()))
 
 
-def _pool(view: RunView) -> PoolSpec | None:
-    return RunSpec.model_validate(view.spec).pool if view.spec else None
+def _members(spec: AnySpec) -> list[str]:
+    """The models that a run merges or compares."""
+    if isinstance(spec, ComparisonSpec):
+        return [compared.model for compared in spec.models]
+    return [spec.pool.base, *(expert.model for expert in spec.pool.experts)]
 
 
 def _seat(index: int, labels: list[str]) -> gr.Dropdown:

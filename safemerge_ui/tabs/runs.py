@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from core.runs.worker import delete_run, list_runs
+from core.runs.history import delete_run, list_runs
 from safemerge_ui.access import require_starter
 from safemerge_ui.bench import Bench
 from safemerge_ui.boundary import bind, bind_with_notice

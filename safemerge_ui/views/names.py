@@ -24,7 +24,7 @@ PHASES: tuple[tuple[Phase, str], ...] = (
     ("export", "Save"),
 )
 
-COMPARISON_PHASES: tuple[tuple[Phase, str], ...] = (("preflight", "Checks"), ("evaluation", "Measure"))
+COMPARISON_PHASES: tuple[Phase, ...] = ("preflight", "evaluation")
 
 METHODS: dict[MergeMethod | str, str] = {
     "ties": "TIES",
@@ -98,24 +98,19 @@ ROLES: dict[Role, tuple[str, str]] = {
 """What a model is to the others, with the tone of its badge."""
 
 
-def is_comparison(view: RunView) -> bool:
-    """Whether models were measured side by side, without a merge being made."""
-    return "models" in view.spec
-
-
 def is_audit(view: RunView) -> bool:
     """Whether a comparison is of a published merge with its parents."""
-    return is_comparison(view) and any(model.get("role") == "merged" for model in view.spec["models"])
-
-
-def phases_of(view: RunView) -> tuple[tuple[Phase, str], ...]:
-    """The phases that a run goes through; a comparison checks and measures."""
-    return COMPARISON_PHASES if is_comparison(view) else PHASES
+    return view.is_comparison and any(model.get("role") == "merged" for model in view.spec["models"])
 
 
 def search_name(name: str) -> str:
     """A baseline's name in words."""
     return _BASELINES.get(name, name)
+
+
+def phases(view: RunView) -> tuple[tuple[Phase, str], ...]:
+    """The phases that a run goes through, in order, with their names."""
+    return tuple(phase for phase in PHASES if not view.is_comparison or phase[0] in COMPARISON_PHASES)
 
 
 def is_safety_aware(search: Mapping[str, Any]) -> bool:
@@ -147,8 +142,8 @@ def search_facts(search: Mapping[str, Any]) -> list[str]:
 
 
 def model_name(result: ModelResult, view: RunView) -> str:
-    """A measured model's name in words; parents, and whatever is compared without a run, keep theirs."""
-    if is_comparison(view):
+    """A measured model's name in words; parents keep theirs, and so do models that are compared."""
+    if view.is_comparison:
         return result.name
     return merged_name(view) if result.role == "merged" else search_name(result.name)
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from core.events import Phase
 from core.runs.view import RunView
 from safemerge_ui.views.markup import badge, duration, empty, notice, text
-from safemerge_ui.views.names import OPTIMIZERS, STATUS_TONES, is_safety_aware, phases_of, search_facts, search_name
+from safemerge_ui.views.names import (
+    OPTIMIZERS,
+    STATUS_TONES,
+    is_safety_aware,
+    phases,
+    search_facts,
+    search_name,
+)
 
 
 def run_line(view: RunView, run_id: str, now: float) -> str:
@@ -32,10 +37,10 @@ def run_notice(message: str) -> str:
     return f'<span class="sm-pill sm-bad" title="{text(message)}"><i></i>Run not readable</span>'
 
 
-def spec_facts(spec: dict[str, Any]) -> list[str]:
+def spec_facts(spec: dict[str, object]) -> list[str]:
     """The settings a person tells runs apart by; empty for a run without a readable spec."""
-    if "models" in spec:
-        return _comparison_facts(spec)
+    if isinstance(models := spec.get("models"), list):
+        return [f"{len(models)} models compared", f"guard {spec.get('guard', '')}"]
     pool, search, data = (spec.get(key) or {} for key in ("pool", "search", "data"))
     if not isinstance(pool, dict) or not isinstance(search, dict) or not isinstance(data, dict) or not pool:
         return []
@@ -47,19 +52,12 @@ def spec_facts(spec: dict[str, Any]) -> list[str]:
     return [*facts, f"K {' + '.join(sizes)}"]
 
 
-def _comparison_facts(spec: dict[str, Any]) -> list[str]:
-    limit = spec["evaluation"].get("limit")
-    models = f"{len(spec['models'])} models compared"
-    return [models, f"guard {spec['guard']}", *([f"limit {limit}"] if limit else [])]
-
-
 def stepper(view: RunView) -> str:
     """The phases in order: done, current with its share, or to come."""
     if view.status == "waiting" and view.phase is None:
         return ""
-    phases = phases_of(view)
-    current = _current_index(view, [phase for phase, _ in phases])
-    steps = "".join(_step(view, index, label, current) for index, (_, label) in enumerate(phases))
+    current = _current_index(view)
+    steps = "".join(_step(view, index, label, current) for index, (_, label) in enumerate(phases(view)))
     return f'<ol class="sm-steps">{steps}</ol>{_detail(view)}'
 
 
@@ -87,9 +85,10 @@ def no_run() -> str:
     return empty("No run on this page yet.", "Launch the merge, or open an earlier run from the Runs tab.")
 
 
-def _current_index(view: RunView, order: list[Phase]) -> int:
+def _current_index(view: RunView) -> int:
     if view.status == "finished":
-        return len(order)
+        return len(phases(view))
+    order: list[Phase] = [phase for phase, _ in phases(view)]
     if view.phase is None:
         return 0
     return order.index(view.phase) if view.phase in order else len(order) - 1
@@ -114,7 +113,7 @@ def _share(view: RunView) -> float:
 
 def _label(view: RunView) -> str:
     """The phase in a word; saving happens within the last step."""
-    return dict(phases_of(view)).get(view.phase, "Save") if view.phase else "Start"
+    return dict(phases(view)).get(view.phase, "Save") if view.phase else "Start"
 
 
 def _detail(view: RunView) -> str:

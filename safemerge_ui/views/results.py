@@ -33,19 +33,19 @@ def result_table(view: RunView) -> str:
         '<th class="sm-num">Loss: domain<small>nats a token</small></th>'
         f"</tr></thead><tbody>{body}</tbody></table></div>"
         '<p class="sm-foot">Held-out test prompts; 95 % Wilson intervals.</p>'
-    ) + guards_line(models)
+    ) + guards_line(models, view)
 
 
-def guards_line(models: Sequence[ModelResult]) -> str:
+def guards_line(models: Sequence[ModelResult], view: RunView) -> str:
     """What the guards left open: replies without a verdict, and where a second guard sees it otherwise."""
     lines = [
-        f"{model_name(m.name)}: no verdict on {m.unknown} replies, counted as not safe" for m in models if m.unknown
+        f"{model_name(m, view)}: no verdict on {m.unknown} replies, counted as not safe" for m in models if m.unknown
     ]
     for model in models:
         for one in model.agreement:
             kappa = "" if one.kappa is None else f", Cohen's kappa {one.kappa:.2f}"
             same = f"{percent(one.agree.rate)} of {one.agree.n} replies judged alike"
-            lines.append(f"{model_name(model.name)}, {one.question}: {one.guard}, {same}{kappa}")
+            lines.append(f"{model_name(model, view)}, {one.question}: {one.guard}, {same}{kappa}")
     return f'<p class="sm-foot">Guards. {text("; ".join(lines))}.</p>' if lines else ""
 
 
@@ -71,6 +71,8 @@ def candidate_facts(candidate: CandidateScored, objective: float) -> str:
 
 def best_so_far(view: RunView) -> str:
     """The recipe panel of a run: the best candidate, or for LM-Cocktail, whose merge is no candidate, what it found."""
+    if view.is_comparison:
+        return empty("Models are compared here.", "A comparison merges nothing, so it has no recipe.")
     if view.main_search != "cocktail":
         return best_recipe(view.best())
     merged = next((model for model in view.models if model.role == "merged" and model.recipe), None)
@@ -164,7 +166,8 @@ def _row(model: ModelResult, view: RunView, tasks: list[str]) -> str:
     cells = [model.alignment, model.over_refusal, *(model.accuracy.get(task) for task in tasks), model.degenerate]
     rates = "".join(_rate(rate) for rate in cells)
     losses = "".join(f'<td class="sm-num">{_loss(value)}</td>' for value in (model.ce_safety, model.ce_expert))
-    name = f'<td><div class="sm-name">{text(model_name(model, view))}</div>{badge(word, tone)}</td>'
+    missing = f"<small>not measured: {text(model.not_measured)}</small>" if model.not_measured else ""
+    name = f'<td><div class="sm-name">{text(model_name(model, view))}</div>{badge(word, tone)}{missing}</td>'
     return f'<tr class="sm-role-{model.role}">{name}{rates}{losses}</tr>'
 
 

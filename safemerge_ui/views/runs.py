@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.results import ModelResult
-from core.runs.worker import RunSummary
+from core.runs.history import RunSummary
 from safemerge_ui.views.markup import badge, duration, empty, percent, text
 from safemerge_ui.views.names import METHODS, STATUS_TONES
 
@@ -31,7 +31,11 @@ def _card(row: RunRow, current: str) -> str:
     run = row.summary
     here = badge("On this page", "info") if run.run_id == current else ""
     head = f'{badge(run.status.capitalize(), STATUS_TONES[run.status])}<b class="sm-mono">{text(run.run_id)}</b>{here}'
-    pool = f'<p class="sm-mono sm-pool">{text(" + ".join(run.pool))}</p>' if run.pool else ""
+    pool = (
+        f'<p class="sm-mono sm-pool">{text((" · " if run.kind == "comparison" else " + ").join(run.pool))}</p>'
+        if run.pool
+        else ""
+    )
     message = f'<p class="sm-hint">{text(run.message)}</p>' if run.message else ""
     return (
         f'<article class="sm-run"><header>{head}</header>{pool}{message}<div class="sm-facts">{_facts(row)}</div>'
@@ -43,7 +47,7 @@ def _facts(row: RunRow) -> str:
     run, merged = row.summary, row.merged
     facts = [
         ("Started", _when(run.started_at)),
-        ("Method", METHODS.get(run.method, run.method) or "–"),
+        ("Kind", "Comparison") if run.kind == "comparison" else ("Method", METHODS.get(run.method, run.method) or "–"),
         ("Took", "–" if run.elapsed_s is None else duration(run.elapsed_s)),
     ]
     if run.best_objective is not None:

@@ -107,9 +107,9 @@ def bad_apples(view: RunView, contrasts: Contrasts) -> str:
         f"<h3>Which expert costs the alignment</h3><p>The merge without each expert in turn; with all it has "
         f"{percent(base)}.</p>"
         '<div class="sm-scroll"><table class="sm-table sm-versus"><thead><tr><th scope="col">Left out</th>'
-        f""
         '<th scope="col">Alignment<small>of the merge without it</small></th>'
-        '<th scope="col">Change<small>points</small></th><th scope="col">Reading</th></tr></thead><tbody>{rows}</tbody></table></div>'
+        '<th scope="col">Change<small>points</small></th><th scope="col">Reading</th>'
+        f"</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 
@@ -164,6 +164,8 @@ def _name(model: ModelResult, view: RunView, reference: str, broken: Mapping[str
     marks = badge(word, tone) + (badge("Reference", "plain") if model.name == reference else "")
     if model.name in broken:
         marks += badge("Looks broken", "bad") + f"<small>{text(broken[model.name])}</small>"
+    if model.not_measured:
+        marks += badge("Not measured", "warn") + f"<small>{text(model.not_measured)}</small>"
     return f'<th scope="row"><div class="sm-name">{text(model_name(model, view))}</div>{marks}</th>'
 
 

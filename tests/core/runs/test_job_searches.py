@@ -10,8 +10,9 @@ from transformers import AutoModelForCausalLM
 from core.events import CandidateMeasured, CandidateScored, Event, Failed, Finished, PhaseStarted, Progress
 from core.merging.fingerprint import sha256_of_model
 from core.runs.folder import RunFolder
+from core.runs.history import list_runs
 from core.runs.view import fold
-from core.runs.worker import list_runs, run_worker
+from core.runs.worker import run_worker
 from core.search.cocktail import cocktail_weights
 from core.settings import Settings
 from core.specs import Comparison, RunSpec

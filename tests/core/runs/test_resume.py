@@ -36,8 +36,9 @@ from core.events import (
 from core.runs import live_pool
 from core.runs.data_making import DataMaking
 from core.runs.folder import EventTail, RunFolder
+from core.runs.history import read_view
 from core.runs.live_pool import LivePool
-from core.runs.worker import read_view, resume_run, resume_worker, run_worker, start_run
+from core.runs.worker import resume_run, resume_worker, run_worker, start_run
 from core.settings import Settings
 from tests.core.data.fake_models import Expert, Writer, as_json, nonsense_question, refuser
 from tests.core.runs.resuming import (

@@ -28,20 +28,9 @@ from core.events import (
 )
 from core.results import RunResult
 from core.runs.folder import RunFolder
+from core.runs.history import delete_run, list_runs, read_view, settle_run, stop_run
 from core.runs.process import ProcessMark, acquire_lock, mark_process
-from core.runs.worker import (
-    Job,
-    delete_run,
-    list_runs,
-    new_run_id,
-    read_view,
-    resume_run,
-    resume_worker,
-    run_worker,
-    settle_run,
-    start_run,
-    stop_run,
-)
+from core.runs.worker import Job, new_run_id, resume_run, resume_worker, run_worker, start_run
 from core.settings import Settings
 from core.specs import RunSpec, spec_from_dict
 
