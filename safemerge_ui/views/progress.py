@@ -40,7 +40,7 @@ def run_notice(message: str) -> str:
 def spec_facts(spec: dict[str, object]) -> list[str]:
     """The settings a person tells runs apart by; empty for a run without a readable spec."""
     if isinstance(models := spec.get("models"), list):
-        return [f"{len(models)} models compared", f"guard {spec.get('guard', '')}"]
+        return ["Comparison", " · ".join(str(compared.get("model", "")) for compared in models)]
     pool, search, data = (spec.get(key) or {} for key in ("pool", "search", "data"))
     if not isinstance(pool, dict) or not isinstance(search, dict) or not isinstance(data, dict) or not pool:
         return []
