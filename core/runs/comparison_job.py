@@ -14,7 +14,7 @@ import torch
 
 from core.comparison_spec import ComparedModel, ComparisonSpec
 from core.errors import ModelError, RunCancelled, SafeMergeError
-from core.evaluation.measuring import Measurer, TestSet, read_compared
+from core.evaluation.measuring import Measured, Measurer, TestSet, read_compared
 from core.events import (
     Event,
     Finished,
@@ -126,11 +126,14 @@ class _Comparison:
         if result is None and not problem:
             free_cached()
             try:
-                result = self._measure(compared, tests, guard, dtype)
+                measured = self._measure(compared, tests, guard, dtype)
             except SafeMergeError as error:
                 if compared.role != "parent":
                     raise
                 problem = error.message
+            else:
+                result = measured.result
+                self.folder.write_replies(compared.model, measured.replies)
         if result is None:
             result = ModelResult(name=compared.model, role=compared.role, not_measured=problem)
         if result.not_measured:
@@ -139,7 +142,7 @@ class _Comparison:
         self.results.append(result)
         yield ModelMeasured(result=result)
 
-    def _measure(self, compared: ComparedModel, tests: TestSet, guard: Guard, dtype: torch.dtype) -> ModelResult:
+    def _measure(self, compared: ComparedModel, tests: TestSet, guard: Guard, dtype: torch.dtype) -> Measured:
         """Load and measure a model, which is gone from memory when this is done."""
         reference, wanted = parse_reference(compared.model, self.settings), self.spec.evaluation
         with naming_out_of_memory(f"Measuring {compared.model}"):

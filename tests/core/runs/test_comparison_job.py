@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from core.comparison_spec import ComparisonSpec, any_spec_from_dict
 from core.errors import SpecError
+from core.evaluation.replies import read_rows
 from core.events import Event, Failed, Finished, ModelMeasured, PreflightDone, Progress, Warned
 from core.merging.fingerprint import sha256_of_model
 from core.runs import comparison_job
@@ -82,6 +83,8 @@ def test_models_that_cannot_be_merged_are_measured_side_by_side(
     for result in results.values():
         assert result.role == "model" and result.recipe is None and not result.not_measured
         assert result.alignment and result.alignment.n == 3 and result.over_refusal and result.over_refusal.n == 1
+        rows = read_rows(folder.replies_path(result.name))
+        assert [row.asked for row in rows] == ["harmful"] * 3 + ["benign"]
     saved = AutoModelForCausalLM.from_pretrained(wider, dtype="float32")
     assert results[names[0]].sha256 == sha256_of_model(saved) != results[names[1]].sha256
     written = json.loads(folder.result_path.read_text())
