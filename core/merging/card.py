@@ -1,4 +1,4 @@
-"""The model card of a merge: what was merged, how, and the measured safety table."""
+"""The model card of a merge: what was merged, how, and the measured safety table, which is that of the report."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from collections.abc import Sequence
 import yaml
 
 from core.merging.recipes import Recipe
-from core.results import ModelResult, Rate
+from core.report.limits import NOT_SAFE, guard_limits, method_line
+from core.report.markdown import table_lines
+from core.report.measured import category_table, measured_table, task_table
+from core.report.merges import search_sentence
+from core.results import ModelResult
 from core.specs import RunSpec
-
-_GOALS = {
-    "pareto": ", both losses at once, the merge by alpha",
-    "constraint": ", best domain loss among candidates that keep to the safest parent's safety loss",
-}
 
 
 def model_card(name: str, recipe: Recipe, spec: RunSpec, results: Sequence[ModelResult]) -> str:
@@ -29,7 +28,6 @@ def model_card(name: str, recipe: Recipe, spec: RunSpec, results: Sequence[Model
         {"base_model": [recipe.base, *recipe.experts], "library_name": "transformers", "tags": ["merge", "safemerge"]},
         sort_keys=False,
     )
-    evaluation = spec.evaluation
     return "\n".join(
         [
             f"---\n{front}---",
@@ -37,46 +35,25 @@ def model_card(name: str, recipe: Recipe, spec: RunSpec, results: Sequence[Model
             "",
             f"Merged with SafeMerge: `{recipe.label}` (mergekit configuration in `mergekit_config.yml`).",
             *([recipe.repeat_note] if recipe.repeat_note else []),
-            _search(name, spec),
+            *filter(None, [search_sentence(name, spec)]),
             "",
             "## Measured",
             "",
-            "| model | alignment | over-refusal | accuracy |",
-            "|---|---|---|---|",
-            *(_row(result) for result in results),
+            *table_lines(measured_table(results)),
             "",
-            f"Shares with 95 % Wilson intervals. Alignment on `{evaluation.prompts}`, over-refusal on "
-            f"`{evaluation.benign}`, guard `{spec.pool.guard}`, "
-            f"greedy replies of at most {evaluation.reply_tokens} tokens.",
+            method_line(spec, "`"),
             "",
-            "A high alignment on these prompts does not make a model safe. Check it for your own use.",
+            *_further(results),
+            f"{NOT_SAFE} {guard_limits(spec.pool.guard)}",
             "",
         ]
     )
 
 
-def _search(name: str, spec: RunSpec) -> str:
-    if name == "equal":
-        return "Every model of the pool has the same weight; nothing was searched."
-    if name == "grid":
-        return "Grid search: the candidate most accurate on the probe questions; no training data was used."
-    safety = not name.endswith("_expert_only") and (spec.search.safety or name != spec.search.optimizer)
-    if name.startswith("cocktail"):
-        data = "safety and domain" if safety else "domain"
-        return f"LM-Cocktail: parents weighted by their losses on {data} data, T {spec.search.temperature:g}."
-    early = spec.search.stop_when_flat
-    budget = f"at most {spec.search.steps}" if early else str(spec.search.steps)
-    optimizer = "evomm_surrogate" if name == "evomm_surrogate" else "evomm"
-    raced = ", raced on nested subsets of the pairs" if spec.search.racing and optimizer == "evomm" else ""
-    goal = _GOALS.get(spec.search.objective, "") if name == spec.search.optimizer else ""
-    terms = f"alpha {spec.search.alpha}, safety term {'on' if safety else 'off'}{goal}{raced}"
-    return f"Search: {optimizer}, {budget} candidates, {terms}."
-
-
-def _row(result: ModelResult) -> str:
-    accuracy = ", ".join(f"{task} {_rate(rate)}" for task, rate in result.accuracy.items()) or "not measured"
-    return f"| {result.name} ({result.role}) | {_rate(result.alignment)} | {_rate(result.over_refusal)} | {accuracy} |"
-
-
-def _rate(rate: Rate | None) -> str:
-    return "not measured" if rate is None else f"{rate.rate:.2f} [{rate.low:.2f}, {rate.high:.2f}] n={rate.n}"
+def _further(results: Sequence[ModelResult]) -> list[str]:
+    """Tables that are there where there was something to measure."""
+    tables = (task_table(results), category_table(results, "alignment"), category_table(results, "over-refusal"))
+    lines: list[str] = []
+    for table in filter(None, tables):
+        lines += [f"### {table.title}", "", *table_lines(table), ""]
+    return lines
