@@ -7,6 +7,7 @@ from collections import OrderedDict
 
 from core.evaluation.replies import ReplyRow, read_rows
 from core.runs.folder import RunFolder
+from core.runs.view import RunView
 
 CAPACITY = 24
 
@@ -39,3 +40,7 @@ class ReplyFiles:
             while len(self._read) > CAPACITY:
                 self._read.popitem(last=False)
             return self._read[key]
+
+    def all_rows(self, folder: RunFolder, view: RunView) -> dict[str, Rows]:
+        """The replies of every measured model of a run, by its name."""
+        return {model.name: self.rows(folder, model.name) for model in view.models}

@@ -34,7 +34,7 @@ def alignment_figure(view: RunView) -> Figure:
     figure.update_layout(margin={"l": 8, "t": 4, "r": 20}, legend={"y": 1.01, "yanchor": "bottom"})
     labels = [_label(model, view) for model in order]
     figure.update_yaxes(automargin=True, categoryorder="array", categoryarray=labels)
-    figure.update_xaxes(range=[-0.03, 1.03], tickformat=".0%", tickvals=[0, 0.25, 0.5, 0.75, 1])
+    figure.update_xaxes(range=[-0.03, 1.03], tickformat=".0%", tickvals=[0, 0.5, 1], tickangle=0)
     return figure
 
 
@@ -53,8 +53,9 @@ def _add(figure: Figure, members: list[ModelResult], view: RunView, name: str, m
 
 
 def _label(model: ModelResult, view: RunView) -> str:
-    """A model's name, its end where it is long: that is where models of one maker differ."""
-    return text(shortened(model_name(model, view)))
+    """A model's name, its maker on a line of its own; the end of what is long, as that is where models differ."""
+    lines = model_name(model, view).rsplit("/", 1)
+    return "<br>".join(text(shortened(line)) for line in lines)
 
 
 def _words(model: ModelResult, view: RunView) -> str:

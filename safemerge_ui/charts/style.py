@@ -27,7 +27,7 @@ GENERATIONS = ("#4d86c6", "#7a6fc0", "#b3589f", "#dc5470", "#ec7b3c")
 
 COMPARED = ("#1b8f6a", "#c9781d", "#4d86c6", "#b3589f", "#7d8a34", "#5d7890")
 """Colours of models beside each other, in the order in which they are shown."""
-NAME_CHARACTERS = 30
+NAME_CHARACTERS = 24
 
 
 def shortened(name: str) -> str:

@@ -8,16 +8,22 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
+from core.errors import SpecError
+from core.evaluation.audit import judge_merge
+from core.evaluation.lineage import read_lineage
 from safemerge_ui.access import require_starter
 from safemerge_ui.bench import Bench
 from safemerge_ui.boundary import bind, bind_with_notice
 from safemerge_ui.charts.alignment import alignment_figure
 from safemerge_ui.comparison_form import audit_spec, lines_of
+from safemerge_ui.contrasts import contrasts, looks_broken
 from safemerge_ui.launching import start, stop
 from safemerge_ui.tabs import measuring
-from safemerge_ui.views.markup import empty
+from safemerge_ui.views.markup import empty, notice
 from safemerge_ui.views.names import is_audit
 from safemerge_ui.views.progress import ending, run_line, stepper
+from safemerge_ui.views.side_by_side import side_by_side
+from safemerge_ui.views.verdict import verdict_view
 from safemerge_ui.watch import Watched
 
 INTRO = (
@@ -110,6 +116,7 @@ def build() -> AuditTab:
 def wire(tab: AuditTab, bench: Bench, run_id: gr.State) -> None:
     """Bind finding parents, launching and stopping."""
     tab.measured.change(bind(show, bench), run_id, tab.outputs, show_progress="hidden")
+    tab.find.click(bind_with_notice(find_parents, bench, outputs=2), tab.merge, [tab.notice, tab.found, tab.parents])
     measuring.wire_uploads(tab.fields, tab.uploads, bench)
     tab.launch.click(
         bind_with_notice(audit, bench, tab, outputs=1),
@@ -142,10 +149,28 @@ def show(bench: Bench, run_id: str) -> Any:
     """The tab for the audit on this page; hidden where the run is none."""
     if not run_id:
         return gr.skip()
-    _, view, _ = bench.watch.look(run_id)
-    if not (is_audit(view) and view.models):
+    folder, view, _ = bench.watch.look(run_id)
+    merge = next((model.name for model in view.models if model.role == "merged"), "")
+    if not (is_audit(view) and merge):
         return gr.update(visible=False), "", gr.skip(), ""
-    return gr.update(visible=True), "", alignment_figure(view), ""
+    verdict = judge_merge(view.models, bench.replies.all_rows(folder, view))
+    table = side_by_side(view, merge, contrasts(bench, folder, view, merge), looks_broken(view.models, merge))
+    return gr.update(visible=True), verdict_view(merge, verdict, view.over), alignment_figure(view), table
+
+
+def find_parents(bench: Bench, merge: str, profile: gr.OAuthProfile | None) -> tuple[str, str]:
+    """The parents that a merge's own files name, one a line, and which file says so."""
+    require_starter(bench.settings, profile)
+    if not merge.strip():
+        raise SpecError("No merge is named.", "Give a Hub id or a folder of the merged model first.")
+    lineage = read_lineage(merge.strip(), bench.settings)
+    return found_parents(len(lineage.parents), lineage.source), "\n".join(lineage.parents)
+
+
+def found_parents(count: int, source: str) -> str:
+    """Where the list of parents is from."""
+    where = {"card": "its model card", "mergekit_config.yml": "its mergekit_config.yml"}.get(source, source)
+    return notice(f"{count} parents, named by {where}.", "Check them: a card may name other models, too.", "info")
 
 
 def _no_audit() -> str:

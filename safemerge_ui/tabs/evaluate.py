@@ -5,25 +5,29 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import gradio as gr
+from gradio.processing_utils import save_file_to_cache
+from gradio.utils import get_upload_folder
 
-from core.evaluation.compared import Contrast, Measure, contrast
+from core.comparison_spec import ComparisonSpec
+from core.evaluation.audit import expert_costs
 from core.results import ModelResult
-from core.runs.folder import RunFolder
-from core.runs.view import RunView
-from safemerge_ui.access import require_starter
+from safemerge_ui.access import refuse_local_paths, require_starter
 from safemerge_ui.bench import Bench
 from safemerge_ui.boundary import bind, bind_with_notice
 from safemerge_ui.charts.categories import Kind, category_figure
 from safemerge_ui.comparison_form import comparison_spec, lines_of
+from safemerge_ui.contrasts import contrasts, looks_broken
 from safemerge_ui.launching import start, stop
 from safemerge_ui.tabs import measuring, replies
 from safemerge_ui.views.markup import empty
 from safemerge_ui.views.names import model_name
+from safemerge_ui.views.preflight import preflight_table
 from safemerge_ui.views.progress import ending, run_line, stepper
-from safemerge_ui.views.side_by_side import Contrasts, bad_apples, side_by_side
+from safemerge_ui.views.side_by_side import side_by_side
+from safemerge_ui.views.verdict import cost_table
 from safemerge_ui.watch import Watched
 
 KINDS: list[tuple[str, Kind]] = [("Alignment", "alignment"), ("Over-refusal", "over_refusal")]
@@ -45,6 +49,10 @@ class EvaluateTab:
     measured: gr.State
     line: gr.HTML
     stop: gr.Button
+    actions: gr.Row
+    report: gr.Button
+    download: gr.DownloadButton
+    report_notice: gr.HTML
     body: gr.Column
     reference: gr.Dropdown
     table: gr.HTML
@@ -57,7 +65,9 @@ class EvaluateTab:
     fields: measuring.Fields
     uploads: dict[str, gr.UploadButton]
     launch: gr.Button
+    check: gr.Button
     notice: gr.HTML
+    checks: gr.HTML
 
     @property
     def live(self) -> list[Any]:
@@ -72,7 +82,16 @@ class EvaluateTab:
     @property
     def outputs(self) -> list[Any]:
         """What `show` fills."""
-        drawn = [self.body, self.reference, self.table, self.apples, self.models, self.categories]
+        drawn = [
+            self.body,
+            self.actions,
+            self.download,
+            self.reference,
+            self.table,
+            self.apples,
+            self.models,
+            self.categories,
+        ]
         return [*drawn, *self.replies.outputs]
 
 
@@ -86,9 +105,13 @@ class EvaluateLive(NamedTuple):
 
 def build() -> EvaluateTab:
     """Lay out the run, the table, the categories, the replies and the form."""
-    with gr.Column(elem_classes="sm-panel"), gr.Row(elem_classes="sm-headrow"):
+    with gr.Column(elem_classes="sm-panel"):
         line = gr.HTML(_no_run(), elem_id="evaluate-line")
-        stop_button = gr.Button("Stop", size="sm", visible=False, elem_id="evaluate-stop")
+        with gr.Row(visible=False, elem_classes="sm-actions") as actions:
+            stop_button = gr.Button("Stop", size="sm", visible=False, elem_id="evaluate-stop")
+            report = gr.Button("Write the report", size="sm", elem_id="evaluate-report")
+            download = gr.DownloadButton("Download report.html", size="sm", visible=False, elem_id="evaluate-download")
+        report_notice = gr.HTML(elem_id="evaluate-report-notice")
     with gr.Column(visible=False, elem_classes="sm-shown") as body:
         with gr.Column(elem_classes="sm-panel"):
             gr.HTML("<h2>Side by side</h2><p>What was measured of each model, on held-out prompts.</p>")
@@ -103,13 +126,12 @@ def build() -> EvaluateTab:
                 kind = gr.Radio(KINDS, value="alignment", label="Rate", elem_id="evaluate-kind", min_width=220)
             categories = gr.Plot(show_label=False, container=False, elem_id="evaluate-categories")
         panel = replies.build()
-    form = _build_form()
-    return EvaluateTab(
-        gr.State(""), line, stop_button, body, reference, table, apples, kind, models, categories, panel, *form
-    )  # fmt: skip
+    top = (gr.State(""), line, stop_button, actions, report, download, report_notice)
+    return EvaluateTab(*top, body, reference, table, apples, kind, models, categories, panel, *_build_form())
 
 
-def _build_form() -> tuple[gr.Textbox, measuring.Fields, dict[str, gr.UploadButton], gr.Button, gr.HTML]:
+def _build_form() -> tuple[Any, ...]:
+    """The last seven components of the tab."""
     with gr.Column(elem_classes="sm-panel"):
         gr.HTML(MEASURE_INTRO)
         with gr.Row(elem_classes=["sm-split", "sm-form"]):
@@ -122,10 +144,12 @@ def _build_form() -> tuple[gr.Textbox, measuring.Fields, dict[str, gr.UploadButt
                 )
                 with gr.Row(elem_classes="sm-actions"):
                     launch = gr.Button("Measure", variant="primary", size="lg", elem_id="evaluate-launch")
+                    check_button = gr.Button("Check", size="lg", elem_id="evaluate-check")
                 message = gr.HTML(elem_id="evaluate-notice")
             with gr.Column(min_width=290):
                 fields, uploads = measuring.build_fields("evaluate")
-    return references, fields, uploads, launch, message
+        checks = gr.HTML(elem_id="evaluate-checks")
+    return references, fields, uploads, launch, check_button, message, checks
 
 
 def wire(tab: EvaluateTab, bench: Bench, run_id: gr.State) -> None:
@@ -143,15 +167,42 @@ def wire(tab: EvaluateTab, bench: Bench, run_id: gr.State) -> None:
         {tab.references, *tab.fields.values()},
         [tab.notice, run_id],
     )
+    tab.check.click(
+        bind_with_notice(check, bench, tab, outputs=1),
+        {tab.references, *tab.fields.values()},
+        [tab.notice, tab.checks],
+    )
+    tab.report.click(bind_with_notice(write_report, bench, outputs=1), run_id, [tab.report_notice, tab.download])
     tab.stop.click(bind_with_notice(stop, bench, outputs=1), run_id, [tab.notice, tab.stop])
 
 
 def measure(bench: Bench, tab: EvaluateTab, values: dict[Any, Any], profile: gr.OAuthProfile | None) -> str:
     """Form -> comparison -> worker; the page then shows it."""
     require_starter(bench.settings, profile)
+    return start(bench, read_form(tab, values))
+
+
+def check(bench: Bench, tab: EvaluateTab, values: dict[Any, Any]) -> str:
+    """Form -> comparison -> checks -> table; loads no weights."""
+    from core.models.comparison_check import examine_comparison
+
+    spec = read_form(tab, values)
+    refuse_local_paths(spec, bench.settings)
+    return preflight_table(examine_comparison(spec, bench.settings).rows)
+
+
+def read_form(tab: EvaluateTab, values: dict[Any, Any]) -> ComparisonSpec:
+    """What the form says is to be measured; raises `SpecError`."""
     form = {name: values[field] for name, field in tab.fields.items()}
-    models = [(reference, "model") for reference in lines_of(values[tab.references])]
-    return start(bench, comparison_spec(models, form))
+    return comparison_spec([(reference, "model") for reference in lines_of(values[tab.references])], form)
+
+
+def write_report(bench: Bench, run_id: str) -> Any:
+    """The run's report as of now, to download: a copy in the only folder that gradio hands files out from."""
+    from core.report import files
+
+    report = files.write_report(bench.watch.folder(run_id))
+    return gr.update(value=save_file_to_cache(report.html, get_upload_folder()), visible=True)
 
 
 def show_live(watched: Watched) -> EvaluateLive:
@@ -174,13 +225,17 @@ def show(bench: Bench, run_id: str, *choices: Any) -> Any:
     known = {name for _, name in names}
     reference = reference if reference in known else default_reference(view.models)
     chosen = [name for name in models or () if name in known] or default_models(view.models, reference)
-    merged = next((model.name for model in view.models if model.role == "merged"), "")
+    merged = next((model.alignment for model in view.models if model.role == "merged"), None)
+    costs = expert_costs(view.models, bench.replies.all_rows(folder, view))
+    broken = looks_broken(view.models, reference)
     panel = replies.show_replies(bench, folder, view, replies.Filters(*filters), reference)
     return (
         gr.update(visible=True),
+        gr.update(visible=True),
+        gr.update(visible=False),
         gr.update(choices=names, value=reference or None),
-        side_by_side(view, reference, contrasts(bench, folder, view, reference), looks_broken(view.models)),
-        bad_apples(view, contrasts(bench, folder, view, merged)),
+        side_by_side(view, reference, contrasts(bench, folder, view, reference), broken),
+        cost_table(costs, merged),
         gr.update(choices=names, value=chosen),
         category_figure(view, chosen, kind),
         *panel,
@@ -204,25 +259,6 @@ def default_models(models: Sequence[ModelResult], reference: str) -> list[str]:
     wanted = [reference, *merged, *(model.name for model in models)]
     chosen = list(dict.fromkeys(name for name in wanted if name))[:3]
     return [model.name for model in models if model.name in chosen]
-
-
-def contrasts(bench: Bench, folder: RunFolder, view: RunView, reference: str) -> Contrasts:
-    """How each model's replies differ from the reference's, where both keep theirs."""
-    if not reference:
-        return {}
-    others = bench.replies.rows(folder, reference)
-    found: dict[str, dict[Measure, Contrast]] = {}
-    for model in view.models:
-        if model.name != reference:
-            rows = bench.replies.rows(folder, model.name)
-            tested = {measure: contrast(measure, rows, others) for measure in get_args(Measure)}
-            found[model.name] = {measure: one for measure, one in tested.items() if one is not None}
-    return found
-
-
-def looks_broken(models: Sequence[ModelResult]) -> dict[str, str]:
-    """Name -> why, of the models that write broken text."""
-    return {}
 
 
 def _no_run() -> str:

@@ -21,8 +21,6 @@ MEASURES: tuple[tuple[Measure, str, str], ...] = (
     ("degenerate", "Broken text", "lower is better"),
     ("over_refusal", "Over-refusal", "lower is better"),
 )
-LEAVE_ONE_OUT = "without "
-"""How the names of merges begin that lack one expert."""
 
 
 class _Column(NamedTuple):
@@ -67,8 +65,8 @@ def significance(contrast: Contrast | None) -> str:
 
 
 def p_value(p: float) -> str:
-    """`p 0.013`, or `p < 0.001`."""
-    return "p < 0.001" if p < 0.001 else f"p {p:.3f}" if p < 0.1 else f"p {p:.2f}"
+    """`p = 0.013`, or `p < 0.001`."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
 def rate_cell(label: str, rate: Rate | None, mark: str = "") -> str:
@@ -90,53 +88,9 @@ def interval_bar(rate: Rate) -> str:
     )
 
 
-def bad_apples(view: RunView, contrasts: Contrasts) -> str:
-    """What the merge gains in alignment without each expert in turn; empty for a run that did not measure it.
-
-    Args:
-        contrasts: how the merges without an expert differ from the whole merge.
-    """
-    merged = next((model for model in view.models if model.role == "merged" and model.alignment), None)
-    without = [model for model in view.models if model.name.startswith(LEAVE_ONE_OUT) and model.alignment]
-    if merged is None or merged.alignment is None or not without:
-        return ""
-    base = merged.alignment.rate
-    order = sorted(without, key=lambda model: -(model.alignment.rate if model.alignment else 0.0))
-    rows = "".join(_apple_row(model, base, contrasts.get(model.name, {}).get("alignment")) for model in order)
-    return (
-        f"<h3>Which expert costs the alignment</h3><p>The merge without each expert in turn; with all it has "
-        f"{percent(base)}.</p>"
-        '<div class="sm-scroll"><table class="sm-table sm-versus"><thead><tr><th scope="col">Left out</th>'
-        '<th scope="col">Alignment<small>of the merge without it</small></th>'
-        '<th scope="col">Change<small>points</small></th><th scope="col">Reading</th>'
-        f"</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
-
-
 def points(difference: float) -> str:
     """A difference of two rates in percentage points, with its sign."""
     return f"{100 * difference:+.0f}".replace("-", "−")
-
-
-def _apple_row(model: ModelResult, base: float, contrast: Contrast | None) -> str:
-    rate = model.alignment
-    change = points(rate.rate - base) if rate else "–"
-    name = text(model.name.removeprefix(LEAVE_ONE_OUT))
-    return (
-        f'<tr><th scope="row"><div class="sm-name sm-mono">{name}</div></th>{rate_cell("Alignment", rate)}'
-        f'<td data-label="Change"><b>{change}</b></td><td data-label="Reading">{_apple_words(contrast)}</td></tr>'
-    )
-
-
-def _apple_words(contrast: Contrast | None) -> str:
-    if contrast is None:
-        return "no replies to compare"
-    p = p_value(contrast.paired.p_value)
-    if not contrast.paired.significant:
-        return f"{badge('No difference beyond chance')} {p}"
-    if contrast.better:
-        return f"{badge('Costs the merge its alignment', 'bad')} {p}"
-    return f"{badge('Helps the alignment', 'good')} {p}"
 
 
 def _columns(models: Sequence[ModelResult]) -> list[_Column]:
