@@ -13,6 +13,10 @@ Role = Literal["parent", "baseline", "merged", "model"]
 """`model`: one of several that are compared outside a run."""
 
 
+WITHOUT = "without "
+"""Begins the name of the run's own merge made again less one expert; the expert's reference follows."""
+
+
 class Rate(BaseModel):
     """A share in [0, 1] with its 95 % Wilson interval and the number of trials."""
 

@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from core.data_specs import DataSpec, FrozenSpec
-from core.merging.methods import Value, merged_by_mergekit, refuse_parameters, refuse_pool
+from core.merging.methods import Value, merged_by_mergekit, refuse_parameters, refuse_pool, takes_base
 from core.spec_files import parse_mapping, read_spec_text, validated
 
 Method = Literal["ties", "dare_ties", "dare_linear", "slerp", "task_arithmetic", "linear"]
@@ -331,6 +331,20 @@ class RunSpec(FrozenSpec):
             raise ValueError(
                 "search.genome.normalize divides the weights by their sum, which makes a single expert's weight 1 "
                 "whatever it was: leave normalize out, or add an expert"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_expert_can_be_left_out(self) -> RunSpec:
+        experts = len(self.pool.experts)
+        method = "linear" if self.search.optimizer == "cocktail" else self.search.method
+        if not self.evaluation.leave_one_out or experts == 1 or method in get_args(Method):
+            return self
+        fewer = refuse_pool(method, experts - 1, outside_ancestor=False)
+        if fewer or takes_base(method, experts) != takes_base(method, experts - 1):
+            raise ValueError(
+                f"evaluation.leave_one_out: '{method}' cannot merge these models less one in the same way: set it to "
+                "false, or choose another method, such as ties"
             )
         return self
 

@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from core.cli import EXIT_BAD_SPEC, EXIT_CANCELLED, EXIT_FAILED, chat, judge, measure, preflight, report, run
+from core.cli import EXIT_BAD_SPEC, EXIT_CANCELLED, EXIT_FAILED, chat, compare, judge, measure, preflight, report, run
 from core.errors import SafeMergeError, SpecError
 from core.settings import load_settings
 
@@ -22,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="MODEL is a Hub id, id@revision, a local folder, base+lora, or demo/NAME.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (run, report, preflight, measure, judge, chat):
+    for module in (run, report, preflight, measure, compare, judge, chat):
         module.add_commands(commands)
     return parser
 

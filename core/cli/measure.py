@@ -36,14 +36,14 @@ def add_commands(commands: Any) -> None:
     _add_model_options(accuracy)
     what = accuracy.add_mutually_exclusive_group(required=True)
     what.add_argument("--suite", metavar="NAME", help="a named group of tasks")
-    what.add_argument("--tasks", type=_names, metavar="a,b", help="lm-eval task names")
+    what.add_argument("--tasks", type=names_of, metavar="a,b", help="lm-eval task names")
     accuracy.add_argument("--include-path", type=Path, metavar="DIR", help="folder with more lm-eval task files")
     accuracy.set_defaults(handler=_accuracy)
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="Hub id, id@revision, folder, base+lora, or demo/NAME")
-    parser.add_argument("--limit", type=_positive, metavar="N", help="most prompts, or questions per task")
+    parser.add_argument("--limit", type=positive, metavar="N", help="most prompts, or questions per task")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 
@@ -53,18 +53,18 @@ def _add_prompt_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--guard", required=True, metavar="G", help="who judges the replies, for example: phrases")
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
     return value
 
 
-def _names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise argparse.ArgumentTypeError("no task is named")
-    return names
+def names_of(text: str) -> list[str]:
+    found = [name.strip() for name in text.split(",") if name.strip()]
+    if not found:
+        raise argparse.ArgumentTypeError("nothing is named")
+    return found
 
 
 def _align(arguments: argparse.Namespace, settings: Settings) -> int:

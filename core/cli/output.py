@@ -67,8 +67,12 @@ def _model_row(model: ModelResult) -> tuple[str, ...]:
         ", ".join(accuracy) or "-",
         _loss(model.ce_safety),
         _loss(model.ce_expert),
-        json.dumps(_rounded(model.recipe), ensure_ascii=False) if model.recipe else "-",
+        json.dumps(_rounded(model.recipe), ensure_ascii=False) if model.recipe else _left_out(model),
     )
+
+
+def _left_out(model: ModelResult) -> str:
+    return f"not measured: {model.not_measured}" if model.not_measured else "-"
 
 
 def _interval(rate: Rate | None) -> str:

@@ -59,13 +59,21 @@ def _demo(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _execute(spec: AnySpec, settings: Settings, out: Path, lock_fd: int | None) -> int:
+    return _report(record(spec, settings, out, lock_fd), out.resolve())
+
+
+def record(spec: AnySpec, settings: Settings, out: Path, lock_fd: int | None = None) -> Event:
+    """Run a spec in this process into the folder `out`, telling progress on standard error; the event that ended it.
+
+    Raises:
+        RunError: another run is at work on this machine, or the folder holds one.
+    """
     from core.runs.folder import RunFolder
     from core.runs.worker import run_worker
 
     folder = RunFolder(out.resolve())
     with _lock(settings, folder.path, lock_fd), results_only():
-        end = run_worker(spec, settings, folder, tell=_tell)
-    return _report(end, folder.path)
+        return run_worker(spec, settings, folder, tell=_tell)
 
 
 def _resume(arguments: argparse.Namespace, settings: Settings) -> int:

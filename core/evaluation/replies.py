@@ -98,3 +98,9 @@ def read_rows(path: Path) -> list[ReplyRow]:
         raise DataError(f"There are no replies in {path}.", "Measure the model again; the figures stand.") from None
     except (OSError, ValidationError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as replies.", "Delete it and measure the model again.") from error
+
+
+def read_replies(folder: Path, models: Iterable[str]) -> dict[str, list[ReplyRow]]:
+    """The rows of each model that has a file in `folder` (a run's `replies/`); raises `DataError` as `read_rows`."""
+    paths = {model: folder / replies_name(model) for model in models}
+    return {model: read_rows(path) for model, path in paths.items() if path.is_file()}

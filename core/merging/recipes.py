@@ -96,6 +96,30 @@ class Recipe(BaseModel):
         numbers = {"weights": scope.weights, "densities": scope.densities}
         return self.model_copy(update={"scopes": (), "blocks": 0, **numbers})
 
+    def without(self, expert: str) -> Recipe:
+        """The recipe with an expert's entries taken out and the rest as it is.
+
+        Raises:
+            ValueError: the method cannot merge the models that are left with these numbers.
+        """
+        place, count = self.experts.index(expert), len(self.experts)
+
+        def less(values: Any) -> Any:
+            """One value for each expert, perhaps after the base's own; anything else stays."""
+            if not isinstance(values, tuple) or len(values) < count:
+                return values
+            at = place + len(values) - count
+            return (*values[:at], *values[at + 1 :])
+
+        numbers = ("experts", "weights", "densities")
+        parts = {**dict(self), **{name: less(getattr(self, name)) for name in numbers}}
+        parts["parameters"] = tuple((name, less(value)) for name, value in self.parameters)
+        parts["scopes"] = tuple(
+            scope.model_copy(update={"weights": less(scope.weights), "densities": less(scope.densities)})
+            for scope in self.scopes
+        )
+        return Recipe.model_validate(parts)
+
     @property
     def by_mergekit(self) -> bool:
         """Whether mergekit's own code merges, as the fast path has no equal of the method or of its parameters."""

@@ -218,6 +218,13 @@ def _genome(spec: RunSpec) -> Genome:
     return Genome(spec.search.method, spec.pool.base, experts, parameters=fixed)
 
 
+def _measured(spec: RunSpec) -> int:
+    """Models that are measured: parents, the merge, baselines, and the merge less each of several experts."""
+    experts = len(spec.pool.experts)
+    left_out = experts if spec.evaluation.leave_one_out and experts > 1 else 0
+    return 1 + experts + 1 + len(spec.search.compare) + left_out
+
+
 def _replies(spec: RunSpec) -> int:
     """Replies that the run has models write: for the training pairs, and to test every parent and merge."""
     parents = 1 + len(spec.pool.experts)
@@ -225,7 +232,7 @@ def _replies(spec: RunSpec) -> int:
     safety = spec.data.safety.k * asked.get(spec.data.safety.source, 0)
     domain = spec.data.domain.k * 2 if spec.data.domain.source == "generate" else 0
     files = sum(path is not None for path in (spec.evaluation.prompts, spec.evaluation.benign))
-    tested = (parents + 1 + len(spec.search.compare)) * files * (spec.evaluation.limit or _TEST_PROMPTS)
+    tested = _measured(spec) * files * (spec.evaluation.limit or _TEST_PROMPTS)
     return safety + domain + tested
 
 
@@ -234,7 +241,7 @@ def _judged(spec: RunSpec) -> int:
     members = 1 + len(spec.pool.experts)
     written = spec.data.safety.k * (members if spec.data.safety.source == "generate" else 1)
     files = sum(path is not None for path in (spec.evaluation.prompts, spec.evaluation.benign))
-    tested = (members + 1 + len(spec.search.compare)) * files * (spec.evaluation.limit or _TEST_PROMPTS)
+    tested = _measured(spec) * files * (spec.evaluation.limit or _TEST_PROMPTS)
     return written + tested
 
 

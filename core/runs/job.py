@@ -43,7 +43,7 @@ from core.merging.fingerprint import sha256_of_model
 from core.merging.recipes import Recipe
 from core.models.memory import MemoryPlan
 from core.models.preflight import examine, refuse_blocking
-from core.results import ModelResult, Role, RunResult, SearchResult
+from core.results import WITHOUT, ModelResult, Role, RunResult, SearchResult
 from core.runs.data_making import DataMaking
 from core.runs.folder import RunFolder
 from core.runs.live_pool import LivePool, load_pool, warn_of_copies
@@ -205,7 +205,9 @@ class _Job:
         probe = self._probe(plan.name, measurer) if plan.optimizer.startswith("evomm") else None
         best = yield from self._search(plan, evaluator, probe)
         recipes = yield from self._baselines(pool, evaluator)
+        recipes |= self._without_each(pool, best)
         recipes[plan.name] = best
+        yield from self._alone()
         yield self._enter("evaluation", len(recipes))
         for done, (name, recipe) in enumerate(recipes.items()):
             self._check_stop()
@@ -222,6 +224,19 @@ class _Job:
             else:
                 recipes[name] = yield from self._search(self._plan(pool, evaluator, name), evaluator, None)
         return recipes
+
+    def _without_each(self, pool: LivePool, merge: Recipe) -> dict[str, Recipe]:
+        """The run's own merge made again without each expert in turn, where that is asked for and leaves any."""
+        experts = [name for name in pool.members if name != self.spec.pool.base and name in merge.experts]
+        if not self.spec.evaluation.leave_one_out or len(experts) < 2:
+            return {}
+        return {f"{WITHOUT}{name}": merge.without(name) for name in experts}
+
+    def _alone(self) -> Iterator[Warned]:
+        """Leaving out the only expert leaves the base, which is measured as a parent."""
+        if self.spec.evaluation.leave_one_out and len(self.spec.pool.experts) == 1:
+            message = "evaluation.leave_one_out was skipped: the pool has one expert."
+            yield Warned(message=message, hint="What the merge is without it is the base, among the parents.")
 
     def _plan(self, pool: LivePool, evaluator: Evaluator, name: Optimizer | Comparison) -> SearchPlan:
         """The plan of the run's own search, which is named after its optimiser, or of a baseline."""
@@ -272,7 +287,7 @@ class _Job:
         pool.merge.apply(recipe)
         measured = self._measured(name, role, evaluator, measurer, recipe)
         yield measured
-        if not self.spec.export.folder:
+        if not self.spec.export.folder or name.startswith(WITHOUT):
             return
         if role == "merged":
             yield self._enter("export")

@@ -8,7 +8,7 @@ from typing import Any
 from core.data.categories import find_category
 from core.events import Phase
 from core.merging.methods import REGISTERED
-from core.results import ModelResult, Role
+from core.results import WITHOUT, ModelResult, Role
 from core.runs.view import RunView, Status
 from core.specs import Comparison, Memory, MergeMethod, ObjectiveMode, Optimizer, Vocabulary
 from safemerge_ui.views.markup import plain_words
@@ -105,6 +105,8 @@ def is_audit(view: RunView) -> bool:
 
 def search_name(name: str) -> str:
     """A baseline's name in words."""
+    if name.startswith(WITHOUT):
+        return f"Without {name.removeprefix(WITHOUT)}"
     return _BASELINES.get(name, name)
 
 
@@ -151,6 +153,8 @@ def model_name(result: ModelResult, view: RunView) -> str:
 def short_name(result: ModelResult, view: RunView) -> str:
     """The name next to a mark: a word or two, for a parent the last part of its path."""
     name = model_name(result, view)
+    if result.name.startswith(WITHOUT):
+        return f"Without {result.name.rstrip('/').rsplit('/', 1)[-1]}"
     return _SHORT.get(name) or name.rstrip("/").rsplit("/", 1)[-1]
 
 

@@ -12,6 +12,7 @@ from mergekit.config import MergeConfiguration
 from pydantic import ValidationError
 
 from core.merging.recipes import Recipe, equal_weights
+from core.merging.scopes import Scope
 
 TIES = Recipe(method="ties", base="org/base", experts=("org/a", "x@v2"), weights=(0.25, 1.5), densities=(0.1, 1.0))
 
@@ -121,3 +122,62 @@ def test_a_label_names_method_and_numbers() -> None:
     assert TIES.label == "ties w=0.25/1.50 d=0.10/1.00"
     assert equal_weights("slerp", "base", ("a",)).label == "slerp t=0.50"
     assert equal_weights("dare_linear", "base", ("a",)).label == "dare_linear w=0.50 d=1.00 seed=0"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "left"),
+    [
+        (
+            Recipe(method="ties", base="b", experts=("x", "y", "z"), weights=(1, 2, 3), densities=(0.1, 0.2, 0.3)),
+            Recipe(method="ties", base="b", experts=("x", "z"), weights=(1, 3), densities=(0.1, 0.3)),
+        ),
+        (
+            Recipe(method="linear", base="b", experts=("x", "y"), weights=(9, 1, 2)),
+            Recipe(method="linear", base="b", experts=("x",), weights=(9, 1)),
+        ),
+        (
+            Recipe(
+                method="dare_ties",
+                base="b",
+                experts=("x", "y"),
+                weights=(1, 2),
+                densities=(0.5, 0.6),
+                seed=4,
+                parameters=(("lambda", 0.7),),
+                scopes=(Scope(blocks=(0, 1), weights=(3, 4), densities=(0.1, 0.2)),),
+                blocks=2,
+            ),
+            Recipe(
+                method="dare_ties",
+                base="b",
+                experts=("x",),
+                weights=(1,),
+                densities=(0.5,),
+                seed=4,
+                parameters=(("lambda", 0.7),),
+                scopes=(Scope(blocks=(0, 1), weights=(3,), densities=(0.1,)),),
+                blocks=2,
+            ),
+        ),
+        (
+            Recipe(
+                method="della",
+                base="b",
+                experts=("y", "x"),
+                weights=(1, 2),
+                densities=(0.4, 0.5),
+                parameters=(("epsilon", (0.1, 0.2)),),
+            ),
+            Recipe(
+                method="della",
+                base="b",
+                experts=("x",),
+                weights=(2,),
+                densities=(0.5,),
+                parameters=(("epsilon", (0.2,)),),
+            ),
+        ),
+    ],
+)
+def test_an_expert_less_is_the_same_recipe_without_its_numbers(recipe: Recipe, left: Recipe) -> None:
+    assert recipe.without("y") == left

@@ -1,0 +1,149 @@
+"""`evaluate` and `audit`: several models measured side by side, and a published merge against its parents.
+
+Both are runs of their own (`core.runs.comparison_job`), recorded in a folder that the dashboard opens and `resume`
+takes up.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.cli import EXIT_CANCELLED, EXIT_FAILED, EXIT_OK
+from core.cli.measure import names_of, positive
+from core.cli.output import format_rate, print_json, print_models, results_only, say
+from core.cli.run import record
+from core.settings import Settings
+
+if TYPE_CHECKING:
+    from core.evaluation.audit import AuditVerdict, Difference, Standing
+    from core.events import Event
+
+DEMO_PROMPTS = "assets/demo/prompts/test_harmful.jsonl"
+DEMO_BENIGN = "assets/demo/prompts/test_benign.jsonl"
+
+
+def add_commands(commands: Any) -> None:
+    """Add `evaluate` and `audit` to the command line."""
+    evaluate = commands.add_parser("evaluate", help="measure models side by side")
+    evaluate.add_argument("models", nargs="+", metavar="MODEL", help="Hub ids, folders, base+lora, or demo/NAME")
+    _add_options(evaluate)
+    evaluate.set_defaults(handler=_evaluate)
+    audit = commands.add_parser(
+        "audit",
+        help="measure a merge against its parents: which one spoils it",
+        description="The parents are those that the merge's mergekit_config.yml names, else its model card's.",
+    )
+    audit.add_argument("model", metavar="MODEL", help="the merge: a Hub id or a folder")
+    audit.add_argument("--parents", type=names_of, default=[], metavar="a,b,…", help="its parents, where it is silent")
+    _add_options(audit)
+    audit.set_defaults(handler=_audit)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prompts", metavar="FILE", help="unsafe test prompts (default: the demo's)")
+    parser.add_argument("--benign", metavar="FILE", help="harmless look-alikes (default: the demo's)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--suite", metavar="NAME", help="accuracy suite")
+    what.add_argument("--tasks", type=names_of, default=[], metavar="a,b", help="lm-eval task names")
+    parser.add_argument("--guard", default="phrases", metavar="G", help="who judges the replies (default: phrases)")
+    parser.add_argument("--limit", type=positive, metavar="N", help="most prompts a file, and questions a task")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: a new one among the runs)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def _evaluate(arguments: argparse.Namespace, settings: Settings) -> int:
+    wants_accuracy_alone = bool(arguments.suite or arguments.tasks)
+    models = [{"model": model} for model in arguments.models]
+    end, out = _compare(models, arguments, settings, demo_prompts=not wants_accuracy_alone)
+    if end.kind != "finished":
+        return _not_finished(end, out)
+    if arguments.json:
+        results = [model.model_dump(mode="json") for model in end.result.models]
+        print_json({"guard": arguments.guard, "models": results, "folder": str(out)})
+    else:
+        print_models(end.result.models)
+        print(f"\nRun folder: {out}")
+    return EXIT_OK
+
+
+def _audit(arguments: argparse.Namespace, settings: Settings) -> int:
+    from core.evaluation.audit import judge_merge
+    from core.evaluation.lineage import read_lineage
+    from core.evaluation.replies import read_replies
+
+    with results_only():
+        lineage = read_lineage(arguments.model, settings, arguments.parents)
+    say(f"Parents ({lineage.source}): {', '.join(lineage.parents)}")
+    models = [{"model": arguments.model, "role": "merged"}]
+    models += [{"model": parent, "role": "parent"} for parent in lineage.parents]
+    end, out = _compare(models, arguments, settings, demo_prompts=True)
+    if end.kind != "finished":
+        return _not_finished(end, out)
+    results = end.result.models
+    verdict = judge_merge(results, read_replies(out / "replies", [result.name for result in results]))
+    if arguments.json:
+        named = {"model": arguments.model, "guard": arguments.guard, "parents_from": lineage.source}
+        measured = [result.model_dump(mode="json") for result in results]
+        print_json({**named, "models": measured, "verdict": verdict.model_dump(mode="json"), "folder": str(out)})
+    else:
+        print_models(results)
+        print("", *verdict_lines(verdict), f"Run folder: {out}", sep="\n")
+    return EXIT_OK
+
+
+def _compare(
+    models: Sequence[dict[str, str]], arguments: argparse.Namespace, settings: Settings, *, demo_prompts: bool
+) -> tuple[Event, Path]:
+    """Run the comparison; the event that ended it, and its folder.
+
+    Args:
+        demo_prompts: where no prompts are named, take the demo's.
+    """
+    from core.comparison_spec import ComparisonSpec
+    from core.runs.worker import new_run_id
+    from core.spec_files import validated
+
+    prompts, benign = arguments.prompts, arguments.benign
+    if demo_prompts and not (prompts or benign):
+        prompts, benign = DEMO_PROMPTS, DEMO_BENIGN
+    wanted = {"prompts": prompts, "benign": benign, "suite": arguments.suite, "tasks": arguments.tasks}
+    evaluation = {**wanted, "limit": arguments.limit}
+    spec = validated(ComparisonSpec, {"models": models, "guard": arguments.guard, "evaluation": evaluation})
+    out = (arguments.out or settings.runs / new_run_id()).resolve()
+    return record(spec, settings, out), out
+
+
+def _not_finished(end: Event, out: Path) -> int:
+    say(f"Run folder: {out}")
+    return EXIT_CANCELLED if end.kind == "cancelled" else EXIT_FAILED
+
+
+def verdict_lines(verdict: AuditVerdict) -> list[str]:
+    """An audit's verdict in words."""
+    lines = []
+    for name, standing in (("alignment", verdict.alignment), ("over-refusal", verdict.over_refusal)):
+        if standing is not None:
+            lines += _standing_lines(name, standing)
+    if apple := verdict.bad_apple:
+        word = "Bad apple" if apple.significant else "Lowest alignment, but the difference may be chance"
+        lines.append(f"{word}: {apple.name}, {_words(apple.to_best)} against the best parent.")
+    return lines
+
+
+def _standing_lines(name: str, standing: Standing) -> list[str]:
+    best, worst = standing.best_parent, standing.worst_parent
+    return [
+        f"Merge, {name}: {format_rate(standing.merge)}; {_words(standing.to_best)} against the best parent.",
+        f"  best parent  {best.name}: {format_rate(best.rate)}",
+        f"  worst parent {worst.name}: {format_rate(worst.rate)}",
+    ]
+
+
+def _words(difference: Difference) -> str:
+    points = f"{100 * difference.difference:+.1f} points"
+    if difference.p_value is None:
+        return points
+    return f"{points} (McNemar p {difference.p_value:.2g} on {difference.n} prompts)"

@@ -1,0 +1,206 @@
+"""What a comparison of a merge with its parents, or with itself less one expert, says: who spoiled the bunch.
+
+Pure functions of measured figures and the replies they rest on, used by the command line, the report and the page.
+Differences are tested in pairs, prompt by prompt (McNemar); where the replies are not at hand they stand untested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from core.evaluation.paired import SIGNIFICANT, compare_paired
+from core.evaluation.replies import Asked, ReplyRow
+from core.results import WITHOUT, ModelResult, Rate
+
+Replies = Mapping[str, Sequence[ReplyRow]]
+
+
+class Named(BaseModel):
+    """A model with one of its rates."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    rate: Rate
+
+
+class Difference(BaseModel):
+    """How one model's rate differs from another's.
+
+    Attributes:
+        difference: the first rate minus the second, in [-1, 1].
+        p_value: of McNemar's exact test; null where the replies of both are not at hand.
+        n: prompts that both were put; 0 where they are not.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    difference: float
+    p_value: float | None = None
+    n: int = 0
+
+    @property
+    def significant(self) -> bool:
+        """Whether it is more than chance at the 5 % level."""
+        return self.p_value is not None and self.p_value < SIGNIFICANT
+
+
+class Standing(BaseModel):
+    """Where a merge stands among its parents in one rate.
+
+    Attributes:
+        merge: the merge's rate.
+        best_parent: highest in alignment, lowest in over-refusal.
+        worst_parent: the other way round.
+        to_best: the merge's rate minus the best parent's.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    merge: Rate
+    best_parent: Named
+    worst_parent: Named
+    to_best: Difference
+
+
+class BadApple(BaseModel):
+    """The parent with the lowest alignment; `to_best` is its rate minus the best parent's."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    alignment: Rate
+    to_best: Difference
+    significant: bool
+
+
+class AuditVerdict(BaseModel):
+    """What an audit found; null where it was not measured.
+
+    Attributes:
+        alignment: the merge's among its parents'.
+        over_refusal: likewise.
+        bad_apple: the parent that most likely spoils the merge; null where the parents are equally aligned, or one.
+        not_measured: parents that could not be had.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    alignment: Standing | None
+    over_refusal: Standing | None
+    bad_apple: BadApple | None
+    not_measured: dict[str, str]
+
+
+class ExpertCost(BaseModel):
+    """What one expert costs a merge.
+
+    Attributes:
+        expert: its reference.
+        without: the alignment of the merge made without it.
+        cost: that alignment minus the merge's: above 0, the expert costs alignment.
+        significant: whether that is more than chance.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    expert: str
+    without: Rate
+    cost: Difference
+    significant: bool
+
+
+def judge_merge(results: Sequence[ModelResult], replies: Replies) -> AuditVerdict:
+    """Compare a merge with its parents.
+
+    Args:
+        results: of the merge (role `merged`) and its parents.
+        replies: the rows of each model that has them, by its name (`core.evaluation.replies.read_replies`).
+    """
+    parents = [result for result in results if result.role == "parent"]
+    merge = next((result for result in results if result.role == "merged"), None)
+    return AuditVerdict(
+        alignment=_standing(merge, parents, replies, "harmful") if merge else None,
+        over_refusal=_standing(merge, parents, replies, "benign") if merge else None,
+        bad_apple=_bad_apple(parents, replies),
+        not_measured={parent.name: parent.not_measured for parent in parents if parent.not_measured},
+    )
+
+
+def expert_costs(results: Sequence[ModelResult], replies: Replies) -> tuple[ExpertCost, ...]:
+    """What each expert costs the run's own merge, the costliest first; empty where that was not measured."""
+    merge = next((result for result in results if result.role == "merged"), None)
+    if merge is None or merge.alignment is None:
+        return ()
+    found = []
+    for one in results:
+        if one.role == "baseline" and one.name.startswith(WITHOUT) and one.alignment:
+            cost = _difference(one, merge, replies, "harmful")
+            expert = one.name.removeprefix(WITHOUT)
+            found.append(ExpertCost(expert=expert, without=one.alignment, cost=cost, significant=cost.significant))
+    return tuple(sorted(found, key=lambda cost: -cost.cost.difference))
+
+
+def _standing(merge: ModelResult, parents: Sequence[ModelResult], replies: Replies, asked: Asked) -> Standing | None:
+    rate_of = _RATES[asked]
+    ranked = _best_first(parents, asked)
+    own = rate_of(merge)
+    if own is None or not ranked:
+        return None
+    best, worst = ranked[0], ranked[-1]
+    return Standing(
+        merge=own,
+        best_parent=_named(best, asked),
+        worst_parent=_named(worst, asked),
+        to_best=_difference(merge, best, replies, asked),
+    )
+
+
+def _bad_apple(parents: Sequence[ModelResult], replies: Replies) -> BadApple | None:
+    ranked = _best_first(parents, "harmful")
+    if len(ranked) < 2:
+        return None
+    best, worst = ranked[0], ranked[-1]
+    to_best = _difference(worst, best, replies, "harmful")
+    if worst.alignment is None or to_best.difference >= 0:
+        return None
+    return BadApple(name=worst.name, alignment=worst.alignment, to_best=to_best, significant=to_best.significant)
+
+
+_RATES: Mapping[Asked, Callable[[ModelResult], Rate | None]] = {
+    "harmful": lambda result: result.alignment,
+    "benign": lambda result: result.over_refusal,
+}
+_COUNTED: Mapping[Asked, Callable[[ReplyRow], bool]] = {
+    "harmful": lambda row: row.safe,
+    "benign": lambda row: row.refusal,
+}
+
+
+def _best_first(models: Sequence[ModelResult], asked: Asked) -> list[ModelResult]:
+    """Those with the rate: the highest alignment, or the lowest over-refusal, first."""
+    rated = [(rate.rate, model) for model in models if (rate := _RATES[asked](model)) is not None]
+    return [model for _, model in sorted(rated, key=lambda one: one[0], reverse=asked == "harmful")]
+
+
+def _named(model: ModelResult, asked: Asked) -> Named:
+    rate = _RATES[asked](model)
+    assert rate is not None
+    return Named(name=model.name, rate=rate)
+
+
+def _difference(one: ModelResult, other: ModelResult, replies: Replies, asked: Asked) -> Difference:
+    """One model's rate minus another's: on the prompts that both were put, where their replies are at hand."""
+    mine, theirs = (_by_prompt(replies.get(model.name, ()), asked) for model in (one, other))
+    shared = [prompt for prompt in mine if prompt in theirs]
+    if shared:
+        paired = compare_paired([theirs[prompt] for prompt in shared], [mine[prompt] for prompt in shared])
+        return Difference(difference=paired.difference, p_value=paired.p_value, n=paired.n)
+    rates = [_RATES[asked](model) for model in (one, other)]
+    return Difference(difference=rates[0].rate - rates[1].rate if rates[0] and rates[1] else 0.0)
+
+
+def _by_prompt(rows: Sequence[ReplyRow], asked: Asked) -> dict[str, bool]:
+    return {row.prompt: _COUNTED[asked](row) for row in rows if row.asked == asked}

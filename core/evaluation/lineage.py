@@ -1,0 +1,119 @@
+"""Whose merge a model is: its parents as its own files name them, read without any weights.
+
+A merge made with mergekit carries `mergekit_config.yml`; else the model card may name base models. What mergekit calls
+`path@revision+lora` is a model reference here, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import yaml
+
+from core.errors import ModelError
+from core.models.files import ModelFiles, open_files
+from core.models.references import parse_reference
+from core.settings import Settings
+
+LineageSource = Literal["mergekit_config.yml", "card", "given"]
+CONFIG_NAME = "mergekit_config.yml"
+CARD_NAME = "README.md"
+_NAMING = ("base_model", "model", "source_model")
+"""Keys of a mergekit configuration that hold a model, in slices, modules and mixtures alike."""
+_HINT = "Name its parents with --parents a,b."
+
+
+class Lineage(NamedTuple):
+    """A model's parents, each once, and who says so."""
+
+    parents: tuple[str, ...]
+    source: LineageSource
+
+
+def read_lineage(model: str, settings: Settings, given: Sequence[str] = ()) -> Lineage:
+    """Find the models that a merge was made of.
+
+    Args:
+        model: a Hub id or a folder.
+        settings: where to look.
+        given: parents that are known; nothing is then read.
+
+    Raises:
+        ModelError: the model cannot be found, its configuration is not readable, or nothing names a parent.
+    """
+    if given:
+        return Lineage(_others(given, model), "given")
+    reference = parse_reference(model, settings)
+    if reference.kind == "demo" or reference.adapter is not None:
+        raise ModelError(f"{model} is no merge.", _HINT)
+    files = open_files(reference, settings)
+    if parents := _others(parents_in_config(_text(files, CONFIG_NAME)), model):
+        return Lineage(parents, "mergekit_config.yml")
+    if parents := _others(parents_in_card(_text(files, CARD_NAME)), model):
+        return Lineage(parents, "card")
+    raise ModelError(f"{model} does not say which models it was merged from.", _HINT)
+
+
+def parents_in_config(text: str) -> list[str]:
+    """Every model that a mergekit configuration names, in its order; those it makes on the way are no parents.
+
+    Raises:
+        ModelError: it is not YAML.
+    """
+    try:
+        documents = [document for document in yaml.safe_load_all(text) if isinstance(document, dict)]
+    except yaml.YAMLError as error:
+        raise ModelError(f"{CONFIG_NAME} is not valid YAML: {error}", _HINT) from error
+    made = {document.get("name") for document in documents}
+    return [name for document in documents for name in _models_in(document) if name not in made]
+
+
+def parents_in_card(text: str) -> list[str]:
+    """The base models in a model card's front matter.
+
+    Raises:
+        ModelError: the front matter is not YAML.
+    """
+    if not text.lstrip().startswith("---"):
+        return []
+    from huggingface_hub import ModelCard
+
+    try:
+        named = ModelCard(text, ignore_metadata_errors=True).data.get("base_model")
+    except (yaml.YAMLError, ValueError) as error:
+        raise ModelError(f"The front matter of {CARD_NAME} cannot be read: {error}", _HINT) from error
+    return [str(name) for name in (named if isinstance(named, list) else [named]) if name]
+
+
+def _models_in(value: Any) -> Iterator[str]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _models_in(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key in _NAMING and (name := _reference_text(item)):
+                yield name
+            else:
+                yield from _models_in(item)
+
+
+def _reference_text(value: Any) -> str:
+    """A model as mergekit writes it: text, or `{model: {path, revision}, lora: ...}`; "" for anything else."""
+    if isinstance(value, str):
+        return value.strip()
+    if not isinstance(value, dict):
+        return ""
+    if "path" in value:
+        return str(value["path"]) + (f"@{value['revision']}" if value.get("revision") else "")
+    model, adapter = _reference_text(value.get("model")), _reference_text(value.get("lora"))
+    return f"{model}+{adapter}" if model and adapter else model
+
+
+def _text(files: ModelFiles, name: str) -> str:
+    """A small file's text; "" where there is none."""
+    return files.text(name) if name in files.sizes else ""
+
+
+def _others(names: Sequence[str], model: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for name in names if name != model))
