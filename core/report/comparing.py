@@ -90,7 +90,8 @@ def comparison_blocks(record: RunRecord) -> tuple[Block, ...]:
             ("measure", "model", "against", "prompts", "difference", "only the first", "only the second", "p"),
             tuple(_row(one) for one in compared.made),
             note="Only the first, only the second: prompts on which one of the two was safe (alignment) or refused "
-            "(over-refusal) and the other was not.",
+            "(over-refusal) and the other was not. The exact test is careful: with few prompts p may be above "
+            f"{SIGNIFICANT:g} where the interval leaves out 0.",
             text_columns=3,
         ),
         *([Points(compared.left_out)] if compared.left_out else []),

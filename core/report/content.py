@@ -95,7 +95,8 @@ def _ending(record: RunRecord) -> tuple[Block, ...]:
             words = "The log has no end and no process works on the run: core resume goes on with it."
     _, tone = _status(record)
     reached = f"It came to: {view.phase}." if view.phase else "It had not begun."
-    measured = f"{len(record.models)} models had been measured." if record.models else "No model had been measured."
+    done = sum(not model.not_measured for model in record.models)
+    measured = f"{done} models had been measured." if done else "No model had been measured."
     return (Notice(tone, words), Paragraph(f"{reached} {measured}"))
 
 
@@ -120,8 +121,10 @@ def _measured(record: RunRecord) -> tuple[Block, ...]:
         return (Paragraph("No model was measured."),)
     line = [Paragraph(method_line(record.spec))] if record.spec else []
     guard = guard_of(record.spec)
+    left_out = tuple(f"{model.name}: {model.not_measured}" for model in record.models if model.not_measured)
     blocks: list[Block | None] = [
         measured_table(record.models),
+        Points(left_out) if left_out else None,
         *line,
         Notice("plain", f"{NOT_SAFE} {guard_limits(guard) if guard else ''}".strip()),
         figures.plane(record.view),

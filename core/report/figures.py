@@ -118,8 +118,8 @@ def _label(axes: Axes, models: Sequence[ModelResult]) -> None:
     for model, (x, y) in zip(models, places, strict=True):
         name = short_name(model.name)
         half = 0.0075 * len(name)
-        spots = [(x - half - 0.022, y), (x + half + 0.022, y), (x, y + 0.05), (x, y - 0.05)]
-        spots += [(x - half - 0.022, y + shift) for shift in (0.04, -0.04, 0.08, -0.08)]
+        sides = (x - half - 0.014, x + half + 0.014)
+        spots = [(side, y + shift) for shift in (0.035, -0.035, 0.08, -0.08, 0.125, -0.125) for side in sides]
         spot = min(spots, key=lambda spot: _crowding(spot, half, places, taken))
         taken.append((*spot, half))
         axes.annotate(name, spot, ha="center", va="center", fontweight="bold", fontsize=9.5)
@@ -162,6 +162,8 @@ def losses(view: RunView) -> Picture | None:
             best = [c.objective for c in accumulate(scored, _better)]
             axes.step(numbers, best, where="post", color=PARENT, linewidth=2, label="Best objective so far")
         axes.set(xlabel="Candidate", ylabel="Nats per token", yscale="log")
+        for which in ("major", "minor"):
+            getattr(axes.yaxis, f"set_{which}_formatter")("{x:g}")
         axes.tick_params(which="both", colors=INK)
         figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
         svg = to_svg(figure, "losses", f"Losses of the candidates of {view.main_search}")
@@ -197,7 +199,7 @@ def categories(models: Sequence[ModelResult]) -> Picture | None:
                 linewidth=0.5,
                 ecolor=INK,
                 capsize=1.5,
-                error_kw={"elinewidth": 0.9},
+                error_kw={"elinewidth": 0.9, "zorder": 3},
                 label=short_name(model.name),
             )
         axes.set_yticks(range(len(names)), [_wrapped(category_title(name)) for name in names], fontsize=9)

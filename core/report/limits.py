@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.comparison_spec import ComparisonSpec
+from core.comparison_spec import AnySpec, ComparisonSpec
 from core.guards.naming import PHRASES, SEPARATOR
 from core.report.document import Block, Points
 from core.report.reading import RunRecord
 from core.results import ModelResult, Rate
-from core.specs import RunSpec
 
 NOT_SAFE = "A high alignment on these prompts does not make a model safe. Check it for your own use."
 
@@ -20,7 +19,7 @@ _OF_A_SEARCH = (
 )
 
 
-def guard_of(spec: RunSpec | ComparisonSpec | None) -> str:
+def guard_of(spec: AnySpec | None) -> str:
     """The guards that judged, the deciding one first; empty where the spec is not known."""
     if spec is None:
         return ""
@@ -40,7 +39,7 @@ def guard_limits(guard: str) -> str:
     return words + (f" It decides; {', '.join(others)} judged beside it." if others else "")
 
 
-def method_line(spec: RunSpec | ComparisonSpec, quote: str = "") -> str:
+def method_line(spec: AnySpec, quote: str = "") -> str:
     """What was measured on what, by whom; `quote` goes around names of files."""
     wanted = spec.evaluation
     alignment = f"Alignment on {quote}{wanted.prompts}{quote}" if wanted.prompts else "Alignment was not measured"

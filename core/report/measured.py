@@ -59,6 +59,9 @@ def accuracy_cell(result: ModelResult) -> Cell:
         return NOT_MEASURED
     if len(result.accuracy) > MOST_TASKS:
         return Cell(f"{result.mean_accuracy:.2f}", f"mean of {len(result.accuracy)} tasks, without an interval")
+    if len(result.accuracy) == 1:
+        task, rate = next(iter(result.accuracy.items()))
+        return Cell(f"{task} {rate_cell(rate).text}", rate_cell(rate).small)
     return Cell(", ".join(f"{task} {rate_cell(rate)}" for task, rate in result.accuracy.items()))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from core.comparison_spec import ComparisonSpec
+from core.comparison_spec import AnySpec, ComparisonSpec
 from core.merging.recipes import Recipe
 from core.report.document import Block, Cell, Code, Facts, Table
 from core.report.reading import RunRecord
@@ -63,10 +63,8 @@ def pool_blocks(record: RunRecord) -> tuple[Block, ...]:
     return (Facts(tuple(facts)), _spec_code(spec))
 
 
-def _spec_code(spec: RunSpec | ComparisonSpec) -> Code:
-    import yaml
-
-    return Code("The whole spec", yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+def _spec_code(spec: AnySpec) -> Code:
+    return Code("The whole spec", spec.to_yaml())
 
 
 def merge_blocks(record: RunRecord) -> tuple[Block, ...]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
-from core.comparison_spec import ComparisonSpec
-from core.errors import DataError, RunError
-from core.evaluation.replies import ReplyRow, read_rows, replies_name
+from core.comparison_spec import AnySpec, any_spec_from_dict
+from core.errors import DataError, RunError, SpecError
+from core.evaluation.replies import ReplyRow, read_rows
 from core.events import Event, PoolLoaded, Resumed
 from core.results import ModelResult, RunResult
 from core.runs.folder import RunFolder
@@ -43,7 +43,7 @@ class RunRecord:
 
     run_id: str
     view: RunView
-    spec: RunSpec | ComparisonSpec | None
+    spec: AnySpec | None
     loaded: PoolLoaded | None
     resumed: int
     at_work: bool
@@ -125,7 +125,7 @@ def _read_result(folder: RunFolder, missing: list[str]) -> RunResult | None:
         return None
 
 
-def _read_spec(folder: RunFolder, view: RunView, missing: list[str]) -> RunSpec | ComparisonSpec | None:
+def _read_spec(folder: RunFolder, view: RunView, missing: list[str]) -> AnySpec | None:
     """`spec.yaml`, else what the log says was asked."""
     written: Any = view.spec
     if folder.spec_path.is_file():
@@ -142,10 +142,10 @@ def _read_spec(folder: RunFolder, view: RunView, missing: list[str]) -> RunSpec 
     return None
 
 
-def _parsed(data: Mapping[str, Any]) -> RunSpec | ComparisonSpec | None:
+def _parsed(data: dict[str, Any]) -> AnySpec | None:
     try:
-        return (ComparisonSpec if "models" in data else RunSpec).model_validate(data)
-    except ValidationError:
+        return any_spec_from_dict(data)
+    except SpecError:
         return None
 
 
@@ -157,7 +157,7 @@ def _read_replies(
     for model in models:
         if model.alignment is None and model.over_refusal is None:
             continue
-        path = folder.path / "replies" / replies_name(model.name)
+        path = folder.replies_path(model.name)
         try:
             found[model.name] = read_rows(path)
         except DataError:
@@ -167,9 +167,7 @@ def _read_replies(
     return found
 
 
-def _note_missing_files(
-    folder: RunFolder, view: RunView, spec: RunSpec | ComparisonSpec | None, missing: list[str]
-) -> None:
+def _note_missing_files(folder: RunFolder, view: RunView, spec: AnySpec | None, missing: list[str]) -> None:
     """Files that such a run leaves behind and that are not there."""
     if view.data is not None:
         gone = [name for name in ("safety", "domain") if not (folder.path / "data" / f"{name}.jsonl").is_file()]
@@ -189,7 +187,7 @@ def _at_work(folder: RunFolder) -> bool:
     return worker is not None and worker.alive
 
 
-def _text_of(path: Any) -> str:
+def _text_of(path: Path) -> str:
     try:
         return str(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

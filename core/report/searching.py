@@ -63,15 +63,22 @@ def _best_table(record: RunRecord) -> tuple[Block, ...]:
         return ()
     ranked = sorted(scored, key=lambda c: (c.partial, c.rank_key))[:MOST_CANDIDATES]
     more = f" {len(scored)} were scored; candidates.jsonl has them all." if len(scored) > len(ranked) else ""
-    header = ("number", "recipe", "generation", "objective", "CE safety", "CE domain", "alignment", "accuracy")
+    header = (
+        "recipe",
+        "number",
+        "generation",
+        "objective",
+        "CE safety",
+        "CE domain",
+        "estimated alignment",
+        "estimated accuracy",
+    )
     return (
         Table(
             header,
             tuple(_candidate_row(candidate) for candidate in ranked),
             f"Best candidates of {name}",
-            "Losses in nats per token on the training pairs; alignment and accuracy: estimates from the scoring pass."
-            + more,
-            text_columns=2,
+            "Losses in nats per token on the training pairs; estimates from the scoring pass, not measured." + more,
         ),
     )
 
@@ -80,8 +87,8 @@ def _candidate_row(candidate: CandidateScored) -> tuple[Cell, ...]:
     part = f"estimated on {candidate.samples} of {candidate.all_samples} pairs" if candidate.partial else ""
     above = f"{candidate.violation:.3f} above the safety limit" if candidate.violation else ""
     return (
-        Cell(str(candidate.candidate + 1)),
         Cell(recipe_words(candidate.recipe)),
+        Cell(str(candidate.candidate + 1)),
         Cell(str(candidate.generation + 1)),
         Cell(f"{candidate.objective:.4f}", ", ".join(filter(None, (part, above)))),
         number_cell(candidate.ce_safety, 4),
@@ -92,7 +99,7 @@ def _candidate_row(candidate: CandidateScored) -> tuple[Cell, ...]:
 
 
 def _estimate(value: float | None) -> Cell:
-    return Cell("not estimated") if value is None else Cell(f"{value:.2f}", "estimate")
+    return Cell("not estimated") if value is None else Cell(f"{value:.2f}")
 
 
 def _probe_table(record: RunRecord) -> tuple[Block, ...]:

@@ -9,20 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from core.report.colours import GENERATIONS, HARM, INK, PARENT, SAFE, SKILL
 from core.results import Rate
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
+__all__ = [
+    "COMPARED", "GENERATIONS", "HARM", "INK", "PARENT", "SAFE", "SKILL", "error_bars", "frame", "generation_colours",
+    "new_figure", "shortened",
+]  # fmt: skip
+
 FONT = '"Avenir Next", "Segoe UI", "Helvetica Neue", Arial, "Liberation Sans", sans-serif'
-INK = "#6b7f8f"
 GRID = "rgba(125, 145, 160, 0.22)"
-SAFE = "#1b8f6a"
-SKILL = "#c9781d"
-HARM = "#d0453e"
-PARENT = "#5d7890"
-GENERATIONS = ("#4d86c6", "#7a6fc0", "#b3589f", "#dc5470", "#ec7b3c")
 
 
 COMPARED = ("#1b8f6a", "#c9781d", "#4d86c6", "#b3589f", "#7d8a34", "#5d7890")
