@@ -66,6 +66,7 @@ class ModelResult(BaseModel):
         over_refusal_by_category: over-refusal within each category of the harmless ones.
         perplexity: of a short neutral text (`core.evaluation.fluency`); lower is more fluent.
         not_measured: why a compared model could not be had or measured; empty where it was.
+        benign_degenerate: share of harmless look-alikes answered with broken text.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -88,6 +89,7 @@ class ModelResult(BaseModel):
     over_refusal_by_category: dict[str, Rate] = {}
     perplexity: float | None = None
     not_measured: str = ""
+    benign_degenerate: Rate | None = None
 
     @property
     def mean_accuracy(self) -> float | None:

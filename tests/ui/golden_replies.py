@@ -72,6 +72,7 @@ def model(name: str, role: Role, safe: int, **more: Any) -> ModelResult:
         "degenerate": rate(1, 134),
         "over_refusal": rate(max(1, safe // 9), 120),
         "accuracy": {"chemistry": rate(35, 40)},
+        "perplexity": 22.0,
         "seconds": 40.0,
         **more,
     }
