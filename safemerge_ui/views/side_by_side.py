@@ -65,8 +65,8 @@ def significance(contrast: Contrast | None) -> str:
 
 
 def p_value(p: float) -> str:
-    """`p = 0.013`, or `p < 0.001`."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+    """`p = 0.013`, or `p < 0.001`, as HTML."""
+    return "p &lt; 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
 def rate_cell(label: str, rate: Rate | None, mark: str = "") -> str:
@@ -159,7 +159,8 @@ def _legend(view: RunView, reference: str, contrasts: Contrasts) -> str:
         marks = (
             f"<b>▲ better</b> and <b>▼ worse</b> than {text(named)} on the same prompts: McNemar's exact test, p below "
             "0.05, not corrected for the number of comparisons, so among many marks some are chance. No mark: no "
-            "difference beyond chance. Accuracy and perplexity are not tested."
+            "difference beyond chance. Accuracy and perplexity are not tested; perplexities compare only between "
+            "models with one tokenizer."
         )
         return f'<p class="sm-foot">{bars} {marks}</p>'
     return f'<p class="sm-foot">{bars} {text(marks)}</p>'
