@@ -10,6 +10,7 @@ import gradio as gr
 from gradio import oauth
 from gradio.utils import get_space
 
+from core.comparison_spec import AnySpec, ComparisonSpec
 from core.errors import DataError, RunError, SafeMergeError
 from core.guards.naming import parse_guards
 from core.models.references import parse_reference
@@ -38,7 +39,7 @@ def require_starter(settings: Settings, profile: gr.OAuthProfile | None) -> None
         raise RunError(f"{profile.username} may not start work here.", "Ask the Space's owner, or duplicate the Space.")
 
 
-def refuse_local_paths(spec: RunSpec, settings: Settings) -> None:
+def refuse_local_paths(spec: AnySpec, settings: Settings) -> None:
     """On a Space, accept only Hub models, demo models, and files that came with the project or were uploaded.
 
     Raises:
@@ -46,11 +47,9 @@ def refuse_local_paths(spec: RunSpec, settings: Settings) -> None:
     """
     if not settings.on_space:
         return
-    pool = spec.pool
-    for model in (pool.base, *(expert.model for expert in pool.experts), pool.ancestor, pool.generator):
-        if model is not None:
-            parse_reference(model, settings)
-    parse_guards(pool.guard, settings)
+    for model in _models(spec):
+        parse_reference(model, settings)
+    parse_guards(spec.pool.guard if isinstance(spec, RunSpec) else spec.guard, settings)
     for path in _files(spec):
         refuse_local_file(path, settings)
 
@@ -76,12 +75,22 @@ def check_upload(path: Path) -> None:
         raise DataError(f"The file has {size_bytes:,} bytes.", f"Upload at most {MAX_UPLOAD_BYTES:,} bytes.")
 
 
-def _files(spec: RunSpec) -> list[str]:
+def _models(spec: AnySpec) -> list[str]:
+    if isinstance(spec, ComparisonSpec):
+        return [compared.model for compared in spec.models]
+    pool = spec.pool
+    named = (pool.base, *(expert.model for expert in pool.experts), pool.ancestor, pool.generator)
+    return [model for model in named if model is not None]
+
+
+def _files(spec: AnySpec) -> list[str]:
     evaluation = spec.evaluation
-    sources = (*spec.data.safety.sources, *spec.data.domain.sources)
-    named = [source.path for source in sources if source.source == "file"]
-    named += [evaluation.prompts, evaluation.benign, evaluation.probe, evaluation.probe_questions]
-    named += [expert.domain.examples for expert in spec.pool.experts]
+    named = [evaluation.prompts, evaluation.benign, evaluation.probe, evaluation.probe_questions]
+    named.append(evaluation.include_path)
+    if isinstance(spec, RunSpec):
+        sources = (*spec.data.safety.sources, *spec.data.domain.sources)
+        named += [source.path for source in sources if source.source == "file"]
+        named += [expert.domain.examples for expert in spec.pool.experts]
     return [path for path in named if path is not None]
 
 

@@ -6,27 +6,28 @@ address, the browser's memory) makes every tab show that run, and a timer follow
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
 
 from core.errors import RunError
-from core.runs.worker import resume_run, start_run
+from core.runs.worker import resume_run
 from core.settings import ASSETS, Settings
-from safemerge_ui.access import can_sign_in, refuse_local_paths, require_starter
+from safemerge_ui.access import can_sign_in, require_starter
 from safemerge_ui.bench import Bench, make_bench
 from safemerge_ui.boundary import bind, bind_with_notice
-from safemerge_ui.errors import RunIsBusy
 from safemerge_ui.form import Form, form_from_spec, spec_from_form
+from safemerge_ui.launching import naming_a_busy_run, start
 from safemerge_ui.scripts import RUN_IN_ADDRESS, SHOW_RUN_IN_ADDRESS, TOGGLE_THEME
-from safemerge_ui.tabs import chat, data, merge, pool, runs
+from safemerge_ui.tabs import audit, chat, data, evaluate, merge, pool, runs
 from safemerge_ui.theme import CSS, make_theme
+from safemerge_ui.views.names import is_audit
 from safemerge_ui.views.progress import run_notice, run_pill
 
 POLL_S = 1.0
+SHOWN_LIVE = len(evaluate.EvaluateLive._fields) + len(audit.AuditLive._fields)
+SHOWN_MERGE = len(merge.MergeShown._fields)
 SHOWN_DATA = len(data.DataShown._fields)
 BRAND = '<div class="sm-brand"><b>SafeMerge</b><span>safety-aware model merging</span></div>'
 _NOT_SECRET = "safemerge-run-id"
@@ -50,6 +51,8 @@ class Page(NamedTuple):
     pool: pool.PoolTab
     data: data.DataTab
     merge: merge.MergeTab
+    evaluate: evaluate.EvaluateTab
+    audit: audit.AuditTab
     chat: chat.ChatTab
     runs: runs.RunsTab
     pill: gr.HTML
@@ -69,7 +72,8 @@ class Page(NamedTuple):
     @property
     def live(self) -> list[Any]:
         """What following a run fills."""
-        return [self.revision, self.timer, self.pill, *self.merge.outputs, *self.data.outputs]
+        watched = [self.revision, self.timer, self.pill, *self.evaluate.live, *self.audit.live]
+        return [*watched, *self.merge.outputs, *self.data.outputs]
 
 
 def create_app(settings: Settings, assets: Path = ASSETS) -> gr.Blocks:
@@ -85,6 +89,8 @@ def create_app(settings: Settings, assets: Path = ASSETS) -> gr.Blocks:
         pool.wire(page.pool)
         data.wire(page.data, bench, page.run_id)
         merge.wire(page.merge, bench, page.run_id)
+        evaluate.wire(page.evaluate, bench, page.run_id)
+        audit.wire(page.audit, bench, page.run_id)
         chat.wire(page.chat, bench, page.run_id)
         runs.wire(page.runs, bench, page.run_id)
         _wire_form(page, bench)
@@ -119,8 +125,12 @@ def _build(bench: Bench) -> Page:
             data_tab = data.build(form)
         with gr.Tab("Merge", id="merge", render_children=True):
             merge_tab = merge.build(form)
+        with gr.Tab("Evaluate", id="evaluate", render_children=True):
+            evaluate_tab = evaluate.build()
         with gr.Tab("Chat", id="chat", render_children=True) as chat_item:
             chat_tab = chat.build(bench)
+        with gr.Tab("Audit", id="audit", render_children=True):
+            audit_tab = audit.build()
         with gr.Tab("Runs", id="runs", render_children=True) as runs_item:
             runs_tab = runs.build()
     return Page(
@@ -128,6 +138,8 @@ def _build(bench: Bench) -> Page:
         pool=pool_tab,
         data=data_tab,
         merge=merge_tab,
+        evaluate=evaluate_tab,
+        audit=audit_tab,
         chat=chat_tab,
         runs=runs_tab,
         pill=pill,
@@ -167,7 +179,7 @@ def _wire_run(page: Page, bench: Bench, app: gr.Blocks) -> None:
     live = [page.run_id, page.revision, *page.data.filters]
     found = [page.run_id, page.tabs]
     app.load(bind(attach, bench), page.remembered, found, show_progress="hidden", js=RUN_IN_ADDRESS)
-    page.runs.history.open(bind(open_run), None, found, show_progress="hidden")
+    page.runs.history.open(bind(open_run, bench), None, found, show_progress="hidden")
     resumed = [page.runs.notice, page.run_id, page.tabs, page.timer]
     page.runs.history.resume(bind_with_notice(resume, bench, outputs=3), None, resumed)
     page.timer.tick(bind(follow, bench), live, page.live, show_progress="hidden", concurrency_limit=8)
@@ -186,22 +198,7 @@ def launch(bench: Bench, fields: Fields, values: dict[Any, Any], profile: gr.OAu
     """Form -> spec -> worker; shows the new run."""
     require_starter(bench.settings, profile)
     spec = spec_from_form(read_form(fields, values))
-    refuse_local_paths(spec, bench.settings)
-    with _naming_a_busy_run(bench):
-        run_id = start_run(spec, bench.settings)
-    return run_id, gr.Tabs(selected="merge")
-
-
-@contextmanager
-def _naming_a_busy_run(bench: Bench) -> Iterator[None]:
-    """Where a run cannot start because another is at work, say which, so that the page can follow that one."""
-    try:
-        yield
-    except RunError:
-        busy = bench.watch.busy_run()
-        if busy is None:
-            raise
-        raise RunIsBusy(busy) from None
+    return start(bench, spec), gr.Tabs(selected="merge")
 
 
 def check(bench: Bench, fields: Fields, values: dict[Any, Any]) -> str:
@@ -240,21 +237,31 @@ def attach(bench: Bench, run_id: str) -> tuple[Any, Any]:
         bench.watch.folder(run_id)
     except RunError:
         return gr.skip(), gr.skip()
-    return run_id, gr.Tabs(selected="merge")
+    return run_id, gr.Tabs(selected=_home(bench, run_id))
 
 
-def open_run(event: gr.EventData) -> tuple[str, Any]:
+def _home(bench: Bench, run_id: str) -> str:
+    """The tab that a run opens on: where its kind is shown; Merge, which says so, for one that cannot be read."""
+    try:
+        view = bench.watch.look(run_id).view
+    except RunError:
+        return "merge"
+    return "audit" if is_audit(view) else "evaluate" if view.is_comparison else "merge"
+
+
+def open_run(bench: Bench, event: gr.EventData) -> tuple[str, Any]:
     """A run from the history onto this page."""
-    return runs.chosen_run(event), gr.Tabs(selected="merge")
+    run_id = runs.chosen_run(event)
+    return run_id, gr.Tabs(selected=_home(bench, run_id))
 
 
 def resume(bench: Bench, event: gr.EventData, profile: gr.OAuthProfile | None) -> tuple[str, Any, Any]:
     """Go on with a run of the history, and follow it on this page (which may show it already)."""
     require_starter(bench.settings, profile)
     run_id = runs.chosen_run(event)
-    with _naming_a_busy_run(bench):
+    with naming_a_busy_run(bench):
         resume_run(bench.watch.folder(run_id), bench.settings)
-    return run_id, gr.Tabs(selected="merge"), gr.Timer(active=True)
+    return run_id, gr.Tabs(selected=_home(bench, run_id)), gr.Timer(active=True)
 
 
 def show(bench: Bench, run_id: str, _revision: int, dataset: str, shown: str, page_number: int) -> list[Any]:
@@ -270,8 +277,9 @@ def follow(bench: Bench, run_id: str, revision: int, dataset: str, shown: str, p
         watched = bench.watch.look(run_id)
     except RunError as error:
         gone = run_notice(error.message)
-        return [gr.skip(), gr.Timer(active=False), gone, *[gr.skip()] * (len(merge.MergeShown._fields) + SHOWN_DATA)]
+        return [gr.skip(), gr.Timer(active=False), gone, *[gr.skip()] * (SHOWN_LIVE + SHOWN_MERGE + SHOWN_DATA)]
     head = [watched.revision, gr.Timer(active=not watched.view.over), run_pill(watched.view, run_id)]
+    head += [*evaluate.show_live(watched), *audit.show_live(watched)]
     if watched.revision == revision:
         return [*head, *merge.show_clock(watched), *[gr.skip()] * SHOWN_DATA]
     return [*head, *merge.show_run(watched), *data.show_data(watched.view, dataset, shown, int(page_number))]

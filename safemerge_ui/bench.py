@@ -9,6 +9,7 @@ from core.errors import SpecError
 from core.settings import ASSETS, Settings
 from core.specs import RunSpec, load_spec
 from safemerge_ui.models_in_memory import ModelShelf
+from safemerge_ui.reply_files import ReplyFiles
 from safemerge_ui.watch import RunWatch
 
 PRESETS = {"Demo pool": "demo.yaml", "Quick demo": "demo_quick.yaml"}
@@ -21,6 +22,7 @@ class Bench:
     Attributes:
         presets: label -> ready spec; the first one fills the form.
         prompts: folder of the chat's prompt shelves.
+        replies: the measured replies of runs.
     """
 
     settings: Settings
@@ -28,6 +30,7 @@ class Bench:
     shelf: ModelShelf
     presets: dict[str, RunSpec]
     prompts: Path
+    replies: ReplyFiles
 
     @property
     def default_spec(self) -> RunSpec:
@@ -47,4 +50,4 @@ def make_bench(settings: Settings, assets: Path = ASSETS) -> Bench:
         raise SpecError(f"There are no demo specs in {assets / 'specs'}.", "Restore the assets folder.")
     watch = RunWatch(settings.runs)
     shelf = ModelShelf(settings, busy=watch.busy_needs)
-    return Bench(settings, watch, shelf, presets, assets / "demo" / "prompts")
+    return Bench(settings, watch, shelf, presets, assets / "demo" / "prompts", ReplyFiles())

@@ -39,8 +39,8 @@ def spec_from_form(form: Mapping[str, Any]) -> RunSpec:
             "pool": {
                 "base": _required(form, "base", "the base model"),
                 "experts": _experts(form),
-                "ancestor": _optional(form, "ancestor"),
-                "generator": _optional(form, "generator"),
+                "ancestor": optional(form, "ancestor"),
+                "generator": optional(form, "generator"),
                 "guard": _required(form, "guard", "the guard"),
                 "vocabulary": form["vocabulary"],
                 "memory": form["memory"],
@@ -48,35 +48,35 @@ def spec_from_form(form: Mapping[str, Any]) -> RunSpec:
             "data": {
                 "safety": _source(form, "safety") | {"fallback_refusals": form["safety_fallback"]},
                 "domain": _source(form, "domain"),
-                "reply_tokens": _whole(form["data_reply_tokens"]),
+                "reply_tokens": whole(form["data_reply_tokens"]),
             },
             "search": {
                 "optimizer": form["optimizer"],
                 "method": form["method"],
-                "steps": _whole(form["steps"]),
+                "steps": whole(form["steps"]),
                 "alpha": form["alpha"],
                 "safety": form["safety"],
-                "seed": _whole(form["seed"]),
+                "seed": whole(form["seed"]),
                 "stop_when_flat": form["stop_when_flat"] or None,
                 "temperature": form["temperature"],
                 "compare": form["compare"],
                 "parameters": _parameters(form),
                 "genome": {
-                    "layer_granularity": _whole(form["genome_layer_granularity"]),
-                    "filters": _listed(form["genome_filters"]),
+                    "layer_granularity": whole(form["genome_layer_granularity"]),
+                    "filters": listed(form["genome_filters"]),
                     **{key: form[f"genome_{key}"] for key in _GENOME_SWITCHES},
                 },
                 **{key: form[key] for key in _OBJECTIVE_FIELDS},
                 "expert_weights": _expert_weights(form),
             },
             "evaluation": {
-                "prompts": _optional(form, "eval_prompts"),
-                "benign": _optional(form, "eval_benign"),
-                "probe": _optional(form, "eval_probe"),
-                "probe_questions": _optional(form, "eval_probe_questions"),
-                "suite": _optional(form, "eval_suite"),
-                "limit": _whole(form["eval_limit"]),
-                "reply_tokens": _whole(form["eval_reply_tokens"]),
+                "prompts": optional(form, "eval_prompts"),
+                "benign": optional(form, "eval_benign"),
+                "probe": optional(form, "eval_probe"),
+                "probe_questions": optional(form, "eval_probe_questions"),
+                "suite": optional(form, "eval_suite"),
+                "limit": whole(form["eval_limit"]),
+                "reply_tokens": whole(form["eval_reply_tokens"]),
             },
             "export": {"folder": form["export_folder"]},
         }
@@ -126,7 +126,7 @@ def form_from_spec(spec: RunSpec) -> Form:
 
 def filled_slots(form: Mapping[str, Any]) -> int:
     """How many expert slots to show: up to the last one in use, at least one."""
-    used = [slot for slot in range(EXPERT_SLOTS) if _optional(form, expert_field(slot, "model"))]
+    used = [slot for slot in range(EXPERT_SLOTS) if optional(form, expert_field(slot, "model"))]
     return max(used, default=0) + 1
 
 
@@ -147,7 +147,7 @@ def _expert_form(slot: int, expert: ExpertSpec | None) -> Form:
 def _experts(form: Mapping[str, Any]) -> list[dict[str, Any]]:
     experts = []
     for slot in range(EXPERT_SLOTS):
-        values = {field: _optional(form, expert_field(slot, field)) for field in EXPERT_FIELDS}
+        values = {field: optional(form, expert_field(slot, field)) for field in EXPERT_FIELDS}
         if values["model"]:
             domain = {"name": values["domain"] or "domain"} | {key: values[key] for key in EXPERT_FIELDS[2:]}
             experts.append({"model": values["model"], "domain": domain})
@@ -158,7 +158,7 @@ def _experts(form: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _parameters(form: Mapping[str, Any]) -> Any:
     """The method's fixed parameters, written as `name: value, name: [value, value]`."""
-    text = _optional(form, "parameters")
+    text = optional(form, "parameters")
     try:
         return yaml.safe_load(f"{{{text}}}") if text else {}
     except yaml.YAMLError as error:
@@ -173,13 +173,13 @@ def _written(parameters: Mapping[str, Any]) -> str:
 
 def _source(form: Mapping[str, Any], name: str) -> dict[str, Any]:
     source = form[f"{name}_source"]
-    path = _optional(form, f"{name}_path")
+    path = optional(form, f"{name}_path")
     return {
         "source": source,
         "path": path,
-        "k": _whole(form[f"{name}_k"]),
-        "config": _optional(form, f"{name}_config"),
-        "split": _optional(form, f"{name}_split"),
+        "k": whole(form[f"{name}_k"]),
+        "config": optional(form, f"{name}_config"),
+        "split": optional(form, f"{name}_split"),
         "columns": _columns(form, name),
         "mix": _mix(form, name),
     }
@@ -212,7 +212,7 @@ def _mix(form: Mapping[str, Any], name: str) -> list[Any]:
         ) from error
 
 
-def _listed(text: str | None) -> list[str]:
+def listed(text: str | None) -> list[str]:
     """Words between commas."""
     return [word for part in (text or "").split(",") if (word := part.strip())]
 
@@ -232,16 +232,17 @@ def _expert_weights(form: Mapping[str, Any]) -> dict[str, float] | None:
 
 
 def _required(form: Mapping[str, Any], key: str, what: str) -> str:
-    value = _optional(form, key)
+    value = optional(form, key)
     if value is None:
         raise SpecError(f"The field for {what} is empty.", "Fill it in, or choose the demo pool.")
     return value
 
 
-def _optional(form: Mapping[str, Any], key: str) -> str | None:
+def optional(form: Mapping[str, Any], key: str) -> str | None:
+    """A field's text; None where it is empty."""
     return str(form[key] or "").strip() or None
 
 
-def _whole(value: Any) -> Any:
+def whole(value: Any) -> Any:
     """Number fields send floats; 64.0 means 64, and 64.5 is left for the spec to refuse."""
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.events import CandidateMeasured, CandidateScored
-from core.results import ModelResult, Rate, Role
+from core.results import ModelResult, Role
 from core.runs.view import RunView
-from safemerge_ui.charts.style import INK, PARENT, SAFE, SKILL, frame, generation_colours, new_figure
+from safemerge_ui.charts.style import INK, PARENT, SAFE, SKILL, error_bars, frame, generation_colours, new_figure
 from safemerge_ui.views.markup import text
 from safemerge_ui.views.names import model_name, short_name
 
@@ -137,8 +137,8 @@ def _add_probes(figure: Figure, measured: Sequence[CandidateMeasured]) -> None:
             "color": generation_colours([m.generation for m in shown]),
             "line": {"width": 1.5, "color": "rgba(255,255,255,0.9)"},
         },
-        error_x=_bars([m.accuracy for m in shown], INK),
-        error_y=_bars([m.alignment for m in shown], INK),
+        error_x=error_bars([m.accuracy for m in shown], INK),
+        error_y=error_bars([m.alignment for m in shown], INK),
         hovertext=[f"Best of generation {m.generation + 1}, measured on the probe<br>{_rates(m)}" for m in shown],
         hoverinfo="text",
     )
@@ -169,8 +169,8 @@ def _role_trace(members: list[ModelResult], sides: dict[str, str], view: RunView
         "textposition": [sides[m.name] for m in members],
         "textfont": {"size": 13},
         "cliponaxis": False,
-        "error_x": _bars(single_task, INK),
-        "error_y": _bars([m.alignment for m in members], INK),
+        "error_x": error_bars(single_task, INK),
+        "error_y": error_bars([m.alignment for m in members], INK),
         "hovertext": [_model_words(m, view) for m in members],
         "hoverinfo": "text",
     }
@@ -185,16 +185,3 @@ def _model_words(model: ModelResult, view: RunView) -> str:
     named = [("alignment", model.alignment), ("over-refusal", model.over_refusal), *model.accuracy.items()]
     lines += [f"{text(name)} {r.rate:.0%} ({r.low:.0%}–{r.high:.0%}, n {r.n})" for name, r in named if r is not None]
     return "<br>".join(lines)
-
-
-def _bars(rates: Sequence[Rate | None], colour: str) -> dict[str, object]:
-    """Asymmetric error bars; no bar where a mean of several tasks has no interval of its own."""
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [0.0 if rate is None else rate.high - rate.rate for rate in rates],
-        "arrayminus": [0.0 if rate is None else rate.rate - rate.low for rate in rates],
-        "color": colour,
-        "thickness": 1.2,
-        "width": 4,
-    }

@@ -6,18 +6,46 @@ without being drawn again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from core.report.colours import GENERATIONS, HARM, INK, PARENT, SAFE, SKILL
+from core.results import Rate
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
-__all__ = ["GENERATIONS", "HARM", "INK", "PARENT", "SAFE", "SKILL", "frame", "generation_colours", "new_figure"]
+__all__ = [
+    "COMPARED", "GENERATIONS", "HARM", "INK", "PARENT", "SAFE", "SKILL", "error_bars", "frame", "generation_colours",
+    "new_figure", "shortened",
+]  # fmt: skip
 
 FONT = '"Avenir Next", "Segoe UI", "Helvetica Neue", Arial, "Liberation Sans", sans-serif'
 GRID = "rgba(125, 145, 160, 0.22)"
+
+
+COMPARED = ("#1b8f6a", "#c9781d", "#4d86c6", "#b3589f", "#7d8a34", "#5d7890")
+"""Colours of models beside each other, in the order in which they are shown."""
+NAME_CHARACTERS = 24
+
+
+def shortened(name: str) -> str:
+    """A model's name as the label of an axis: its last characters where it is long, as names differ there."""
+    return name if len(name) <= NAME_CHARACTERS else "…" + name[-(NAME_CHARACTERS - 1) :]
+
+
+def error_bars(rates: Sequence[Rate | None], colour: str) -> dict[str, object]:
+    """Asymmetric error bars; no bar where there is no rate, as a mean of several tasks has no interval of its own."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [0.0 if rate is None else rate.high - rate.rate for rate in rates],
+        "arrayminus": [0.0 if rate is None else rate.rate - rate.low for rate in rates],
+        "color": colour,
+        "thickness": 1.2,
+        "width": 4,
+    }
 
 
 def new_figure() -> Figure:

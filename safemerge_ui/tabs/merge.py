@@ -8,15 +8,14 @@ from typing import Any, NamedTuple, get_args
 
 import gradio as gr
 
-from core.runs.history import stop_run
 from core.specs import Comparison
-from safemerge_ui.access import require_starter
 from safemerge_ui.bench import Bench
 from safemerge_ui.boundary import bind, bind_with_notice
 from safemerge_ui.charts.front import front_figure
 from safemerge_ui.charts.losses import losses_figure
 from safemerge_ui.charts.plane import plane_figure
 from safemerge_ui.form import Form
+from safemerge_ui.launching import stop
 from safemerge_ui.tabs import saving
 from safemerge_ui.tabs.saving import SavePanel
 from safemerge_ui.views.alpha import alpha_view
@@ -139,13 +138,6 @@ def wire(tab: MergeTab, bench: Bench, run_id: gr.State) -> None:
     for happened in (tab.alpha.change, tab.best.change):
         happened(bind(explore, bench), [run_id, tab.alpha], [tab.explorer, tab.saving.number], show_progress="hidden")
     saving.wire(tab.saving, bench, run_id)
-
-
-def stop(bench: Bench, run_id: str, profile: gr.OAuthProfile | None) -> Any:
-    """End the run on this page; what it has done stays."""
-    require_starter(bench.settings, profile)
-    stop_run(bench.watch.folder(run_id))
-    return gr.update(interactive=False)
 
 
 def explore(bench: Bench, run_id: str, alpha: float) -> Any:

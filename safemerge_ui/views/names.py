@@ -8,7 +8,7 @@ from typing import Any
 from core.data.categories import find_category
 from core.events import Phase
 from core.merging.methods import REGISTERED
-from core.results import WITHOUT, ModelResult
+from core.results import WITHOUT, ModelResult, Role
 from core.runs.view import RunView, Status
 from core.specs import Comparison, Memory, MergeMethod, ObjectiveMode, Optimizer, Vocabulary
 from safemerge_ui.views.markup import plain_words
@@ -87,6 +87,20 @@ _SHORT = {
     "LM-Cocktail, domain data": "Cocktail, domain",
     "EvoMM with a surrogate": "Surrogate",
 }
+
+
+ROLES: dict[Role, tuple[str, str]] = {
+    "parent": ("Parent", "plain"),
+    "baseline": ("Baseline", "warn"),
+    "merged": ("Merged", "good"),
+    "model": ("Model", "info"),
+}
+"""What a model is to the others, with the tone of its badge."""
+
+
+def is_audit(view: RunView) -> bool:
+    """Whether a comparison is of a published merge with its parents."""
+    return view.is_comparison and any(model.get("role") == "merged" for model in view.spec["models"])
 
 
 def search_name(name: str) -> str:

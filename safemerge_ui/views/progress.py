@@ -7,7 +7,6 @@ from core.runs.view import RunView
 from safemerge_ui.views.markup import badge, duration, empty, notice, text
 from safemerge_ui.views.names import (
     OPTIMIZERS,
-    PHASES,
     STATUS_TONES,
     is_safety_aware,
     phases,
@@ -114,7 +113,7 @@ def _share(view: RunView) -> float:
 
 def _label(view: RunView) -> str:
     """The phase in a word; saving happens within the last step."""
-    return dict(PHASES).get(view.phase, "Save") if view.phase else "Start"
+    return dict(phases(view)).get(view.phase, "Save") if view.phase else "Start"
 
 
 def _detail(view: RunView) -> str:

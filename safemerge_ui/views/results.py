@@ -13,14 +13,7 @@ from core.merging.scopes import place
 from core.results import ModelResult, Rate
 from core.runs.view import RunView
 from safemerge_ui.views.markup import badge, empty, interval, percent, text
-from safemerge_ui.views.names import METHODS, model_name
-
-_ROLES = {
-    "parent": ("Parent", "plain"),
-    "baseline": ("Baseline", "warn"),
-    "merged": ("Merged", "good"),
-    "model": ("Model", "plain"),
-}
+from safemerge_ui.views.names import METHODS, ROLES, model_name
 
 
 def result_table(view: RunView) -> str:
@@ -169,7 +162,7 @@ def _facts(*pairs: tuple[str, str]) -> str:
 
 
 def _row(model: ModelResult, view: RunView, tasks: list[str]) -> str:
-    word, tone = _ROLES[model.role]
+    word, tone = ROLES[model.role]
     cells = [model.alignment, model.over_refusal, *(model.accuracy.get(task) for task in tasks), model.degenerate]
     rates = "".join(_rate(rate) for rate in cells)
     losses = "".join(f'<td class="sm-num">{_loss(value)}</td>' for value in (model.ce_safety, model.ce_expert))

@@ -20,7 +20,7 @@ from core.guards.protocol import Verdict
 from core.runs.folder import RunFolder
 from core.settings import Settings
 from core.specs import load_spec
-from safemerge_ui import app
+from safemerge_ui import app, launching
 from safemerge_ui.bench import Bench, make_bench
 from safemerge_ui.boundary import bind, bind_with_notice
 from safemerge_ui.form import form_from_spec
@@ -38,7 +38,7 @@ def bench(settings: Settings) -> Bench:
 def test_the_page_builds_locally_and_on_a_space(settings: Settings) -> None:
     page = app.create_app(settings)
     labels = [block.label for block in page.blocks.values() if isinstance(block, gr.Tab)]
-    assert labels == ["Pool", "Data", "Merge", "Chat", "Runs"]
+    assert labels == ["Pool", "Data", "Merge", "Evaluate", "Chat", "Audit", "Runs"]
     assert not _login_buttons(app.create_app(replace(settings, on_space=True)))
 
 
@@ -79,7 +79,7 @@ def _form_values(bench: Bench, **changes: Any) -> tuple[dict[str, Any], dict[Any
 
 def test_launch_starts_the_run_that_the_form_describes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
-    monkeypatch.setattr(app, "start_run", lambda spec, settings: started.append(spec) or "new")
+    monkeypatch.setattr(launching, "start_run", lambda spec, settings: started.append(spec) or "new")
     run_id, tabs = app.launch(bench, *_form_values(bench, steps=7.0), None)
     assert run_id == "new"
     assert tabs.selected == "merge"
@@ -91,7 +91,7 @@ def test_a_busy_machine_names_the_run_to_follow(bench: Bench, monkeypatch: pytes
     def busy(*_: object) -> str:
         raise RunError("Another run is at work.", "Wait.")
 
-    monkeypatch.setattr(app, "start_run", busy)
+    monkeypatch.setattr(launching, "start_run", busy)
     fields, values = _form_values(bench)
     with pytest.raises(RunError, match="Another run"):
         app.launch(bench, fields, values, None)
@@ -111,11 +111,12 @@ def test_nothing_starts_on_a_space_without_a_user(settings: Settings) -> None:
 def test_following_draws_news_and_then_only_the_clock(bench: Bench, settings: Settings) -> None:
     write_run(settings.runs / "r", golden_running())
     first = app.follow(bench, "r", -1, "all", "all", 1)
-    assert len(first) == 3 + len(merge.MergeShown._fields) + len(data.DataShown._fields)
+    head = 3 + app.SHOWN_LIVE
+    assert len(first) == head + len(merge.MergeShown._fields) + len(data.DataShown._fields)
     again = app.follow(bench, "r", first[0], "all", "all", 1)
-    changed = [value for value in again[3:] if value != gr.skip()]
-    assert changed == [again[3]]
-    assert "Running" in again[3]
+    changed = [value for value in again[head:] if value != gr.skip()]
+    assert changed == [again[head]]
+    assert "Running" in again[head]
 
 
 def test_another_alpha_shows_another_winner(bench: Bench, settings: Settings) -> None:

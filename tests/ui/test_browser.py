@@ -15,7 +15,7 @@ from tests.ui.golden import golden_events, golden_running, write_run
 
 pytestmark = pytest.mark.browser
 
-TABS = ("Pool", "Data", "Merge", "Chat", "Runs")
+TABS = ("Pool", "Data", "Merge", "Evaluate", "Chat", "Audit", "Runs")
 RUN_MINUTES = 15
 
 expect.set_options(timeout=PATIENCE_MS)

@@ -1,0 +1,66 @@
+"""From the fields of Evaluate and Audit to a `ComparisonSpec`, so that the page starts what the command line could."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from core.comparison_spec import ComparisonSpec
+from core.errors import SpecError
+from core.results import Role
+from core.spec_files import validated
+from safemerge_ui.form import listed, optional, whole
+
+FIELDS = ("guard", "prompts", "benign", "suite", "tasks", "limit", "reply_tokens")
+"""What both tabs ask about the measuring, by name."""
+
+Form = Mapping[str, Any]
+
+
+def lines_of(text: str | None) -> list[str]:
+    """The lines of a field that hold something."""
+    return [line.strip() for line in (text or "").splitlines() if line.strip()]
+
+
+def comparison_spec(models: Sequence[tuple[str, Role]], form: Form) -> ComparisonSpec:
+    """What is to be measured of which models.
+
+    Args:
+        models: references with their roles, in the order in which they are shown.
+        form: values of `FIELDS`.
+
+    Raises:
+        SpecError: there is no model, nothing to measure, or a value is out of range.
+    """
+    if not models:
+        raise SpecError("No model is named.", "Write one reference a line, such as demo/aligned.")
+    evaluation = {
+        "prompts": optional(form, "prompts"),
+        "benign": optional(form, "benign"),
+        "suite": optional(form, "suite"),
+        "tasks": listed(form["tasks"]),
+        "limit": whole(form["limit"]),
+        "reply_tokens": whole(form["reply_tokens"]),
+    }
+    if not any(evaluation[name] for name in ("prompts", "benign", "suite", "tasks")):
+        raise SpecError("There is nothing to measure.", "Name prompts, harmless look-alikes, a suite or tasks.")
+    guard = optional(form, "guard")
+    if guard is None:
+        raise SpecError("The field for the guard is empty.", "Choose one; `phrases` needs no model.")
+    named = [{"model": model, "role": role} for model, role in models]
+    return validated(ComparisonSpec, {"models": named, "guard": guard, "evaluation": evaluation})
+
+
+def audit_spec(merge: str, parents: Sequence[str], form: Form) -> ComparisonSpec:
+    """A published merge and its parents.
+
+    Raises:
+        SpecError: there is no merge or no parent, or as in `comparison_spec`.
+    """
+    if not merge.strip():
+        raise SpecError("No merge is named.", "Give a Hub id, a folder, or another reference of the merged model.")
+    if not parents:
+        raise SpecError(
+            "No parent is named.", "Press Find parents, or write the models it was merged from, one a line."
+        )
+    return comparison_spec([(merge.strip(), "merged"), *((parent, "parent") for parent in parents)], form)

@@ -1,0 +1,40 @@
+"""How the models of a run differ from one of them, for the tables of Evaluate and Audit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+from core.evaluation.compared import Contrast, Measure, contrast
+from core.evaluation.fluency import broken
+from core.results import ModelResult
+from core.runs.folder import RunFolder
+from core.runs.view import RunView
+from safemerge_ui.bench import Bench
+from safemerge_ui.views.side_by_side import Contrasts
+
+
+def contrasts(bench: Bench, folder: RunFolder, view: RunView, reference: str) -> Contrasts:
+    """How each model's replies differ from the reference's, where both keep theirs."""
+    if not reference:
+        return {}
+    others = bench.replies.rows(folder, reference)
+    found: dict[str, dict[Measure, Contrast]] = {}
+    for model in view.models:
+        if model.name != reference:
+            rows = bench.replies.rows(folder, model.name)
+            tested = {measure: contrast(measure, rows, others) for measure in get_args(Measure)}
+            found[model.name] = {measure: one for measure, one in tested.items() if one is not None}
+    return found
+
+
+def looks_broken(models: Sequence[ModelResult], reference: str) -> dict[str, str]:
+    """Name -> why, of the models that look broken beside the parents, or where there are none beside the reference.
+
+    A parent may be broken itself, and is then what the others are compared with; it is not flagged.
+    """
+    parents = [model for model in models if model.role == "parent"]
+    parents = parents or [model for model in models if model.name == reference]
+    others = [model for model in models if model not in parents and not model.not_measured]
+    found = {model.name: broken(model, parents) for model in others}
+    return {name: reason.removeprefix(f"{name} looks broken: ") for name, reason in found.items() if reason}

@@ -1,0 +1,79 @@
+"""The fields that say how models are measured, as Evaluate and Audit both ask for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+from core.data.prompts import read_prompts
+from core.evaluation.suites import NAMES
+from safemerge_ui.access import check_upload, keep_upload, require_starter
+from safemerge_ui.bench import Bench
+from safemerge_ui.boundary import bind
+from safemerge_ui.tabs.pool import GUARD_CHOICES
+
+UNSAFE = [("The demo's unsafe test prompts", "assets/demo/prompts/test_harmful.jsonl")]
+HARMLESS = [
+    ("The demo's harmless look-alikes", "assets/demo/prompts/test_benign.jsonl"),
+    ("The demo's ordinary prompts", "assets/demo/prompts/test_ordinary.jsonl"),
+]
+NO_SUITE = "(none)"
+PROMPT_FILES = [".jsonl", ".csv", ".txt"]
+
+Fields = dict[str, gr.components.Component]
+
+
+def build_fields(prefix: str) -> tuple[Fields, dict[str, gr.UploadButton]]:
+    """Lay out the fields of `safemerge_ui.comparison_form.FIELDS`, with buttons to upload prompt files.
+
+    Args:
+        prefix: begins the element ids, so that two tabs can have the fields.
+    """
+    fields: Fields = {}
+    uploads: dict[str, gr.UploadButton] = {}
+    fields["guard"] = gr.Dropdown(
+        list(GUARD_CHOICES), value="phrases", label="Guard", info="Judges the replies", allow_custom_value=True
+    )
+    prompts = (("prompts", "Unsafe prompts", "alignment", UNSAFE), ("benign", "Harmless", "over-refusal", HARMLESS))
+    for name, label, measure, shipped in prompts:
+        with gr.Row(elem_classes="sm-upload"):
+            fields[name] = gr.Dropdown(
+                shipped,
+                value=shipped[0][1],
+                label=label,
+                info=f"File with one prompt a row; {measure}. Empty: not measured",
+                allow_custom_value=True,
+                scale=3,
+                elem_id=f"{prefix}-{name}",
+            )
+            uploads[name] = gr.UploadButton("Upload", file_types=PROMPT_FILES, size="sm", scale=1, min_width=96)
+    with gr.Row():
+        fields["suite"] = gr.Dropdown(
+            [(NO_SUITE, ""), *((name, name) for name in NAMES)],
+            value="",
+            label="Accuracy suite",
+            info="Or tasks, not both",
+            min_width=130,
+        )
+        fields["tasks"] = gr.Textbox("", label="lm-eval tasks", info="Between commas", min_width=130)
+    with gr.Row():
+        fields["limit"] = gr.Number(
+            56, label="Limit", info="Most prompts a file, questions a task; empty: all", precision=0, min_width=130
+        )
+        fields["reply_tokens"] = gr.Number(64, label="Longest reply", info="Tokens", precision=0, min_width=130)
+    return fields, uploads
+
+
+def wire_uploads(fields: Fields, uploads: dict[str, gr.UploadButton], bench: Bench) -> None:
+    """An uploaded file goes into the field beside its button."""
+    for name, button in uploads.items():
+        button.upload(bind(take_prompts, bench), button, fields[name])
+
+
+def take_prompts(bench: Bench, path: str, profile: gr.OAuthProfile | None) -> str:
+    """Check an uploaded file of prompts, keep it for the run and name it in the form."""
+    require_starter(bench.settings, profile)
+    check_upload(Path(path))
+    read_prompts(path, limit=1)
+    return str(keep_upload(Path(path), bench.settings))
