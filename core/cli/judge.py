@@ -38,7 +38,7 @@ def _judge(arguments: argparse.Namespace, settings: Settings) -> int:
     from core.guards.judging import judge_replies
     from core.guards.naming import join_guards
     from core.guards.registry import load_guard
-    from core.runs.folder import write_atomic
+    from core.runs.durable import write_atomic
 
     guard = load_guard(join_guards(arguments.guard), settings)
     rows = read_rows(arguments.source)

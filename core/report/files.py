@@ -10,7 +10,8 @@ from core.report.content import report_document
 from core.report.html import to_html
 from core.report.markdown import to_markdown
 from core.report.reading import read_run
-from core.runs.folder import RunFolder, write_atomic
+from core.runs.durable import write_atomic
+from core.runs.folder import RunFolder
 
 
 class ReportFiles(NamedTuple):

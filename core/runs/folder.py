@@ -12,13 +12,10 @@ ended a run, when the run is resumed.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -41,9 +38,8 @@ from core.events import (
     parse_event,
 )
 from core.results import RunResult
+from core.runs.durable import append_line, explained, last_line, locked_log, write_atomic, write_line
 from core.runs.process import ProcessMark
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -107,7 +103,7 @@ class RunFolder:
         """Make the folder; one that is there may be used as long as no run is in it."""
         if self.events_path.exists():
             raise RunError(f"{self.path} already holds a run.", "Give another folder.")
-        with _explained(self.path):
+        with explained(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
 
     def write_spec(self, spec: AnySpec) -> None:
@@ -122,7 +118,7 @@ class RunFolder:
 
     def write_data(self, dataset: Dataset, samples: Iterable[Sample]) -> None:
         """Write the safety or domain pairs; `core.data.samples.read_samples` reads them back."""
-        with _explained(self.data_path(dataset)):
+        with explained(self.data_path(dataset)):
             write_samples(self.data_path(dataset), samples)
 
     def write_disputed(self, replies: Iterable[DisputedReply]) -> None:
@@ -146,7 +142,7 @@ class RunFolder:
 
     def append_event(self, event: Event) -> None:
         """Add an event to the log; where the clock was set back, with the time of the event before."""
-        with _locked_log(self.events_path) as fd:
+        with locked_log(self.events_path) as fd:
             self._write_event(fd, event, self._last_event(fd))
 
     def append_terminal(self, event: Event, only_if: Callable[[], bool] = lambda: True) -> bool:
@@ -159,7 +155,7 @@ class RunFolder:
         Returns:
             True when `event` is the log's end now.
         """
-        with _locked_log(self.events_path) as fd:
+        with locked_log(self.events_path) as fd:
             last = self._last_event(fd)
             if (last is not None and is_terminal(last)) or not only_if():
                 return False
@@ -175,7 +171,7 @@ class RunFolder:
         Raises:
             RunError: a worker is at work on it, or it is finished.
         """
-        with _locked_log(self.events_path) as fd:
+        with locked_log(self.events_path) as fd:
             last = self._last_event(fd)
             at_work = self.read_worker()
             if isinstance(last, Finished):
@@ -190,20 +186,20 @@ class RunFolder:
         ended = "The worker was gone."
         if isinstance(last, Failed | Cancelled):
             ended = last.message
-            os.ftruncate(fd, _last_line(fd)[0])
+            os.ftruncate(fd, last_line(fd)[0])
             last = self._last_event(fd)
         if last is not None:  # else nothing was done yet: the log begins as any other
             now = time.time()
             self._write_event(fd, Resumed(at=now, ended=ended, paused_s=max(0.0, now - last.at)), last)
 
     def _last_event(self, fd: int) -> Event | None:
-        line = _last_line(fd)[1]
+        line = last_line(fd)[1]
         return _parse_line(line, self.events_path) if line else None
 
     def _write_event(self, fd: int, event: Event, last: Event | None) -> None:
         if last is not None and event.at < last.at:
             event = event.model_copy(update={"at": last.at})
-        _write_line(fd, event.model_dump_json())
+        write_line(fd, event.model_dump_json())
 
     def read_events(self) -> list[Event]:
         """All events so far, oldest first; empty when the log has not begun."""
@@ -227,7 +223,7 @@ class RunFolder:
 
     def request_stop(self) -> None:
         """Ask the worker to end; it sees so between two steps."""
-        with _explained(self.stop_path):
+        with explained(self.stop_path):
             self.stop_path.touch()
 
     @property
@@ -284,122 +280,4 @@ def _parse_line(line: bytes, path: Path) -> Event:
         raise RunError(
             f"{path} has a line that is not an event this version knows: {line[:80]!r}.",
             "The log was changed, or written by a newer version.",
-        ) from error
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Replace a file as a whole: a reader sees the old text or the new one, also after a crash.
-
-    Args:
-        path: the file; its folder is made when missing.
-        text: what it will hold, in UTF-8.
-
-    Raises:
-        RunError: the disk is full or the place cannot be written; an old file is then unchanged.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with _explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            _write_synced(temporary, text.encode("utf-8"))
-            temporary.replace(path)
-            _sync_folder(path.parent)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-
-
-def append_line(path: Path, line: str) -> None:
-    """Add one line to a log, whole or not at all.
-
-    A half line that a killed writer left at the end is removed first.
-
-    Raises:
-        RunError: the disk is full or the log cannot be written; it then ends where it ended before.
-    """
-    with _locked_log(path) as fd:
-        _write_line(fd, line)
-
-
-@contextmanager
-def _locked_log(path: Path) -> Iterator[int]:
-    """A log opened for appending, with its half last line removed and other writers kept out."""
-    with _explained(path):
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            _drop_half_line(fd)
-            yield fd
-        finally:
-            os.close(fd)
-
-
-def _drop_half_line(fd: int) -> None:
-    size = os.fstat(fd).st_size
-    end = _line_start(fd, size)
-    if end < size:
-        os.ftruncate(fd, end)
-
-
-def _last_line(fd: int) -> tuple[int, bytes]:
-    """Where the last of a log's whole lines begins, and the line without its end; (0, b"") for an empty log."""
-    end = max(0, os.fstat(fd).st_size - 1)
-    start = _line_start(fd, end)
-    return start, os.pread(fd, end - start, start)
-
-
-def _line_start(fd: int, end: int) -> int:
-    """Where the line begins that has its next byte at `end`."""
-    while end > 0:
-        start = max(0, end - 8192)
-        newline = os.pread(fd, end - start, start).rfind(b"\n")
-        if newline >= 0:
-            return start + newline + 1
-        end = start
-    return 0
-
-
-def _write_line(fd: int, line: str) -> None:
-    size = os.fstat(fd).st_size
-    try:
-        _write_all(fd, line.encode("utf-8") + b"\n")
-    except OSError:
-        os.ftruncate(fd, size)
-        raise
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-    try:
-        _write_all(fd, data)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # some file systems cannot sync a folder; the rename is made all the same
-            os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn the system's errors about `path` into ones that say what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in DISK_FULL:
-            raise RunError(f"There is no space left to write {path}.", "Free disk space and start again.") from error
-        raise RunError(
-            f"{path} cannot be written: {error.strerror or error}.", "Check that the folder exists and is yours."
         ) from error

@@ -20,7 +20,8 @@ from typing import Any
 from core.comparison_spec import AnySpec, ComparisonSpec
 from core.errors import RunCancelled, RunError, SafeMergeError
 from core.events import Cancelled, CandidateScored, Event, Failed, Finished, is_terminal
-from core.runs.folder import DISK_FULL, RunFolder
+from core.runs.durable import DISK_FULL
+from core.runs.folder import RunFolder
 from core.runs.past import Past, read_past
 from core.runs.process import ProcessMark, acquire_lock, mark_process, start_detached
 from core.runs.signals import ignore_interrupts, interruptible

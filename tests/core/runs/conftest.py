@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+import os
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -12,6 +14,8 @@ from core.runs import live_pool
 from core.specs import RunSpec, spec_from_dict
 from tests.core.runs.resuming import Bench, Whole
 from tests.core.runs.tiny_runs import Files
+
+FillDisk = Callable[[pytest.MonkeyPatch], None]
 
 
 @pytest.fixture
@@ -34,6 +38,25 @@ def result(spec: RunSpec) -> RunResult:
         recipe={"method": "ties", "weight": [0.512345]},
     )
     return RunResult(spec=spec.model_dump(mode="json"), seconds=1.5, peak_memory_bytes=1000, models=(merged,))
+
+
+@pytest.fixture
+def fill_disk() -> FillDisk:
+    """A function that fills the disk until the monkeypatch is undone."""
+
+    def fill(monkeypatch: pytest.MonkeyPatch) -> None:
+        """From now on a write puts half of its bytes down and then finds the disk full."""
+        real, filled = os.write, []
+
+        def write(fd: int, data: bytes) -> int:
+            if filled:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            filled.append(fd)
+            return real(fd, bytes(data)[: max(1, len(data) // 2)])
+
+        monkeypatch.setattr("core.runs.durable.os.write", write)
+
+    return fill
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
-import os
 import threading
 from pathlib import Path
 
@@ -15,9 +13,10 @@ from core.data.samples import Sample, read_samples
 from core.errors import RunError
 from core.events import Cancelled, CandidateScored, Failed, Finished, PhaseStarted, Resumed, RunStarted, Warned
 from core.results import RunResult
-from core.runs.folder import EventTail, RunFolder, append_line, write_atomic
+from core.runs.folder import EventTail, RunFolder
 from core.runs.process import ProcessMark
 from core.specs import RunSpec
+from tests.core.runs.conftest import FillDisk
 
 STARTED = RunStarted(at=1.0, spec={"pool": {}})
 SEARCH = PhaseStarted(at=2.0, phase="search", total=3)
@@ -28,19 +27,6 @@ def folder(tmp_path: Path) -> RunFolder:
     made = RunFolder(tmp_path / "20250101-000000-abcd")
     made.create()
     return made
-
-
-def fill_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on a write puts half of its bytes down and then finds the disk full."""
-    real, filled = os.write, []
-
-    def write(fd: int, data: bytes) -> int:
-        if filled:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        filled.append(fd)
-        return real(fd, bytes(data)[: max(1, len(data) // 2)])
-
-    monkeypatch.setattr("core.runs.folder.os.write", write)
 
 
 def test_everything_written_is_read_back(folder: RunFolder, spec: RunSpec, result: RunResult) -> None:
@@ -86,18 +72,9 @@ def test_a_folder_with_a_run_in_it_is_refused(folder: RunFolder) -> None:
         folder.create()
 
 
-def test_atomic_write_on_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = tmp_path / "result.json"
-    write_atomic(target, "old")
-    fill_disk(monkeypatch)
-    with pytest.raises(RunError, match="no space left") as caught:
-        write_atomic(target, "a much longer new text")
-    assert "Free disk space" in caught.value.hint
-    assert target.read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
-
-
-def test_append_on_a_full_disk_takes_the_half_line_back(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_append_on_a_full_disk_takes_the_half_line_back(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, fill_disk: FillDisk
+) -> None:
     folder.append_event(STARTED)
     before = folder.events_path.read_bytes()
     with monkeypatch.context() as patch:
@@ -107,13 +84,6 @@ def test_append_on_a_full_disk_takes_the_half_line_back(folder: RunFolder, monke
     assert folder.events_path.read_bytes() == before
     folder.append_event(SEARCH)
     assert folder.read_events() == [STARTED, SEARCH]
-
-
-def test_a_place_that_cannot_be_written_is_an_explained_error(tmp_path: Path) -> None:
-    blocker = tmp_path / "file"
-    blocker.write_text("")
-    with pytest.raises(RunError, match="cannot be written"):
-        write_atomic(blocker / "inside", "text")
 
 
 def test_times_do_not_run_backwards_when_the_clock_does(folder: RunFolder) -> None:
@@ -166,12 +136,6 @@ def test_appending_after_a_killed_writer_drops_its_half_line(folder: RunFolder, 
         log.write('{"kind":"warned","message":"' + filler)
     folder.append_event(SEARCH)
     assert folder.read_events() == [STARTED, SEARCH]
-
-
-def test_a_log_of_one_half_line_is_emptied(tmp_path: Path) -> None:
-    (tmp_path / "log").write_text("half")
-    append_line(tmp_path / "log", "whole")
-    assert (tmp_path / "log").read_text() == "whole\n"
 
 
 def test_tail_returns_each_event_once_and_waits_for_a_half_line(folder: RunFolder) -> None:

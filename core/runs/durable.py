@@ -1,0 +1,135 @@
+"""Files that survive a crash: whole ones are written beside their place and renamed into it, logs grow by whole lines.
+
+What the system refuses is turned into a `RunError` that says what to do.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from core.errors import RunError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Replace a file as a whole: a reader sees the old text or the new one, also after a crash.
+
+    Args:
+        path: the file; its folder is made when missing.
+        text: what it will hold, in UTF-8.
+
+    Raises:
+        RunError: the disk is full or the place cannot be written; an old file is then unchanged.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _write_synced(temporary, text.encode("utf-8"))
+            temporary.replace(path)
+            _sync_folder(path.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add one line to a log, whole or not at all.
+
+    A half line that a killed writer left at the end is removed first.
+
+    Raises:
+        RunError: the disk is full or the log cannot be written; it then ends where it ended before.
+    """
+    with locked_log(path) as fd:
+        write_line(fd, line)
+
+
+@contextmanager
+def locked_log(path: Path) -> Iterator[int]:
+    """A log opened for appending, with its half last line removed and other writers kept out."""
+    with explained(path):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            _drop_half_line(fd)
+            yield fd
+        finally:
+            os.close(fd)
+
+
+def _drop_half_line(fd: int) -> None:
+    size = os.fstat(fd).st_size
+    end = _line_start(fd, size)
+    if end < size:
+        os.ftruncate(fd, end)
+
+
+def last_line(fd: int) -> tuple[int, bytes]:
+    """Where the last of a log's whole lines begins, and the line without its end; (0, b"") for an empty log."""
+    end = max(0, os.fstat(fd).st_size - 1)
+    start = _line_start(fd, end)
+    return start, os.pread(fd, end - start, start)
+
+
+def _line_start(fd: int, end: int) -> int:
+    """Where the line begins that has its next byte at `end`."""
+    while end > 0:
+        start = max(0, end - 8192)
+        newline = os.pread(fd, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
+
+
+def write_line(fd: int, line: str) -> None:
+    size = os.fstat(fd).st_size
+    try:
+        _write_all(fd, line.encode("utf-8") + b"\n")
+    except OSError:
+        os.ftruncate(fd, size)
+        raise
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        _write_all(fd, data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some file systems cannot sync a folder; the rename is made all the same
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn the system's errors about `path` into ones that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise RunError(f"There is no space left to write {path}.", "Free disk space and start again.") from error
+        raise RunError(
+            f"{path} cannot be written: {error.strerror or error}.", "Check that the folder exists and is yours."
+        ) from error
