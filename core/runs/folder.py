@@ -131,12 +131,9 @@ class RunFolder:
 
     def tidy_up(self, candidates: Iterable[CandidateScored]) -> None:
         """Mend what a killed worker may have left: drafts of files, and a candidate that only the log has."""
-        for draft in (
-            *self.path.glob(".*.tmp"),
-            *self.path.glob("replies/.*.tmp"),
-            *(self.path / "data").glob(".*.jsonl.*"),
-        ):
-            draft.unlink(missing_ok=True)
+        for pattern in (".*.tmp", "replies/.*.tmp", "data/.*.jsonl.*"):
+            for draft in self.path.glob(pattern):
+                draft.unlink(missing_ok=True)
         if lines := [_candidate_line(candidate) + "\n" for candidate in candidates]:
             write_atomic(self.candidates_path, "".join(lines))
 
