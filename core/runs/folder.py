@@ -17,7 +17,6 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from itertools import chain
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -134,9 +133,9 @@ class RunFolder:
 
     def tidy_up(self, candidates: Iterable[CandidateScored]) -> None:
         """Mend what a killed worker may have left: drafts of files, and a candidate that only the log has."""
-        drafts = (".*.tmp", "replies/.*.tmp", "data/.*.jsonl.*")
-        for draft in chain.from_iterable(map(self.path.glob, drafts)):
-            draft.unlink(missing_ok=True)
+        for pattern in (".*.tmp", "replies/.*.tmp", "data/.*.jsonl.*"):
+            for draft in self.path.glob(pattern):
+                draft.unlink(missing_ok=True)
         if lines := [_candidate_line(candidate) + "\n" for candidate in candidates]:
             write_atomic(self.candidates_path, "".join(lines))
 
