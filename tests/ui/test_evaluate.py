@@ -72,7 +72,7 @@ def test_marks_say_which_models_differ_from_the_reference(bench: Bench) -> None:
     assert "▼ worse, p < 0.001" in row_of(table, "demo/chemistry")
     assert "▲ better" in row_of(table, "demo/chemistry"), "it refuses no harmless prompt"
     assert "Reference" in row_of(table, "demo/aligned")
-    assert "▼" not in row_of(table, "demo/aligned") + row_of(table, "Safety-aware merge")
+    assert "▼ worse, p" not in row_of(table, "demo/aligned") + row_of(table, "Safety-aware merge")
     assert "not corrected for the number of comparisons" in words(table)
     assert "89 %" in row_of(table, "demo/aligned") and "82–93 · n 134" in row_of(table, "demo/aligned")
 
