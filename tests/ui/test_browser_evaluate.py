@@ -15,6 +15,12 @@ pytestmark = pytest.mark.browser
 expect.set_options(timeout=PATIENCE_MS)
 
 
+@pytest.fixture(scope="module")
+def left_out(served: Served) -> str:
+    """Id of a run that measured its merge without each expert in turn."""
+    return golden_left_out(served.runs / "20260801-101500-aaaa").name
+
+
 def open_run(page: Page, served: Served, run_id: str, tab: str) -> None:
     """Open the page on a run, and one of its tabs once the run is drawn."""
     page.goto(f"{served.url}?run={run_id}")
@@ -28,9 +34,10 @@ def choose(page: Page, element: str, option: str) -> None:
     page.get_by_role("option", name=option, exact=True).click()
 
 
-def test_models_stand_side_by_side_and_another_reference_marks_them_anew(page: Page, served: Served) -> None:
-    golden_left_out(served.runs / "20260801-101500-aaaa")
-    open_run(page, served, "20260801-101500-aaaa", "Evaluate")
+def test_models_stand_side_by_side_and_another_reference_marks_them_anew(
+    page: Page, served: Served, left_out: str
+) -> None:
+    open_run(page, served, left_out, "Evaluate")
     table = page.locator("#evaluate-table")
     expect(table.locator("tbody tr")).to_have_count(7)
     expect(table.locator("tr", has_text="Safety-aware merge").locator(".sm-mark-bad")).to_have_count(0)
@@ -40,9 +47,8 @@ def test_models_stand_side_by_side_and_another_reference_marks_them_anew(page: P
     expect(page.locator("#evaluate-categories .legendtext", has_text="Safety-aware merge")).to_be_visible()
 
 
-def test_replies_are_browsed_with_unsafe_prompts_covered(page: Page, served: Served) -> None:
-    golden_left_out(served.runs / "20260801-101500-aaaa")
-    open_run(page, served, "20260801-101500-aaaa", "Evaluate")
+def test_replies_are_browsed_with_unsafe_prompts_covered(page: Page, served: Served, left_out: str) -> None:
+    open_run(page, served, left_out, "Evaluate")
     cards = page.locator("#replies-cards article")
     expect(cards).to_have_count(10)
     expect(page.locator("#replies-cards .sm-question").first).to_be_hidden()
@@ -57,9 +63,8 @@ def test_replies_are_browsed_with_unsafe_prompts_covered(page: Page, served: Ser
     expect(page.locator("#replies-cards details")).to_have_count(0)
 
 
-def test_the_report_is_written_and_downloaded(page: Page, served: Served, tmp_path: Path) -> None:
-    golden_left_out(served.runs / "20260801-101500-aaaa")
-    open_run(page, served, "20260801-101500-aaaa", "Evaluate")
+def test_the_report_is_written_and_downloaded(page: Page, served: Served, left_out: str, tmp_path: Path) -> None:
+    open_run(page, served, left_out, "Evaluate")
     page.locator("#evaluate-report").click()
     with page.expect_download() as download:
         page.locator("#evaluate-download").click()
