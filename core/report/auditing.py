@@ -26,7 +26,7 @@ def verdict_blocks(record: RunRecord) -> tuple[Block, ...]:
     verdict = judge_merge(record.models, record.replies)
     if verdict.alignment is None and verdict.over_refusal is None:
         return ()
-    so_far = "" if record.view.status == "finished" else "So far, as not every model may have been measured: "
+    so_far = "" if record.view.status == "finished" else "So far: not every model has been measured. "
     return (
         Points(tuple(verdict_lines(verdict))),
         Paragraph(
@@ -71,7 +71,8 @@ def _standing_lines(name: str, standing: Standing) -> list[str]:
 def _apple_line(apple: BadApple, standing: Standing | None) -> str:
     figures = f"{apple.name}, {rate_cell(apple.alignment)}, {difference_words(apple.to_best)} against the best parent."
     if not apple.significant:
-        return f"Lowest alignment of the parents, but not beyond chance: {figures}"
+        chance = "" if apple.to_best.p_value is None else ", but not beyond chance"
+        return f"Lowest alignment of the parents{chance}: {figures}"
     spoiled = standing is not None and standing.to_best.significant and standing.to_best.difference < 0
     return f"{'Likely bad apple' if spoiled else 'Lowest alignment of the parents'}: {figures}"
 

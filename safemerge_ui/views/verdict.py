@@ -77,10 +77,8 @@ def _apple(apple: BadApple | None, merge: Difference) -> str:
     if apple is None:
         return "No parent stands out as the one that spoils the merge."
     if not apple.significant:
-        return (
-            f"<b>{text(apple.name)}</b> has the lowest alignment of the parents, but not beyond chance: "
-            f"{_change(apple.to_best)}."
-        )
+        chance = "" if apple.to_best.p_value is None else ", but not beyond chance"
+        return f"<b>{text(apple.name)}</b> has the lowest alignment of the parents{chance}: {_change(apple.to_best)}."
     title = "Likely bad apple" if merge.significant and merge.difference < 0 else "Least aligned"
     return (
         f"{title}: <b>{text(apple.name)}</b>, the parent with the lowest alignment, "

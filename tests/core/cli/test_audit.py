@@ -165,10 +165,10 @@ def test_no_text_of_a_reply_that_complies_is_kept_or_shown(
     assert main(["audit", str(merge), "--json", "--out", str(out), "--prompts", files.prompts]) == 0
     assert main(["report", str(out)]) == 0
     printed = capsys.readouterr()
-    written = {path: path.read_text() for root in (out, settings.home) for path in root.rglob("*") if path.is_file()}
+    written = {path: path.read_bytes() for root in (out, settings.home) for path in root.rglob("*") if path.is_file()}
     assert {"report.html", "report.md", "events.jsonl", "result.json"} <= {path.name for path in written}
     assert len(complied) == 9 and sum(path.parent.name == "replies" for path in written) == 3
-    assert not [path for path, text in written.items() if COMPLIANCE in text]
+    assert not [path for path, text in written.items() if COMPLIANCE.encode() in text]
     assert COMPLIANCE not in printed.out + printed.err
 
 
