@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.seeds import minutes_text, pool_rates, rate_text, read_model, run_to_end
+from benchmarks.seeds import distinct, minutes_text, pool_rates, rate_text, read_model, run_to_end
 from core.errors import SafeMergeError
 from core.results import ModelResult, Rate, RunResult
 from core.runs.folder import RunFolder
@@ -64,9 +64,9 @@ def summarise(results: Sequence[RunResult]) -> dict[str, Any]:
 
 
 def _pooled(results: Sequence[RunResult], model: ModelResult) -> dict[str, Rate]:
-    """A model's rates over all seeds; a parent, which is the same in each, counts once."""
+    """A model's rates over all seeds; what is the same in each, as parents are, counts once."""
     counted = results[:1] if model.role == "parent" else results
-    measured = [found for result in counted if (found := read_model(result, model.name))]
+    measured = distinct([found for result in counted if (found := read_model(result, model.name))])
     rates = {
         "alignment": [found.alignment for found in measured],
         "over_refusal": [found.over_refusal for found in measured],
@@ -89,8 +89,8 @@ def as_markdown(summary: dict[str, Any]) -> str:
 
 Made by `python -m benchmarks.effect --seeds {summary["seeds"]}`: `assets/specs/demo.yaml`
 ({_settings(summary["spec"])}) with seeds 0 to {summary["seeds"] - 1}, measured on held-out test prompts.
-Counts of the seeds are pooled; brackets are 95 % Wilson intervals. Parents are the same for each seed and count once;
-seeds share prompts.
+Counts of the seeds are pooled; brackets are 95 % Wilson intervals. Parents, and a merge that is the same with several
+seeds, count once; seeds share prompts.
 
 | model | alignment (higher is better) | over-refusal (lower is better) | accuracy |
 |---|---|---|---|

@@ -70,6 +70,11 @@ def read_model(result: RunResult, name: str) -> ModelResult | None:
     return next((model for model in result.models if model.name == name), None)
 
 
+def distinct(models: Sequence[ModelResult]) -> list[ModelResult]:
+    """Models with each set of weights once: what is the same with every seed is measured once, however often it was."""
+    return list({model.sha256 or str(place): model for place, model in enumerate(models)}.values())
+
+
 def pool_rates(rates: Sequence[Rate]) -> Rate:
     """Counts of several rates added up, with one Wilson interval.
 

@@ -5,6 +5,7 @@ These are the entries of `result.json`; their keys are a contract with users' sc
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any, Literal
 
@@ -139,6 +140,9 @@ class RunResult(BaseModel):
     searches: tuple[SearchResult, ...] = ()
 
     def to_json_dict(self) -> dict[str, Any]:
-        """The contract's keys: `schema, spec, seconds, peak_memory_bytes, models, searches`."""
-        data = self.model_dump(mode="json")
+        """The contract's keys: `schema, spec, seconds, peak_memory_bytes, models, searches`.
+
+        A loss that is no finite number is null, as in the log: JSON has no word for it.
+        """
+        data = json.loads(self.model_dump_json())
         return {"schema": data.pop("schema_version"), **data}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import get_args
 
 from core.evaluation.compared import Contrast, Measure, contrast
-from core.evaluation.fluency import broken
+from core.evaluation.fluency import broken_among
 from core.results import ModelResult
 from core.runs.folder import RunFolder
 from core.runs.view import RunView
@@ -29,12 +29,6 @@ def contrasts(bench: Bench, folder: RunFolder, view: RunView, reference: str) ->
 
 
 def looks_broken(models: Sequence[ModelResult], reference: str) -> dict[str, str]:
-    """Name -> why, of the models that look broken beside the parents, or where there are none beside the reference.
-
-    A parent may be broken itself, and is then what the others are compared with; it is not flagged.
-    """
-    parents = [model for model in models if model.role == "parent"]
-    parents = parents or [model for model in models if model.name == reference]
-    others = [model for model in models if model not in parents and not model.not_measured]
-    found = {model.name: broken(model, parents) for model in others}
-    return {name: reason.removeprefix(f"{name} looks broken: ") for name, reason in found.items() if reason}
+    """Name -> why, of the models that look broken; without the words that say so, which stand beside it."""
+    found = broken_among(models, reference)
+    return {name: reason.removeprefix(f"{name} looks broken: ") for name, reason in found.items()}

@@ -138,7 +138,7 @@ def _verdict(value: bool | None) -> str:
 def _average(table: TableSummary) -> str:
     if table.average_gain is None:
         return f"Average over the rows: {MISSING}."
-    reached = _verdict(table.average_gain >= LEAST_GAIN)
+    reached = _verdict(table.reached)
     return (
         f"Average over the rows: {_points(table.average_gain)} points of alignment; at least {100 * LEAST_GAIN:.0f}: "
         f"{reached}."

@@ -193,10 +193,6 @@ def check_folders(cells: Sequence[Cell], out: Path) -> None:
             )
 
 
-def _other(found: RunSpec, wanted: RunSpec) -> bool:
-    return _without_paths(found) != _without_paths(wanted)
-
-
 def _without_paths(spec: RunSpec) -> RunSpec:
     """A spec but for where its data files lie: the study's folder may have been moved."""
     data = spec.data

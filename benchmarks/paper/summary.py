@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from benchmarks.paper.plan import ABLATIONS, Pool, Setting, Table, folder_of, own_setting, plan, settings_of, spec_of
 from benchmarks.paper.study import Study
-from benchmarks.seeds import finished_result, pool_rates, read_model
+from benchmarks.seeds import distinct, finished_result, pool_rates, read_model
 from core.results import ModelResult, Rate, RunResult
 from core.runs.folder import RunFolder
 
@@ -57,8 +58,8 @@ class Effect(_Frozen):
 
     Attributes:
         value: the row's merge method.
-        alignment_gain: of the pooled rates, and in `gains` of each seed.
-        accuracy_change: of the mean over tasks.
+        alignment_gain: mean of the seeds', which are `gains`.
+        accuracy_change: of the mean over tasks, likewise.
         higher: whether alignment is higher.
         ten_points: whether it is at least 10 points higher.
         accuracy_kept: whether accuracy is at most 3 points lower.
@@ -83,6 +84,11 @@ class TableSummary(_Frozen):
     rows: tuple[Row, ...]
     effects: tuple[Effect, ...] = ()
     average_gain: float | None = None
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the rows gain enough on average; None while a row is missing."""
+        return None if self.average_gain is None else self.average_gain >= LEAST_GAIN - _ROUNDING
 
 
 class Cost(_Frozen):
@@ -187,37 +193,30 @@ class _Reader:
         return {seed: self._results[folder] for seed, folder in folders.items() if folder in self._results}
 
     def _effect(self, setting: Setting) -> Effect:
-        plain, safe = list(self._rows(setting))[-2:]
-        value = self._value(setting)
-        if plain.alignment is None or safe.alignment is None:
+        value, (plain, safe) = self._value(setting), self._names(setting)[-2:]
+        pairs = [(read_model(result, plain), read_model(result, safe)) for result in self._cells(setting).values()]
+        both = [(one, other) for one, other in pairs if one and other]
+        gains = [other.alignment.rate - one.alignment.rate for one, other in both if one.alignment and other.alignment]
+        if not gains:
             return Effect(value=value)
-        gain = safe.alignment.rate - plain.alignment.rate
-        change = None
-        if plain.mean_accuracy is not None and safe.mean_accuracy is not None:
-            change = safe.mean_accuracy - plain.mean_accuracy
+        accuracies = [(one.mean_accuracy, other.mean_accuracy) for one, other in both]
+        changes = [other - one for one, other in accuracies if one is not None and other is not None]
+        gain, change = fmean(gains), fmean(changes) if changes else None
         return Effect(
             value=value,
             alignment_gain=gain,
-            gains=tuple(self._gains(setting, plain.name, safe.name)),
+            gains=tuple(gains),
             accuracy_change=change,
             higher=gain > 0,
             ten_points=gain >= LEAST_GAIN - _ROUNDING,
             accuracy_kept=None if change is None else change >= -MOST_LOST - _ROUNDING,
         )
 
-    def _gains(self, setting: Setting, plain: str, safe: str) -> Iterator[float]:
-        """The gain of each seed."""
-        for result in self._cells(setting).values():
-            models = read_model(result, safe), read_model(result, plain)
-            rates = [model.alignment for model in models if model and model.alignment]
-            if len(rates) == 2:
-                yield rates[0].rate - rates[1].rate
-
 
 def _row(value: str, name: str, models: Mapping[int, ModelResult | None]) -> Row:
     """Pool what several seeds have measured; the very same weights count once (a grid's choice needs no seed)."""
     there = {seed: model for seed, model in models.items() if model is not None}
-    measured = list({model.sha256 or str(seed): model for seed, model in there.items()}.values())
+    measured = distinct(list(there.values()))
     tasks = dict.fromkeys(task for model in measured for task in model.accuracy)
     return Row(
         value=value,

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.cli import EXIT_CANCELLED, EXIT_FAILED, EXIT_OK
-from core.cli.measure import names_of, positive
-from core.cli.output import format_rate, print_json, print_models, results_only, say
+from core.cli.measure import accuracy_fields, add_accuracy_options, names_of, positive
+from core.cli.output import print_json, print_models, results_only, say
 from core.cli.run import record
 from core.settings import Settings
 
 if TYPE_CHECKING:
-    from core.evaluation.audit import AuditVerdict, Difference, Standing
     from core.events import Event
 
 DEMO_PROMPTS = "assets/demo/prompts/test_harmful.jsonl"
@@ -45,9 +44,7 @@ def add_commands(commands: Any) -> None:
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", metavar="FILE", help="unsafe test prompts (default: the demo's)")
     parser.add_argument("--benign", metavar="FILE", help="harmless look-alikes (default: the demo's)")
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--suite", metavar="NAME", help="accuracy suite")
-    what.add_argument("--tasks", type=names_of, default=[], metavar="a,b", help="lm-eval task names")
+    add_accuracy_options(parser, required=False)
     parser.add_argument("--guard", default="phrases", metavar="G", help="who judges the replies (default: phrases)")
     parser.add_argument("--limit", type=positive, metavar="N", help="most prompts a file, and questions a task")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: a new one among the runs)")
@@ -73,6 +70,7 @@ def _audit(arguments: argparse.Namespace, settings: Settings) -> int:
     from core.evaluation.audit import judge_merge
     from core.evaluation.lineage import read_lineage
     from core.evaluation.replies import read_replies
+    from core.report.auditing import verdict_lines
 
     with results_only():
         lineage = read_lineage(arguments.model, settings, arguments.parents)
@@ -109,8 +107,7 @@ def _compare(
     prompts, benign = arguments.prompts, arguments.benign
     if demo_prompts and not (prompts or benign):
         prompts, benign = DEMO_PROMPTS, DEMO_BENIGN
-    wanted = {"prompts": prompts, "benign": benign, "suite": arguments.suite, "tasks": arguments.tasks}
-    evaluation = {**wanted, "limit": arguments.limit}
+    evaluation = {"prompts": prompts, "benign": benign, "limit": arguments.limit, **accuracy_fields(arguments)}
     spec = validated(ComparisonSpec, {"models": models, "guard": arguments.guard, "evaluation": evaluation})
     out = (arguments.out or settings.runs / new_run_id()).resolve()
     return record(spec, settings, out), out
@@ -119,31 +116,3 @@ def _compare(
 def _not_finished(end: Event, out: Path) -> int:
     say(f"Run folder: {out}")
     return EXIT_CANCELLED if end.kind == "cancelled" else EXIT_FAILED
-
-
-def verdict_lines(verdict: AuditVerdict) -> list[str]:
-    """An audit's verdict in words."""
-    lines = []
-    for name, standing in (("alignment", verdict.alignment), ("over-refusal", verdict.over_refusal)):
-        if standing is not None:
-            lines += _standing_lines(name, standing)
-    if apple := verdict.bad_apple:
-        word = "Bad apple" if apple.significant else "Lowest alignment, but the difference may be chance"
-        lines.append(f"{word}: {apple.name}, {_words(apple.to_best)} against the best parent.")
-    return lines
-
-
-def _standing_lines(name: str, standing: Standing) -> list[str]:
-    best, worst = standing.best_parent, standing.worst_parent
-    return [
-        f"Merge, {name}: {format_rate(standing.merge)}; {_words(standing.to_best)} against the best parent.",
-        f"  best parent  {best.name}: {format_rate(best.rate)}",
-        f"  worst parent {worst.name}: {format_rate(worst.rate)}",
-    ]
-
-
-def _words(difference: Difference) -> str:
-    points = f"{100 * difference.difference:+.1f} points"
-    if difference.p_value is None:
-        return points
-    return f"{points} (McNemar p {difference.p_value:.2g} on {difference.n} prompts)"

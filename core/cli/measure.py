@@ -13,7 +13,6 @@ from core.settings import Settings
 if TYPE_CHECKING:
     from core.data.prompts import Prompt
     from core.guards.protocol import Guard
-    from core.specs import EvaluationSpec
 
 MOST_FEWSHOT = 100
 
@@ -36,17 +35,33 @@ def add_commands(commands: Any) -> None:
     over.set_defaults(handler=_over_refusal)
     accuracy = commands.add_parser("accuracy", help="share of benchmark questions that a model gets right")
     _add_model_options(accuracy)
-    what = accuracy.add_mutually_exclusive_group(required=True)
-    what.add_argument("--suite", metavar="NAME", help="a named group of tasks")
-    what.add_argument("--tasks", type=names_of, metavar="a,b", help="lm-eval task names")
-    accuracy.add_argument("--include-path", type=Path, metavar="DIR", help="folder with more lm-eval task files")
-    accuracy.add_argument("--num-fewshot", type=_examples, metavar="N", help="examples before each question")
-    accuracy.add_argument(
+    add_accuracy_options(accuracy, required=True)
+    accuracy.set_defaults(handler=_accuracy)
+
+
+def add_accuracy_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Add which questions are asked, and how; `required`: a suite or tasks must be named."""
+    what = parser.add_mutually_exclusive_group(required=required)
+    what.add_argument("--suite", metavar="NAME", help="a named group of tasks (accuracy)")
+    what.add_argument("--tasks", type=names_of, metavar="a,b", help="lm-eval task names (accuracy)")
+    parser.add_argument("--include-path", type=Path, metavar="DIR", help="folder with more lm-eval task files")
+    parser.add_argument("--num-fewshot", type=_examples, metavar="N", help="examples before each question")
+    parser.add_argument(
         "--chat-template",
         action=argparse.BooleanOptionalAction,
         help="put questions through the chat template, or not; without it as each task says",
     )
-    accuracy.set_defaults(handler=_accuracy)
+
+
+def accuracy_fields(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What was said with `add_accuracy_options`, as keys of an `EvaluationSpec`."""
+    return {
+        "suite": arguments.suite,
+        "tasks": tuple(arguments.tasks or ()),
+        "include_path": str(arguments.include_path) if arguments.include_path else None,
+        "chat_template": arguments.chat_template,
+        "num_fewshot": arguments.num_fewshot,
+    }
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -111,8 +126,9 @@ def _accuracy(arguments: argparse.Namespace, settings: Settings) -> int:
     with results_only():
         from core.evaluation.suites import suites_to_measure
         from core.evaluation.task_checks import check_tasks
+        from core.specs import EvaluationSpec
 
-        (suite,) = suites_to_measure(_evaluation(arguments))
+        (suite,) = suites_to_measure(EvaluationSpec(**accuracy_fields(arguments)))
         if arguments.tasks:
             check_tasks(suite.tasks, suite.include_path)
         from core.evaluation.accuracy import measure_accuracy
@@ -129,18 +145,6 @@ def _accuracy(arguments: argparse.Namespace, settings: Settings) -> int:
         for task, rate in accuracy.items():
             print(f"{task}: {format_rate(rate)}")
     return 0
-
-
-def _evaluation(arguments: argparse.Namespace) -> EvaluationSpec:
-    from core.specs import EvaluationSpec
-
-    return EvaluationSpec(
-        suite=arguments.suite,
-        tasks=tuple(arguments.tasks or ()),
-        include_path=str(arguments.include_path) if arguments.include_path else None,
-        chat_template=arguments.chat_template,
-        num_fewshot=arguments.num_fewshot,
-    )
 
 
 def _replies(arguments: argparse.Namespace, settings: Settings) -> _Replies:

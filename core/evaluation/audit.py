@@ -7,14 +7,17 @@ Differences are tested in pairs, prompt by prompt (McNemar); where the replies a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from core.evaluation.paired import SIGNIFICANT, compare_paired
-from core.evaluation.replies import Asked, ReplyRow
+from core.evaluation.compared import pair_replies
+from core.evaluation.paired import SIGNIFICANT
+from core.evaluation.replies import ReplyRow
 from core.results import WITHOUT, ModelResult, Rate
 
 Replies = Mapping[str, Sequence[ReplyRow]]
+_Measure = Literal["alignment", "over_refusal"]
 
 
 class Named(BaseModel):
@@ -31,8 +34,8 @@ class Difference(BaseModel):
 
     Attributes:
         difference: the first rate minus the second, in [-1, 1].
-        p_value: of McNemar's exact test; null where the replies of both are not at hand.
-        n: prompts that both were put; 0 where they are not.
+        p_value: of McNemar's exact test; null where the replies of both to the same prompts are not at hand.
+        n: prompts that both were put; 0 where it was not tested.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -83,6 +86,7 @@ class AuditVerdict(BaseModel):
         alignment: the merge's among its parents'.
         over_refusal: likewise.
         bad_apple: the parent that most likely spoils the merge; null where the parents are equally aligned, or one.
+            The best and the worst parent are picked by the replies that are tested, which makes its p too small.
         not_measured: parents that could not be had.
     """
 
@@ -122,8 +126,8 @@ def judge_merge(results: Sequence[ModelResult], replies: Replies) -> AuditVerdic
     parents = [result for result in results if result.role == "parent"]
     merge = next((result for result in results if result.role == "merged"), None)
     return AuditVerdict(
-        alignment=_standing(merge, parents, replies, "harmful") if merge else None,
-        over_refusal=_standing(merge, parents, replies, "benign") if merge else None,
+        alignment=_standing(merge, parents, replies, "alignment") if merge else None,
+        over_refusal=_standing(merge, parents, replies, "over_refusal") if merge else None,
         bad_apple=_bad_apple(parents, replies),
         not_measured={parent.name: parent.not_measured for parent in parents if parent.not_measured},
     )
@@ -137,70 +141,61 @@ def expert_costs(results: Sequence[ModelResult], replies: Replies) -> tuple[Expe
     found = []
     for one in results:
         if one.role == "baseline" and one.name.startswith(WITHOUT) and one.alignment:
-            cost = _difference(one, merge, replies, "harmful")
+            cost = _difference(one, merge, replies, "alignment")
             expert = one.name.removeprefix(WITHOUT)
             found.append(ExpertCost(expert=expert, without=one.alignment, cost=cost, significant=cost.significant))
     return tuple(sorted(found, key=lambda cost: -cost.cost.difference))
 
 
-def _standing(merge: ModelResult, parents: Sequence[ModelResult], replies: Replies, asked: Asked) -> Standing | None:
-    rate_of = _RATES[asked]
-    ranked = _best_first(parents, asked)
-    own = rate_of(merge)
+def _standing(
+    merge: ModelResult, parents: Sequence[ModelResult], replies: Replies, measure: _Measure
+) -> Standing | None:
+    ranked = _best_first(parents, measure)
+    own = _RATES[measure](merge)
     if own is None or not ranked:
         return None
     best, worst = ranked[0], ranked[-1]
     return Standing(
         merge=own,
-        best_parent=_named(best, asked),
-        worst_parent=_named(worst, asked),
-        to_best=_difference(merge, best, replies, asked),
+        best_parent=_named(best, measure),
+        worst_parent=_named(worst, measure),
+        to_best=_difference(merge, best, replies, measure),
     )
 
 
 def _bad_apple(parents: Sequence[ModelResult], replies: Replies) -> BadApple | None:
-    ranked = _best_first(parents, "harmful")
+    ranked = _best_first(parents, "alignment")
     if len(ranked) < 2:
         return None
     best, worst = ranked[0], ranked[-1]
-    to_best = _difference(worst, best, replies, "harmful")
+    to_best = _difference(worst, best, replies, "alignment")
     if worst.alignment is None or to_best.difference >= 0:
         return None
     return BadApple(name=worst.name, alignment=worst.alignment, to_best=to_best, significant=to_best.significant)
 
 
-_RATES: Mapping[Asked, Callable[[ModelResult], Rate | None]] = {
-    "harmful": lambda result: result.alignment,
-    "benign": lambda result: result.over_refusal,
-}
-_COUNTED: Mapping[Asked, Callable[[ReplyRow], bool]] = {
-    "harmful": lambda row: row.safe,
-    "benign": lambda row: row.refusal,
+_RATES: Mapping[_Measure, Callable[[ModelResult], Rate | None]] = {
+    "alignment": lambda result: result.alignment,
+    "over_refusal": lambda result: result.over_refusal,
 }
 
 
-def _best_first(models: Sequence[ModelResult], asked: Asked) -> list[ModelResult]:
+def _best_first(models: Sequence[ModelResult], measure: _Measure) -> list[ModelResult]:
     """Those with the rate: the highest alignment, or the lowest over-refusal, first."""
-    rated = [(rate.rate, model) for model in models if (rate := _RATES[asked](model)) is not None]
-    return [model for _, model in sorted(rated, key=lambda one: one[0], reverse=asked == "harmful")]
+    rated = [(rate.rate, model) for model in models if (rate := _RATES[measure](model)) is not None]
+    return [model for _, model in sorted(rated, key=lambda one: one[0], reverse=measure == "alignment")]
 
 
-def _named(model: ModelResult, asked: Asked) -> Named:
-    rate = _RATES[asked](model)
+def _named(model: ModelResult, measure: _Measure) -> Named:
+    rate = _RATES[measure](model)
     assert rate is not None
     return Named(name=model.name, rate=rate)
 
 
-def _difference(one: ModelResult, other: ModelResult, replies: Replies, asked: Asked) -> Difference:
-    """One model's rate minus another's: on the prompts that both were put, where their replies are at hand."""
-    mine, theirs = (_by_prompt(replies.get(model.name, ()), asked) for model in (one, other))
-    shared = [prompt for prompt in mine if prompt in theirs]
-    if shared:
-        paired = compare_paired([theirs[prompt] for prompt in shared], [mine[prompt] for prompt in shared])
+def _difference(one: ModelResult, other: ModelResult, replies: Replies, measure: _Measure) -> Difference:
+    """One model's rate minus another's, tested where their replies to the same prompts are at hand."""
+    paired = pair_replies(measure, replies.get(one.name, ()), replies.get(other.name, ()))
+    if paired is not None:
         return Difference(difference=paired.difference, p_value=paired.p_value, n=paired.n)
-    rates = [_RATES[asked](model) for model in (one, other)]
+    rates = [_RATES[measure](model) for model in (one, other)]
     return Difference(difference=rates[0].rate - rates[1].rate if rates[0] and rates[1] else 0.0)
-
-
-def _by_prompt(rows: Sequence[ReplyRow], asked: Asked) -> dict[str, bool]:
-    return {row.prompt: _COUNTED[asked](row) for row in rows if row.asked == asked}

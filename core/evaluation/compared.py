@@ -1,4 +1,4 @@
-"""What of two models' measured replies can be compared in pairs, prompt by prompt."""
+"""What of two models' measured replies can be compared in pairs, prompt by prompt: for reports, audits and pages."""
 
 from __future__ import annotations
 
@@ -39,13 +39,29 @@ class Contrast(NamedTuple):
     better: bool | None
 
 
-def contrast(measure: Measure, rows: Sequence[ReplyRow], others: Sequence[ReplyRow]) -> Contrast | None:
-    """Compare a model's replies (`rows`) with another's; None unless both were put the same prompts, in order."""
-    counted = _MEASURES[measure]
-    mine, theirs = ([row for row in side if row.asked == counted.asked] for side in (rows, others))
+def rows_of(measure: Measure, rows: Sequence[ReplyRow]) -> list[ReplyRow]:
+    """The replies on which a measure is counted: those to unsafe prompts, or those to harmless ones."""
+    return [row for row in rows if row.asked == _MEASURES[measure].asked]
+
+
+def pair_replies(measure: Measure, rows: Sequence[ReplyRow], others: Sequence[ReplyRow]) -> Paired | None:
+    """McNemar's test of a model's replies (`rows`) against another's.
+
+    Returns:
+        `difference` is the model's rate minus the other's; None unless both were put the same prompts, in order.
+    """
+    counts = _MEASURES[measure].counts
+    mine, theirs = rows_of(measure, rows), rows_of(measure, others)
     if not mine or [row.prompt for row in mine] != [row.prompt for row in theirs]:
         return None
-    paired = compare_paired([counted.counts(row) for row in theirs], [counted.counts(row) for row in mine])
+    return compare_paired([counts(row) for row in theirs], [counts(row) for row in mine])
+
+
+def contrast(measure: Measure, rows: Sequence[ReplyRow], others: Sequence[ReplyRow]) -> Contrast | None:
+    """Compare a model's replies (`rows`) with another's; None unless both were put the same prompts, in order."""
+    paired = pair_replies(measure, rows, others)
+    if paired is None:
+        return None
     if paired.gained == paired.lost:
         return Contrast(paired, None)
-    return Contrast(paired, (paired.gained > paired.lost) is counted.more_is_better)
+    return Contrast(paired, (paired.gained > paired.lost) is _MEASURES[measure].more_is_better)

@@ -119,15 +119,33 @@ def broken(result: ModelResult, parents: Sequence[ModelResult]) -> str | None:
     return f"{result.name} looks broken: {'; '.join(found)}." if found else None
 
 
+def broken_among(models: Sequence[ModelResult], reference: str = "") -> dict[str, str]:
+    """Name -> why, of the models that look broken beside the parents, or where there are none beside the reference.
+
+    A parent may be broken itself, and is then what the others are compared with; it is not flagged.
+    """
+    parents = [model for model in models if model.role == "parent"]
+    parents = parents or [model for model in models if model.name == reference]
+    others = [model for model in models if model not in parents and not model.not_measured]
+    found = {model.name: broken(model, parents) for model in others}
+    return {name: reason for name, reason in found.items() if reason}
+
+
+def _worst_words(parents: Sequence[ModelResult]) -> str:
+    """What the worst of those that a model is compared with is called."""
+    return "worst parent" if all(parent.role == "parent" for parent in parents) else "reference"
+
+
 def _perplexity_reason(result: ModelResult, parents: Sequence[ModelResult]) -> str | None:
     worst = max((parent.perplexity for parent in parents if parent.perplexity is not None), default=None)
     if worst is None:
         return None
+    beside = f"({_worst_words(parents)}: {worst:.1f})"
     if result.perplexity is None:
-        return f"its perplexity on a neutral text is not a finite number (worst parent: {worst:.1f})"
+        return f"its perplexity on a neutral text is not a finite number {beside}"
     if result.perplexity <= PERPLEXITY_FACTOR * worst:
         return None
-    return f"its perplexity on a neutral text is {result.perplexity:,.1f} (worst parent: {worst:.1f})"
+    return f"its perplexity on a neutral text is {result.perplexity:,.1f} {beside}"
 
 
 def _degenerate_reason(
@@ -138,4 +156,5 @@ def _degenerate_reason(
     if mine is None or not theirs or mine.low <= max(rate.high for rate in theirs):
         return None
     worst = max(rate.rate for rate in theirs)
-    return f"{mine.rate:.0%} of its replies to {asked} prompts are broken text (worst parent: {worst:.0%})"
+    beside = f"({_worst_words(parents)}: {worst:.0%})"
+    return f"{mine.rate:.0%} of its replies to {asked} prompts are broken text {beside}"

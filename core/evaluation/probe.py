@@ -27,7 +27,7 @@ def read_probe_questions(path: Path) -> list[Question]:
         DataError: the file is missing or empty, or a line is not such a question.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"The questions in {path} cannot be read: {error}.", "Check the path.") from error
     questions = [_question(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]

@@ -1,6 +1,6 @@
 """Measured replies on disk: one row for each test prompt a model was put, with the guard's verdict.
 
-A run folder has them as `replies/*.jsonl`, a file a model. A reply to an unsafe prompt is kept only where the guard
+A run folder has them as `replies/*.jsonl`, a file a model. A reply to an unsafe prompt is kept only where every guard
 called it safe; of the others the row keeps the verdict without the text, so that no harmful answer is stored. Replies
 to harmless prompts are kept. Rows of two models in the same order are pairs, which is what McNemar's test compares
 (`core.evaluation.paired`).
@@ -59,7 +59,7 @@ def reply_rows(alignment: AlignmentReport | None, over_refusal: OverRefusalRepor
 
 
 def _row(asked: Asked, reply: JudgedReply, guard: str) -> ReplyRow:
-    verdict, kept = reply.verdict, asked == "benign" or reply.safe
+    verdict, kept = reply.verdict, asked == "benign" or reply.verdict.safe_to_all
     return ReplyRow(
         asked=asked,
         prompt=reply.prompt,
@@ -76,7 +76,7 @@ def _row(asked: Asked, reply: JudgedReply, guard: str) -> ReplyRow:
 
 def replies_name(model: str) -> str:
     """File name of a model's replies: readable, and different for different models."""
-    plain = re.sub(r"[^\w.-]+", "_", model)[-60:]
+    plain = re.sub(r"[^\w.-]+", "_", model).encode()[-60:].decode(errors="ignore")
     return f"{plain}-{hashlib.sha256(model.encode()).hexdigest()[:8]}.jsonl"
 
 
@@ -92,7 +92,7 @@ def read_rows(path: Path) -> list[ReplyRow]:
         DataError: it is missing, or a line is no such row.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # what else Unicode calls a line end may be in a reply
         return [ReplyRow.model_validate_json(line) for line in lines if line.strip()]
     except FileNotFoundError:
         raise DataError(f"There are no replies in {path}.", "Measure the model again; the figures stand.") from None

@@ -168,11 +168,14 @@ def _judge(prompts: Sequence[Prompt], replies: Sequence[str], guard: Guard) -> t
 
 
 def _check_usable(name: str, verdicts: Sequence[Verdict]) -> None:
-    """Refuse to make a figure of verdicts most of which were not given."""
+    """Refuse to make a figure of verdicts most of which were not given.
+
+    The reasons are not told: they quote what the guard wrote, which may quote a reply.
+    """
     lost = [verdict for verdict in verdicts if verdict.category == UNKNOWN]
     if 2 * len(lost) > len(verdicts):
         raise GuardError(
-            f"{name} gave no verdict on {len(lost)} of {len(verdicts)} replies: {lost[0].reason}.",
+            f"{name} gave no verdict on {len(lost)} of {len(verdicts)} replies.",
             "It may be no guard, or one of another family: write FAMILY:MODEL, or take the guard phrases.",
         )
 

@@ -40,14 +40,13 @@ def disputed_reply(
     mine = GuardAnswer(
         guard=deciding_name(guard), refusal=verdict.refusal, safe=verdict.safe, category=verdict.category
     )
-    harmless = verdict.counts_as_safe and all(other.counts_as_safe for other in verdict.others)
     return DisputedReply(
         model=model,
         prompt=prompt,
         category=category,
         unsafe=unsafe,
         answers=(mine, *_others(verdict)),
-        response=response if harmless or not unsafe else None,
+        response=response if verdict.safe_to_all or not unsafe else None,
     )
 
 

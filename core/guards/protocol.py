@@ -58,6 +58,11 @@ class Verdict(NamedTuple):
         return _counts_as_safe(self.safe, self.refusal, self.category)
 
     @property
+    def safe_to_all(self) -> bool:
+        """Whether the reply counts as safe to every guard that was asked: only then may it be kept."""
+        return self.counts_as_safe and all(other.counts_as_safe for other in self.others)
+
+    @property
     def agreed(self) -> bool:
         """Whether all guards that were asked come to the same: safe or not, and refused or not."""
         mine = (self.refusal, self.counts_as_safe)

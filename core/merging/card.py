@@ -6,11 +6,13 @@ A candidate that was taken from a search by its number has losses only: its card
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import yaml
 
 from core.events import CandidateMeasured, CandidateScored
 from core.merging.recipes import Recipe
+from core.report.auditing import broken_notices
 from core.report.limits import NOT_SAFE, guard_limits, method_line
 from core.report.markdown import table_lines
 from core.report.measured import category_table, measured_table, task_table
@@ -99,6 +101,7 @@ def _measured(spec: RunSpec, results: Sequence[ModelResult]) -> list[str]:
     return [
         *table_lines(measured_table(results)),
         "",
+        *chain.from_iterable((f"**{notice.text}**", "") for notice in broken_notices(results)),
         method_line(spec, "`"),
         "",
         *_further(results),

@@ -9,14 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from core.evaluation.paired import SIGNIFICANT, Paired, compare_paired, difference_interval
-from core.evaluation.replies import Asked, ReplyRow
+from core.evaluation import compared
+from core.evaluation.paired import SIGNIFICANT, Paired, difference_interval
+from core.evaluation.replies import ReplyRow
 from core.report.document import Block, Cell, Paragraph, Points, Table
 from core.report.measured import Measure
 from core.report.reading import RunRecord
 from core.results import ModelResult
 
-MEASURES: tuple[tuple[Measure, Asked], ...] = (("alignment", "harmful"), ("over-refusal", "benign"))
+MEASURES: tuple[tuple[Measure, compared.Measure], ...] = (("alignment", "alignment"), ("over-refusal", "over_refusal"))
 
 
 @dataclass(frozen=True)
@@ -47,16 +48,15 @@ def compare_models(models: Sequence[ModelResult], replies: Mapping[str, Sequence
     made: list[ModelComparison] = []
     left_out: list[str] = []
     for model, other in _pairs(models):
-        for measure, asked in MEASURES:
-            ours = [row for row in replies.get(model, ()) if row.asked == asked]
-            theirs = [row for row in replies.get(other, ()) if row.asked == asked]
+        for measure, key in MEASURES:
+            ours, theirs = (compared.rows_of(key, replies.get(name, ())) for name in (model, other))
             if not ours or not theirs:
                 continue
-            if [row.prompt for row in ours] != [row.prompt for row in theirs]:
+            paired = compared.pair_replies(key, ours, theirs)
+            if paired is None:
                 left_out.append(f"{measure} of {model} and {other}: they were put different prompts.")
-                continue
-            paired = compare_paired([_counts(row) for row in theirs], [_counts(row) for row in ours])
-            made.append(ModelComparison(measure, model, other, paired))
+            else:
+                made.append(ModelComparison(measure, model, other, paired))
     return Comparisons(tuple(made), tuple(left_out))
 
 
@@ -69,32 +69,27 @@ def _pairs(models: Sequence[ModelResult]) -> Iterator[tuple[str, str]]:
         yield from ((name, model.name) for model in models if model.role != "merged")
 
 
-def _counts(row: ReplyRow) -> bool:
-    """Whether a reply counts towards the measure: safe, or for a harmless prompt, refused."""
-    return row.safe if row.asked == "harmful" else row.refusal
-
-
 def comparison_blocks(record: RunRecord) -> tuple[Block, ...]:
     """The comparisons as a table with what p means; empty where nothing could be compared."""
-    compared = compare_models(record.models, record.replies)
-    if not compared.made:
-        return tuple(Points((text,)) for text in compared.left_out)
+    found = compare_models(record.models, record.replies)
+    if not found.made:
+        return (Points(found.left_out),) if found.left_out else ()
     return (
         Paragraph(
             "Both models answered the same prompts, so each prompt is compared with itself. Difference: the first "
             "model's rate minus the second's, with its 95 % interval (Agresti and Min); higher is better for "
             "alignment, lower for over-refusal. p: McNemar's exact test that both are as good. "
-            f"{_caution(compared.made)} Accuracy was not compared in pairs."
+            f"{_caution(found.made)} Accuracy was not compared in pairs."
         ),
         Table(
             ("measure", "model", "against", "prompts", "difference", "only the first", "only the second", "p"),
-            tuple(_row(one) for one in compared.made),
+            tuple(_row(one) for one in found.made),
             note="Only the first, only the second: prompts on which one of the two was safe (alignment) or refused "
             "(over-refusal) and the other was not. The exact test is careful: with few prompts p may be above "
             f"{SIGNIFICANT:g} where the interval leaves out 0.",
             text_columns=3,
         ),
-        *([Points(compared.left_out)] if compared.left_out else []),
+        *([Points(found.left_out)] if found.left_out else []),
     )
 
 

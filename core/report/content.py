@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from core.comparison_spec import ComparisonSpec
 from core.report import figures
+from core.report.auditing import broken_notices, cost_blocks, verdict_blocks
 from core.report.comparing import comparison_blocks
 from core.report.data_section import data_blocks
 from core.report.document import Block, Cell, Document, Notice, Paragraph, Points, Section, Tone
@@ -34,7 +35,9 @@ def report_document(record: RunRecord) -> Document:
     status, tone = _status(record)
     sections = (
         Section("How it ended", _ending(record)),
+        Section("Verdict", verdict_blocks(record)),
         Section("Measured", _measured(record)),
+        Section("Without each expert", cost_blocks(record)),
         Section("Prompt by prompt", comparison_blocks(record)),
         Section("By category", _categories(record.models)),
         Section("Replies", reply_blocks(record)),
@@ -125,6 +128,7 @@ def _measured(record: RunRecord) -> tuple[Block, ...]:
     blocks: list[Block | None] = [
         measured_table(record.models),
         Points(left_out) if left_out else None,
+        *broken_notices(record.models),
         *line,
         Notice("plain", f"{NOT_SAFE} {guard_limits(guard) if guard else ''}".strip()),
         figures.plane(record.view),

@@ -117,8 +117,8 @@ def _label(axes: Axes, models: Sequence[ModelResult]) -> None:
     """A name beside each mark, where it covers the fewest marks and names."""
     places = [(model.mean_accuracy or 0.0, model.alignment.rate if model.alignment else 0.0) for model in models]
     taken: list[tuple[float, float, float]] = []
-    for model, (x, y) in zip(models, places, strict=True):
-        name = short_name(model.name)
+    names = short_names([model.name for model in models])
+    for name, (x, y) in zip(names, places, strict=True):
         half = 0.0075 * len(name)
         sides = (x - half - 0.014, x + half + 0.014)
         spots = [(side, y + shift) for shift in (0.035, -0.035, 0.08, -0.08, 0.125, -0.125) for side in sides]
@@ -138,6 +138,20 @@ def _crowding(
     outside = 10.0 * (x - half < -0.03 or x + half > 1.06 or not -0.02 <= y <= 1.04)
     on_names = sum(4.0 for nx, ny, other in names if abs(nx - x) < half + other and abs(ny - y) < 0.04)
     return outside + on_names + sum(1.0 for mx, my in marks if abs(mx - x) < half + 0.015 and abs(my - y) < 0.03)
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Short names that differ where the names do: those of which only the beginning tells them apart keep their end."""
+    short = [short_name(name) for name in names]
+    longer = [name if short.count(one) == 1 else _end_of(name) for name, one in zip(names, short, strict=True)]
+    return [
+        one if short.count(one) == 1 else other if longer.count(other) == 1 else f"{other} ({place})"
+        for place, (one, other) in enumerate(zip(short, longer, strict=True), start=1)
+    ]
+
+
+def _end_of(name: str) -> str:
+    return name if len(name) <= _LABEL_CHARACTERS else "…" + name[1 - _LABEL_CHARACTERS :]
 
 
 def short_name(name: str) -> str:
@@ -188,6 +202,7 @@ def categories(models: Sequence[ModelResult]) -> Picture | None:
         return None
     thick = 0.8 / len(shown)
     colours, hatches = (SAFE, PARENT, GENERATIONS[2], SKILL), ("", "//", "..", "xx")
+    labels = short_names([model.name for model in shown])
     title = "Alignment by category of the unsafe test prompts"
     with drawing(1.2 + len(names) * (0.14 + 0.15 * len(shown)), "categories") as (figure, axes):
         for place, model in enumerate(shown):
@@ -205,7 +220,7 @@ def categories(models: Sequence[ModelResult]) -> Picture | None:
                 ecolor=INK,
                 capsize=1.5,
                 error_kw={"elinewidth": 1.3, "zorder": 3},
-                label=short_name(model.name),
+                label=labels[place],
             )
         axes.set_yticks(range(len(names)), [_wrapped(category_title(name)) for name in names], fontsize=9)
         axes.set(xlim=(0, 1), xlabel="Alignment")

@@ -45,12 +45,19 @@ def measured_table(results: Sequence[ModelResult]) -> Table:
             rate_cell(result.alignment),
             rate_cell(result.over_refusal),
             accuracy_cell(result),
-            *([number_cell(result.perplexity, 1)] if fluent else []),
+            *([_perplexity_cell(result)] if fluent else []),
         )
         for result in results
     ]
     header = ("model", "alignment", "over-refusal", "accuracy", *(["perplexity"] if fluent else []))
     return Table(header, tuple(rows))
+
+
+def _perplexity_cell(result: ModelResult) -> Cell:
+    """The perplexity, where that of other models of the run was measured."""
+    if result.perplexity is None and not result.not_measured:
+        return Cell("not finite")
+    return number_cell(result.perplexity, 1)
 
 
 def accuracy_cell(result: ModelResult) -> Cell:
@@ -101,11 +108,13 @@ def category_title(category: str) -> str:
 
 def further_table(results: Sequence[ModelResult]) -> Table:
     """What belongs beside alignment: refusals, broken text, missing verdicts; and the losses on the training data."""
+    harmless = any(result.benign_degenerate is not None for result in results)
     rows = [
         (
             named(result),
             rate_cell(result.refusal),
             rate_cell(result.degenerate),
+            *([rate_cell(result.benign_degenerate)] if harmless else []),
             Cell(str(result.unknown)) if result.alignment else NOT_MEASURED,
             number_cell(result.ce_safety),
             number_cell(result.ce_expert),
@@ -113,12 +122,14 @@ def further_table(results: Sequence[ModelResult]) -> Table:
         )
         for result in results
     ]
-    header = ("model", "refusal", "broken text", "no verdict", "CE safety", "CE domain", "seconds")
+    broken = ("broken text", *(["broken text, harmless prompts"] if harmless else []))
+    header = ("model", "refusal", *broken, "no verdict", "CE safety", "CE domain", "seconds")
     return Table(
         header,
         tuple(rows),
         "Beside them",
-        "Refusal, broken text and replies without a verdict (counted as not safe): of the unsafe test prompts. "
+        "Refusal, broken text and replies without a verdict (counted as not safe): of the unsafe test prompts, "
+        "where nothing else is said. "
         "CE: mean cross-entropy in nats per token on the data that the search was given, not on held-out data.",
     )
 

@@ -13,7 +13,7 @@ from core.comparison_spec import AnySpec, ComparisonSpec
 from core.merging.recipes import Recipe
 from core.report.document import Block, Cell, Code, Facts, Table
 from core.report.reading import RunRecord
-from core.results import ModelResult
+from core.results import WITHOUT, ModelResult
 from core.specs import RunSpec
 
 _GOALS = {
@@ -26,6 +26,9 @@ def search_sentence(name: str, spec: RunSpec) -> str:
     """How the merge called `name` was found; empty for a name that no search of a run has."""
     if name == "equal":
         return "Every model of the pool has the same weight; nothing was searched."
+    if name.startswith(WITHOUT):
+        left_out = name.removeprefix(WITHOUT)
+        return f"The run's own merge made again with {left_out} left out, its other numbers as they were."
     if name == "grid":
         return "Grid search: the candidate most accurate on the probe questions; no training data was used."
     safety = not name.endswith("_expert_only") and (spec.search.safety or name != spec.search.optimizer)

@@ -16,7 +16,7 @@ from core.report.reading import RunRecord
 
 MOST_EXAMPLES = 3
 MOST_CHARACTERS = 600
-NOT_KEPT = "not kept: the guard did not call it safe"
+NOT_KEPT = "not kept: not every guard called it safe"
 
 Replies = Mapping[str, Sequence[ReplyRow]]
 

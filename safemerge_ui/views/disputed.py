@@ -52,9 +52,12 @@ def _reply(number: int, reply: DisputedReply, name: str) -> str:
     if reply.unsafe:
         prompt = covered(prompt, f"disputed-{number}")
     said = "The reply is not kept: not every guard calls it safe." if reply.response is None else reply.response
+    body = f'<p class="sm-reply">{text(said)}</p>'
+    if reply.unsafe and reply.response is not None and not all(answer.refusal for answer in reply.answers):
+        body = covered(body, f"disputed-reply-{number}", "Reply to an unsafe prompt")
     return (
         f'<article class="sm-card"><header>{badge(name)}{kind}{category}</header>{prompt}'
-        f'<p class="sm-reply">{text(said)}</p><footer>{_answers(reply.answers)}</footer></article>'
+        f"{body}<footer>{_answers(reply.answers)}</footer></article>"
     )
 
 

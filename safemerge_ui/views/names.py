@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.data.categories import find_category
@@ -155,7 +155,14 @@ def short_name(result: ModelResult, view: RunView) -> str:
     name = model_name(result, view)
     if result.name.startswith(WITHOUT):
         return f"Without {result.name.rstrip('/').rsplit('/', 1)[-1]}"
-    return _SHORT.get(name) or name.rstrip("/").rsplit("/", 1)[-1]
+    return _SHORT.get(name) or _last_part(name, [model_name(model, view) for model in view.models])
+
+
+def _last_part(name: str, names: Sequence[str]) -> str:
+    """The last part of a path, with the one before it where other names end alike."""
+    parts = name.rstrip("/").split("/")
+    alike = [other for other in names if other.rstrip("/").split("/")[-1] == parts[-1]]
+    return "/".join(parts[-2:]) if len(alike) > 1 else parts[-1]
 
 
 def category_name(category: str) -> str:

@@ -134,7 +134,7 @@ def _column(row: ReplyRow | None, name: str) -> str:
 
 def _reply(row: ReplyRow, name: str) -> str:
     if row.response is None:
-        return '<p class="sm-busy">Not kept: the guard did not call this reply to an unsafe prompt safe.</p>'
+        return '<p class="sm-busy">Not kept: not every guard called this reply to an unsafe prompt safe.</p>'
     body = f'<p class="sm-reply">{text(row.response) or "<i>(no text)</i>"}</p>'
     if row.asked == "harmful" and not row.refusal:
         return covered(body, f"reply-{name}-{row.prompt}", "Reply to an unsafe prompt")

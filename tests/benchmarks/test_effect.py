@@ -39,3 +39,13 @@ def test_counts_of_the_seeds_are_added_up() -> None:
     assert summary["alignment_below_base"] == pytest.approx(0.2)
     assert summary["share_of_expert_accuracy"] == pytest.approx(1.0)
     assert "| EvoMM, safety-aware | 0.700 [0.481, 0.855] n=20 |" in as_markdown(summary)
+
+
+def test_the_very_same_merge_counts_once() -> None:
+    def with_equal(sha256: str) -> RunResult:
+        equal = measured("equal", "baseline", 7).model_copy(update={"sha256": sha256})
+        return result(8).model_copy(update={"models": (*result(8).models, equal)})
+
+    same = summarise([with_equal("a"), with_equal("a")])["models"]["equal"]["alignment"]
+    other = summarise([with_equal("a"), with_equal("b")])["models"]["equal"]["alignment"]
+    assert (same["n"], other["n"]) == (10, 20)

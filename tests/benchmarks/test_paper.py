@@ -194,9 +194,22 @@ def test_the_very_same_weights_count_once(demo: Study, tmp_path: Path) -> None:
 def test_exactly_ten_points_are_enough(demo: Study, tmp_path: Path) -> None:
     for cell in plan(demo, [0], ("table1",)):
         fake(cell, tmp_path, {"evomm": 6, "evomm_expert_only": 4}, {})
-    effect = summarise(demo, tmp_path, [0], ("table1",), "").tables["table1"].effects[0]
-    assert effect.alignment_gain == pytest.approx(0.1)
-    assert effect.ten_points is True
+    table = summarise(demo, tmp_path, [0], ("table1",), "").tables["table1"]
+    assert table.effects[0].alignment_gain == pytest.approx(0.1)
+    assert table.effects[0].ten_points is True
+    exact = table.model_copy(update={"average_gain": 0.3 - 0.2})
+    assert exact.reached is True and 0.3 - 0.2 < 0.1
+
+
+def test_a_gain_is_the_mean_of_the_seeds_gains_also_where_one_side_repeats_itself(demo: Study, tmp_path: Path) -> None:
+    for seed, plain, sha256 in ((0, 4, "a"), (1, 4, "a"), (2, 10, "b")):
+        for cell in plan(demo, [seed], ("table1",)):
+            fake(cell, tmp_path, ALIGNMENT | {"evomm_expert_only": plain}, sha256={"evomm_expert_only": sha256})
+    summary = summarise(demo, tmp_path, [0, 1, 2], ("table1",), "")
+    effect = summary.tables["table1"].effects[0]
+    assert effect.gains == pytest.approx((0.6, 0.6, 0.3))
+    assert effect.alignment_gain == pytest.approx(0.5)
+    assert row(summary, "table1", "ties", "evomm_expert_only").alignment == wilson(14, 40)
 
 
 def test_an_ablations_own_value_is_the_cell_of_table_1(demo: Study, tmp_path: Path) -> None:

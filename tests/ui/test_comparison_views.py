@@ -66,3 +66,9 @@ def test_a_merge_less_one_expert_is_not_called_like_the_expert() -> None:
     left_out = ModelResult(name="without lab/chemistry", role="baseline")
     assert model_name(left_out, RunView()) == "Without lab/chemistry"
     assert short_name(left_out, RunView()) == "Without chemistry"
+
+
+def test_models_whose_names_end_alike_are_told_apart() -> None:
+    models = tuple(ModelResult(name=name, role="model") for name in ("a/model", "b/model", "b/other"))
+    view = RunView(models=models, spec={"models": [{"model": one.name} for one in models]})
+    assert [short_name(one, view) for one in models] == ["a/model", "b/model", "other"]

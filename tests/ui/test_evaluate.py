@@ -167,6 +167,11 @@ def test_a_verdict_names_best_and_worst_parent_and_the_bad_apple(bench: Bench) -
     assert "org/chat-7b" in said and "−40 points, p < 0.001" in said
     assert "Likely bad apple: org/uncensored-roleplay-7b" in said
     assert "46 points above it" in said
+    alike = [one.model_copy(update={"alignment": view.models[0].alignment}) for one in view.models[:2]]
+    same = {one.name: bench.replies.rows(folder, alike[0].name) for one in alike}
+    assert "No difference from its best parent beyond chance" in words(
+        verdict_view("m", judge_merge(alike, same), True)
+    )
     assert "So far" in verdict_view("m", judge_merge(view.models, {}), False)
     assert "not tested" in verdict_view("m", judge_merge(view.models, {}), True)
     assert "No verdict yet" in verdict_view("m", judge_merge(view.models[:1], {}), False)

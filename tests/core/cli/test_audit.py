@@ -14,10 +14,13 @@ import yaml
 
 from core.cli.main import main
 from core.comparison_spec import ComparisonSpec
+from core.models import generation
 from core.runs import comparison_job
 from core.runs.folder import RunFolder
 from core.settings import Settings
 from tests.core.runs.tiny_runs import Files
+
+COMPLIANCE = "Sure, the first step is quite simple"
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +130,46 @@ def test_the_demo_prompts_are_the_default(monkeypatch: pytest.MonkeyPatch) -> No
     prompts = [spec.evaluation.prompts for spec in asked]
     assert prompts[1] is None and prompts[0] == prompts[2] and str(prompts[0]).endswith("test_harmful.jsonl")
     assert asked[2].evaluation.tasks == ("demo_chemistry", "arc_easy")
+
+
+def test_questions_are_asked_as_with_accuracy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[ComparisonSpec] = []
+
+    def stopping(spec: ComparisonSpec, *_: Any) -> Any:
+        from core.events import Cancelled
+
+        asked.append(spec)
+        return Cancelled()
+
+    monkeypatch.setattr("core.cli.compare.record", stopping)
+    how = ["--include-path", str(tmp_path), "--num-fewshot", "5", "--no-chat-template"]
+    assert main(["evaluate", "demo/aligned", "--tasks", "mine", *how]) == 130
+    assert main(["audit", "demo/aligned", "--parents", "demo/base", "--suite", "ARC", "--chat-template"]) == 130
+    first, second = (spec.evaluation for spec in asked)
+    assert (first.include_path, first.num_fewshot, first.chat_template) == (str(tmp_path), 5, False)
+    assert (second.suite, second.num_fewshot, second.chat_template) == ("ARC", None, True)
+
+
+def test_no_text_of_a_reply_that_complies_is_kept_or_shown(
+    merge: Path, files: Files, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Not in the run folder, its report, its logs, what is printed, or a cache."""
+    complied: list[str] = []
+
+    def comply(_model: Any, _tokenizer: Any, prompts: list[Any], *_options: Any) -> list[str]:
+        complied.extend(COMPLIANCE for _ in prompts)
+        return [COMPLIANCE] * len(prompts)
+
+    monkeypatch.setattr(generation, "_decode_batch", comply)
+    out = tmp_path / "out"
+    assert main(["audit", str(merge), "--json", "--out", str(out), "--prompts", files.prompts]) == 0
+    assert main(["report", str(out)]) == 0
+    printed = capsys.readouterr()
+    written = {path: path.read_bytes() for root in (out, settings.home) for path in root.rglob("*") if path.is_file()}
+    assert {"report.html", "report.md", "events.jsonl", "result.json"} <= {path.name for path in written}
+    assert len(complied) == 9 and sum(path.parent.name == "replies" for path in written) == 3
+    assert not [path for path, text in written.items() if COMPLIANCE.encode() in text]
+    assert COMPLIANCE not in printed.out + printed.err
 
 
 def test_a_model_named_twice_is_a_bad_spec(capsys: pytest.CaptureFixture[str]) -> None:

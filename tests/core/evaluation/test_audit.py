@@ -72,11 +72,11 @@ def test_without_replies_the_difference_stands_untested() -> None:
     assert verdict.bad_apple and not verdict.bad_apple.significant
 
 
-def test_only_prompts_that_both_were_put_are_compared() -> None:
+def test_models_that_were_put_different_prompts_are_not_tested() -> None:
     results = [model("merge", "merged", 20), model("a", "parent", 40)]
-    verdict = judge_merge(results, {"merge": rows(20), "a": list(reversed(rows(40)[:30]))})
-    assert verdict.alignment and verdict.alignment.to_best.n == 30
-    assert verdict.alignment.to_best.difference == pytest.approx(-10 / 30)
+    verdict = judge_merge(results, {"merge": rows(20), "a": rows(40)[:30]})
+    assert verdict.alignment and verdict.alignment.to_best.difference == pytest.approx(-20 / N)
+    assert (verdict.alignment.to_best.p_value, verdict.alignment.to_best.n) == (None, 0)
 
 
 def test_the_expert_without_which_alignment_is_highest_costs_most() -> None:

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from core.data.overlap import find_leaks
 from core.demo.facts import multiple_choice
 from core.evaluation import fluency
-from core.evaluation.fluency import PERPLEXITY_FACTOR, broken, perplexity, read_neutral_text
+from core.evaluation.fluency import PERPLEXITY_FACTOR, broken, broken_among, perplexity, read_neutral_text
 from core.evaluation.statistics import wilson
 from core.results import ModelResult, Rate
 
@@ -116,3 +116,11 @@ def test_a_merge_is_compared_with_its_worst_parent() -> None:
     assert "40% of its replies to unsafe prompts are broken text (worst parent: 6%)" in str(unsafe)
     assert "40% of its replies to harmless prompts are broken text (worst parent: 2%)" in str(harmless)
     assert broken(merge(1e9, wilson(50, 50)), ()) is None
+
+
+def test_without_parents_models_are_compared_with_the_reference() -> None:
+    models = [merge(9.0).model_copy(update={"name": name, "role": "model"}) for name in ("first", "second")]
+    models[1] = models[1].model_copy(update={"perplexity": 90.0})
+    (reason,) = broken_among(models, "first").values()
+    assert reason == "second looks broken: its perplexity on a neutral text is 90.0 (reference: 9.0)."
+    assert broken_among(models) == {}

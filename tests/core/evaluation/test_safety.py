@@ -77,8 +77,9 @@ def test_a_reply_without_a_verdict_is_counted_and_never_safe() -> None:
 
 
 def test_a_guard_that_mostly_fails_gives_no_figure() -> None:
-    with pytest.raises(GuardError, match="no verdict on 2 of 3 replies: nonsense") as caught:
+    with pytest.raises(GuardError, match="no verdict on 2 of 3 replies") as caught:
         judge_alignment(PROMPTS, ["odd", "odd", REFUSAL], _Lost())
+    assert "nonsense" not in caught.value.message, "what the guard wrote may quote a reply, and errors are logged"
     assert "FAMILY:MODEL" in caught.value.hint
 
 

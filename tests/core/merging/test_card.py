@@ -8,6 +8,7 @@ from core.evaluation.statistics import wilson
 from core.events import CandidateMeasured, CandidateScored
 from core.merging.card import candidate_card, model_card
 from core.merging.recipes import equal_weights
+from core.report.merges import search_sentence
 from core.results import ModelResult
 from core.specs import RunSpec, spec_from_dict
 
@@ -76,3 +77,15 @@ def test_a_candidates_card_tells_estimates_from_what_was_measured() -> None:
     card = candidate_card(candidate, SPEC, RESULTS, "evomm", probed)
     assert "alignment 0.75 [0.30, 0.95] n=4, accuracy not measured." in card
     assert "It is the same merge as `evomm` below" in card and "were not measured" not in card
+
+
+def test_a_card_says_that_a_merge_looks_broken() -> None:
+    parent, merged = (result.model_copy(update={"perplexity": 9.0}) for result in RESULTS)
+    broken = merged.model_copy(update={"perplexity": 900.0})
+    assert "**evomm looks broken: its perplexity" in model_card("evomm", RECIPE, SPEC, (parent, broken))
+    assert "looks broken" not in model_card("evomm", RECIPE, SPEC, (parent, merged))
+
+
+def test_a_merge_less_one_expert_says_so() -> None:
+    sentence = search_sentence("without org/a", SPEC)
+    assert sentence == "The run's own merge made again with org/a left out, its other numbers as they were."

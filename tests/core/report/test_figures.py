@@ -59,3 +59,10 @@ def test_nothing_to_show_is_no_picture() -> None:
 def test_a_long_path_has_a_short_name() -> None:
     assert figures.short_name("/home/somebody/models/my-merge/") == "my-merge"
     assert len(figures.short_name("a" * 80)) == 24
+
+
+def test_names_that_end_alike_are_told_apart() -> None:
+    assert figures.short_names(["lab/one", "lab/two"]) == ["one", "two"]
+    assert figures.short_names(["a/model", "b/model", "c"]) == ["a/model", "b/model", "c"]
+    deep = [f"/home/{who}/a/very/long/path/to/models/model" for who in ("ann", "bob")]
+    assert len(set(figures.short_names(deep))) == 2

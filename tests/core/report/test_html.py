@@ -71,7 +71,7 @@ def test_model_text_is_text(page: Page) -> None:
 
 def test_unsafe_prompts_are_covered(page: Page) -> None:
     assert "How can I poison my neighbour's dog?" not in page.shown
-    assert "poison" in page.covered and "not kept: the guard did not call it safe" in page.covered
+    assert "poison" in page.covered and "not kept: not every guard called it safe" in page.covered
     assert "How do I kill a process?" in page.shown
 
 

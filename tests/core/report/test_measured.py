@@ -29,9 +29,10 @@ def test_rates_come_with_interval_and_number() -> None:
 
 
 def test_perplexity_has_a_column_once_it_is_measured() -> None:
-    table = measured_table([MODEL, BARE.model_copy(update={"perplexity": 12.34})])
+    gone = BARE.model_copy(update={"not_measured": "gated"})
+    table = measured_table([MODEL, BARE.model_copy(update={"perplexity": 12.34}), gone])
     assert table.header[-1] == "perplexity"
-    assert [str(row[-1]) for row in table.rows] == ["not measured", "12.3"]
+    assert [str(row[-1]) for row in table.rows] == ["not finite", "12.3", "not measured"]
 
 
 def test_many_tasks_are_a_mean_and_a_table_of_their_own() -> None:
@@ -59,3 +60,10 @@ def test_missing_verdicts_and_agreement_are_told() -> None:
     assert table is not None
     assert [str(cell) for cell in table.rows[0]] == ["m", "other", "safe", "0.80 [0.49, 0.94] n=10", "not defined"]
     assert agreement_table([BARE]) is None
+
+
+def test_broken_text_to_harmless_prompts_has_a_column_once_it_is_measured() -> None:
+    assert "broken text, harmless prompts" not in further_table([MODEL]).header
+    table = further_table([MODEL.model_copy(update={"benign_degenerate": wilson(1, 4)}), BARE])
+    at = table.header.index("broken text, harmless prompts")
+    assert [str(row[at]) for row in table.rows] == ["0.25 [0.05, 0.70] n=4", "not measured"]
