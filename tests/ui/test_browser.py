@@ -284,7 +284,7 @@ def test_another_alpha_ranks_the_candidates_anew(page: Page, served: Served) -> 
 
 @pytest.mark.demo
 def test_the_quick_demo_from_launch_to_chat(page: Page, served: Served) -> None:
-    """Launch the quick demo, stop and resume it, watch the chart fill, then ask two of its merges the same."""
+    """Launch the quick demo, stop and resume it, watch the chart fill, ask two merges the same, evaluate, and audit."""
     page.set_default_timeout(RUN_MINUTES * 60_000)
     open_page(page, served.url)
     page.get_by_label("Quick demo").check()
@@ -300,6 +300,8 @@ def test_the_quick_demo_from_launch_to_chat(page: Page, served: Served) -> None:
         expect(plane.locator(".textpoint text", has_text=label)).to_be_visible()
     expect(page.locator("#merge-results tbody tr")).to_have_count(5)
     _ask_both(page)
+    _look_at_the_figures(page)
+    _audit_the_merge(page, next(served.runs.glob("*/merged")))
 
 
 def _stop_and_resume(page: Page) -> None:
@@ -324,3 +326,25 @@ def _ask_both(page: Page) -> None:
     expect(replies).to_have_count(2, timeout=RUN_MINUTES * 60_000)
     for index in range(2):
         expect(replies.nth(index).locator(".sm-badge")).to_have_text(re.compile("Refused|Complied|Broken text"))
+
+
+def _look_at_the_figures(page: Page) -> None:
+    open_tab(page, "Evaluate")
+    expect(page.locator("#evaluate-table tbody tr")).to_have_count(5)
+    domain_only = page.locator("#evaluate-table tr", has_text="Domain-only search")
+    expect(domain_only.locator(".sm-mark-bad").first).to_be_visible()
+    expect(page.locator("#replies-cards article").first).to_be_visible()
+    expect(page.locator("#replies-cards .sm-question").first).to_be_hidden()
+
+
+def _audit_the_merge(page: Page, merged: Path) -> None:
+    open_tab(page, "Audit")
+    page.locator("#audit-merge textarea, #audit-merge input").fill(str(merged))
+    page.locator("#audit-find").click()
+    expect(page.locator("#audit-parents textarea")).to_have_value(re.compile("demo/aligned\\s+demo/chemistry"))
+    page.get_by_role("button", name="How they are measured").click()
+    page.get_by_label("Limit", exact=True).locator("visible=true").fill("14")
+    page.locator("#audit-launch").click()
+    expect(page.locator("#audit-table tbody tr")).to_have_count(3, timeout=RUN_MINUTES * 60_000)
+    expect(page.locator("#run-pill")).to_have_text("Finished", timeout=RUN_MINUTES * 60_000)
+    expect(page.locator("#audit-verdict")).to_contain_text("demo/chemistry")
