@@ -14,7 +14,10 @@ Fields = dict[str, gr.components.Component]
 
 
 def build_fields(form: Form) -> Fields:
-    """Lay out this tab's part of the form; each field with the name it has there."""
+    """Lay out this tab's part of the form; each field with the name it has there.
+
+    A number that may be empty has a placeholder: without one the page would show and send 0 for it.
+    """
     fields: Fields = {}
     _search_fields(fields, form)
     _evaluation_fields(fields, form)
@@ -65,7 +68,10 @@ def _genome_fields(fields: Fields, form: Form) -> None:
         form["parameters"], label="Fixed parameters", info="Not searched, such as lambda: 0.8, normalize: true"
     )
     fields["genome_layer_granularity"] = gr.Number(
-        form["genome_layer_granularity"], label="Blocks in a group", info="Each group its own; empty: all alike"
+        form["genome_layer_granularity"],
+        label="Blocks in a group",
+        info="Each group its own; empty: all alike",
+        placeholder="all",
     )
     fields["genome_filters"] = gr.Textbox(
         form["genome_filters"], label="Tensor filters", info="Own numbers for tensors so named: self_attn, mlp"
@@ -114,7 +120,9 @@ def _evaluation_fields(fields: Fields, form: Form) -> None:
             form["eval_probe_questions"], label="Probe questions", info="File; grid search. Empty: the demo suites' own"
         )
         fields["eval_suite"] = gr.Textbox(form["eval_suite"], label="Accuracy suite", info="Empty: the experts' own")
-        fields["eval_limit"] = gr.Number(form["eval_limit"], label="Limit", info="Most prompts a file; empty: all")
+        fields["eval_limit"] = gr.Number(
+            form["eval_limit"], label="Limit", info="Most prompts a file; empty: all", placeholder="all"
+        )
         fields["eval_reply_tokens"] = gr.Number(
             form["eval_reply_tokens"], label="Longest reply", info="Tokens of a measured reply", precision=0
         )
@@ -131,7 +139,10 @@ def _task_fields(fields: Fields, form: Form) -> None:
         form["eval_include_path"], label="Folder of task files", info="Your own, besides lm-eval's"
     )
     fields["eval_num_fewshot"] = gr.Number(
-        form["eval_num_fewshot"], label="Examples", info="Before each question; empty: as each task says", precision=0
+        form["eval_num_fewshot"],
+        label="Examples",
+        info="Before each question; empty: as each task says",
+        placeholder="as each task says",
     )
     fields["eval_chat_template"] = gr.Radio(
         [("As the suite says", "suite"), ("Yes", "on"), ("No", "off")],
