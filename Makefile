@@ -39,7 +39,7 @@ format: $(INSTALLED_DEV) ## put the code into shape
 hooks: $(INSTALLED_DEV) ## check before every commit
 	$(BIN)/pre-commit install
 
-bench: $(INSTALLED) ## run every benchmark; each prints JSON
+bench: $(INSTALLED) ## run every benchmark but the paper study (hours); each prints JSON
 	@set -e; for name in $(BENCHMARKS); do echo "benchmarks.$$name" >&2; $(BIN)/python -m benchmarks.$$name --json; done
 
 # The dashboard opens, and most tests pass, without the demo's base model: a failure is shown and passed over.

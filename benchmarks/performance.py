@@ -82,11 +82,35 @@ def storage_table(result: dict[str, Any]) -> str:
     )
 
 
+def generate_table(result: dict[str, Any]) -> str:
+    """Prompts per second in batches, against one call each."""
+    rows = ["| task | prompts | in batches | one by one | prompts a second | ratio |", "|---|---|---|---|---|---|"]
+    for name, row in result["tasks"].items():
+        both = " | ".join(f"{row[key]['median']:.2f} s" for key in ("batched_s", "one_by_one_s"))
+        rows.append(f"| {name} | {row['prompts']} | {both} | {row['prompts_per_s']:.1f} | {row['speedup']:.1f} x |")
+    return "\n".join([*rows, "", f"{_machine(result)}."])
+
+
+def evaluation_table(result: dict[str, Any]) -> str:
+    """Seconds of both measurements, accuracy beside lm-eval alone."""
+    ours, theirs = result["accuracy_s"]["median"], result["lm_eval_s"]["median"]
+    rows = [
+        "| measured | seconds | lm-eval alone | overhead |",
+        "|---|---|---|---|",
+        f"| alignment, {result['prompts']} prompts | {result['alignment_s']['median']:.1f} |  |  |",
+        f"| accuracy, {result['task']} | {ours:.2f} | {theirs:.2f} | {result['overhead']:+.0%} |",
+    ]
+    tail = f"{_machine(result)}; replies of at most {result['reply_tokens']} tokens."
+    return "\n".join([*rows, "", tail])
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "merge": merge_table,
     "candidate": candidate_table,
     "scoring": scoring_table,
     "storage": storage_table,
+    "generate": generate_table,
+    "evaluation": evaluation_table,
 }
 
 

@@ -11,6 +11,7 @@ from gradio import oauth
 from gradio.utils import get_space
 
 from core.comparison_spec import AnySpec, ComparisonSpec
+from core.data.prompt_sets import find_dataset
 from core.errors import DataError, RunError, SafeMergeError
 from core.guards.naming import parse_guards
 from core.models.references import parse_reference
@@ -52,6 +53,9 @@ def refuse_local_paths(spec: AnySpec, settings: Settings) -> None:
     parse_guards(spec.pool.guard if isinstance(spec, RunSpec) else spec.guard, settings)
     for path in _files(spec):
         refuse_local_file(path, settings)
+    tasks = spec.evaluation.include_path
+    if tasks is not None and not resolve_path(tasks).resolve().is_relative_to(ASSETS.resolve()):
+        raise SafeMergeError(f"'{tasks}' is not a folder of this project.", "Task files may hold code: leave it out.")
 
 
 def keep_upload(path: Path, settings: Settings) -> Path:
@@ -85,13 +89,15 @@ def _models(spec: AnySpec) -> list[str]:
 
 def _files(spec: AnySpec) -> list[str]:
     evaluation = spec.evaluation
-    named = [evaluation.prompts, evaluation.benign, evaluation.probe, evaluation.probe_questions]
-    named.append(evaluation.include_path)
+    named = [
+        prompts for prompts in (evaluation.prompts, evaluation.benign) if prompts and find_dataset(prompts) is None
+    ]
+    named += [path for path in (evaluation.probe, evaluation.probe_questions) if path]
     if isinstance(spec, RunSpec):
         sources = (*spec.data.safety.sources, *spec.data.domain.sources)
-        named += [source.path for source in sources if source.source == "file"]
-        named += [expert.domain.examples for expert in spec.pool.experts]
-    return [path for path in named if path is not None]
+        named += [source.path for source in sources if source.source == "file" and source.path]
+        named += [expert.domain.examples for expert in spec.pool.experts if expert.domain.examples]
+    return named
 
 
 def refuse_local_file(path: str, settings: Settings) -> None:

@@ -9,7 +9,7 @@ from core.comparison_spec import ComparisonSpec
 from core.errors import SpecError
 from core.results import Role
 from core.spec_files import validated
-from safemerge_ui.form import listed, optional, whole
+from safemerge_ui.fields import listed, optional, whole
 
 FIELDS = ("guard", "prompts", "benign", "suite", "tasks", "limit", "reply_tokens")
 """What both tabs ask about the measuring, by name."""

@@ -13,12 +13,15 @@ import yaml
 
 from core.errors import SpecError
 from core.specs import ExpertSpec, RunSpec, spec_from_dict
+from safemerge_ui.evaluation_form import evaluation_form, read_evaluation
+from safemerge_ui.fields import listed, optional, required, whole
 
 EXPERT_SLOTS = 4
 EXPERT_FIELDS = ("model", "domain", "topic", "suite", "examples")
 _SEARCH_FIELDS = ("optimizer", "method", "steps", "alpha", "safety", "seed", "stop_when_flat", "temperature")
 _GENOME_SWITCHES = ("smooth", "allow_negative_weights", "normalize")
 _OBJECTIVE_FIELDS = ("objective", "safety_tolerance", "racing")
+_COMMAND = "Run it with `python -m core run SPEC.yaml --out DIR`, or change the spec."
 
 Form = dict[str, Any]
 
@@ -37,11 +40,11 @@ def spec_from_form(form: Mapping[str, Any]) -> RunSpec:
     return spec_from_dict(
         {
             "pool": {
-                "base": _required(form, "base", "the base model"),
+                "base": required(form, "base", "the base model"),
                 "experts": _experts(form),
                 "ancestor": optional(form, "ancestor"),
                 "generator": optional(form, "generator"),
-                "guard": _required(form, "guard", "the guard"),
+                "guard": required(form, "guard", "the guard"),
                 "vocabulary": form["vocabulary"],
                 "memory": form["memory"],
             },
@@ -69,15 +72,7 @@ def spec_from_form(form: Mapping[str, Any]) -> RunSpec:
                 **{key: form[key] for key in _OBJECTIVE_FIELDS},
                 "expert_weights": _expert_weights(form),
             },
-            "evaluation": {
-                "prompts": optional(form, "eval_prompts"),
-                "benign": optional(form, "eval_benign"),
-                "probe": optional(form, "eval_probe"),
-                "probe_questions": optional(form, "eval_probe_questions"),
-                "suite": optional(form, "eval_suite"),
-                "limit": whole(form["eval_limit"]),
-                "reply_tokens": whole(form["eval_reply_tokens"]),
-            },
+            "evaluation": read_evaluation(form),
             "export": {"folder": form["export_folder"]},
         }
     )
@@ -87,9 +82,10 @@ def form_from_spec(spec: RunSpec) -> Form:
     """The form that reads back as `spec`.
 
     Raises:
-        SpecError: the spec asks for something the page has no field for.
+        SpecError: the spec asks for something the page has no field for; the message names the keys.
     """
-    _check_fits(spec)
+    if len(spec.pool.experts) > EXPERT_SLOTS:
+        raise SpecError(f"The page holds {EXPERT_SLOTS} experts; this spec has {len(spec.pool.experts)}.", _COMMAND)
     form: Form = {
         "base": spec.pool.base,
         "ancestor": spec.pool.ancestor or "",
@@ -104,15 +100,12 @@ def form_from_spec(spec: RunSpec) -> Form:
         "compare": list(spec.search.compare),
         "parameters": _written(spec.search.model_dump(mode="json")["parameters"]),
         "data_reply_tokens": spec.data.reply_tokens,
-        "eval_limit": spec.evaluation.limit,
-        "eval_reply_tokens": spec.evaluation.reply_tokens,
+        **evaluation_form(spec.evaluation),
         "export_folder": spec.export.folder,
     }
     genome = spec.search.genome
     form |= {f"genome_{key}": getattr(genome, key) for key in ("layer_granularity", *_GENOME_SWITCHES)}
     form["genome_filters"] = ", ".join(genome.filters)
-    for name in ("prompts", "benign", "probe", "probe_questions", "suite"):
-        form[f"eval_{name}"] = getattr(spec.evaluation, name) or ""
     for name, source in (("safety", spec.data.safety), ("domain", spec.data.domain)):
         form |= {f"{name}_source": source.source, f"{name}_path": source.path or "", f"{name}_k": source.k}
         form |= {f"{name}_config": source.config or "", f"{name}_split": source.split or ""}
@@ -121,21 +114,26 @@ def form_from_spec(spec: RunSpec) -> Form:
     form["safety_fallback"] = spec.data.safety.fallback_refusals
     for slot in range(EXPERT_SLOTS):
         form |= _expert_form(slot, spec.pool.experts[slot] if slot < len(spec.pool.experts) else None)
+    if lost := changed_keys(spec.model_dump(mode="json"), spec_from_form(form).model_dump(mode="json")):
+        raise SpecError(f"The page has no field for what this spec says in {', '.join(lost)}.", _COMMAND)
     return form
+
+
+def changed_keys(one: Mapping[str, Any], other: Mapping[str, Any], place: str = "") -> list[str]:
+    """Keys, written `search.steps`, whose values differ; for mappings with other keys, or lists, the whole of them."""
+    changed = []
+    for key, value in one.items():
+        if isinstance(value, dict) and isinstance(other[key], dict) and value.keys() == other[key].keys():
+            changed += changed_keys(value, other[key], f"{place}{key}.")
+        elif value != other[key]:
+            changed.append(f"{place}{key}")
+    return changed
 
 
 def filled_slots(form: Mapping[str, Any]) -> int:
     """How many expert slots to show: up to the last one in use, at least one."""
     used = [slot for slot in range(EXPERT_SLOTS) if optional(form, expert_field(slot, "model"))]
     return max(used, default=0) + 1
-
-
-def _check_fits(spec: RunSpec) -> None:
-    command = "Run it with `python -m core run SPEC.yaml --out DIR`, or change the spec."
-    if not spec.evaluation.parents:
-        raise SpecError("The page always measures the parents; this spec has evaluation.parents false.", command)
-    if len(spec.pool.experts) > EXPERT_SLOTS:
-        raise SpecError(f"The page holds {EXPERT_SLOTS} experts; this spec has {len(spec.pool.experts)}.", command)
 
 
 def _expert_form(slot: int, expert: ExpertSpec | None) -> Form:
@@ -212,11 +210,6 @@ def _mix(form: Mapping[str, Any], name: str) -> list[Any]:
         ) from error
 
 
-def listed(text: str | None) -> list[str]:
-    """Words between commas."""
-    return [word for part in (text or "").split(",") if (word := part.strip())]
-
-
 def _expert_weights(form: Mapping[str, Any]) -> dict[str, float] | None:
     """Lines `expert: number`; nothing for an empty field."""
     weights: dict[str, float] = {}
@@ -229,20 +222,3 @@ def _expert_weights(form: Mapping[str, Any]) -> dict[str, float] | None:
                 f"search.expert_weights: {line!r} is not an expert and a number.", "Write lines like `chemistry: 2`."
             ) from None
     return weights or None
-
-
-def _required(form: Mapping[str, Any], key: str, what: str) -> str:
-    value = optional(form, key)
-    if value is None:
-        raise SpecError(f"The field for {what} is empty.", "Fill it in, or choose the demo pool.")
-    return value
-
-
-def optional(form: Mapping[str, Any], key: str) -> str | None:
-    """A field's text; None where it is empty."""
-    return str(form[key] or "").strip() or None
-
-
-def whole(value: Any) -> Any:
-    """Number fields send floats; 64.0 means 64, and 64.5 is left for the spec to refuse."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import gradio as gr
 
-from core.specs import Comparison
 from safemerge_ui.bench import Bench
 from safemerge_ui.boundary import bind, bind_with_notice
 from safemerge_ui.charts.front import front_figure
@@ -17,10 +16,10 @@ from safemerge_ui.charts.plane import plane_figure
 from safemerge_ui.form import Form
 from safemerge_ui.launching import stop
 from safemerge_ui.tabs import saving
+from safemerge_ui.tabs.merge_fields import build_fields
 from safemerge_ui.tabs.saving import SavePanel
 from safemerge_ui.views.alpha import alpha_view
 from safemerge_ui.views.markup import notice
-from safemerge_ui.views.names import METHODS, OBJECTIVES, OPTIMIZERS, search_name
 from safemerge_ui.views.progress import ending, no_run, run_line, stepper
 from safemerge_ui.views.results import best_recipe, best_so_far, files_line, result_table
 from safemerge_ui.watch import Watched
@@ -93,11 +92,9 @@ class MergeShown(NamedTuple):
 
 def build(form: Form) -> MergeTab:
     """Lay out settings on the left and the run on the right."""
-    fields: dict[str, gr.components.Component] = {}
     with gr.Row(elem_classes="sm-merge"):
         with gr.Column(scale=1, min_width=300, elem_classes="sm-panel sm-settings"):
-            _search_fields(fields, form)
-            _evaluation_fields(fields, form)
+            fields = build_fields(form)
             with gr.Row(elem_classes="sm-actions"):
                 launch = gr.Button("Launch", variant="primary", size="lg", elem_id="merge-launch")
                 stop = gr.Button("Stop", size="lg", interactive=False, elem_id="merge-stop")
@@ -174,103 +171,3 @@ def show_clock(watched: Watched) -> MergeShown:
 
 def _no_results() -> str:
     return notice("Nothing measured yet.", "Parents come first, baselines and the merge after the search.", "plain")
-
-
-def _search_fields(fields: dict[str, gr.components.Component], form: Form) -> None:
-    methods = [(name, method) for method, name in METHODS.items()]
-    optimizers = [(name, optimizer) for optimizer, name in OPTIMIZERS.items()]
-    comparisons = [(search_name(name), name) for name in get_args(Comparison)]
-    gr.HTML("<h2>Search</h2>")
-    fields["safety"] = gr.Checkbox(form["safety"], label="Safety-aware", info="Off: domain data alone, as a baseline")
-    fields["optimizer"] = gr.Radio(
-        optimizers,
-        value=form["optimizer"],
-        label="Optimizer",
-        info="Surrogate: a model judges most candidates. LM-Cocktail: linear, weighted by the parents' losses. "
-        "Grid: most accurate on the probe, no training data",
-    )
-    fields["method"] = gr.Dropdown(
-        methods,
-        value=form["method"],
-        label="Merge method",
-        info="The first six are merged in the fast path, the others by mergekit's own code. SLERP: one expert",
-    )
-    with gr.Row():
-        fields["steps"] = gr.Number(form["steps"], label="Steps", info="Candidates", precision=0, min_width=100)
-        fields["alpha"] = gr.Number(form["alpha"], label="Alpha", info="Weight of the skill", step=0.05, min_width=100)
-    fields["seed"] = gr.Number(form["seed"], label="Seed", info="Same seed, same search", precision=0)
-    fields["compare"] = gr.CheckboxGroup(comparisons, value=form["compare"], label="Compare with")
-    with gr.Accordion("More of the search", open=False, elem_classes="sm-sub"):
-        gr.HTML("<h3>Objective and scoring</h3>")
-        _objective_fields(fields, form)
-        gr.HTML("<h3>Searched numbers</h3>")
-        _genome_fields(fields, form)
-        gr.HTML("<h3>Optimizers</h3>")
-        with gr.Row():
-            fields["stop_when_flat"] = gr.Number(
-                form["stop_when_flat"], label="Stop when flat", info="EvoMM; nats, 0: never", min_width=100
-            )
-            fields["temperature"] = gr.Number(
-                form["temperature"], label="Temperature", info="LM-Cocktail", step=0.5, min_width=100
-            )
-
-
-def _genome_fields(fields: dict[str, gr.components.Component], form: Form) -> None:
-    fields["parameters"] = gr.Textbox(
-        form["parameters"], label="Fixed parameters", info="Not searched, such as lambda: 0.8, normalize: true"
-    )
-    fields["genome_layer_granularity"] = gr.Number(
-        form["genome_layer_granularity"], label="Blocks in a group", info="Each group its own; empty: all alike"
-    )
-    fields["genome_filters"] = gr.Textbox(
-        form["genome_filters"], label="Tensor filters", info="Own numbers for tensors so named: self_attn, mlp"
-    )
-    fields["genome_smooth"] = gr.Checkbox(
-        form["genome_smooth"], label="Smooth", info="Straight lines between groups, no steps"
-    )
-    fields["genome_allow_negative_weights"] = gr.Checkbox(
-        form["genome_allow_negative_weights"], label="Negative weights", info="Down to -1: away from a model"
-    )
-    fields["genome_normalize"] = gr.Checkbox(
-        form["genome_normalize"], label="Normalize", info="Weights divided by their sum"
-    )
-
-
-def _objective_fields(fields: dict[str, gr.components.Component], form: Form) -> None:
-    fields["objective"] = gr.Radio(
-        [(name, mode) for mode, name in OBJECTIVES.items()],
-        value=form["objective"],
-        label="Objective",
-        info="EvoMM. Pareto: both losses at once; alpha picks the merge. Keep alignment: best skill whose safety "
-        "loss is no worse than the safest parent's",
-    )
-    fields["safety_tolerance"] = gr.Number(
-        form["safety_tolerance"], label="Safety tolerance", info="Keep alignment: nats above that parent", step=0.05
-    )
-    fields["expert_weights"] = gr.Textbox(
-        form["expert_weights"],
-        label="Weights of experts",
-        info="Lines like `chemistry: 2`; experts left out count 1. Empty: every domain pair counts the same",
-        lines=2,
-    )
-    fields["racing"] = gr.Checkbox(
-        form["racing"], label="Racing", info="EvoMM: candidates that fall behind are scored on a part of the pairs"
-    )
-
-
-def _evaluation_fields(fields: dict[str, gr.components.Component], form: Form) -> None:
-    with gr.Accordion("Measurement and export", open=False, elem_classes="sm-sub"):
-        fields["eval_prompts"] = gr.Textbox(form["eval_prompts"], label="Unsafe test prompts", info="File; alignment")
-        fields["eval_benign"] = gr.Textbox(form["eval_benign"], label="Harmless look-alikes", info="File; over-refusal")
-        fields["eval_probe"] = gr.Textbox(
-            form["eval_probe"], label="Probe prompts", info="File; best of each generation"
-        )
-        fields["eval_probe_questions"] = gr.Textbox(
-            form["eval_probe_questions"], label="Probe questions", info="File; grid search. Empty: the demo suites' own"
-        )
-        fields["eval_suite"] = gr.Textbox(form["eval_suite"], label="Accuracy suite", info="Empty: the experts' own")
-        fields["eval_limit"] = gr.Number(form["eval_limit"], label="Limit", info="Most prompts a file; empty: all")
-        fields["eval_reply_tokens"] = gr.Number(
-            form["eval_reply_tokens"], label="Longest reply", info="Tokens of a measured reply", precision=0
-        )
-        fields["export_folder"] = gr.Checkbox(form["export_folder"], label="Save the merged model")

@@ -43,6 +43,7 @@ def test_starting_needs_an_allowed_user_on_a_space_only(settings: Settings, spac
         {"pool": {"guard": "llama-guard:/models/mine"}},
         {"evaluation": {"prompts": "/etc/passwd"}},
         {"evaluation": {"probe_questions": "/etc/passwd"}},
+        {"evaluation": {"include_path": "/models/tasks"}},
         {"evaluation": {"probe": "assets/../../etc/passwd"}},
         {"data": {"safety": {"source": "file", "path": "~/secret.jsonl"}}},
     ],
@@ -63,6 +64,7 @@ def test_a_dataset_of_the_hub_is_not_a_local_path(space: Settings) -> None:
     spec = golden_spec().model_dump(mode="json")
     spec["pool"]["generator"] = "org/writer"
     spec["data"]["safety"] = {"source": "dataset", "path": "beavertails"}
+    spec["evaluation"] |= {"prompts": "beavertails", "benign": "org/prompts:test", "include_path": "assets/lm_eval"}
     refuse_local_paths(spec_from_dict(spec), space)
     spec["data"]["safety"] = {"source": "file", "path": "beavertails"}
     with pytest.raises(SafeMergeError):
@@ -79,6 +81,15 @@ def test_uploads_are_kept_once_and_may_be_used_on_a_space(space: Settings, tmp_p
     data["pool"] |= {"base": "org/base", "experts": [{"model": "org/expert"}], "generator": "org/writer"}
     data["data"]["safety"] |= {"source": "file", "path": str(kept)}
     refuse_local_paths(spec_from_dict(data), space)
+
+
+def test_task_files_are_never_taken_from_uploads_on_a_space(space: Settings) -> None:
+    space.uploads.mkdir(parents=True)
+    data = golden_spec().model_dump(mode="json")
+    data["pool"]["generator"] = "org/writer"
+    data["evaluation"]["include_path"] = str(space.uploads)
+    with pytest.raises(SafeMergeError, match="not a folder of this project"):
+        refuse_local_paths(spec_from_dict(data), space)
 
 
 def test_the_guards_that_are_offered_have_names_of_supported_families(space: Settings) -> None:

@@ -54,6 +54,15 @@ def _note_if_elsewhere(url: str, home: str, elsewhere: list[str]) -> None:
         elsewhere.append(url)
 
 
+def test_a_number_that_is_empty_stays_empty_once_it_was_shown(page: Page, served: Served) -> None:
+    open_page(page, served.url)
+    open_tab(page, "Merge")
+    for name in ("More of the search", "Measurement and export", "More measuring"):
+        page.get_by_role("button", name=name).click()
+    expect(page.get_by_label("Examples")).to_have_value("")
+    expect(page.get_by_label("Blocks in a group")).to_have_value("")
+
+
 @pytest.mark.parametrize("width", [1440, 390])
 def test_no_tab_is_wider_than_the_window(page: Page, served: Served, width: int) -> None:
     write_run(served.runs / "20260801-101500-aaaa", golden_events())

@@ -1,0 +1,158 @@
+"""The settings on the left of the Merge tab: how weights are searched, what is measured and saved."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import gradio as gr
+
+from core.specs import Comparison
+from safemerge_ui.form import Form
+from safemerge_ui.views.names import METHODS, OBJECTIVES, OPTIMIZERS, search_name
+
+Fields = dict[str, gr.components.Component]
+
+
+def build_fields(form: Form) -> Fields:
+    """Lay out this tab's part of the form; each field with the name it has there.
+
+    A number that may be empty has a placeholder: without one the page would show and send 0 for it.
+    """
+    fields: Fields = {}
+    _search_fields(fields, form)
+    _evaluation_fields(fields, form)
+    return fields
+
+
+def _search_fields(fields: Fields, form: Form) -> None:
+    methods = [(name, method) for method, name in METHODS.items()]
+    optimizers = [(name, optimizer) for optimizer, name in OPTIMIZERS.items()]
+    comparisons = [(search_name(name), name) for name in get_args(Comparison)]
+    gr.HTML("<h2>Search</h2>")
+    fields["safety"] = gr.Checkbox(form["safety"], label="Safety-aware", info="Off: domain data alone, as a baseline")
+    fields["optimizer"] = gr.Radio(
+        optimizers,
+        value=form["optimizer"],
+        label="Optimizer",
+        info="Surrogate: a model judges most candidates. LM-Cocktail: linear, weighted by the parents' losses. "
+        "Grid: most accurate on the probe, no training data",
+    )
+    fields["method"] = gr.Dropdown(
+        methods,
+        value=form["method"],
+        label="Merge method",
+        info="The first six are merged in the fast path, the others by mergekit's own code. SLERP: one expert",
+    )
+    with gr.Row():
+        fields["steps"] = gr.Number(form["steps"], label="Steps", info="Candidates", precision=0, min_width=100)
+        fields["alpha"] = gr.Number(form["alpha"], label="Alpha", info="Weight of the skill", step=0.05, min_width=100)
+    fields["seed"] = gr.Number(form["seed"], label="Seed", info="Same seed, same search", precision=0)
+    fields["compare"] = gr.CheckboxGroup(comparisons, value=form["compare"], label="Compare with")
+    with gr.Accordion("More of the search", open=False, elem_classes="sm-sub"):
+        gr.HTML("<h3>Objective and scoring</h3>")
+        _objective_fields(fields, form)
+        gr.HTML("<h3>Searched numbers</h3>")
+        _genome_fields(fields, form)
+        gr.HTML("<h3>Optimizers</h3>")
+        with gr.Row():
+            fields["stop_when_flat"] = gr.Number(
+                form["stop_when_flat"], label="Stop when flat", info="EvoMM; nats, 0: never", min_width=100
+            )
+            fields["temperature"] = gr.Number(
+                form["temperature"], label="Temperature", info="LM-Cocktail", step=0.5, min_width=100
+            )
+
+
+def _genome_fields(fields: Fields, form: Form) -> None:
+    fields["parameters"] = gr.Textbox(
+        form["parameters"], label="Fixed parameters", info="Not searched, such as lambda: 0.8, normalize: true"
+    )
+    fields["genome_layer_granularity"] = gr.Number(
+        form["genome_layer_granularity"],
+        label="Blocks in a group",
+        info="Each group its own; empty: all alike",
+        placeholder="all",
+    )
+    fields["genome_filters"] = gr.Textbox(
+        form["genome_filters"], label="Tensor filters", info="Own numbers for tensors so named: self_attn, mlp"
+    )
+    fields["genome_smooth"] = gr.Checkbox(
+        form["genome_smooth"], label="Smooth", info="Straight lines between groups, no steps"
+    )
+    fields["genome_allow_negative_weights"] = gr.Checkbox(
+        form["genome_allow_negative_weights"], label="Negative weights", info="Down to -1: away from a model"
+    )
+    fields["genome_normalize"] = gr.Checkbox(
+        form["genome_normalize"], label="Normalize", info="Weights divided by their sum"
+    )
+
+
+def _objective_fields(fields: Fields, form: Form) -> None:
+    fields["objective"] = gr.Radio(
+        [(name, mode) for mode, name in OBJECTIVES.items()],
+        value=form["objective"],
+        label="Objective",
+        info="EvoMM. Pareto: both losses at once; alpha picks the merge. Keep alignment: best skill whose safety "
+        "loss is no worse than the safest parent's",
+    )
+    fields["safety_tolerance"] = gr.Number(
+        form["safety_tolerance"], label="Safety tolerance", info="Keep alignment: nats above that parent", step=0.05
+    )
+    fields["expert_weights"] = gr.Textbox(
+        form["expert_weights"],
+        label="Weights of experts",
+        info="Lines like `chemistry: 2`; experts left out count 1. Empty: every domain pair counts the same",
+        lines=2,
+    )
+    fields["racing"] = gr.Checkbox(
+        form["racing"], label="Racing", info="EvoMM: candidates that fall behind are scored on a part of the pairs"
+    )
+
+
+def _evaluation_fields(fields: Fields, form: Form) -> None:
+    with gr.Accordion("Measurement and export", open=False, elem_classes="sm-sub"):
+        fields["eval_prompts"] = gr.Textbox(form["eval_prompts"], label="Unsafe test prompts", info="File; alignment")
+        fields["eval_benign"] = gr.Textbox(form["eval_benign"], label="Harmless look-alikes", info="File; over-refusal")
+        fields["eval_probe"] = gr.Textbox(
+            form["eval_probe"], label="Probe prompts", info="File; best of each generation"
+        )
+        fields["eval_probe_questions"] = gr.Textbox(
+            form["eval_probe_questions"], label="Probe questions", info="File; grid search. Empty: the demo suites' own"
+        )
+        fields["eval_suite"] = gr.Textbox(form["eval_suite"], label="Accuracy suite", info="Empty: the experts' own")
+        fields["eval_limit"] = gr.Number(
+            form["eval_limit"], label="Limit", info="Most prompts a file; empty: all", placeholder="all"
+        )
+        fields["eval_reply_tokens"] = gr.Number(
+            form["eval_reply_tokens"], label="Longest reply", info="Tokens of a measured reply", precision=0
+        )
+        with gr.Accordion("More measuring", open=False, elem_classes="sm-sub"):
+            _task_fields(fields, form)
+        fields["export_folder"] = gr.Checkbox(form["export_folder"], label="Save the merged model")
+
+
+def _task_fields(fields: Fields, form: Form) -> None:
+    fields["eval_tasks"] = gr.Textbox(
+        form["eval_tasks"], label="lm-eval tasks", info="Between commas; instead of a suite"
+    )
+    fields["eval_include_path"] = gr.Textbox(
+        form["eval_include_path"], label="Folder of task files", info="Your own, besides lm-eval's"
+    )
+    fields["eval_num_fewshot"] = gr.Number(
+        form["eval_num_fewshot"],
+        label="Examples",
+        info="Before each question; empty: as each task says",
+        placeholder="as each task says",
+    )
+    fields["eval_chat_template"] = gr.Radio(
+        [("As the suite says", "suite"), ("Yes", "on"), ("No", "off")],
+        value=form["eval_chat_template"],
+        label="Chat template",
+        info="Whether questions go through it",
+    )
+    fields["eval_fluency"] = gr.Checkbox(form["eval_fluency"], label="Fluency", info="Perplexity of a neutral text")
+    fields["eval_leave_one_out"] = gr.Checkbox(
+        form["eval_leave_one_out"],
+        label="Leave one out",
+        info="Which expert costs the merge its alignment",
+    )

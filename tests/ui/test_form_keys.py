@@ -1,0 +1,144 @@
+"""No key of a spec is lost in the form: it survives loading, or the spec is refused with the key named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import pytest
+from pydantic import BaseModel
+
+from core.data_specs import SourceSpec
+from core.errors import SpecError
+from core.specs import ExpertSpec, RunSpec, spec_from_dict
+from safemerge_ui.form import changed_keys, form_from_spec, spec_from_form
+from tests.ui.golden import golden_spec
+
+Change = dict[str, Any]
+
+REFUSED = {"evaluation.parents"}
+"""What the page has no field for."""
+
+FIXED = {"search.executor", "export.hub"}
+"""Keys that have one value so far."""
+
+TOGETHER: dict[str, Change] = {
+    "pool.experts": {"pool": {"experts": [{"model": "org/a"}, {"model": "org/b", "domain": "law"}]}},
+    "data.safety.source": {"data": {"safety": {"source": "dataset", "path": "org/set"}}},
+    "data.domain.source": {"data": {"domain": {"source": "file", "path": "pairs.csv"}}},
+    "data.safety.mix": {"data": {"safety": {"mix": [{"source": "file", "path": "a.csv"}]}}},
+    "data.domain.mix": {"data": {"domain": {"mix": [{"source": "dataset", "path": "org/set"}]}}},
+    "data.safety.columns.where": {"data": {"safety": {"columns": {"where": {"kind": "chat", "clean": True}}}}},
+    "data.domain.columns.where": {"data": {"domain": {"columns": {"where": {"kind": "chat", "clean": True}}}}},
+    "search.parameters": {"search": {"parameters": {"lambda": 0.8, "normalize": True}}},
+    "search.expert_weights": {"search": {"expert_weights": {"chemistry": 2.0}}},
+    "search.genome.smooth": {"search": {"genome": {"smooth": True, "layer_granularity": 4}}},
+    "search.genome.normalize": {
+        "pool": {"experts": [{"model": "org/a"}, {"model": "org/b"}]},
+        "search": {"genome": {"normalize": True}},
+    },
+}
+"""Keys whose values are not to be made from their types alone, or that need another key beside them."""
+
+
+def keys(model: type[BaseModel], place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Every key of a spec, written `search.steps`, with its type and its default."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from keys(field.annotation, f"{place}{name}.")
+        else:
+            yield f"{place}{name}", field.annotation, field.default
+
+
+KEYS = {place: (kind, default) for place, kind, default in keys(RunSpec)}
+
+
+def another(kind: Any, default: Any) -> Any:
+    """A value of a type that is not the default."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return another(inner[0], default)
+    if origin in (Union, UnionType):
+        return another(next(one for one in inner if one is not type(None)), default)
+    if origin is Literal:
+        return next(one for one in get_args(kind) if one != default)
+    if origin is tuple:
+        return [another(inner[0], default[0] if default else None)]
+    if kind is bool:
+        return not default
+    if kind in (int, float):
+        return (default or 0) + 9
+    assert kind is str, f"write an example for {kind} into TOGETHER"
+    return "org/other"
+
+
+def with_key(place: str) -> dict[str, Any]:
+    """A spec as a mapping in which the key has another value than the default."""
+    kind, default = KEYS[place]
+    change = TOGETHER.get(place) or nested(place, another(kind, default))
+    return merged(golden_spec().model_dump(mode="json"), change)
+
+
+def nested(place: str, value: Any) -> Change:
+    """`search.steps` and 9 as `{search: {steps: 9}}`."""
+    first, _, rest = place.partition(".")
+    return {first: nested(rest, value) if rest else value}
+
+
+def merged(data: Change, change: Change) -> Change:
+    """`data` with the keys of `change` put in."""
+    both = {key: merged(data[key], value) for key, value in change.items() if isinstance(value, dict) and data.get(key)}
+    return {**data, **change, **both}
+
+
+@pytest.mark.parametrize("place", sorted(KEYS.keys() - FIXED))
+def test_a_key_survives_the_form_or_is_refused_by_name(place: str) -> None:
+    spec = spec_from_dict(with_key(place))
+    usual = golden_spec().model_dump(mode="json")
+    assert any(key.startswith(place) for key in changed_keys(usual, spec.model_dump(mode="json"))), "nothing changed"
+    if place in REFUSED:
+        with pytest.raises(SpecError, match=place.replace(".", r"\.")) as caught:
+            form_from_spec(spec)
+        assert "python -m core run" in caught.value.hint
+    else:
+        assert spec_from_form(form_from_spec(spec)) == spec
+
+
+@pytest.mark.parametrize(("place", "kind", "default"), keys(ExpertSpec))
+def test_a_key_of_an_expert_survives_the_form(place: str, kind: Any, default: Any) -> None:
+    expert = merged({"model": "org/a", "domain": {}}, nested(place, another(kind, default)))
+    _survives({"pool": {"experts": [expert]}})
+
+
+@pytest.mark.parametrize(("place", "kind", "default"), keys(SourceSpec))
+def test_a_key_of_a_further_source_survives_the_form(place: str, kind: Any, default: Any) -> None:
+    value = {"kind": "chat", "clean": True} if place == "columns.where" else another(kind, default)
+    source = merged({"source": "file", "path": "a.csv", "columns": {}}, nested(place, value))
+    _survives({"data": {"safety": {"mix": [source]}, "domain": {"mix": [source]}}})
+
+
+def _survives(change: Change) -> None:
+    data = merged(golden_spec().model_dump(mode="json"), change)
+    spec = spec_from_dict(data)
+    assert changed_keys(golden_spec().model_dump(mode="json"), spec.model_dump(mode="json"))
+    assert spec_from_form(form_from_spec(spec)) == spec
+
+
+@pytest.mark.parametrize("place", sorted(FIXED))
+def test_keys_with_one_value_take_no_other(place: str) -> None:
+    with pytest.raises(SpecError, match=place.replace(".", r"\.")):
+        spec_from_dict(merged(golden_spec().model_dump(mode="json"), nested(place, "org/other")))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"evaluation": {"tasks": ["arc_easy,winogrande"]}}, "evaluation.tasks"),
+        ({"pool": {"base": " demo/aligned"}}, "pool.base"),
+        ({"pool": {"experts": [{"model": "org/a", "domain": {"name": ""}}]}}, "pool.experts"),
+    ],
+)
+def test_values_that_a_field_cannot_hold_are_refused_by_name(change: Change, named: str) -> None:
+    with pytest.raises(SpecError, match=named.replace(".", r"\.")):
+        form_from_spec(spec_from_dict(merged(golden_spec().model_dump(mode="json"), change)))
