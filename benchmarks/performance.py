@@ -104,11 +104,55 @@ def evaluation_table(result: dict[str, Any]) -> str:
     return "\n".join([*rows, "", tail])
 
 
+def search_table(result: dict[str, Any]) -> str:
+    """Candidates that each way of searching took by its own rule, and how near it came."""
+    rows = [
+        "| problem | search | stopped after | of the budget | from the best known | within 0.5 % |",
+        "|---|---|---|---|---|---|",
+    ]
+    for problem in result["problems"]:
+        for name, found in problem["searches"].items():
+            stopped, gap = found["stopped_after"], found["gap"]
+            seeds = len(found["seeds"])
+            rows.append(
+                f"| {problem['problem']}, {problem['parameters']} numbers | {name} | {stopped['median']:.0f} "
+                f"(most {stopped['max']}) | {stopped['median'] / result['steps']:.0%} | {gap['median']:.2%} "
+                f"(worst {gap['max']:.2%}) | {seeds - found['near_after']['missed']} of {seeds} seeds |"
+            )
+    pairs = f", K = {result['pairs']}+{result['pairs']}" if result["pairs"] else ""
+    return "\n".join([*rows, "", f"Pool: {result['pool']}{pairs}; {result['method']}; medians over seeds."])
+
+
+def racing_table(result: dict[str, Any]) -> str:
+    """Tokens that a raced search reads, as shares of those of the paper's protocol."""
+    rows = ["| tokens of the paper's protocol | median | worst |", "|---|---|---|"]
+    names = (("share_until_near", "until within 1 % of its best"), ("share_to_the_end", "to the end of the search"))
+    for key, name in names:
+        shares = [f"{value:.1%}" if value is not None else "never" for value in _median_and_max(result[key])]
+        rows.append(f"| {name} | {' | '.join(shares)} |")
+    gap = _median_and_max(result["gap"])
+    missed = result["share_until_near"]["missed"]
+    return "\n".join(
+        [
+            *rows,
+            "",
+            f"Pool: {result['pool']}; {len(result['seeds'])} seeds, of which {missed} never came within 1 %; final "
+            f"objective {gap[0]:+.2%} from the protocol's (worst {gap[1]:+.2%}).",
+        ]
+    )
+
+
+def _median_and_max(found: dict[str, Any]) -> tuple[Any, Any]:
+    return found["median"], found["max"]
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "merge": merge_table,
     "candidate": candidate_table,
     "scoring": scoring_table,
     "storage": storage_table,
+    "search": search_table,
+    "racing": racing_table,
     "generate": generate_table,
     "evaluation": evaluation_table,
 }
