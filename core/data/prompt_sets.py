@@ -6,12 +6,11 @@ Unlike training data these may come from test splits, and only prompts are read:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
 from core.data.presets import DatasetChoice
-from core.data.prompts import MAX_PROMPT_CHARACTERS, Prompt, read_prompts
+from core.data.prompts import MAX_PROMPT_CHARACTERS, Prompt, distinct_prompts, read_prompts
 from core.data.sources import open_choice
 from core.data_specs import ColumnsSpec
 from core.errors import DataError
@@ -61,7 +60,8 @@ def read_prompt_set(name: str, limit: int | None, settings: Settings) -> PromptS
         raise DataError(f"A limit of {limit} prompts reads nothing.", "Give a limit of 1 or more, or none.")
     material = open_choice(choice, "safety", settings, to_train=False)
     read = (Prompt(sample.question, sample.category) for sample, _ in material.rows)
-    return PromptSet(list(islice(_once(read), limit)), material.name)
+    usable = (prompt for prompt in read if len(prompt.prompt) <= MAX_PROMPT_CHARACTERS)
+    return PromptSet(list(islice(distinct_prompts(usable), limit)), material.name)
 
 
 def find_dataset(name: str) -> DatasetChoice | None:
@@ -72,12 +72,3 @@ def find_dataset(name: str) -> DatasetChoice | None:
         return known
     match = _SPLIT.fullmatch(name)
     return DatasetChoice(match["repo"], match["revision"], None, match["split"], ColumnsSpec()) if match else None
-
-
-def _once(prompts: Iterator[Prompt]) -> Iterator[Prompt]:
-    """Without repetitions: datasets of answers have a prompt in several rows. Endless ones are passed over."""
-    seen: set[str] = set()
-    for prompt in prompts:
-        if prompt.prompt not in seen and len(prompt.prompt) <= MAX_PROMPT_CHARACTERS:
-            seen.add(prompt.prompt)
-            yield prompt

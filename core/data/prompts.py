@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +33,7 @@ class _Row(NamedTuple):
 
 
 def read_prompts(path: Path | str, limit: int | None = None) -> list[Prompt]:
-    """Read a file of prompts; blank rows are skipped.
+    """Read a file of prompts; blank rows are skipped, and so are repetitions: the same reply twice is no second trial.
 
     Args:
         path: `.jsonl` (objects with `prompt`, optional `category`), `.csv` (a `prompt` column with optional
@@ -51,10 +51,19 @@ def read_prompts(path: Path | str, limit: int | None = None) -> list[Prompt]:
     text = _read_text(source)
     readers = {".jsonl": _jsonl_rows, ".ndjson": _jsonl_rows, ".csv": _csv_rows}
     rows = readers.get(source.suffix.lower(), _text_rows)(source, text)
-    prompts = list(islice((_checked(source, row) for row in rows), limit))
+    prompts = list(islice(distinct_prompts(_checked(source, row) for row in rows), limit))
     if not prompts:
         raise DataError(f"{source} has no prompts.", "Put one prompt in each row.")
     return prompts
+
+
+def distinct_prompts(prompts: Iterable[Prompt]) -> Iterator[Prompt]:
+    """Each prompt once, with the category that it had first."""
+    seen: set[str] = set()
+    for prompt in prompts:
+        if prompt.prompt not in seen:
+            seen.add(prompt.prompt)
+            yield prompt
 
 
 def _read_text(source: Path) -> str:

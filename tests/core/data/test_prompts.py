@@ -112,8 +112,17 @@ def test_longest_allowed_prompt_is_read(tmp_path: Path) -> None:
     assert len(read_prompts(write(tmp_path, "a.txt", "x" * MAX_PROMPT_CHARACTERS))[0].prompt) == MAX_PROMPT_CHARACTERS
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip), min_size=1))
+_TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
+
+
+@given(st.lists(_TEXT, min_size=1, unique_by=str.strip))
 def test_what_is_written_as_jsonl_is_read_back(tmp_path_factory: pytest.TempPathFactory, prompts: list[str]) -> None:
     content = "\n".join(json.dumps({"prompt": prompt}, ensure_ascii=False) for prompt in prompts)
     path = write(tmp_path_factory.mktemp("prompts"), "a.jsonl", content)
     assert [row.prompt for row in read_prompts(path)] == [prompt.strip() for prompt in prompts]
+
+
+def test_a_prompt_that_is_there_twice_is_one_trial(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.txt", "one\ntwo\none\nthree\n")
+    assert [row.prompt for row in read_prompts(path)] == ["one", "two", "three"]
+    assert [row.prompt for row in read_prompts(path, limit=3)] == ["one", "two", "three"]
