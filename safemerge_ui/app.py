@@ -118,7 +118,7 @@ def _build(bench: Bench) -> Page:
         if bench.settings.on_space and can_sign_in():
             gr.LoginButton(size="sm", min_width=120)
         theme = gr.Button("Theme", size="sm", elem_classes="sm-quiet", min_width=60)
-    with gr.Tabs(selected="pool", elem_classes="sm-tabs") as tabs:
+    with gr.Tabs(selected="pool", overflow_behavior="wrap", elem_classes="sm-tabs") as tabs:
         with gr.Tab("Pool", id="pool"):
             pool_tab = pool.build(bench)
         with gr.Tab("Data", id="data", render_children=True):

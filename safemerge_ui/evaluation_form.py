@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.specs import EvaluationSpec
-from safemerge_ui.fields import listed, optional, whole
+from safemerge_ui.fields import listed, optional, optional_whole, shown, whole
 
 CHAT_TEMPLATE: dict[str, bool | None] = {"suite": None, "on": True, "off": False}
 """What the field for the chat template can say."""
 
 _TEXTS = ("prompts", "benign", "probe", "probe_questions", "suite", "include_path")
-_NUMBERS = ("limit", "reply_tokens", "num_fewshot")
+_OPTIONAL_NUMBERS = ("limit", "num_fewshot")
 _SWITCHES = ("fluency", "leave_one_out")
 
 
@@ -23,7 +23,8 @@ def read_evaluation(form: Mapping[str, Any]) -> dict[str, Any]:
     """What the form says of the evaluation, by the spec's keys."""
     return {
         **{name: optional(form, f"eval_{name}") for name in _TEXTS},
-        **{name: whole(form[f"eval_{name}"]) for name in _NUMBERS},
+        **{name: optional_whole(form, f"eval_{name}") for name in _OPTIONAL_NUMBERS},
+        "reply_tokens": whole(form["eval_reply_tokens"]),
         **{name: form[f"eval_{name}"] for name in _SWITCHES},
         "tasks": listed(form["eval_tasks"]),
         "chat_template": CHAT_TEMPLATE.get(form["eval_chat_template"], form["eval_chat_template"]),
@@ -35,7 +36,8 @@ def evaluation_form(spec: EvaluationSpec) -> dict[str, Any]:
     chosen = next(name for name, value in CHAT_TEMPLATE.items() if value is spec.chat_template)
     return {
         **{f"eval_{name}": getattr(spec, name) or "" for name in _TEXTS},
-        **{f"eval_{name}": getattr(spec, name) for name in (*_NUMBERS, *_SWITCHES)},
+        **{f"eval_{name}": shown(getattr(spec, name)) for name in _OPTIONAL_NUMBERS},
+        **{f"eval_{name}": getattr(spec, name) for name in ("reply_tokens", *_SWITCHES)},
         "eval_tasks": ", ".join(spec.tasks),
         "eval_chat_template": chosen,
     }

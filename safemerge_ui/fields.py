@@ -26,6 +26,20 @@ def whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def optional_whole(form: Mapping[str, Any], key: str) -> Any:
+    """A whole number in a field of text, as gradio shows an empty field of numbers as 0; None where it is empty.
+
+    Other text is left for the spec to refuse.
+    """
+    value = optional(form, key)
+    return int(value) if value and value.isdecimal() else value
+
+
+def shown(value: int | None) -> str:
+    """A whole number as text for such a field."""
+    return "" if value is None else str(value)
+
+
 def listed(text: str | None) -> list[str]:
     """Words between commas."""
     return [word for part in (text or "").split(",") if (word := part.strip())]

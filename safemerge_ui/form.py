@@ -14,7 +14,7 @@ import yaml
 from core.errors import SpecError
 from core.specs import ExpertSpec, RunSpec, spec_from_dict
 from safemerge_ui.evaluation_form import evaluation_form, read_evaluation
-from safemerge_ui.fields import listed, optional, required, whole
+from safemerge_ui.fields import listed, optional, optional_whole, required, shown, whole
 
 EXPERT_SLOTS = 4
 EXPERT_FIELDS = ("model", "domain", "topic", "suite", "examples")
@@ -65,7 +65,7 @@ def spec_from_form(form: Mapping[str, Any]) -> RunSpec:
                 "compare": form["compare"],
                 "parameters": _parameters(form),
                 "genome": {
-                    "layer_granularity": whole(form["genome_layer_granularity"]),
+                    "layer_granularity": optional_whole(form, "genome_layer_granularity"),
                     "filters": listed(form["genome_filters"]),
                     **{key: form[f"genome_{key}"] for key in _GENOME_SWITCHES},
                 },
@@ -104,7 +104,8 @@ def form_from_spec(spec: RunSpec) -> Form:
         "export_folder": spec.export.folder,
     }
     genome = spec.search.genome
-    form |= {f"genome_{key}": getattr(genome, key) for key in ("layer_granularity", *_GENOME_SWITCHES)}
+    form |= {f"genome_{key}": getattr(genome, key) for key in _GENOME_SWITCHES}
+    form["genome_layer_granularity"] = shown(genome.layer_granularity)
     form["genome_filters"] = ", ".join(genome.filters)
     for name, source in (("safety", spec.data.safety), ("domain", spec.data.domain)):
         form |= {f"{name}_source": source.source, f"{name}_path": source.path or "", f"{name}_k": source.k}

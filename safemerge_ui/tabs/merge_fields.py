@@ -67,7 +67,7 @@ def _genome_fields(fields: Fields, form: Form) -> None:
     fields["parameters"] = gr.Textbox(
         form["parameters"], label="Fixed parameters", info="Not searched, such as lambda: 0.8, normalize: true"
     )
-    fields["genome_layer_granularity"] = gr.Number(
+    fields["genome_layer_granularity"] = gr.Textbox(
         form["genome_layer_granularity"],
         label="Blocks in a group",
         info="Each group its own; empty: all alike",
@@ -120,7 +120,7 @@ def _evaluation_fields(fields: Fields, form: Form) -> None:
             form["eval_probe_questions"], label="Probe questions", info="File; grid search. Empty: the demo suites' own"
         )
         fields["eval_suite"] = gr.Textbox(form["eval_suite"], label="Accuracy suite", info="Empty: the experts' own")
-        fields["eval_limit"] = gr.Number(
+        fields["eval_limit"] = gr.Textbox(
             form["eval_limit"], label="Limit", info="Most prompts a file; empty: all", placeholder="all"
         )
         fields["eval_reply_tokens"] = gr.Number(
@@ -138,7 +138,7 @@ def _task_fields(fields: Fields, form: Form) -> None:
     fields["eval_include_path"] = gr.Textbox(
         form["eval_include_path"], label="Folder of task files", info="Your own, besides lm-eval's"
     )
-    fields["eval_num_fewshot"] = gr.Number(
+    fields["eval_num_fewshot"] = gr.Textbox(
         form["eval_num_fewshot"],
         label="Examples",
         info="Before each question; empty: as each task says",
