@@ -125,7 +125,7 @@ def search_table(result: dict[str, Any]) -> str:
 
 def racing_table(result: dict[str, Any]) -> str:
     """Tokens that a raced search reads, as shares of those of the paper's protocol."""
-    rows = ["| tokens of the paper's protocol | median | worst |", "|---|---|---|"]
+    rows = ["| tokens of the paper's protocol | median of those that did | worst of them |", "|---|---|---|"]
     names = (("share_until_near", "until within 1 % of its best"), ("share_to_the_end", "to the end of the search"))
     for key, name in names:
         shares = [f"{value:.1%}" if value is not None else "never" for value in _median_and_max(result[key])]
