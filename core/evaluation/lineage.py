@@ -1,12 +1,14 @@
 """Whose merge a model is: its parents as its own files name them, read without any weights.
 
 A merge made with mergekit carries `mergekit_config.yml`; else the model card may name base models. What mergekit calls
-`path@revision+lora` is a model reference here, too.
+`path@revision+lora` is a model reference here, too. Where mergekit was given folders of the merging machine, and the
+card has names for as many models, the card goes first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import yaml
@@ -48,10 +50,14 @@ def read_lineage(model: str, settings: Settings, given: Sequence[str] = ()) -> L
     if reference.kind == "demo" or reference.adapter is not None:
         raise ModelError(f"{model} is no merge.", _HINT)
     files = open_files(reference, settings)
-    if parents := _others(parents_in_config(_text(files, CONFIG_NAME)), model):
-        return Lineage(parents, "mergekit_config.yml")
-    if parents := _others(parents_in_card(_text(files, CARD_NAME)), model):
-        return Lineage(parents, "card")
+    configured = _others(parents_in_config(_text(files, CONFIG_NAME)), model)
+    if configured and not any(map(_is_folder, configured)):
+        return Lineage(configured, "mergekit_config.yml")
+    named = _others(parents_in_card(_text(files, CARD_NAME)), model)
+    if configured and (len(named) != len(configured) or any(map(_is_folder, named))):
+        return Lineage(configured, "mergekit_config.yml")
+    if named:
+        return Lineage(named, "card")
     raise ModelError(f"{model} does not say which models it was merged from.", _HINT)
 
 
@@ -113,6 +119,11 @@ def _reference_text(value: Any) -> str:
 def _text(files: ModelFiles, name: str) -> str:
     """A small file's text; "" where there is none."""
     return files.text(name) if name in files.sizes else ""
+
+
+def _is_folder(name: str) -> bool:
+    """Whether a parent is named by where it lay on the machine that merged, which says little elsewhere."""
+    return Path(name.partition("+")[0]).is_absolute()
 
 
 def _others(names: Sequence[str], model: str) -> tuple[str, ...]:

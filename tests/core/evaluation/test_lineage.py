@@ -111,3 +111,14 @@ def test_a_merge_on_the_hub_is_read_without_its_weights(
 def test_a_demo_model_is_no_merge(settings: Settings) -> None:
     with pytest.raises(ModelError, match="demo/aligned is no merge"):
         read_lineage("demo/aligned", settings)
+
+
+def test_names_on_the_card_go_before_folders_of_the_merging_machine(tmp_path: Path, settings: Settings) -> None:
+    merge = tmp_path / "merge"
+    merge.mkdir()
+    (merge / "config.json").write_text("{}")
+    (merge / "mergekit_config.yml").write_text("base_model: /cache/base\nmodels: [{model: /cache/base+/cache/lora}]\n")
+    (merge / "README.md").write_text("---\nbase_model: [demo/aligned, demo/chemistry]\n---\n")
+    assert read_lineage(str(merge), settings) == (("demo/aligned", "demo/chemistry"), "card")
+    (merge / "README.md").write_text("---\nbase_model: [demo/aligned]\n---\n")
+    assert read_lineage(str(merge), settings).parents == ("/cache/base", "/cache/base+/cache/lora")
