@@ -65,6 +65,7 @@ class MergePool:
         self.live = live
         self.base_name = base_name
         self._parameters = _named_tensors(live, base)
+        self._at_base: set[str] = set()
         self._storage = storage or Storage(next(iter(self._parameters.values())).device)
         for key, tensor in base.items():
             _require_finite(tensor, key, base_name)
@@ -205,14 +206,14 @@ class MergePool:
             for key, base in self._base.items():
                 names = [name for name in local[key].experts if key in self._vectors[name].deltas]
                 if not names:
-                    self._parameters[key].copy_(base)
+                    self._write_base(key)
                     continue
                 here = self._storage.fetch(base)
                 deltas = {
                     name: self._storage.fetch_delta(self._vectors[name].deltas[key], here).whole.view(base.shape)
                     for name in names
                 }
-                self._parameters[key].copy_(merge_tensor(local[key], key, here, deltas))
+                self._target(key).copy_(merge_tensor(local[key], key, here, deltas))
 
     def _write(self, sum_of: Callable[[str], _Sum], keep: Callable[[str, str, Delta], Keep | None]) -> None:
         """Write each tensor's sum of weighted task vectors."""
@@ -222,14 +223,14 @@ class MergePool:
                 used = {name: weight for name, weight in weights.items() if weight != 0.0 or rule.elect_signs}
                 names = [name for name in used if key in self._vectors[name].deltas]
                 if not names:
-                    self._parameters[key].copy_(base)
+                    self._write_base(key)
                     continue
                 here = self._storage.fetch(base)
                 deltas = [self._storage.fetch_delta(self._vectors[name].deltas[key], here) for name in names]
                 terms = [
                     Term(delta, used[name], keep(name, key, delta)) for name, delta in zip(names, deltas, strict=True)
                 ]
-                write_sum(self._parameters[key], here, terms, rule)
+                write_sum(self._target(key), here, terms, rule)
 
     def _write_between(self, name: str, t: Mapping[str, float]) -> None:
         """SLERP at each tensor's t between the base (0) and an expert (1)."""
@@ -238,13 +239,24 @@ class MergePool:
             for key, base in self._base.items():
                 stored = vector.deltas.get(key)
                 if stored is None:
-                    self._parameters[key].copy_(base)
+                    self._write_base(key)
                     continue
                 here = self._storage.fetch(base)
                 delta = self._storage.fetch_delta(stored, here)
                 if key not in vector.angles:
                     vector.angles[key] = angle_between(here, delta)
-                write_between(self._parameters[key], here, delta, factors(vector.angles[key], t[key]))
+                write_between(self._target(key), here, delta, factors(vector.angles[key], t[key]))
+
+    def _write_base(self, key: str) -> None:
+        """Make a tensor of the live model the base's, unless it is that already: most tensors of most pools are."""
+        if key not in self._at_base:
+            self._parameters[key].copy_(self._base[key])
+            self._at_base.add(key)
+
+    def _target(self, key: str) -> Tensor:
+        """A tensor of the live model, to be overwritten with something else than the base's."""
+        self._at_base.discard(key)
+        return self._parameters[key]
 
     def _trim(self, name: str, key: str, delta: Delta, density: float) -> Trim:
         cached = self._trims.get((name, key, density))

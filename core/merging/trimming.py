@@ -11,18 +11,20 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import hardshrink
 
 from core.merging.storage import Delta
 
 _BINS = 1 << 15
+_BIN_MASK = 0x7FFF0000  # of a float32's bits
 _CHUNK = 1 << 19  # fits the processor's cache
 
 
 class Trim(NamedTuple):
-    """Keep every entry whose magnitude exceeds `threshold`, and the first `ties` of those equal to it."""
+    """Keep every entry whose magnitude exceeds `threshold`, and those equal to it that stand before place `end`."""
 
     threshold: float
-    ties: int
+    end: int
 
 
 class TrimIndex:
@@ -61,19 +63,23 @@ class TrimIndex:
         keep = max(1, int(density * size))
         place = int(torch.searchsorted(self._at_least, self._at_least.new_tensor(keep)))
         above = int(self._at_least[place - 1]) if place else 0
-        inside = _entries_of(delta, int(self._numbers[place]))
+        inside, places = _entries_of(delta, int(self._numbers[place]))
         wanted = keep - above
         threshold = inside.kthvalue(inside.numel() - wanted + 1).values
-        ties = wanted - int((inside > threshold).sum())
-        all_kept = ties == int((inside == threshold).sum())
-        if all_kept and float(threshold) > 0:
-            return Trim(_next_below(float(threshold)), 0)  # no tie is left to count
-        return Trim(float(threshold), ties)
+        ties = places[inside == threshold]
+        kept = wanted - int((inside > threshold).sum())
+        return Trim(float(threshold), size if kept == ties.numel() else int(ties[kept - 1]) + 1)
 
 
-def _entries_of(delta: Delta, number: int) -> Tensor:
-    """Magnitudes in bin `number`."""
-    return torch.cat([chunk[_bins(chunk) == number].abs() for chunk in delta.pieces(_CHUNK)])
+def _entries_of(delta: Delta, number: int) -> tuple[Tensor, Tensor]:
+    """Magnitudes in bin `number`, and their places in the tensor, in order."""
+    found, places, start = [], [], 0
+    for chunk in delta.pieces(_CHUNK):
+        here = ((chunk.view(torch.int32) & _BIN_MASK) == number << 16).nonzero().reshape(-1)
+        found.append(chunk[here].abs())
+        places.append(here + start)
+        start += chunk.numel()
+    return torch.cat(found), torch.cat(places)
 
 
 class MagnitudeTrim:
@@ -85,23 +91,22 @@ class MagnitudeTrim:
 
     def __init__(self, trim: Trim) -> None:
         self._trim = trim
-        self._ties_used = 0
         self._below = _next_below(trim.threshold)
+        self._start = 0
 
     def __call__(self, values: Tensor) -> Tensor:
         """The next piece (1-D) with the entries zeroed that do not survive."""
-        if self._trim.threshold == 0 or self._ties_used >= self._trim.ties:  # equal to a threshold of 0 is 0 already
-            return torch.nn.functional.hardshrink(values, self._trim.threshold)
-        equal = int((values.abs() == self._trim.threshold).sum())
-        if self._ties_used + equal <= self._trim.ties:  # all of them stay: shrink to just below the threshold
-            self._ties_used += equal
-            return torch.nn.functional.hardshrink(values, self._below)
-        mask, self._ties_used = keep_mask(values.abs(), self._trim, self._ties_used)
-        return values * mask
+        until = self._trim.end - self._start
+        self._start += values.numel()
+        if until >= values.numel():  # all that equal the threshold stay: shrink to just below it
+            return hardshrink(values, self._below)
+        if until <= 0 or self._trim.threshold == 0:  # what equals a threshold of 0 is 0 already
+            return hardshrink(values, self._trim.threshold)
+        return torch.cat([hardshrink(values[:until], self._below), hardshrink(values[until:], self._trim.threshold)])
 
 
 def _next_below(magnitude: float) -> float:
-    """The next smaller float32."""
+    """The next float32 towards 0."""
     value = torch.tensor(magnitude, dtype=torch.float32)
     return float(torch.nextafter(value, torch.zeros_like(value)))
 
@@ -109,27 +114,3 @@ def _next_below(magnitude: float) -> float:
 def _bins(values: Tensor) -> Tensor:
     """Upper 16 bits of each float32 magnitude, as int32 in [0, 32768)."""
     return (values.view(torch.int32) >> 16) & 0x7FFF
-
-
-def keep_mask(magnitudes: Tensor, trim: Trim, ties_used: int) -> tuple[Tensor, int]:
-    """Which entries of a piece of a tensor survive `trim`.
-
-    Args:
-        magnitudes: |delta| of the piece, 1-D.
-        trim: the tensor's cut.
-        ties_used: entries equal to the threshold already kept in earlier pieces.
-
-    Returns:
-        (boolean mask, updated `ties_used`).
-    """
-    if trim.threshold < 0:
-        return torch.ones_like(magnitudes, dtype=torch.bool), 0
-    mask = magnitudes > trim.threshold
-    if ties_used >= trim.ties:
-        return mask, ties_used
-    equal = magnitudes == trim.threshold
-    count = int(equal.sum())
-    if ties_used + count > trim.ties:
-        equal &= equal.cumsum(0) <= trim.ties - ties_used
-        count = trim.ties - ties_used
-    return mask | equal, ties_used + count

@@ -92,23 +92,22 @@ def _attend(
     if stretches is None or attention_mask is None or query.shape[2] != stretches.bounds[-1][1]:
         whole: Tensor = sdpa_attention_forward(module, query, key, value, attention_mask, **options)[0]
         return whole, None
-    seen = [_seen(start, end, stretches.prefix, query.device) for start, end in stretches.bounds]
     parts = [
         sdpa_attention_forward(
             module,
             query[:, :, start:end],
-            key[:, :, columns],
-            value[:, :, columns],
-            attention_mask[:, :, start:end, columns],
+            _seen(key, start, end, stretches.prefix),
+            _seen(value, start, end, stretches.prefix),
+            _seen(attention_mask[:, :, start:end].mT, start, end, stretches.prefix).mT,
             **options,
         )[0]
-        for (start, end), columns in zip(stretches.bounds, seen, strict=True)
+        for start, end in stretches.bounds
     ]
     return torch.cat(parts, dim=1), None
 
 
-def _seen(start: int, end: int, prefix: int, device: torch.device) -> Tensor | slice:
-    """Places that tokens from `start` to `end` may see: the prefix and themselves."""
+def _seen(places: Tensor, start: int, end: int, prefix: int) -> Tensor:
+    """Of (1, H, L, d), the places that tokens from `start` to `end` may see: the prefix and themselves."""
     if start <= prefix:
-        return slice(0, end)
-    return torch.cat([torch.arange(prefix, device=device), torch.arange(start, end, device=device)])
+        return places[:, :, :end]
+    return torch.cat([places[:, :, :prefix], places[:, :, start:end]], dim=2)

@@ -12,6 +12,7 @@ from core.errors import MergeError
 from core.events import Progress, Warned
 from core.merging.engine import MergePool
 from core.merging.storage import Storage
+from core.models.allocation import keep_freed_memory
 from core.models.chat_format import Conversation
 from core.models.generation import generate_all
 from core.models.loading import (
@@ -170,6 +171,8 @@ def load_pool(
         merge.add_expert(name, expert)
     yield Progress(phase="loading", done=total, total=total)
     names = _mergekit_names((anchor, *members), settings)
+    if device.type == "cpu":
+        keep_freed_memory()
     into(LivePool(members, anchor, live, tokenizer, merge, names, tokenizer_source))
 
 

@@ -127,14 +127,25 @@ def test_merges_are_written_into_the_parameters_that_are_there(llama_pool: Merge
 
 def test_a_tensor_without_difference_stays_the_bases(llama_pool: MergePool) -> None:
     norm = llama_pool.live.model.norm.weight
-    llama_pool.apply(ties(1.5, 0.5))
-    first = norm.clone()
-    llama_pool.write_parent("base")
-    assert torch.equal(norm, first)
     with torch.no_grad():
-        norm.zero_()  # and it is written, not left as it was
+        norm.zero_()
+    llama_pool.apply(ties(1.5, 0.5))
+    assert torch.equal(norm, llama_pool.base_tensors["model.norm.weight"].bfloat16())
+    written = norm._version
     llama_pool.apply(ties(0.2, 0.5))
-    assert torch.equal(norm, first)
+    llama_pool.write_parent("base")
+    assert norm._version == written  # and is not written again
+
+
+def test_a_tensor_that_differs_becomes_the_bases_again(llama_pool: MergePool) -> None:
+    key = min(llama_pool.changing)
+    weight, base = llama_pool.live.state_dict()[key], llama_pool.base_tensors[key].bfloat16()
+    for recipe in (ties(0.4, 0.5), ties(0.2, 0.9)):
+        llama_pool.apply(recipe)
+        assert not torch.equal(weight, base)
+        for _ in range(2):
+            llama_pool.write_parent("base")
+            assert torch.equal(weight, base)
 
 
 def test_parents_come_back_bit_for_bit(llama_pool: MergePool, tiny_expert: Path) -> None:
