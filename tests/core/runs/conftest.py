@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,7 +13,11 @@ import torch
 
 from core.results import ModelResult, Rate, RunResult
 from core.runs import live_pool
+from core.runs.folder import RunFolder
+from core.runs.worker import new_run_id, start_run
+from core.settings import Settings
 from core.specs import RunSpec, spec_from_dict
+from tests.core.runs.fake_jobs import FAKE, wait_for
 from tests.core.runs.resuming import Bench, Whole
 from tests.core.runs.tiny_runs import Files
 
@@ -76,3 +82,27 @@ def bfloat16_everywhere() -> Iterator[None]:
 def whole(bench: Bench) -> Whole:
     """The run of a module's own `bench`, from start to end."""
     return bench.run_whole()
+
+
+@pytest.fixture
+def folder(settings: Settings) -> RunFolder:
+    return RunFolder(settings.runs / new_run_id())
+
+
+@pytest.fixture
+def start(spec: RunSpec, settings: Settings) -> Iterator[Callable[[str], RunFolder]]:
+    """Starts fake workers that have begun to work, and kills what is left of them."""
+    started: list[RunFolder] = []
+
+    def start_fake(how: str) -> RunFolder:
+        run_id = start_run(spec, settings, command=(sys.executable, str(FAKE), how))
+        started.append(RunFolder(settings.runs / run_id))
+        if how != "crash":
+            wait_for(lambda: len(started[-1].read_events()) == 2)
+        return started[-1]
+
+    yield start_fake
+    for folder in started:
+        worker = folder.read_worker() if folder.path.exists() else None
+        if worker is not None and worker.alive:
+            os.kill(worker.pid, signal.SIGKILL)
