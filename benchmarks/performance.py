@@ -123,6 +123,16 @@ def search_table(result: dict[str, Any]) -> str:
     return "\n".join([*rows, "", f"Pool: {result['pool']}{pairs}; {result['method']}; medians over seeds."])
 
 
+def roughness_table(result: dict[str, Any]) -> str:
+    """How far objectives of recipes that hardly differ scatter."""
+    rows = ["| number format | K | objective | scatter |", "|---|---|---|---|"]
+    for line in result["lines"]:
+        cells = (f"{line['pairs']}+{line['pairs']}", f"{line['objective']:.4f} nats", f"{line['rough']:.2%}")
+        rows.append(f"| {line['dtype']} | {' | '.join(cells)} |")
+    tail = f"Pool: {result['pool']}; {result['points']} weights, {result['step']:g} apart; standard deviations."
+    return "\n".join([*rows, "", tail])
+
+
 def racing_table(result: dict[str, Any]) -> str:
     """Tokens that a raced search reads, as shares of those of the paper's protocol."""
     rows = ["| tokens of the paper's protocol | median of those that did | worst of them |", "|---|---|---|"]
@@ -152,6 +162,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "scoring": scoring_table,
     "storage": storage_table,
     "search": search_table,
+    "roughness": roughness_table,
     "racing": racing_table,
     "generate": generate_table,
     "evaluation": evaluation_table,

@@ -33,15 +33,22 @@ SEARCHES = ("plain", "evomm", "surrogate")
 
 
 def measure(
-    pool: str, seeds: int, steps: int, tolerance: float, surrogate_tolerance: float = 0.001, pairs: int = PAIRS
+    pool: str,
+    seeds: int,
+    steps: int,
+    tolerance: float,
+    surrogate_tolerance: float = 0.001,
+    pairs: int = PAIRS,
+    dtype: str | None = None,
 ) -> dict[str, Any]:
     """Search every problem in every way with every seed, and compare with the best objective known."""
     tolerances = {"plain": None, "evomm": tolerance, "surrogate": surrogate_tolerance}
-    found = [measure_problem(problem, seeds, steps, tolerances) for problem in problems(pool, pairs)]
+    found = [measure_problem(problem, seeds, steps, tolerances) for problem in problems(pool, pairs, dtype)]
     return {
         "benchmark": "search",
         "pool": pool,
         "pairs": pairs if pool == "demo" else None,
+        "dtype": dtype,
         "method": "ties",
         "alpha": ALPHA if pool != "tiny" else None,
         "steps": steps,
@@ -122,9 +129,16 @@ def main() -> None:
     parser.add_argument("--stop-when-flat", type=float, default=0.005, help="EvoMM's tolerance, in nats")
     parser.add_argument("--surrogate-flat", type=float, default=0.001, help="the surrogate's tolerance, in nats")
     parser.add_argument("--pairs", type=int, default=PAIRS, help="pairs of each kind that the demo pool is scored on")
+    parser.add_argument("--dtype", choices=["bfloat16", "float32"], help="of the demo pool; default: the faster one")
     options = parser.parse_args()
     result = measure(
-        options.pool, options.seeds, options.steps, options.stop_when_flat, options.surrogate_flat, options.pairs
+        options.pool,
+        options.seeds,
+        options.steps,
+        options.stop_when_flat,
+        options.surrogate_flat,
+        options.pairs,
+        options.dtype,
     )
     if options.json:
         print(json.dumps(result))

@@ -40,16 +40,17 @@ class Problem:
     objective: Objective
 
 
-def problems(pool: str, pairs: int) -> list[Problem]:
+def problems(pool: str, pairs: int, dtype: str | None = None) -> list[Problem]:
     """The problems on a kind of objective.
 
     Args:
         pool: `synthetic`, `tiny` or `demo`.
         pairs: of each kind that the demo pool is scored on.
+        dtype: number format of the demo pool's live model; None = the one this machine is fastest in.
     """
     if pool == "synthetic":
         return synthetic_problems()
-    return tiny_problems() if pool == "tiny" else demo_problems(pairs)
+    return tiny_problems() if pool == "tiny" else demo_problems(pairs, dtype)
 
 
 def remembered(objective: Objective) -> Objective:
@@ -171,8 +172,10 @@ def tiny_problems() -> list[Problem]:
     return [Problem(name, genome, objective) for name, genome in _genomes(pool, pool.experts, 2)]
 
 
-def demo_problems(pairs: int) -> list[Problem]:
+def demo_problems(pairs: int, dtype: str | None = None) -> list[Problem]:
     """Merges of the demo pool, scored on `pairs` pairs of each kind, none of them from the probe or the test."""
+    import torch
+
     from core.runs.live_pool import LivePool, load_pool
     from core.search.running import Evaluator
     from core.search.scoring import REFUSAL_OPENING, Scorer, TrainingSet
@@ -181,7 +184,8 @@ def demo_problems(pairs: int) -> list[Problem]:
 
     loaded: list[LivePool] = []
     experts = tuple(ExpertSpec(model=name) for name in EXPERTS)
-    for _ in load_pool(PoolSpec(base=BASE, experts=experts), load_settings(), loaded.append):
+    number_format = getattr(torch, dtype) if dtype else None
+    for _ in load_pool(PoolSpec(base=BASE, experts=experts), load_settings(), loaded.append, number_format):
         pass
     pool = loaded[0]
 
