@@ -1,8 +1,8 @@
 """What the system's memory allocator does with the memory of a pass that is over.
 
 A pass over the training pairs makes and drops the same large tensors again and again. By default the C library gives
-them back to the system each time, which then hands out pages anew and clears them: a fifth of the time of a pass on the
-demo pool. Kept, the same pages serve the next pass.
+them back to the system each time, which then hands out pages anew and clears them. Kept, the same pages serve the next
+pass.
 """
 
 from __future__ import annotations
