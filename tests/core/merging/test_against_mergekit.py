@@ -175,3 +175,20 @@ def test_weights_that_cancel_give_what_mergekit_gives(method: str) -> None:
     for name, merged in pool.live.state_dict().items():
         assert torch.equal(merged, expected[name])
         assert method.endswith("ties") or torch.equal(merged, base[name])
+
+
+@pytest.mark.parametrize("method", ["ties", "task_arithmetic"])
+@pytest.mark.parametrize("others", [(), (1e-300,)])
+def test_weights_that_float32_has_not_give_what_mergekit_gives(method: str, others: tuple[float, ...]) -> None:
+    base = state_of(Small(0))
+    names = EXPERTS[: 1 + len(others)]
+    states = {"base": base} | {name: fine_tune(base, seed) for seed, name in enumerate(names, start=1)}
+    recipe = Recipe(
+        method=method,
+        base="base",
+        experts=names,
+        weights=(1e-300, *others),
+        densities=(0.5,) * len(names) if method == "ties" else None,
+        parameters={"normalize": True},
+    )
+    assert_equals_mergekits(recipe, states, Small(0))
