@@ -96,7 +96,8 @@ def _combine(weighted: Sequence[Tensor], weights: Sequence[float], rule: SumRule
     if not rule.elect_signs:
         return total.div_(rule.total) if rule.normalize else total
     if len(weighted) == 1:
-        return total.div_(weights[0]) if rule.normalize and weights[0] else total
+        only = float(torch.tensor(weights[0], dtype=torch.float32))  # 0 for a weight too small for float32
+        return total.div_(only) if rule.normalize and only else total
     majority = torch.ge(total, 0, out=torch.empty_like(total)).mul_(2).sub_(1)
     agreed = torch.zeros_like(total)
     for values in weighted:

@@ -53,7 +53,7 @@ def export_model(
         draft.mkdir(parents=True)
         scored = sha256_of_model(model)
         model.save_pretrained(draft)
-        tokenizer.save_pretrained(draft)
+        _save_tokenizer(tokenizer, draft)
         dtype = str(model.dtype).removeprefix("torch.")
         config = recipe.to_mergekit(out_dtype=dtype, names=names, tokenizer_source=tokenizer_source)
         notes = _HOW_TO_REPEAT + (f"# {recipe.repeat_note}\n" if recipe.repeat_note else "")
@@ -67,6 +67,20 @@ def export_model(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return scored
+
+
+def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Save the tokenizer.
+
+    Raises:
+        OSError: for a full disk, too: its writer raises a bare Exception then, with the system's words.
+    """
+    try:
+        tokenizer.save_pretrained(folder)
+    except Exception as error:
+        if "(os error " not in str(error):
+            raise
+        raise OSError(str(error)) from error
 
 
 def saved_sha256(folder: Path) -> str | None:

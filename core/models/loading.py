@@ -5,6 +5,7 @@ Whatever form a reference has, it becomes a folder (and perhaps an adapter's fol
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -133,6 +134,8 @@ def vocabulary_size(ref: ModelReference, settings: Settings) -> int:
 _REMOTE_CODE = "Models that need their own code are not loaded; choose one that transformers supports by itself."
 
 _DAMAGED = "The file is damaged: download, copy or export it again."
+_MISSING = "Found missing adapter keys"
+"""How peft's warning begins."""
 
 
 def _folder(ref: ModelReference, settings: Settings, *, weights: bool = True) -> Path:
@@ -194,7 +197,12 @@ def _merge_adapter(model: PreTrainedModel, adapter: Path, ref: ModelReference) -
     from safetensors import SafetensorError
 
     try:
-        return PeftModel.from_pretrained(model, adapter, local_files_only=True).merge_and_unload()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", _MISSING)  # what is missing would be left as if it were not trained
+            return PeftModel.from_pretrained(model, adapter, local_files_only=True).merge_and_unload()
+    except UserWarning as warning:
+        count = str(warning).count("base_model.")
+        raise ModelError(f"The adapter of {ref} lacks {count} of its tensors.", _DAMAGED) from warning
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(
             f"The adapter of {ref} does not fit its base: {_first_line(error)}", "Name the base it was trained on."

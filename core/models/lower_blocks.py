@@ -25,9 +25,12 @@ _ABOVE_TIED = re.compile(r"^model\.norm\.")  # a tied head is the embeddings
 def unchanged_blocks(model: Any, changed: Iterable[str]) -> int:
     """How many of the first blocks, embeddings included, hold none of the tensors named `changed`.
 
-    0 for models whose blocks are not a plain `model.layers`, and where the embeddings change.
+    0 for models whose blocks are not a plain `model.layers`, or of several kinds, which they tell apart by their
+    place among those that run; and where the embeddings change.
     """
     if not isinstance(getattr(model.get_decoder(), "layers", None), nn.ModuleList):
+        return 0
+    if len(set(getattr(model.config.get_text_config(), "layer_types", None) or ())) > 1:
         return 0
     lowest = len(model.get_decoder().layers) - 1  # one block at least is run
     above = _ABOVE_TIED if getattr(model.config, "tie_word_embeddings", False) else _ABOVE

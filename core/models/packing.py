@@ -26,6 +26,7 @@ DEFAULT_ROW_TOKENS = 1024
 STRETCH_TOKENS = 64
 """Fewest tokens that attention takes at a time: 64 to 100 did best on two cores."""
 _OPENING_TOKENS = 12
+_SLIDING = "sliding_attention"  # transformers' name
 
 
 class PackedRow(NamedTuple):
@@ -147,6 +148,18 @@ def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
 
 
+def _attention_mask(model: Any, row: PackedRow, device: torch.device) -> Tensor | dict[str, Tensor]:
+    """What tokens may see; by kind of block where some look no further back than a window that a sample exceeds."""
+    config = model.config.get_text_config()
+    window, kinds = getattr(config, "sliding_window", None), set(getattr(config, "layer_types", None) or [_SLIDING])
+    mask, places = row.mask.to(device), row.position_ids[0].to(device)
+    whole = _additive(mask, model.dtype)
+    if window is None or _SLIDING not in kinds or int(places.max()) < window:
+        return whole
+    near = _additive(mask & (places[:, None] - places[None, :] < window), model.dtype)
+    return near if kinds == {_SLIDING} else dict.fromkeys(kinds, whole) | {_SLIDING: near}
+
+
 class AnswerTokens(NamedTuple):
     """Per answer token: its cross-entropy (nats) and whether the model would have chosen it greedily."""
 
@@ -162,7 +175,7 @@ def decoder_inputs(model: Any, row: PackedRow) -> dict[str, Any]:
     inputs: dict[str, Any] = {
         "input_ids": row.input_ids.to(device),
         "position_ids": row.position_ids.to(device),
-        "attention_mask": _additive(row.mask.to(device), model.dtype),
+        "attention_mask": _attention_mask(model, row, device),
     }
     return inputs | {"stretches": row.stretches} if takes_stretches(model) else inputs
 

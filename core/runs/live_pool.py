@@ -207,9 +207,11 @@ def _live_and_state(
     read_as = _read_as(anchor, settings, storage)
     place = torch.device("cpu") if storage.on_host else storage.device
     model = load_model(parse_reference(anchor, settings), settings, read_as, place)
-    copied = dtype == read_as  # else the model gets new tensors and leaves these alone
-    state = {key: tensor.clone() if copied else tensor for key, tensor in untied_state(model).items()}
-    return in_precision(model, dtype).to(storage.device), state
+    state = untied_state(model)
+    live = in_precision(model, dtype).to(storage.device)
+    # Tensors that got another format are new ones; merges are written into the others, buffers always among them.
+    written = {tensor.data_ptr() for tensor in live.state_dict().values()}
+    return live, {key: tensor.clone() if tensor.data_ptr() in written else tensor for key, tensor in state.items()}
 
 
 def _state(name: str, settings: Settings, storage: Storage) -> dict[str, torch.Tensor]:

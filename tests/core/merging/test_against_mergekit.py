@@ -1,11 +1,12 @@
 """The fast path gives mergekit's own result, for any method, shape and number format.
 
 Tolerance: none for TIES, DARE and task arithmetic, which do the same float32 operations in the same order, with
-mergekit's options (normalize, rescale, lambda, int8_mask) or without. For linear a
-few float32 roundings of the terms' sizes, as mergekit adds weighted models where we add weighted task vectors to the
-base. For SLERP the roundings of its two terms, and what mergekit's float32 cosine is off: the factors' slope in the
-angle times the angle's error, which grows as the tensors near opposite directions. Of several magnitudes equal to the
-trim threshold mergekit keeps those its sort happens to put first, we keep the first by place: here magnitudes within a
+mergekit's options (normalize, rescale, lambda, int8_mask) or without; but for float32's rounding where `rescale` adds
+up a tensor in pieces, and of five experts or more, which torch adds in another order. For linear a few float32
+roundings of the terms' sizes, as mergekit adds weighted models where we add weighted task vectors to the base. For
+SLERP the roundings of its two terms, and what mergekit's float32 cosine is off: the factors' slope in the angle times
+the angle's error, which grows as the tensors near opposite directions. Of several magnitudes equal to the trim
+threshold mergekit keeps those its sort happens to put first, we keep the first by place: here magnitudes within a
 tensor differ.
 """
 
@@ -175,3 +176,20 @@ def test_weights_that_cancel_give_what_mergekit_gives(method: str) -> None:
     for name, merged in pool.live.state_dict().items():
         assert torch.equal(merged, expected[name])
         assert method.endswith("ties") or torch.equal(merged, base[name])
+
+
+@pytest.mark.parametrize("method", ["ties", "task_arithmetic"])
+@pytest.mark.parametrize("others", [(), (1e-300,)])
+def test_weights_that_float32_has_not_give_what_mergekit_gives(method: str, others: tuple[float, ...]) -> None:
+    base = state_of(Small(0))
+    names = EXPERTS[: 1 + len(others)]
+    states = {"base": base} | {name: fine_tune(base, seed) for seed, name in enumerate(names, start=1)}
+    recipe = Recipe(
+        method=method,
+        base="base",
+        experts=names,
+        weights=(1e-300, *others),
+        densities=(0.5,) * len(names) if method == "ties" else None,
+        parameters={"normalize": True},
+    )
+    assert_equals_mergekits(recipe, states, Small(0))

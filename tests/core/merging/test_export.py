@@ -123,13 +123,13 @@ def test_dares_masks_are_saved_as_scored_and_mergekits_are_said_to_differ(
 
 
 @contextmanager
-def small_disk() -> Iterator[None]:
-    """Files cannot grow beyond 20 kB; the system says so as it does for a full disk.
+def small_disk(size_bytes: int = 20_000) -> Iterator[None]:
+    """Files cannot grow beyond `size_bytes`; the system says so as it does for a full disk.
 
     Only around the tested call: it holds for everything this process writes, the test report included.
     """
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
     try:
         yield
     finally:
@@ -139,6 +139,16 @@ def small_disk() -> Iterator[None]:
 
 def test_weights_that_do_not_fit_on_the_disk_leave_nothing_behind(model: Any, tokenizer: Any, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="merged cannot be saved") as caught, small_disk():
+        export_model(model, tokenizer, RECIPE, CARD, tmp_path / "merged")
+    assert "disk space" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tokenizer_that_does_not_fit_on_the_disk_leaves_nothing_behind(
+    model: Any, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "save_pretrained", lambda folder: None)
+    with pytest.raises(RunError, match="merged cannot be saved") as caught, small_disk(2_000):
         export_model(model, tokenizer, RECIPE, CARD, tmp_path / "merged")
     assert "disk space" in caught.value.hint
     assert list(tmp_path.iterdir()) == []

@@ -101,6 +101,18 @@ def test_a_damaged_file_is_named(tiny_llama: Path, tiny_lora: Path, tmp_path: Pa
         load_model(parse_reference(f"{tiny_llama}+{lora}", settings), settings)
 
 
+def test_an_adapter_that_lacks_tensors_is_not_merged(
+    tiny_llama: Path, tiny_lora: Path, tmp_path: Path, settings: Settings
+) -> None:
+    lora = copy_model(tiny_lora, tmp_path / "lora")
+    state = load_file(lora / "adapter_model.safetensors")
+    for side in ("A", "B"):
+        del state[f"base_model.model.model.layers.1.self_attn.q_proj.lora_{side}.weight"]
+    save_file(state, lora / "adapter_model.safetensors")
+    with pytest.raises(ModelError, match=r"adapter of .*lora lacks 2 of its tensors"):
+        load_model(parse_reference(f"{tiny_llama}+{lora}", settings), settings)
+
+
 def test_models_with_their_own_code_are_refused(tiny_llama: Path, tmp_path: Path, settings: Settings) -> None:
     path = copy_model(tiny_llama, tmp_path / "custom")
     config = json.loads((path / "config.json").read_text())

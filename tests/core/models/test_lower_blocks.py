@@ -43,6 +43,14 @@ def test_a_head_of_its_own_may_change(model: Any) -> None:
     assert unchanged_blocks(model, ["lm_head.weight"]) == 1
 
 
+def test_blocks_of_several_kinds_are_all_run(model: Any) -> None:
+    """They take their mask by their place in the list, and those above the lower blocks would stand elsewhere."""
+    model.config.layer_types = ["sliding_attention", "full_attention"]
+    assert unchanged_blocks(model, ["model.layers.1.mlp.down_proj.weight"]) == 0
+    model.config.layer_types = ["full_attention", "full_attention"]
+    assert unchanged_blocks(model, ["model.layers.1.mlp.down_proj.weight"]) == 1
+
+
 def test_starting_above_gives_the_same_losses(model: Any) -> None:
     (row,) = pack(PAIRS)
     with torch.no_grad():

@@ -8,12 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from core.models.chat_format import EncodedPair
 from core.models.packing import PackedRow, answer_tokens, pack
@@ -67,6 +68,27 @@ def test_losses_and_flags_are_those_of_each_sample_alone(
     check_rows(model, pairs, rows)
     for row in rows:
         assert row.input_ids.numel() <= row_tokens or len(row.owner.unique()) == 1
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config"),
+    [
+        ("mistral", {"sliding_window": 8}),
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}),
+        ("gemma3_text", {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}),
+    ],
+)
+def test_windows_shorter_than_a_sample_are_heeded(architecture: str, config: dict[str, Any]) -> None:
+    small = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **small, **heads, **config)).eval()
+        for parameter in model.parameters():
+            parameter.data.add_(torch.randn_like(parameter) * 0.1)
+    for lengths in ([(2, 2), (1, 3)], [(12, 9), (2, 30), (3, 4), (40, 5)]):
+        pairs = pairs_of(lengths, prefix=3)
+        check_rows(model, pairs, pack(pairs))
 
 
 def test_what_the_model_itself_says_is_greedy(model: Any) -> None:
