@@ -167,7 +167,7 @@ class Evaluator:
         losses = [part.loss for part in (known.safety, known.expert) if part is not None]
         if not all(math.isfinite(loss) for loss in losses):
             raise MergeError(f"{recipe.label} has a loss that is not finite.")
-        return known
+        return known if with_safety else known._replace(safety=None)
 
     def live_scores(self, recipe: Recipe) -> Scores:
         """Scores of the live model, which holds `recipe` already; they need not be finite."""

@@ -187,6 +187,7 @@ def test_searches_with_one_seed_share_their_first_generation() -> None:
     shared = [c.recipe for c in scored(second) if c.recipe in [c.recipe for c in scored(first)]]
     assert len(shared) >= 6
     assert len(evaluator.scorer.calls) - calls == 12 - len(shared)  # type: ignore[attr-defined]
+    assert {candidate.ce_safety for candidate in scored(second)} == {None}, "no alpha ranks a few of them"
 
 
 def test_scores_without_safety_do_not_stand_in_for_scores_with_it() -> None:
@@ -194,7 +195,7 @@ def test_scores_without_safety_do_not_stand_in_for_scores_with_it() -> None:
     recipe = equal_weights("task_arithmetic", "base", ("a", "b"))
     assert evaluator.scores(recipe, with_safety=False).safety is None
     assert evaluator.scores(recipe, with_safety=True).safety is not None
-    assert evaluator.scores(recipe, with_safety=False).safety is not None
+    assert evaluator.scores(recipe, with_safety=False).safety is None
     assert len(evaluator.scorer.calls) == 2  # type: ignore[attr-defined]
 
 
