@@ -302,6 +302,21 @@ def test_all_searches_of_a_run_share_what_is_scored() -> None:
     assert len(evaluator.scorer.calls) == 8  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("safety", [True, False])
+def test_a_cocktail_logs_the_same_whether_parents_were_scored_now_or_before_a_stop(safety: bool) -> None:
+    logs = []
+    for resumed in (False, True):
+        evaluator = evaluator_of()
+        for name, recipe in parent_recipes(PLAN.genome).items():
+            evaluator.measured_before(recipe)
+            evaluator.merge.write_parent(name)
+            if not resumed:
+                evaluator.live_scores(recipe)
+        events, _ = drain(run_search(replace(PLAN, optimizer="cocktail", safety=safety), evaluator, never))
+        logs.append([candidate.model_dump(exclude={"at", "seconds"}) for candidate in scored(events)])
+    assert logs[0] == logs[1]
+
+
 def test_parents_as_recipes_are_the_parents() -> None:
     merge = evaluator_of().merge
     for name, recipe in parent_recipes(PLAN.genome).items():
