@@ -139,7 +139,7 @@ class SearchSpec(FrozenSpec):
         alpha: weight of `CE_expert` in `CE_safety + alpha * CE_expert`.
         safety: False drops the safety term (the paper's domain-only baseline as the main run).
         stop_when_flat: EvoMM ends early once two generations differ by less than this, in nats; null runs all steps.
-        temperature: LM-Cocktail's T: how evenly the parents are weighted.
+        temperature: LM-Cocktail's T: how evenly the parents are weighted; from 10,000 on as good as equal.
         compare: merges measured beside the main result in the same run.
         parameters: parameters of the method by mergekit's names that are fixed instead of searched: a number, or for
             those that each model has, a list of numbers.
@@ -162,13 +162,13 @@ class SearchSpec(FrozenSpec):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     executor: Literal["local"] = "local"
     stop_when_flat: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
-    temperature: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
+    temperature: Annotated[float, Field(gt=0.0, le=10_000.0, allow_inf_nan=False)] = 1.0
     compare: tuple[Comparison, ...] = ("equal", "evomm_expert_only")
     parameters: dict[str, Value] = Field(default_factory=dict)
     genome: GenomeSpec = GenomeSpec()
     objective: ObjectiveMode = "weighted"
     safety_tolerance: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.1
-    expert_weights: dict[str, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]] | None = None
+    expert_weights: dict[str, Annotated[float, Field(ge=0.0, le=1e6, allow_inf_nan=False)]] | None = None
     racing: bool = False
 
     @model_validator(mode="after")

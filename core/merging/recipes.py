@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator, model_validator
 
 from core.errors import MergeError
 from core.merging.methods import FAST, METHODS, Value, has, merged_by_mergekit, weight_count
@@ -100,7 +100,7 @@ class Recipe(BaseModel):
         """The recipe with an expert's entries taken out and the rest as it is.
 
         Raises:
-            ValueError: the method cannot merge the models that are left with these numbers.
+            MergeError: the method cannot merge the models that are left with these numbers.
         """
         place, count = self.experts.index(expert), len(self.experts)
 
@@ -118,7 +118,11 @@ class Recipe(BaseModel):
             scope.model_copy(update={"weights": less(scope.weights), "densities": less(scope.densities)})
             for scope in self.scopes
         )
-        return Recipe.model_validate(parts)
+        try:
+            return Recipe.model_validate(parts)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise MergeError(f"{self.label} cannot be merged without {expert}: {reason}.") from error
 
     @property
     def by_mergekit(self) -> bool:

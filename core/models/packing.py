@@ -154,7 +154,7 @@ def _attention_mask(model: Any, row: PackedRow, device: torch.device) -> Tensor 
     window, kinds = getattr(config, "sliding_window", None), set(getattr(config, "layer_types", None) or [_SLIDING])
     mask, places = row.mask.to(device), row.position_ids[0].to(device)
     whole = _additive(mask, model.dtype)
-    if window is None or _SLIDING not in kinds or int(places.max()) < window:
+    if window is None or _SLIDING not in kinds or int(row.position_ids.max()) < window:
         return whole
     near = _additive(mask & (places[:, None] - places[None, :] < window), model.dtype)
     return near if kinds == {_SLIDING} else dict.fromkeys(kinds, whole) | {_SLIDING: near}

@@ -228,7 +228,7 @@ class _Job:
         probe = self._probe(plan.name, measurer) if plan.optimizer.startswith("evomm") else None
         best = yield from self._search(plan, evaluator, probe)
         recipes = yield from self._baselines(pool, evaluator)
-        recipes |= self._without_each(pool, best)
+        recipes |= yield from self._without_each(pool, best)
         recipes[plan.name] = best
         yield from self._alone()
         yield self._enter("evaluation", len(recipes))
@@ -248,12 +248,21 @@ class _Job:
                 recipes[name] = yield from self._search(self._plan(pool, evaluator, name), evaluator, None)
         return recipes
 
-    def _without_each(self, pool: LivePool, merge: Recipe) -> dict[str, Recipe]:
-        """The run's own merge made again without each expert in turn, where that is asked for and leaves any."""
+    def _without_each(self, pool: LivePool, merge: Recipe) -> Generator[Warned, None, dict[str, Recipe]]:
+        """The run's own merge made again without each expert in turn, where that is asked for and leaves a merge."""
         experts = [name for name in pool.members if name != self.spec.pool.base and name in merge.experts]
+        recipes: dict[str, Recipe] = {}
         if not self.spec.evaluation.leave_one_out or len(experts) < 2:
-            return {}
-        return {f"{WITHOUT}{name}": merge.without(name) for name in experts}
+            return recipes
+        for name in experts:
+            try:
+                left = merge.without(name)
+                pool.merge.apply(left)
+            except MergeError as error:
+                yield Warned(message=error.message, hint=f"The merge without {name} is not measured.")
+            else:
+                recipes[f"{WITHOUT}{name}"] = left
+        return recipes
 
     def _alone(self) -> Iterator[Warned]:
         """Leaving out the only expert leaves the base, which is measured as a parent."""

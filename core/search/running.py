@@ -88,6 +88,7 @@ class Evaluator:
         probe_accuracy: share of probe questions that the live model gets right; None where there are no questions.
         evaluations: how many times the live model was scored or asked the probe questions.
         parts: scores on nested subsets, of candidates that are raced.
+        failed: recipes that could not be scored, and why: no search of the run tries them again.
     """
 
     merge: MergePool
@@ -95,11 +96,11 @@ class Evaluator:
     probe_accuracy: Callable[[], Rate] | None = None
     evaluations: int = 0
     parts: PartMemory = field(default_factory=PartMemory)
+    failed: dict[Recipe, str] = field(default_factory=dict)
     _tokens: int = 0
     _read: set[tuple[Recipe, bool]] = field(default_factory=set)
     _logged: dict[tuple[str, int], CandidateScored] = field(default_factory=dict)
     _seen: dict[tuple[Recipe, bool], Scores] = field(default_factory=dict)
-    _failed: dict[Recipe, str] = field(default_factory=dict)
     _accuracies: dict[Recipe, Rate] = field(default_factory=dict)
 
     @property
@@ -136,7 +137,7 @@ class Evaluator:
             recipe = recipes[candidate.search, candidate.candidate] = Recipe.model_validate(candidate.recipe)
             self._logged[candidate.search, candidate.candidate] = candidate
             if candidate.failure:
-                self._failed[recipe] = candidate.failure
+                self.failed[recipe] = candidate.failure
                 continue
             if candidate.samples is not None and isinstance(self.scorer, NestedScorer):
                 both = candidate.ce_safety is not None
@@ -155,8 +156,6 @@ class Evaluator:
         Raises:
             MergeError: a loss is not finite, or the recipe cannot be applied.
         """
-        if recipe in self._failed:
-            raise MergeError(self._failed[recipe])
         known = self._seen.get((recipe, True)) or self._seen.get((recipe, with_safety))
         if known is None:
             self.evaluations += 1
@@ -168,7 +167,7 @@ class Evaluator:
         losses = [part.loss for part in (known.safety, known.expert) if part is not None]
         if not all(math.isfinite(loss) for loss in losses):
             raise MergeError(f"{recipe.label} has a loss that is not finite.")
-        return known
+        return known if with_safety else known._replace(safety=None)
 
     def live_scores(self, recipe: Recipe) -> Scores:
         """Scores of the live model, which holds `recipe` already; they need not be finite."""
@@ -369,6 +368,8 @@ def _score_candidate(
     started, failure, tokens = time.monotonic(), "", evaluator.tokens
     objective, scores, raced = PENALTY, Scores(None, None), None
     try:
+        if recipe in evaluator.failed:
+            raise MergeError(evaluator.failed[recipe])
         if lap is None:
             scores = evaluator.scores(recipe, plan.safety)
         else:
@@ -376,7 +377,8 @@ def _score_candidate(
             scores = raced.scores
         objective = _objective(plan, evaluator, recipe, scores)
     except MergeError as error:
-        failure = str(error)
+        failure, scores, raced = str(error), Scores(None, None), None
+        evaluator.failed[recipe] = failure
     return CandidateScored(
         search=plan.name,
         candidate=number,

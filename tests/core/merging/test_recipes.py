@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mergekit.config import MergeConfiguration
 from pydantic import ValidationError
 
+from core.errors import MergeError
 from core.merging.recipes import Recipe, equal_weights
 from core.merging.scopes import Scope
 
@@ -181,3 +182,10 @@ def test_a_label_names_method_and_numbers() -> None:
 )
 def test_an_expert_less_is_the_same_recipe_without_its_numbers(recipe: Recipe, left: Recipe) -> None:
     assert recipe.without("y") == left
+
+
+def test_an_expert_that_has_all_the_weight_cannot_be_left_out() -> None:
+    recipe = Recipe(method="linear", base="b", experts=("x", "y"), weights=(0, 1, 0))
+    assert recipe.without("y").weights == (0, 1)
+    with pytest.raises(MergeError, match=r"without x: linear weights cancel"):
+        recipe.without("x")

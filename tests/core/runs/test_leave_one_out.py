@@ -90,6 +90,22 @@ def test_a_single_expert_is_not_left_out_and_that_is_said(
     assert ["leave_one_out was skipped" in event.message for event in events if isinstance(event, Warned)] == [True]
 
 
+def test_an_expert_without_which_no_merge_is_left_is_said_and_the_run_goes_on(
+    tiny_llama: Path, tiny_expert: Path, second: Path, files: Files, settings: Settings
+) -> None:
+    spec = wanted(tiny_llama, [tiny_expert, second], files).model_dump(mode="json")
+    spec["search"] |= {"optimizer": "cocktail", "temperature": 1e-6, "compare": []}
+    folder = RunFolder(settings.runs / "alone")
+    run_worker(spec_from_dict(spec), settings, folder)
+    events = folder.read_events()
+    assert isinstance(events[-1], Finished), events[-1]
+    results = models_of(events)
+    assert Recipe.model_validate(results["cocktail"].recipe).weights == (0.0, 0.0, 1.0)
+    assert [name for name in results if name.startswith("without ")] == [f"without {tiny_expert}"]
+    (told,) = [event for event in events if isinstance(event, Warned) and "their sum is zero" in event.message]
+    assert told.hint == f"The merge without {second} is not measured."
+
+
 def test_the_time_estimate_counts_them(tiny_llama: Path, tiny_expert: Path, second: Path, files: Files) -> None:
     from core.models.resources import _measured
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from core.evaluation.statistics import wilson
-from core.events import CandidateMeasured, Progress
+from core.events import CandidateMeasured, CandidateScored, Progress
 from core.merging.engine import MergePool
 from core.merging.recipes import Recipe
 from core.search.expert_losses import ExpertShares
@@ -206,6 +206,26 @@ def test_a_candidate_that_breaks_on_the_way_gets_the_penalty_and_cannot_lead() -
     assert failed and {c.objective for c in failed} == {PENALTY}
     assert all("not finite" in c.failure and c.samples is None for c in failed)
     assert best is not None and max(best.weights) <= 0.6
+
+
+@pytest.mark.parametrize(("racing", "safety"), [(True, True), (False, False)])
+def test_what_failed_is_not_tried_again_by_another_search(racing: bool, safety: bool) -> None:
+    first = replace(RACED, steps=12, racing=racing, safety=safety)
+    second = replace(first, name="second", safety=not safety)
+
+    def searched(before: list[CandidateScored]) -> list[CandidateScored]:
+        evaluator = racing_evaluator(broken=lambda weight, stage: weight > 0.3 and stage >= 1)
+        evaluator.recall(before)
+        return [event for plan in (first, second) for event in scored(drain(run_search(plan, evaluator, never))[0])]
+
+    whole = searched([])
+    count = sum(candidate.search == "evomm" for candidate in whole)
+    failed = {candidate.candidate for candidate in whole[:6] if candidate.failure}
+    assert failed and all(whole[count + number].failure for number in failed), "the first generations are the same"
+    assert {whole[count + number].tokens for number in failed} == {0}
+    for cut in (3, count):
+        for before, after in zip(whole, searched(whole[:cut]), strict=True):
+            assert before.model_dump(exclude={"at", "seconds"}) == after.model_dump(exclude={"at", "seconds"})
 
 
 @pytest.mark.parametrize("limit", [0.12, 0.0])

@@ -187,6 +187,7 @@ def test_searches_with_one_seed_share_their_first_generation() -> None:
     shared = [c.recipe for c in scored(second) if c.recipe in [c.recipe for c in scored(first)]]
     assert len(shared) >= 6
     assert len(evaluator.scorer.calls) - calls == 12 - len(shared)  # type: ignore[attr-defined]
+    assert {candidate.ce_safety for candidate in scored(second)} == {None}, "no alpha ranks a few of them"
 
 
 def test_scores_without_safety_do_not_stand_in_for_scores_with_it() -> None:
@@ -194,7 +195,7 @@ def test_scores_without_safety_do_not_stand_in_for_scores_with_it() -> None:
     recipe = equal_weights("task_arithmetic", "base", ("a", "b"))
     assert evaluator.scores(recipe, with_safety=False).safety is None
     assert evaluator.scores(recipe, with_safety=True).safety is not None
-    assert evaluator.scores(recipe, with_safety=False).safety is not None
+    assert evaluator.scores(recipe, with_safety=False).safety is None
     assert len(evaluator.scorer.calls) == 2  # type: ignore[attr-defined]
 
 
@@ -299,6 +300,21 @@ def test_all_searches_of_a_run_share_what_is_scored() -> None:
     evaluator.merge.apply(best)
     evaluator.live_scores(best)
     assert len(evaluator.scorer.calls) == 8  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("safety", [True, False])
+def test_a_cocktail_logs_the_same_whether_parents_were_scored_now_or_before_a_stop(safety: bool) -> None:
+    logs = []
+    for resumed in (False, True):
+        evaluator = evaluator_of()
+        for name, recipe in parent_recipes(PLAN.genome).items():
+            evaluator.measured_before(recipe)
+            evaluator.merge.write_parent(name)
+            if not resumed:
+                evaluator.live_scores(recipe)
+        events, _ = drain(run_search(replace(PLAN, optimizer="cocktail", safety=safety), evaluator, never))
+        logs.append([candidate.model_dump(exclude={"at", "seconds"}) for candidate in scored(events)])
+    assert logs[0] == logs[1]
 
 
 def test_parents_as_recipes_are_the_parents() -> None:
