@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
-from benchmarks.search_problems import ALPHA, Objective, Problem, best_synthetic, problems, remembered, synthetic
+from benchmarks.search_problems import ALPHA, Objective, Problem, Remembered, best_synthetic, problems, synthetic
 from core.search.evomm import EvoMM
 from core.search.genome import Genome
 from core.search.grid import grid_recipes
@@ -59,7 +59,7 @@ def measure(
 
 def measure_problem(problem: Problem, seeds: int, steps: int, tolerances: dict[str, float | None]) -> dict[str, Any]:
     """One problem's part of the result."""
-    objective = remembered(problem.objective)
+    objective = Remembered(problem.objective)
     values = {
         name: [search(name, problem.genome, objective, steps, seed, tolerances[name]) for seed in range(seeds)]
         for name in SEARCHES
@@ -67,11 +67,13 @@ def measure_problem(problem: Problem, seeds: int, steps: int, tolerances: dict[s
     grid = [objective(recipe) for recipe in grid_recipes(problem.genome)]
     known = [min(run) for runs in values.values() for run in runs] + grid
     best = min([*known, best_synthetic()] if problem.objective is synthetic else known)
+    lowest = min(objective.known, key=objective.known.__getitem__)
     return {
         "problem": problem.name,
         "parameters": len(problem.genome.genes),
         "idle": problem.genome.idle,
         "best_known": best,
+        "best_recipe": {"weights": lowest.weights, "densities": lowest.densities},
         "searches": {
             name: _summarised([_run(seed, run, best) for seed, run in enumerate(values[name])]) for name in SEARCHES
         },

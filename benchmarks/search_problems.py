@@ -53,16 +53,21 @@ def problems(pool: str, pairs: int, dtype: str | None = None) -> list[Problem]:
     return tiny_problems() if pool == "tiny" else demo_problems(pairs, dtype)
 
 
-def remembered(objective: Objective) -> Objective:
-    """`objective`, calculated once for each recipe: a seed's searches begin alike."""
-    known: dict[Recipe, float] = {}
+class Remembered:
+    """An objective that is calculated once for each recipe, as a seed's searches begin alike.
 
-    def value(recipe: Recipe) -> float:
-        if recipe not in known:
-            known[recipe] = objective(recipe)
-        return known[recipe]
+    Attributes:
+        known: objectives so far.
+    """
 
-    return value
+    def __init__(self, objective: Objective) -> None:
+        self._objective = objective
+        self.known: dict[Recipe, float] = {}
+
+    def __call__(self, recipe: Recipe) -> float:
+        if recipe not in self.known:
+            self.known[recipe] = self._objective(recipe)
+        return self.known[recipe]
 
 
 def synthetic_problems() -> list[Problem]:
