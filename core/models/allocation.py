@@ -12,11 +12,12 @@ import ctypes
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h
 _LARGEST_KEPT = 1 << 30
 """Bytes: larger tensors (whole embeddings of large models) are still given back when they are dropped."""
-_NEVER = (1 << 31) - 1
+_MOST_KEPT = (1 << 31) - 1
+"""Bytes of free memory in one piece, beyond which it is given back: the most that the setting takes."""
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep what it frees; its memory stays at its peak from here on.
+    """Let this process keep what it frees; its memory may stay at its peak from here on.
 
     To be called once the models are loaded, as what loading needs beside them should go back.
 
@@ -26,4 +27,4 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    return bool(mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)) and bool(mallopt(_TRIM_THRESHOLD, _NEVER))
+    return bool(mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)) and bool(mallopt(_TRIM_THRESHOLD, _MOST_KEPT))
