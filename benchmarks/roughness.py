@@ -39,13 +39,15 @@ def measure(pool: str, formats: Sequence[tuple[str, int]], points: int) -> dict[
 def along_line(genome: Genome, objective: Objective, points: int) -> list[float]:
     """Objectives at neighbouring weights, all else equal."""
     return [
-        objective(
-            Recipe(
-                method=genome.method,
-                base=genome.base,
-                experts=genome.experts,
-                weights=(WEIGHT + STEP * number,),
-                densities=(DENSITY,),
+        sum(
+            objective(
+                Recipe(
+                    method=genome.method,
+                    base=genome.base,
+                    experts=genome.experts,
+                    weights=(WEIGHT + STEP * number,),
+                    densities=(DENSITY,),
+                )
             )
         )
         for number in range(points)

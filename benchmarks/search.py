@@ -1,11 +1,11 @@
 """How many candidates a search needs: `python -m benchmarks.search --json`.
 
-Three ways to search each problem of 2, 4 and 12 numbers (`benchmarks.search_problems`): plain CMA-ES to the end of its
-budget, EvoMM with `stop_when_flat`, and EvoMM with a surrogate and `stop_when_flat`. For each seed: candidates until
-the best is within 0.5 % of the best objective known, where the search stopped by its own rule, how far from the best
-known that is, and `needed`: where it stopped, if it was within 0.5 % by then. The best known is the lowest that any
-search of the problem scored (for the first synthetic problem also a dense grid's). Grid search, judged by the same
-objective, is given for comparison.
+Four ways to search each problem of 2, 4 and 12 numbers (`benchmarks.search_problems`): plain CMA-ES to the end of its
+budget, EvoMM and EvoMM with a surrogate with `stop_when_flat`, and Bayesian optimisation. For each seed: candidates
+until the best is within 0.5 % of the best objective known (`near_after`) and of plain CMA-ES's best with that seed
+(`level_after`), where the search stopped by its own rule, how far from the best known that is, and `needed`: where it
+stopped, if it was near by then. The best known is the lowest that any search of the problem scored (for the first
+synthetic problem also a dense grid's). Grid search, judged by the same objective, is given for comparison.
 
 `--pool synthetic` (a minute) merges nothing; `--tiny` merges random models and says nothing about trained ones;
 `--pool demo` (some 2,000 merges) merges and scores the demo pool. The result names the pool.
@@ -16,11 +16,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
 from benchmarks.search_problems import ALPHA, Objective, Problem, Remembered, best_synthetic, problems, synthetic
+from core.search.bayes import Bayes
 from core.search.evomm import EvoMM
 from core.search.genome import Genome
 from core.search.grid import grid_recipes
@@ -29,20 +30,20 @@ from core.search.surrogate import EvoMMSurrogate
 NEAR = 1.005
 """Within 0.5 % of the best."""
 PAIRS = 64
-SEARCHES = ("plain", "evomm", "surrogate")
+SEARCHES = {"plain": EvoMM, "evomm": EvoMM, "surrogate": EvoMMSurrogate, "bayes": Bayes}
+TOLERANCES: dict[str, float | None] = {"plain": None, "evomm": 0.005, "surrogate": 0.001, "bayes": None}
+"""`stop_when_flat` of each, in nats."""
 
 
 def measure(
     pool: str,
     seeds: int,
     steps: int,
-    tolerance: float,
-    surrogate_tolerance: float = 0.001,
+    tolerances: Mapping[str, float | None] = TOLERANCES,
     pairs: int = PAIRS,
     dtype: str | None = None,
 ) -> dict[str, Any]:
     """Search every problem in every way with every seed, and compare with the best objective known."""
-    tolerances = {"plain": None, "evomm": tolerance, "surrogate": surrogate_tolerance}
     found = [measure_problem(problem, seeds, steps, tolerances) for problem in problems(pool, pairs, dtype)]
     return {
         "benchmark": "search",
@@ -57,17 +58,17 @@ def measure(
     }
 
 
-def measure_problem(problem: Problem, seeds: int, steps: int, tolerances: dict[str, float | None]) -> dict[str, Any]:
+def measure_problem(problem: Problem, seeds: int, steps: int, tolerances: Mapping[str, float | None]) -> dict[str, Any]:
     """One problem's part of the result."""
     objective = Remembered(problem.objective)
     values = {
         name: [search(name, problem.genome, objective, steps, seed, tolerances[name]) for seed in range(seeds)]
         for name in SEARCHES
     }
-    grid = [objective(recipe) for recipe in grid_recipes(problem.genome)]
+    grid = [sum(objective(recipe)) for recipe in grid_recipes(problem.genome)]
     known = [min(run) for runs in values.values() for run in runs] + grid
     best = min([*known, best_synthetic()] if problem.objective is synthetic else known)
-    lowest = min(objective.known, key=objective.known.__getitem__)
+    lowest = min(objective.known, key=lambda recipe: sum(objective.known[recipe]))
     return {
         "problem": problem.name,
         "parameters": len(problem.genome.genes),
@@ -75,7 +76,10 @@ def measure_problem(problem: Problem, seeds: int, steps: int, tolerances: dict[s
         "best_known": best,
         "best_recipe": {"weights": lowest.weights, "densities": lowest.densities},
         "searches": {
-            name: _summarised([_run(seed, run, best) for seed, run in enumerate(values[name])]) for name in SEARCHES
+            name: _summarised(
+                [_run(seed, run, best, min(values["plain"][seed])) for seed, run in enumerate(values[name])]
+            )
+            for name in SEARCHES
         },
         "grid": {"candidates": len(grid), "gap": min(grid) / best - 1},
     }
@@ -85,20 +89,23 @@ def search(
     name: str, genome: Genome, objective: Objective, steps: int, seed: int, tolerance: float | None
 ) -> list[float]:
     """Objectives of one search's candidates, in their order."""
-    optimizer = (EvoMMSurrogate if name == "surrogate" else EvoMM)(genome, steps, seed, tolerance)
+    optimizer = SEARCHES[name](genome, steps, seed, tolerance)
     values: list[float] = []
     while recipes := optimizer.ask():
-        generation = [objective(recipe) for recipe in recipes]
-        optimizer.tell(generation)
-        values += generation
+        terms = [objective(recipe) for recipe in recipes]
+        values += (generation := [sum(losses) for losses in terms])
+        optimizer.tell(generation, terms)
     return values
 
 
-def _run(seed: int, values: list[float], best: float) -> dict[str, Any]:
-    near = [number for number, value in enumerate(accumulate(values, min), start=1) if value <= best * NEAR]
+def _run(seed: int, values: list[float], best: float, plain: float) -> dict[str, Any]:
+    so_far = list(enumerate(accumulate(values, min), start=1))
+    near = [number for number, value in so_far if value <= best * NEAR]
+    level = [number for number, value in so_far if value <= plain * NEAR]
     return {
         "seed": seed,
         "near_after": near[0] if near else None,
+        "level_after": level[0] if level else None,
         "stopped_after": len(values),
         "needed": len(values) if near else None,
         "gap": min(values) / best - 1,
@@ -106,7 +113,7 @@ def _run(seed: int, values: list[float], best: float) -> dict[str, Any]:
 
 
 def _summarised(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    keys = ("near_after", "stopped_after", "needed", "gap")
+    keys = ("near_after", "level_after", "stopped_after", "needed", "gap")
     return {key: _summary([run[key] for run in runs]) for key in keys} | {"seeds": runs}
 
 
@@ -128,8 +135,9 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_const", const="tiny", dest="pool", help="the same as --pool tiny")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=100, help="candidates at most")
-    parser.add_argument("--stop-when-flat", type=float, default=0.005, help="EvoMM's tolerance, in nats")
-    parser.add_argument("--surrogate-flat", type=float, default=0.001, help="the surrogate's tolerance, in nats")
+    for name, limit in TOLERANCES.items():
+        if limit is not None:
+            parser.add_argument(f"--{name}-flat", type=float, default=limit, help="its tolerance, in nats")
     parser.add_argument("--pairs", type=int, default=PAIRS, help="pairs of each kind that the demo pool is scored on")
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], help="of the demo pool; default: the faster one")
     options = parser.parse_args()
@@ -137,8 +145,7 @@ def main() -> None:
         options.pool,
         options.seeds,
         options.steps,
-        options.stop_when_flat,
-        options.surrogate_flat,
+        {name: getattr(options, f"{name}_flat", None) for name in SEARCHES},
         options.pairs,
         options.dtype,
     )

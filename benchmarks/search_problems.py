@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from core.merging.recipes import Recipe
 from core.search.genome import Genome
 from core.search.layout import Layout, layout_of
+from core.search.protocol import Terms
 from core.specs import GenomeSpec
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ BLOCKS, GROUP = 30, 5
 _LOWER = 15
 """Blocks of the demo models that no adapter changes."""
 
-Objective = Callable[[Recipe], float]
+Objective = Callable[[Recipe], Terms]
+"""The losses of a recipe, each times what it counts: they add up to what is minimised."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,14 @@ class Remembered:
     """An objective that is calculated once for each recipe, as a seed's searches begin alike.
 
     Attributes:
-        known: objectives so far.
+        known: terms of the objective so far.
     """
 
     def __init__(self, objective: Objective) -> None:
         self._objective = objective
-        self.known: dict[Recipe, float] = {}
+        self.known: dict[Recipe, Terms] = {}
 
-    def __call__(self, recipe: Recipe) -> float:
+    def __call__(self, recipe: Recipe) -> Terms:
         if recipe not in self.known:
             self.known[recipe] = self._objective(recipe)
         return self.known[recipe]
@@ -82,8 +84,8 @@ def synthetic_problems() -> list[Problem]:
     ]
 
 
-def synthetic(recipe: Recipe) -> float:
-    """CE_safety + alpha CE_expert as functions of weight and density, fitted to 24 recorded candidates.
+def synthetic(recipe: Recipe) -> Terms:
+    """CE_safety and alpha CE_expert as functions of weight and density, fitted to 24 recorded candidates.
 
     Largest error of the fit: 0.006 nats (safety) and 0.015 (domain).
     """
@@ -94,11 +96,11 @@ def best_synthetic() -> float:
     """Lowest value of `synthetic` on a dense grid over the searched range."""
     genes = synthetic_problems()[0].genome.genes
     weights, densities = ([gene.value(i / FINE) for i in range(FINE + 1)] for gene in genes)
-    return min(_fitted(weight, density) for weight in weights for density in densities)
+    return min(sum(_fitted(weight, density)) for weight in weights for density in densities)
 
 
-def _fitted(weight: float, density: float) -> float:
-    return _ce_safety(weight * density**0.0936) + ALPHA * _ce_expert(weight * density**0.160)
+def _fitted(weight: float, density: float) -> Terms:
+    return _ce_safety(weight * density**0.0936), ALPHA * _ce_expert(weight * density**0.160)
 
 
 def _ce_safety(drift: float) -> float:
@@ -109,15 +111,15 @@ def _ce_expert(skill: float) -> float:
     return 0.065 + 3.674 * math.exp(-7.038 * skill)
 
 
-def _two_experts(recipe: Recipe) -> float:
+def _two_experts(recipe: Recipe) -> Terms:
     """Each expert helps its own questions, hurts the other's a little, and adds to the drift from the refusals."""
     kept = [weight * density**0.16 for weight, density in zip(recipe.weights, recipe.densities or (), strict=True)]
     drift = 0.75 * kept[0] + 0.6 * kept[1] + 0.1 * kept[0] * kept[1]
     skills = kept[0] - 0.15 * kept[1], kept[1] - 0.1 * kept[0]
-    return _ce_safety(drift) + ALPHA * sum(map(_ce_expert, skills)) / 2
+    return (_ce_safety(drift), *(ALPHA * _ce_expert(skill) / 2 for skill in skills))
 
 
-def _layer_groups(recipe: Recipe) -> float:
+def _layer_groups(recipe: Recipe) -> Terms:
     """Groups have unequal shares of drift and skill, and suffer when their weights differ much."""
     parts = recipe.scopes or (recipe,) * 6
     kept = [(part.weights[0], (part.densities or (1.0,))[0]) for part in parts]
@@ -128,7 +130,7 @@ def _layer_groups(recipe: Recipe) -> float:
         skill += skilled * weight * density**0.160
     weights = [weight for weight, _ in kept]
     mean = sum(weights) / len(weights)
-    return _ce_safety(drift) + ALPHA * _ce_expert(skill) + 0.02 * sum((weight - mean) ** 2 for weight in weights)
+    return _ce_safety(drift) + 0.02 * sum((weight - mean) ** 2 for weight in weights), ALPHA * _ce_expert(skill)
 
 
 def _genomes(pool: MergePool, experts: Sequence[str], group: int) -> list[tuple[str, Genome]]:
@@ -167,12 +169,12 @@ def tiny_problems() -> list[Problem]:
         with torch.inference_mode():
             said[name] = model(texts).logits.argmax(-1)
 
-    def objective(recipe: Recipe) -> float:
+    def objective(recipe: Recipe) -> Terms:
         pool.apply(recipe)
         with torch.inference_mode():
             logits = model(texts).logits.flatten(0, 1)
         loss = {name: float(torch.nn.functional.cross_entropy(logits, says.flatten())) for name, says in said.items()}
-        return loss["tiny/base"] + sum(loss[name] for name in recipe.experts) / len(recipe.experts)
+        return (loss["tiny/base"], *(loss[name] / len(recipe.experts) for name in recipe.experts))
 
     return [Problem(name, genome, objective) for name, genome in _genomes(pool, pool.experts, 2)]
 
@@ -182,6 +184,8 @@ def demo_problems(pairs: int, dtype: str | None = None) -> list[Problem]:
     import torch
 
     from core.runs.live_pool import LivePool, load_pool
+    from core.search.expert_losses import ExpertShares
+    from core.search.objectives import loss_terms
     from core.search.running import Evaluator
     from core.search.scoring import REFUSAL_OPENING, Scorer, TrainingSet
     from core.settings import load_settings
@@ -198,8 +202,16 @@ def demo_problems(pairs: int, dtype: str | None = None) -> list[Problem]:
         safety, domain = _demo_pairs(experts, pairs)
         refused = TrainingSet(pool.tokenizer, safety, opening=REFUSAL_OPENING)
         answered = TrainingSet(pool.tokenizer, domain, opening=None)
-        evaluator = Evaluator(pool.merge, Scorer(pool.live, refused, answered, pool.merge.changing))
-        return lambda recipe: evaluator.scores(recipe, with_safety=True).objective(ALPHA, safety=True)
+        shares = ExpertShares(tuple(sample.answered_by for sample in domain))
+        evaluator = Evaluator(pool.merge, Scorer(pool.live, refused, answered, pool.merge.changing, shares))
+
+        def objective(recipe: Recipe) -> Terms:
+            safety, expert = evaluator.scores(recipe, with_safety=True)
+            if safety is None or expert is None:
+                return ()
+            return loss_terms(safety.loss, expert.loss, expert.by_expert, ALPHA, shares.counts)
+
+        return objective
 
     return [
         Problem(name, genome, objective_of(len(genome.experts)))
@@ -217,7 +229,7 @@ def _demo_pairs(experts: int, pairs: int) -> tuple[list[Any], list[Any]]:
     domains = [name.removeprefix("demo/") for name in EXPERTS[:experts]]
     safety = [Sample(prompt.prompt, REFUSAL) for prompt in spread(harmful("validation"), pairs)]
     domain = [
-        Sample(question, answer)
+        Sample(question, answer, answered_by=f"demo/{name}")
         for name in domains
         for question, answer in spread(training_questions(name), pairs // experts)
     ]

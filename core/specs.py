@@ -34,8 +34,10 @@ RegisteredMethod = Literal[
     "passthrough",
 ]
 MergeMethod = Literal[Method, RegisteredMethod]
-Optimizer = Literal["evomm", "cocktail", "grid", "evomm_surrogate"]
-Comparison = Literal["equal", "grid", "evomm_expert_only", "cocktail", "cocktail_expert_only", "evomm_surrogate"]
+Optimizer = Literal["evomm", "cocktail", "grid", "evomm_surrogate", "bayes"]
+Comparison = Literal[
+    "equal", "grid", "evomm_expert_only", "cocktail", "cocktail_expert_only", "evomm_surrogate", "bayes"
+]
 Vocabulary = Literal["refuse", "base"]
 Memory = Literal["auto", "resident", "streamed", "compact"]
 ObjectiveMode = Literal["weighted", "pareto", "constraint"]
@@ -130,15 +132,19 @@ class SearchSpec(FrozenSpec):
     """How merge weights are chosen (METHOD.md step 2).
 
     Attributes:
-        optimizer: `evomm`, or one that costs less: `evomm_surrogate` (most of its candidates are judged by a quadratic
-            model of those that were scored), `grid` (picked by accuracy on the probe questions, without training data)
-            or `cocktail` (one linear merge, whatever `method` is, weighted by the parents' losses).
+        optimizer: `evomm`, or one that costs less: `bayes` (Bayesian optimisation: each next candidate is where
+            Gaussian processes of the losses expect most, until they expect no more), `evomm_surrogate` (most of its
+            candidates are judged by a quadratic model of those that were scored), `grid` (picked by accuracy on the
+            probe questions, without training data) or `cocktail` (one linear merge, whatever `method` is, weighted by
+            the parents' losses).
         method: how models are merged; `slerp` takes a base and one expert. Any that mergekit has: those with a fast
             path (`Method`), and the others, which mergekit's own code merges (`RegisteredMethod`).
-        steps: candidates evaluated by EvoMM (mergekit-evolve's `max_fevals`); the others have a number of their own.
+        steps: candidates evaluated by EvoMM (mergekit-evolve's `max_fevals`), by `bayes` at most; the others have a
+            number of their own.
         alpha: weight of `CE_expert` in `CE_safety + alpha * CE_expert`.
         safety: False drops the safety term (the paper's domain-only baseline as the main run).
-        stop_when_flat: EvoMM ends early once two generations differ by less than this, in nats; null runs all steps.
+        stop_when_flat: EvoMM ends early once two generations differ by less than this, in nats, and `bayes` when no
+            candidate promises so much; null runs all of EvoMM's steps.
         temperature: LM-Cocktail's T: how evenly the parents are weighted; from 10,000 on as good as equal.
         compare: merges measured beside the main result in the same run.
         parameters: parameters of the method by mergekit's names that are fixed instead of searched: a number, or for
@@ -207,10 +213,10 @@ class SearchSpec(FrozenSpec):
 
     @model_validator(mode="after")
     def _objective_can_be_searched(self) -> SearchSpec:
-        if self.racing and self.optimizer == "evomm_surrogate":
+        if self.racing and self.optimizer in ("evomm_surrogate", "bayes"):
             raise ValueError(
-                "racing is for evomm; evomm_surrogate scores fewer candidates, each on all pairs: set racing to false, "
-                "or optimizer to evomm"
+                f"racing is for evomm; {self.optimizer} scores fewer candidates, each on all pairs: set racing to "
+                "false, or optimizer to evomm"
             )
         if self.objective == "weighted":
             return self

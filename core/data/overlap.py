@@ -151,7 +151,7 @@ class _NearReasons(NamedTuple):
 
 def _vectors(texts: list[str]) -> Any:
     """Unit vectors (texts x hashed 4-grams, sparse) of normalised texts."""
-    from sklearn.feature_extraction.text import HashingVectorizer  # type: ignore[import-untyped]
+    from sklearn.feature_extraction.text import HashingVectorizer
 
     vectorizer = HashingVectorizer(
         analyzer="char", ngram_range=(4, 4), binary=True, alternate_sign=False, lowercase=False, n_features=2**18

@@ -35,11 +35,11 @@ def search_sentence(name: str, spec: RunSpec) -> str:
     if name.startswith("cocktail"):
         data = "safety and domain" if safety else "domain"
         return f"LM-Cocktail: parents weighted by their losses on {data} data, T {spec.search.temperature:g}."
-    if not name.startswith("evomm"):
+    if not name.startswith(("evomm", "bayes")):
         return ""
-    early = spec.search.stop_when_flat
+    optimizer = name.removesuffix("_expert_only")
+    early = spec.search.stop_when_flat or optimizer == "bayes"
     budget = f"at most {spec.search.steps}" if early else str(spec.search.steps)
-    optimizer = "evomm_surrogate" if name == "evomm_surrogate" else "evomm"
     raced = ", raced on nested subsets of the pairs" if spec.search.racing and optimizer == "evomm" else ""
     goal = _GOALS.get(spec.search.objective, "") if name == spec.search.optimizer else ""
     terms = f"alpha {spec.search.alpha}, safety term {'on' if safety else 'off'}{goal}{raced}"

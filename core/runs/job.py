@@ -56,7 +56,8 @@ from core.runs.searches import main_goal, make_scorer, noted, search_result
 from core.search.cocktail import parent_recipes
 from core.search.genome import idle_note
 from core.search.objectives import Goal
-from core.search.running import Evaluator, ProbeRates, SearchPlan, make_optimizer, run_search
+from core.search.plan import SearchPlan, make_optimizer
+from core.search.running import Evaluator, ProbeRates, run_search
 from core.search.scoring import Scores
 from core.settings import Settings
 from core.specs import Comparison, Optimizer, RunSpec
@@ -65,6 +66,7 @@ _SEARCHES: dict[str, tuple[Optimizer, bool]] = {
     "evomm": ("evomm", True),
     "evomm_expert_only": ("evomm", False),
     "evomm_surrogate": ("evomm_surrogate", True),
+    "bayes": ("bayes", True),
     "cocktail": ("cocktail", True),
     "cocktail_expert_only": ("cocktail", False),
     "grid": ("grid", True),

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from core.errors import SpecError
 from core.merging.recipes import Recipe
 from core.search.genome import Genome
+from core.search.protocol import Terms
 
 
 class Cocktail:
@@ -46,7 +47,7 @@ class Cocktail:
         self._asked = True
         return recipes
 
-    def tell(self, objectives: Sequence[float]) -> None:
+    def tell(self, objectives: Sequence[float], _terms: Sequence[Terms] = ()) -> None:
         """The parents' mean losses E_D[CE_t], nats per token."""
         self._losses = tuple(objectives)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from core.merging.recipes import Recipe
 from core.search.genome import Genome
+from core.search.protocol import Terms
 
 INITIAL_STEP = 0.2
 """Initial standard deviation, as a share of each gene's range (mergekit-evolve starts at 1/6)."""
@@ -54,7 +55,7 @@ class EvoMM:
         self._points = self._strategy.ask()
         return [self.genome.recipe([float(x) for x in point]) for point in self._points[: self._left]]
 
-    def tell(self, objectives: Sequence[float]) -> None:
+    def tell(self, objectives: Sequence[float], _terms: Sequence[Terms] = ()) -> None:
         """Objectives of the recipes last asked for, in their order; all must be finite."""
         self._left -= len(objectives)
         self._generations = (self._generations[1], tuple(objectives))

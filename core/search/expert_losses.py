@@ -34,6 +34,15 @@ class ExpertShares:
         """Whether the pairs are of more than one expert: else their means say nothing new."""
         return len(set(self.owners) - {""}) > 1
 
+    @property
+    def counts(self) -> dict[str, float]:
+        """What each expert's mean counts in CE_expert, by reference; empty unless there are `several`, all known."""
+        if not self.several or "" in self.owners:
+            return {}
+        if self.weights is not None:
+            return {name: weight for name, weight in self.weights.items() if weight > 0}
+        return {name: self.owners.count(name) / len(self.owners) for name in sorted(set(self.owners))}
+
     def groups(self, places: Sequence[int]) -> list[tuple[float, list[int]]]:
         """What CE_expert is the sum of: each group's share, and which of `places` (pairs of the set) are in it."""
         if self.weights is None:

@@ -68,6 +68,7 @@ class Genome:
         layout: which tensors share their numbers; all of them for a method that mergekit merges.
         negative_weights: whether weights may go below zero.
         normalize: as the recipe's (a linear merge's weights are normalised anyway).
+        log_densities: whether densities are searched on a logarithmic scale, from its middle.
     """
 
     method: MergeMethod
@@ -79,6 +80,7 @@ class Genome:
     layout: Layout = WHOLE
     negative_weights: bool = False
     normalize: bool = False
+    log_densities: bool = False
 
     @property
     def basic(self) -> Genome:
@@ -150,7 +152,8 @@ class Genome:
         if self.method == "task_arithmetic":
             return weights
         least = 0.05 if self.method == "ties" else 0.1
-        return weights + tuple(Gene(f"density:{name}", least, 1.0, 0.6) for name in self.experts)
+        kind, start = (LogGene, math.sqrt(least)) if self.log_densities else (Gene, 0.6)
+        return weights + tuple(kind(f"density:{name}", least, 1.0, start) for name in self.experts)
 
     @cached_property
     def _active(self) -> tuple[tuple[bool, ...], ...]:

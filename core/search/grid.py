@@ -13,6 +13,7 @@ from itertools import product
 from core.errors import SpecError
 from core.merging.recipes import Recipe
 from core.search.genome import Genome
+from core.search.protocol import Terms
 from core.specs import MergeMethod
 
 DENSITIES = (0.25, 0.5, 1.0)
@@ -51,7 +52,7 @@ class Grid:
         self._asked = True
         return list(recipes)
 
-    def tell(self, objectives: Sequence[float]) -> None:
+    def tell(self, objectives: Sequence[float], _terms: Sequence[Terms] = ()) -> None:
         """Nothing is learnt from them: the grid is fixed."""
 
     def result(self, best: Recipe | None) -> Recipe | None:

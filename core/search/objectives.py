@@ -10,11 +10,12 @@ one its distance to the region that nothing dominates.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from core.errors import MergeError
 from core.events import CandidateScored
+from core.search.protocol import Terms
 from core.search.ranking import hypervolume, pareto_front
 from core.search.scoring import Scores
 from core.specs import ObjectiveMode
@@ -58,6 +59,30 @@ class Goal:
         if self.mode == "pareto":
             return _front_growth(generation, before, self.reference)
         return [candidate.objective for candidate in generation]
+
+
+def loss_terms(
+    safety: float | None,
+    expert: float | None,
+    by_expert: Mapping[str, float],
+    alpha: float,
+    counts: Mapping[str, float],
+) -> Terms:
+    """What the weighted objective of a candidate is the sum of; empty where nothing was scored.
+
+    Args:
+        safety: CE_safety in nats per token; None where the safety data is left out.
+        expert: CE_expert; None for a candidate that failed.
+        by_expert: mean loss on each expert's own pairs.
+        alpha: weight of the domain loss beside a safety loss.
+        counts: of each expert's loss in the domain loss; empty takes that as one term.
+    """
+    if expert is None:
+        return ()
+    share, first = (1.0, ()) if safety is None else (alpha, (safety,))
+    if counts and counts.keys() <= by_expert.keys():
+        return (*first, *(share * count * by_expert[name] for name, count in counts.items()))
+    return (*first, share * expert)
 
 
 def goal_of(mode: ObjectiveMode, tolerance: float, parents: Sequence[tuple[float | None, float | None]]) -> Goal:

@@ -7,6 +7,9 @@ from typing import Protocol
 
 from core.merging.recipes import Recipe
 
+Terms = tuple[float, ...]
+"""Losses of one candidate that add up to its objective, each times its share, in nats per token."""
+
 
 class Optimizer(Protocol):
     """Proposes recipes, minimising. `core.search.running.run_search` merges, scores and tells.
@@ -25,8 +28,13 @@ class Optimizer(Protocol):
         """The next recipes to be scored together, a generation; empty at the end."""
         ...
 
-    def tell(self, objectives: Sequence[float]) -> None:
-        """Objectives of the recipes last asked for, in their order; all must be finite."""
+    def tell(self, objectives: Sequence[float], terms: Sequence[Terms], /) -> None:
+        """Objectives of the recipes last asked for, in their order; all must be finite.
+
+        Args:
+            objectives: (n,) nats per token, or what stands for them in another mode.
+            terms: n rows, what each objective is the sum of; an empty row where the candidate failed.
+        """
         ...
 
     def result(self, best: Recipe | None) -> Recipe | None:

@@ -15,24 +15,18 @@ from typing import Any, NamedTuple
 import torch
 
 from core.errors import DataError, MergeError, OutOfMemory, RunCancelled
-from core.events import CandidateMeasured, CandidateScored, Event, Phase, Progress, Warned
+from core.events import CandidateMeasured, CandidateScored, Event, Progress, Warned
 from core.merging.engine import MergePool
 from core.merging.recipes import Recipe
 from core.models.fitting import naming_out_of_memory
 from core.results import Rate
-from core.search.cocktail import Cocktail
-from core.search.evomm import EvoMM
-from core.search.genome import Genome
-from core.search.grid import Grid
 from core.search.nested import NestedScorer
 from core.search.notices import ended_early, measured, none_feasible
-from core.search.objectives import Goal
-from core.search.protocol import Optimizer
+from core.search.objectives import loss_terms
+from core.search.plan import SearchPlan, make_optimizer
+from core.search.protocol import Terms
 from core.search.racing import PartMemory, Race, Raced
 from core.search.scoring import Scorer, Scores, SetScore
-from core.search.single import Single
-from core.search.surrogate import EvoMMSurrogate
-from core.specs import Optimizer as OptimizerName
 
 PENALTY = 1e6
 """Objective of a candidate that could not be scored; far above any real one, and finite for CMA-ES."""
@@ -43,41 +37,6 @@ class ProbeRates(NamedTuple):
 
     alignment: Rate | None
     accuracy: Rate | None
-
-
-@dataclass(frozen=True)
-class SearchPlan:
-    """What one search minimises.
-
-    Attributes:
-        name: the optimiser's, or a baseline's name.
-        genome: the searched numbers.
-        steps: EvoMM's candidates at most.
-        alpha: weight of CE_expert (EvoMM).
-        safety: False leaves the safety data out.
-        seed: of the optimiser.
-        phase: the run's phase it belongs to.
-        optimizer: who proposes the candidates.
-        stop_when_flat: EvoMM's tolerance for ending early, in nats.
-        temperature: LM-Cocktail's T.
-        safety_share: D_safety's share of all pairs (LM-Cocktail).
-        goal: how EvoMM's candidates are judged by their losses.
-        racing: whether EvoMM's candidates are scored on nested subsets first; takes a `NestedScorer`.
-    """
-
-    name: str
-    genome: Genome
-    steps: int
-    alpha: float
-    safety: bool
-    seed: int
-    phase: Phase = "search"
-    optimizer: OptimizerName = "evomm"
-    stop_when_flat: float | None = None
-    temperature: float = 1.0
-    safety_share: float = 0.5
-    goal: Goal = field(default_factory=Goal)
-    racing: bool = False
 
 
 @dataclass
@@ -228,7 +187,7 @@ def run_search(
     while recipes := optimizer.ask():
         before = tuple(search.candidates)
         generation = yield from search.generation(recipes)
-        optimizer.tell(plan.goal.told(generation, before))
+        optimizer.tell(plan.goal.told(generation, before), [_terms(plan, evaluator, event) for event in generation])
     if search.race is not None and (finalists := search.race.finalists()):
         yield from search.generation(finalists, to_the_end=True)
     if optimizer.ended_early:
@@ -329,30 +288,21 @@ def make_race(plan: SearchPlan, evaluator: Evaluator) -> Race | None:
     return Race(evaluator.merge, evaluator.scorer, evaluator.parts, plan.goal, plan.alpha, plan.safety)
 
 
-def make_optimizer(plan: SearchPlan) -> Optimizer:
-    """The optimiser that a plan names, at its beginning."""
-    match plan.optimizer:
-        case "evomm" | "evomm_surrogate" if not plan.genome.genes:
-            return Single(plan.genome)
-        case "evomm":
-            return EvoMM(plan.genome, plan.steps, plan.seed, plan.stop_when_flat)
-        case "evomm_surrogate":
-            return EvoMMSurrogate(plan.genome, plan.steps, plan.seed, plan.stop_when_flat)
-        case "grid":
-            return Grid(plan.genome)
-        case "cocktail":
-            return Cocktail(plan.genome, plan.temperature)
-
-
 def _objective(plan: SearchPlan, evaluator: Evaluator, recipe: Recipe, scores: Scores) -> float:
     """What the plan's optimiser minimises: losses in nats per token; for a grid the share of wrong answers."""
     match plan.optimizer:
-        case "evomm" | "evomm_surrogate":
+        case "evomm" | "evomm_surrogate" | "bayes":
             return plan.goal.objective(scores, plan.alpha, plan.safety)
         case "grid":
             return 1.0 - evaluator.accuracy(recipe).rate
         case "cocktail":
             return scores.mean_loss(plan.safety_share if plan.safety else 0.0)
+
+
+def _terms(plan: SearchPlan, evaluator: Evaluator, event: CandidateScored) -> Terms:
+    shares = evaluator.scorer.shares
+    counts = {} if shares is None else shares.counts
+    return loss_terms(event.ce_safety, event.ce_expert, event.expert_losses, plan.alpha, counts)
 
 
 class _Lap(NamedTuple):

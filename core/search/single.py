@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from core.merging.recipes import Recipe
 from core.search.genome import Genome
+from core.search.protocol import Terms
 
 
 class Single:
@@ -29,7 +30,7 @@ class Single:
         recipes, self._recipes = self._recipes, []
         return recipes
 
-    def tell(self, objectives: Sequence[float]) -> None:
+    def tell(self, objectives: Sequence[float], _terms: Sequence[Terms] = ()) -> None:
         """Nothing is learnt from it."""
 
     def result(self, best: Recipe | None) -> Recipe | None:

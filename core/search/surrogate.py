@@ -22,6 +22,7 @@ from typing import Any
 from core.merging.recipes import Recipe
 from core.search.evomm import INITIAL_STEP, inject, is_flat, new_strategy, population_size
 from core.search.genome import Genome
+from core.search.protocol import Terms
 
 TAU = 0.85
 """Rank correlation from which on the model is trusted (section 4 of the paper)."""
@@ -96,7 +97,7 @@ class EvoMMSurrogate:
             return []
         return [self.genome.recipe(point) for point in self._next[: self._left]]
 
-    def tell(self, objectives: Sequence[float]) -> None:
+    def tell(self, objectives: Sequence[float], _terms: Sequence[Terms] = ()) -> None:
         """Objectives of the recipes last asked for, in their order; all must be finite."""
         self._left -= len(objectives)
         self._seen += zip(objectives, self._next, strict=False)

@@ -34,7 +34,8 @@ def _search_fields(fields: Fields, form: Form) -> None:
         optimizers,
         value=form["optimizer"],
         label="Optimizer",
-        info="Surrogate: a model judges most candidates. LM-Cocktail: linear, weighted by the parents' losses. "
+        info="Surrogate: a model judges most candidates. Bayesian: fewest candidates, ends by itself. "
+        "LM-Cocktail: linear, weighted by the parents' losses. "
         "Grid: most accurate on the probe, no training data",
     )
     fields["method"] = gr.Dropdown(
@@ -56,7 +57,7 @@ def _search_fields(fields: Fields, form: Form) -> None:
         gr.HTML("<h3>Optimizers</h3>")
         with gr.Row():
             fields["stop_when_flat"] = gr.Number(
-                form["stop_when_flat"], label="Stop when flat", info="EvoMM; nats, 0: never", min_width=100
+                form["stop_when_flat"], label="Stop when flat", info="EvoMM, Bayesian; nats, 0: never", min_width=100
             )
             fields["temperature"] = gr.Number(
                 form["temperature"], label="Temperature", info="LM-Cocktail", step=0.5, min_width=100
@@ -105,7 +106,9 @@ def _objective_fields(fields: Fields, form: Form) -> None:
         lines=2,
     )
     fields["racing"] = gr.Checkbox(
-        form["racing"], label="Racing", info="EvoMM: candidates that fall behind are scored on a part of the pairs"
+        form["racing"],
+        label="Racing",
+        info="EvoMM: candidates that fall behind are scored on a part of the pairs",
     )
 
 

@@ -42,6 +42,7 @@ VOCABULARIES: dict[Vocabulary, str] = {"refuse": "Refuse", "base": "Keep the bas
 OPTIMIZERS: dict[Optimizer | str, str] = {
     "evomm": "EvoMM",
     "evomm_surrogate": "EvoMM with a surrogate",
+    "bayes": "Bayesian optimisation",
     "cocktail": "LM-Cocktail",
     "grid": "Grid search",
 }
@@ -77,6 +78,7 @@ _BASELINES: dict[Comparison | str, str] = {
     "cocktail": "LM-Cocktail, both data",
     "cocktail_expert_only": "LM-Cocktail, domain data",
     "evomm_surrogate": "EvoMM with a surrogate",
+    "bayes": "Bayesian optimisation",
 }
 _SHORT = {
     SAFETY_AWARE: "Safety-aware",
@@ -86,6 +88,7 @@ _SHORT = {
     "LM-Cocktail, both data": "Cocktail",
     "LM-Cocktail, domain data": "Cocktail, domain",
     "EvoMM with a surrogate": "Surrogate",
+    "Bayesian optimisation": "Bayesian",
 }
 
 
@@ -133,8 +136,8 @@ def search_facts(search: Mapping[str, Any]) -> list[str]:
         return [method, OPTIMIZERS["grid"]]
     if optimizer == "cocktail":
         return [OPTIMIZERS["cocktail"], f"temperature {search.get('temperature', 1.0):g}"]
-    surrogate = ["with a surrogate"] if optimizer == "evomm_surrogate" else []
-    facts = [method, *surrogate, f"{search.get('steps')} steps", f"alpha {search.get('alpha')}"]
+    how = {"evomm_surrogate": ["with a surrogate"], "bayes": [OPTIMIZERS["bayes"]]}.get(optimizer, [])
+    facts = [method, *how, f"{search.get('steps')} steps", f"alpha {search.get('alpha')}"]
     objective = search.get("objective", "weighted")
     if objective == "constraint":
         facts[-1] = f"safety loss within {search.get('safety_tolerance'):g} of the best parent"

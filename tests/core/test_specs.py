@@ -36,7 +36,7 @@ def test_guards_may_be_a_list_of_which_the_first_decides() -> None:
         spec_from_dict({"pool": pool | {"guard": ["phrases", 3]}, "data": {"safety": data}})
 
 
-@pytest.mark.parametrize("optimizer", ["evomm", "cocktail", "grid", "evomm_surrogate"])
+@pytest.mark.parametrize("optimizer", ["evomm", "cocktail", "grid", "evomm_surrogate", "bayes"])
 def test_optimizers_and_baselines_survive_yaml(optimizer: str) -> None:
     every = ["equal", "grid", "evomm_expert_only", "cocktail", "cocktail_expert_only"]
     others = [name for name in every if name != optimizer]
@@ -83,6 +83,8 @@ def test_optimizers_and_baselines_survive_yaml(optimizer: str) -> None:
         ({"genome": {"normalize": True}, "method": "dare_ties"}, "genome.normalize"),
         ({"genome": {"allow_negative_weights": True}, "method": "slerp"}, "slerp has no weights"),
         ({"optimizer": "evomm_surrogate", "racing": True}, "racing is for evomm"),
+        ({"optimizer": "bayes", "racing": True}, "bayes scores fewer candidates"),
+        ({"optimizer": "bayes", "objective": "constraint"}, "takes optimizer evomm"),
         ({"optimizer": "evomm_surrogate", "objective": "pareto"}, "takes optimizer evomm"),
         ({"genome": {"layer_granularity": 2}, "method": "breadcrumbs"}, "merged by mergekit's own code"),
         ({"genome": {"normalize": True}, "parameters": {"normalize": False}}, "how weights are normalised"),

@@ -24,6 +24,7 @@ MOMENTS: dict[str, Callable[[], Callable[[Event], bool]]] = {
     "after a candidate was dropped": lambda: nth(CandidateScored, 9, search="evomm"),
     "among the finalists": lambda: nth(CandidateScored, 26, search="evomm"),
     "within a baseline's search": lambda: nth(CandidateScored, 5, search="evomm_expert_only"),
+    "within Bayesian optimisation": lambda: nth(CandidateScored, 9, search="bayes"),
     "before the merge is measured": lambda: nth(ModelMeasured, 3),
 }
 
@@ -52,7 +53,7 @@ def bench(
 ) -> Iterator[Bench]:
     home = tmp_path_factory.mktemp("resume-racing")
     settings = Settings(home / "home", home / "runs", False, frozenset(), None, 2.0)
-    search = {"steps": 24, "racing": True, "compare": ["evomm_expert_only"]}
+    search = {"steps": 24, "racing": True, "compare": ["evomm_expert_only", "bayes"]}
     spec = spec_of(tiny_llama, tiny_expert, files, data=pairs, search=search, evaluation={"probe": files.probe})
     work = no_work()
     part = NestedScorer.score_part
@@ -73,7 +74,7 @@ def test_a_raced_run_counts_its_tokens_and_merges_what_was_scored_on_all_pairs(w
     assert best is not None and not best.partial
     assert (merged.recipe, merged.ce_safety, merged.ce_expert) == (best.recipe, best.ce_safety, best.ce_expert)
     assert view.result is not None
-    assert [search.name for search in view.result.searches] == ["evomm", "evomm_expert_only"]
+    assert [search.name for search in view.result.searches] == ["evomm", "evomm_expert_only", "bayes"]
     assert sum(search.tokens_scored for search in view.result.searches) == whole.work.requests["tokens"]
     assert any(candidate.partial for candidate in view.candidates)
     assert best.candidate in view.result.searches[0].front

@@ -36,6 +36,16 @@ def test_without_weights_every_pair_counts_the_same() -> None:
     assert shares.means(LOSSES, range(3)) == {"org/bio": 3.0, "org/law": 2.0}
 
 
+def test_counts_are_what_the_experts_means_add_up_by() -> None:
+    for weights in (None, {"law": 3}, {"biology": 0}):
+        shares = expert_shares(PAIRS, EXPERTS, weights)
+        means = shares.means(LOSSES, range(3))
+        added = sum(count * means[name] for name, count in shares.counts.items())
+        assert added == pytest.approx(shares.loss(LOSSES, range(3)))
+    assert expert_shares([*PAIRS, Sample("x", "y")], EXPERTS, None).counts == {}, "not every pair's expert is known"
+    assert expert_shares(PAIRS[:1], EXPERTS[:1], None).counts == {}, "one expert's mean is the whole"
+
+
 def test_with_weights_experts_count_and_not_their_numbers_of_pairs() -> None:
     assert expert_shares(PAIRS, EXPERTS, {"law": 1, "org/bio": 1}).loss(LOSSES, range(3)) == 2.5
     assert expert_shares(PAIRS, EXPERTS, {"law": 3}).loss(LOSSES, range(3)) == (3 * 2.0 + 3.0) / 4

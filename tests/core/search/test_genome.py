@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from core.merging.methods import METHODS, REGISTERED, Parameter
 from core.merging.recipes import Recipe, equal_weights
 from core.search.genome import Gene, Genome, LogGene
+from core.search.plan import SearchPlan, make_optimizer
 from core.search.ranges import Range, range_of
-from core.search.running import SearchPlan, make_optimizer
 from core.specs import Method
 
 units = st.floats(0.0, 1.0)

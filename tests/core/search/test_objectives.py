@@ -9,7 +9,7 @@ import torch
 
 from core.errors import MergeError
 from core.events import CandidateScored
-from core.search.objectives import Goal, goal_of
+from core.search.objectives import Goal, goal_of, loss_terms
 from core.search.running import PENALTY
 from core.search.scoring import Scores, SetScore
 
@@ -119,3 +119,12 @@ def test_goals_compare_with_the_parents() -> None:
     assert (goal.safety_limit, goal.reference) == (pytest.approx(0.3), (2.5, 3.0))
     with pytest.raises(MergeError, match="finite loss"):
         goal_of("pareto", 0.1, [(None, None), (1.0, math.nan)])
+
+
+def test_terms_add_up_to_the_objective() -> None:
+    assert loss_terms(0.5, 0.8, {}, 0.25, {}) == (0.5, 0.2)
+    by_expert, counts = {"a": 0.4, "b": 1.2}, {"a": 0.25, "b": 0.75}
+    assert loss_terms(0.5, 1.0, by_expert, 0.5, counts) == pytest.approx((0.5, 0.05, 0.45))
+    assert loss_terms(None, 1.0, by_expert, 0.5, counts) == pytest.approx((0.1, 0.9)), "alone, the domain loss is whole"
+    assert loss_terms(None, 1.0, {"a": 0.4}, 0.5, counts) == (1.0,), "an expert's loss is missing"
+    assert loss_terms(None, None, {}, 0.5, {}) == ()

@@ -123,6 +123,13 @@ def test_a_race_reads_less_and_ends_where_the_whole_search_ends() -> None:
     assert [event.tokens_scored for event in events if isinstance(event, Progress)][-1] == read
 
 
+def test_others_are_scored_on_all_pairs_though_there_are_subsets() -> None:
+    for optimizer in ("evomm_surrogate", "bayes"):
+        events, _ = drain(run_search(replace(RACED, steps=8, optimizer=optimizer), racing_evaluator(), never))
+        assert not any(candidate.partial for candidate in scored(events))
+        assert {candidate.tokens for candidate in scored(events)} == {1280}
+
+
 def sets_of(evaluator: Evaluator) -> tuple[Any, Any]:
     return evaluator.scorer.safety, evaluator.scorer.expert
 

@@ -21,7 +21,8 @@ from core.results import Rate
 from core.search.cocktail import cocktail_weights, parent_recipes
 from core.search.genome import Genome
 from core.search.grid import grid_recipes
-from core.search.running import PENALTY, Evaluator, ProbeRates, SearchPlan, run_search
+from core.search.plan import SearchPlan
+from core.search.running import PENALTY, Evaluator, ProbeRates, run_search
 from core.search.scoring import Scores, SetScore
 
 PLAN = SearchPlan("evomm", Genome("task_arithmetic", "base", ("a", "b")), steps=12, alpha=0.5, safety=True, seed=0)
@@ -37,6 +38,8 @@ class Line(nn.Module):
 
 class DistanceScorer:
     """Losses are distances of the live weights from a goal; not a number where `broken` says so."""
+
+    shares = None
 
     def __init__(self, live: Line, broken: Callable[[float, float], bool] = lambda _a, _b: False) -> None:
         self._live = live
@@ -133,6 +136,8 @@ def test_a_search_outlives_memory_that_runs_out() -> None:
 
 class Naming:
     """A scorer whose allocator errors are named, as those of training sets are."""
+
+    shares = None
 
     def __init__(self, scorer: Any) -> None:
         self._scorer = scorer

@@ -12,8 +12,9 @@ from core.merging.recipes import Recipe
 from core.search.evomm import EvoMM, is_flat
 from core.search.genome import Genome
 from core.search.layout import Layout
+from core.search.plan import SearchPlan, make_optimizer
 from core.search.protocol import Optimizer
-from core.search.running import PENALTY, SearchPlan, make_optimizer
+from core.search.running import PENALTY
 from core.search.surrogate import WINDOW, EvoMMSurrogate
 from tests.core.search.test_evomm import ONE_GENE, SIX_GENES, TWO_GENES, unit_point
 

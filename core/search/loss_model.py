@@ -1,0 +1,74 @@
+"""What the losses of a merge would be elsewhere: a Gaussian process for each term of the objective.
+
+The objective is a sum: the safety loss falls with a weight where a domain's loss rises, so that their sum has curved
+valleys that a model of the sum learns slowly. Each loss alone is smooth, and its logarithm nearly straight. So each
+term has a process of its own, over the unit cube, of its logarithm (a composite model: Astudillo and Frazier, ICML
+2019); the sum's mean and spread follow to first order. The processes are scikit-learn's: Matern 5/2 kernel, a length
+for each axis, noise, all fitted by maximum likelihood.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+LENGTHS = (0.2, 10.0)
+"""Bounds of the kernel's lengths, in sides of the unit cube: shorter ones are noise taken for a landscape."""
+_LEAST = 1e-9
+"""Nats below which a term's logarithm is not followed."""
+
+
+class Prediction(NamedTuple):
+    """Objectives of n points: medians and spreads, (n,) each, in nats per token."""
+
+    median: Array
+    spread: Array
+
+    def improvement(self, best: float) -> Array:
+        """(n,) expected improvement on `best` in nats (Jones, Schonlau and Welch 1998)."""
+        from scipy.stats import norm
+
+        gain = best - self.median
+        units = gain / self.spread
+        expected: Array = gain * norm.cdf(units) + self.spread * norm.pdf(units)
+        return expected
+
+
+class LossModel:
+    """Gaussian processes fitted to scored points.
+
+    Args:
+        points: (n, axes) in the unit cube.
+        terms: (n, m) losses in nats per token, whose sum over m is the objective.
+    """
+
+    def __init__(self, points: Sequence[Sequence[float]], terms: Sequence[Sequence[float]]) -> None:
+        places, logs = np.asarray(points, dtype=float), np.log(np.maximum(np.asarray(terms, dtype=float), _LEAST))
+        self._processes = [_fitted(places, logs[:, term]) for term in range(logs.shape[1])]
+
+    def predict(self, points: Array) -> Prediction:
+        """The objective at (k, axes) points."""
+        median, variance = np.zeros(len(points)), np.zeros(len(points))
+        for process in self._processes:
+            mean, deviation = process.predict(points, return_std=True)
+            term = np.exp(mean)
+            median += term
+            variance += (term * deviation) ** 2
+        return Prediction(median, np.sqrt(np.maximum(variance, _LEAST**2)))
+
+
+def _fitted(points: Array, logs: Array) -> Any:
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+    smooth = Matern(np.full(points.shape[1], 0.7), LENGTHS, nu=2.5)
+    kernel = ConstantKernel(1.0, (0.1, 1e3)) * smooth + WhiteKernel(1e-5, (1e-6, 1e-2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a length at its bound: the term does not depend on that axis
+        return GaussianProcessRegressor(kernel, normalize_y=True).fit(points, logs)
