@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,10 +22,12 @@ from core.search.genome import Genome
 from core.search.loss_model import Array, LossModel
 from core.search.protocol import Terms
 
-CAUTION = 0.5
+CAUTION = 1.0
 """Standard deviations below the median at which a point is judged."""
 FLAT = 0.0005
 """Share of the best objective: the search ends when it expects less."""
+LUCK = 0.15
+"""Of the noise of scoring: the search ends when it expects less, as that much is more often luck than gain."""
 PATIENCE = 2
 """Candidates in a row that promise little before the search ends."""
 FIRST_SPREAD = 0.2
@@ -36,7 +39,24 @@ FIRST_FLAT = 0.005
 NEAR = 0.1
 """How far from the best a candidate of the second stage may be, as a share of each gene's range."""
 
+_STEPS = ((0.15, 500), (0.1, 150), (0.05, 150), (0.02, 150), (0.01, 150), (0.005, 150))
+"""Random points around the lowest known: standard deviations, one after the other, and how many."""
+
 Point = list[float]
+
+
+class _Chosen(NamedTuple):
+    """A candidate, and what the model expects of it.
+
+    Attributes:
+        place: in the unit cube.
+        promised: expected improvement in nats.
+        noise: standard deviation of scoring there, in nats.
+    """
+
+    place: Point
+    promised: float
+    noise: float
 
 
 class Bayes:
@@ -53,7 +73,7 @@ class Bayes:
         self.genome = replace(genome, log_densities=True)
         self.size = steps
         self._left = steps
-        self._tolerance = stop_when_flat or 0.0
+        self._tolerance = self._limit = stop_when_flat or 0.0
         self._random = np.random.default_rng(seed)
         self._points: list[Point] = []
         self._objectives: list[float] = []
@@ -66,7 +86,7 @@ class Bayes:
         """Which rule ended the search before its budget; empty while it goes on or when all was used."""
         if self._left <= 0 or self._next:
             return ""
-        return f"no candidate promises to be better by {self._limit(FLAT):.2g} nats"
+        return f"no candidate promises to be better by {self._limit:.2g} nats"
 
     def ask(self) -> list[Recipe]:
         """Recipes that have to be scored next; empty when the budget or the search ends."""
@@ -121,36 +141,25 @@ class Bayes:
         """
         genes, small = [list(axes).index(axis) for axis in range(max(axes) + 1)], 0
         while small < PATIENCE and not (first and len(self._points) >= FIRST_STAGE):
-            limit = self._limit(FIRST_FLAT if first else FLAT)
-            place, promised = self._most_promising([[point[gene] for gene in genes] for point in self._points], near)
-            yield [[place[axis] for axis in axes]]
-            small = small + 1 if promised < limit else 0
+            chosen = self._choose([[point[gene] for gene in genes] for point in self._points], near)
+            yield [[chosen.place[axis] for axis in axes]]
+            flat = (FIRST_FLAT if first else FLAT) * min(self._objectives)
+            self._limit = max(self._tolerance, LUCK * chosen.noise, flat)
+            small = small + 1 if chosen.promised < self._limit else 0
 
-    def _limit(self, share: float) -> float:
-        """Nats that are too few to go on for."""
-        return max(self._tolerance, share * min(self._objectives))
+    def _choose(self, points: list[Point], near: float) -> _Chosen:
+        """The next candidate, after `points` were scored; `near` is how far from the best it may be.
 
-    def _most_promising(self, points: list[Point], near: float) -> tuple[Point, float]:
-        """The lowest point of the lower confidence bound, and its expected improvement in nats."""
-        best = int(np.argmin(self._objectives))
-        model, centre = LossModel(points, self._learnable()), np.array(points[best])
-        low, high = np.clip(centre - near, 0.0, 1.0), np.clip(centre + near, 0.0, 1.0)
-
-        def bound(places: Array) -> Array:
-            median, spread = model.predict(places)
-            lowest: Array = median - CAUTION * spread
-            return lowest
-
-        anywhere = low + (high - low) * self._random.random((500, len(centre)))
-        around = [centre + step * self._random.standard_normal((size, len(centre))) for step, size in _STEPS]
-        places = np.clip(np.vstack([anywhere, *around]), low, high)
-        lowest = places[int(np.argmin(bound(places)))]
-        for step in _ZOOM:
-            closer = lowest + step * self._random.standard_normal((150, len(centre)))
-            places = np.clip(np.vstack([lowest[None], closer]), low, high)
-            lowest = places[int(np.argmin(bound(places)))]
-        promised = model.predict(lowest[None]).improvement(self._objectives[best])
-        return lowest.tolist(), float(promised[0])
+        What it is to be better than is the lowest that the model expects of a scored point: the lowest value that was
+        scored may be luck.
+        """
+        model, places = LossModel(points, self._learnable()), np.array(points)
+        expected = model.predict(places).median
+        best = places[int(np.argmin(expected))]
+        box = np.clip(best - near, 0.0, 1.0), np.clip(best + near, 0.0, 1.0)
+        place = _lowest_bound(model, best, box, self._random)
+        there = model.predict(place[None])
+        return _Chosen(place.tolist(), float(there.improvement(float(expected.min()))[0]), float(there.noise[0]))
 
     def _learnable(self) -> list[Terms]:
         """Terms to be learnt: those of a failed candidate are as high as any."""
@@ -159,7 +168,15 @@ class Bayes:
         return [terms or worst for terms in self._terms]
 
 
-_STEPS = ((0.15, 300), (0.03, 200))
-"""Random points around the best: their standard deviation, and how many."""
-_ZOOM = (0.1, 0.05, 0.02, 0.01, 0.005)
-"""Standard deviations of random points around the lowest, one after the other."""
+def _lowest_bound(model: LossModel, best: Array, box: tuple[Array, Array], random: np.random.Generator) -> Array:
+    """The point of a box where the lower confidence bound is lowest, by random points, ever closer to the lowest."""
+    low, high = box
+    lowest = best
+    anywhere = low + (high - low) * random.random((500, len(best)))
+    for step, count in _STEPS:
+        around = lowest + step * random.standard_normal((count, len(best)))
+        places = np.clip(np.vstack([lowest[None], anywhere, around]), low, high)
+        there = model.predict(places)
+        lowest = places[int(np.argmin(there.median - CAUTION * there.spread))]
+        anywhere = anywhere[:0]
+    return lowest

@@ -9,9 +9,10 @@ for each axis, noise, all fitted by maximum likelihood.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +26,17 @@ _LEAST = 1e-9
 
 
 class Prediction(NamedTuple):
-    """Objectives of n points: medians and spreads, (n,) each, in nats per token."""
+    """Objectives of n points, (n,) each, in nats per token.
+
+    Attributes:
+        median: what is expected, without noise.
+        spread: standard deviation of that.
+        noise: standard deviation of what is scored there around what is expected.
+    """
 
     median: Array
     spread: Array
+    noise: Array
 
     def improvement(self, best: float) -> Array:
         """(n,) expected improvement on `best` in nats (Jones, Schonlau and Welch 1998)."""
@@ -50,25 +58,46 @@ class LossModel:
 
     def __init__(self, points: Sequence[Sequence[float]], terms: Sequence[Sequence[float]]) -> None:
         places, logs = np.asarray(points, dtype=float), np.log(np.maximum(np.asarray(terms, dtype=float), _LEAST))
-        self._processes = [_fitted(places, logs[:, term]) for term in range(logs.shape[1])]
+        self._processes = [_Process(places, logs[:, term]) for term in range(logs.shape[1])]
 
     def predict(self, points: Array) -> Prediction:
         """The objective at (k, axes) points."""
-        median, variance = np.zeros(len(points)), np.zeros(len(points))
+        median, variance, noise = (np.zeros(len(points)) for _ in range(3))
         for process in self._processes:
-            mean, deviation = process.predict(points, return_std=True)
+            mean, deviation = process.predict(points)
             term = np.exp(mean)
             median += term
             variance += (term * deviation) ** 2
-        return Prediction(median, np.sqrt(np.maximum(variance, _LEAST**2)))
+            noise += (term * process.noise) ** 2
+        return Prediction(median, np.sqrt(np.maximum(variance, _LEAST**2)), np.sqrt(noise))
 
 
-def _fitted(points: Array, logs: Array) -> Any:
-    from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+class _Process:
+    """A Gaussian process of one term's logarithm.
 
-    smooth = Matern(np.full(points.shape[1], 0.7), LENGTHS, nu=2.5)
-    kernel = ConstantKernel(1.0, (0.1, 1e3)) * smooth + WhiteKernel(1e-5, (1e-6, 1e-2))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a length at its bound: the term does not depend on that axis
-        return GaussianProcessRegressor(kernel, normalize_y=True).fit(points, logs)
+    Args:
+        points: (n, axes).
+        logs: (n,).
+
+    Attributes:
+        noise: standard deviation of what was scored around the process.
+    """
+
+    def __init__(self, points: Array, logs: Array) -> None:
+        from sklearn.gaussian_process import GaussianProcessRegressor
+        from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+        smooth = Matern(np.full(points.shape[1], 0.7), LENGTHS, nu=2.5)
+        kernel = ConstantKernel(1.0, (0.1, 1e3)) * smooth + WhiteKernel(1e-5, (1e-6, 1e-2))
+        self._mean, self._scale = float(logs.mean()), float(logs.std()) or 1.0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a length at its bound: the term does not depend on that axis
+            self._regressor = GaussianProcessRegressor(kernel).fit(points, (logs - self._mean) / self._scale)
+        self._variance = float(self._regressor.kernel_.k2.noise_level)
+        self.noise = self._scale * math.sqrt(self._variance)
+
+    def predict(self, points: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation, (k,) each; scikit-learn's own has the noise in it."""
+        mean, deviation = self._regressor.predict(points, return_std=True)
+        spread = np.sqrt(np.maximum(deviation**2 - self._variance, 0.0))
+        return self._mean + self._scale * mean, self._scale * spread

@@ -130,7 +130,9 @@ def test_nothing_but_failures_is_no_crash() -> None:
 
 
 def test_mergekits_methods_share_their_numbers_first() -> None:
-    recipes = drive(Bayes(Genome("breadcrumbs", "base", ("a", "b")), 22, 1), lambda recipe: (sum(recipe.weights), 1.0))
+    recipes = drive(
+        Bayes(Genome("breadcrumbs", "base", ("a", "b")), 22, 1), lambda recipe: (recipe.weights[0] + 1, 1.0)
+    )
     assert recipes[0].weights[0] == recipes[0].weights[1] and recipes[-1].weights[0] != recipes[-1].weights[1]
 
 

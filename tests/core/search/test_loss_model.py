@@ -51,7 +51,19 @@ def test_a_term_that_is_nothing_adds_nothing() -> None:
 
 
 def test_expected_improvement_is_jones_formula() -> None:
-    sure, open_, hopeless = Prediction(np.array([0.5, 1.0, 3.0]), np.array([1e-9, 0.2, 0.1])).improvement(1.0)
+    sure, open_, hopeless = Prediction(np.array([0.5, 1.0, 3.0]), np.array([1e-9, 0.2, 0.1]), np.zeros(3)).improvement(
+        1.0
+    )
     assert sure == pytest.approx(0.5)
     assert open_ == pytest.approx(0.2 / math.sqrt(2 * math.pi))
     assert hopeless == pytest.approx(0.0, abs=1e-12)
+
+
+def test_noise_is_told_from_the_spread() -> None:
+    random = np.random.default_rng(2)
+    points = np.vstack([POINTS, random.random((75, 2))])
+    terms = [(safety(*point) * math.exp(0.05 * random.standard_normal()),) for point in points]
+    found = LossModel(points.tolist(), terms).predict(ELSEWHERE)
+    assert found.noise == pytest.approx(0.05 * found.median, rel=0.4)
+    assert (found.spread < 0.6 * found.noise).all()
+    assert found.median == pytest.approx(np.array([safety(*point) for point in ELSEWHERE]), rel=0.06)
