@@ -43,6 +43,11 @@ Memory = Literal["auto", "resident", "streamed", "compact"]
 ObjectiveMode = Literal["weighted", "pareto", "constraint"]
 
 
+def searches_losses(name: str) -> bool:
+    """Whether a search of this name tries candidate after candidate, at most `search.steps`, by their losses."""
+    return name.startswith(("evomm", "bayes"))
+
+
 class DomainSpec(FrozenSpec):
     """What an expert knows: a named domain (`core.data.domains`), or one given in full.
 

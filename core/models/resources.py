@@ -18,7 +18,7 @@ from core.models.metadata import ModelMetadata
 from core.search.genome import Genome
 from core.search.grid import grid_recipes
 from core.settings import Settings
-from core.specs import RunSpec
+from core.specs import RunSpec, searches_losses
 
 RUN = "run"
 _BF16_BYTES = 2
@@ -206,7 +206,7 @@ def _candidates(name: str, spec: RunSpec) -> int:
     """Candidates that a search scores; LM-Cocktail only looks at the parents, which are scored anyway."""
     if name == "grid":
         return len(grid_recipes(_genome(spec)))
-    if not name.startswith("evomm"):
+    if not searches_losses(name):
         return 0
     return spec.search.steps if _genome(spec).genes else 1
 

@@ -17,6 +17,7 @@ from core.report.measured import category_title
 from core.report.svg import drawing, to_svg
 from core.results import ModelResult, Rate, Role
 from core.runs.view import RunView
+from core.specs import searches_losses
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -175,7 +176,7 @@ def losses(view: RunView) -> Picture | None:
             known = [(n, v) for n, v in zip(numbers, values, strict=True) if v is not None]
             if known:
                 axes.plot(*zip(*known, strict=True), marker, markersize=4.5, color=colour, alpha=0.8, label=words)
-        if view.main_search.startswith("evomm"):
+        if searches_losses(view.main_search):
             best = [c.objective for c in accumulate(scored, _better)]
             axes.step(numbers, best, where="post", color=PARENT, linewidth=2, label="Best objective so far")
         axes.set(xlabel="Candidate", ylabel="Nats per token", yscale="log")

@@ -14,7 +14,7 @@ from core.merging.recipes import Recipe
 from core.report.document import Block, Cell, Code, Facts, Table
 from core.report.reading import RunRecord
 from core.results import WITHOUT, ModelResult
-from core.specs import RunSpec
+from core.specs import RunSpec, searches_losses
 
 _GOALS = {
     "pareto": ", both losses at once, the merge by alpha",
@@ -35,7 +35,7 @@ def search_sentence(name: str, spec: RunSpec) -> str:
     if name.startswith("cocktail"):
         data = "safety and domain" if safety else "domain"
         return f"LM-Cocktail: parents weighted by their losses on {data} data, T {spec.search.temperature:g}."
-    if not name.startswith(("evomm", "bayes")):
+    if not searches_losses(name):
         return ""
     optimizer = name.removesuffix("_expert_only")
     early = spec.search.stop_when_flat or optimizer == "bayes"

@@ -60,7 +60,7 @@ from core.search.plan import SearchPlan, make_optimizer
 from core.search.running import Evaluator, ProbeRates, run_search
 from core.search.scoring import Scores
 from core.settings import Settings
-from core.specs import Comparison, Optimizer, RunSpec
+from core.specs import Comparison, Optimizer, RunSpec, searches_losses
 
 _SEARCHES: dict[str, tuple[Optimizer, bool]] = {
     "evomm": ("evomm", True),
@@ -227,7 +227,7 @@ class _Job:
         yield self._enter("search", make_optimizer(plan).size)
         if note := idle_note(plan.genome):
             yield Warned(message=note, hint="The search has fewer numbers to find; nothing is lost.")
-        probe = self._probe(plan.name, measurer) if plan.optimizer.startswith("evomm") else None
+        probe = self._probe(plan.name, measurer) if searches_losses(plan.optimizer) else None
         best = yield from self._search(plan, evaluator, probe)
         recipes = yield from self._baselines(pool, evaluator)
         recipes |= yield from self._without_each(pool, best)

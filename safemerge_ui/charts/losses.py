@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from core.events import CandidateScored
 from core.runs.view import RunView
+from core.specs import searches_losses
 from safemerge_ui.charts.style import PARENT, SAFE, SKILL, frame, new_figure
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def losses_figure(view: RunView) -> Figure:
         figure.add_scatter(
             x=numbers, y=values, name=name, mode="markers", marker={"size": 6, "color": colour, "opacity": 0.75}
         )
-    if view.main_search.startswith("evomm"):
+    if searches_losses(view.main_search):
         figure.add_scatter(
             x=numbers,
             y=[best.objective for best in accumulate(scored, lambda a, b: min(a, b, key=_standing))],

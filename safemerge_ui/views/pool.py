@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.specs import GenomeSpec, RunSpec, SearchSpec
+from core.specs import GenomeSpec, RunSpec, SearchSpec, searches_losses
 from safemerge_ui.views.markup import text
 from safemerge_ui.views.names import METHODS, is_safety_aware, search_facts, search_name
 
@@ -38,8 +38,8 @@ def _plan(spec: RunSpec) -> str:
 
 
 def _search(search: SearchSpec) -> str:
-    if search.optimizer.startswith("evomm"):
-        early = ", or fewer" if search.stop_when_flat else ""
+    if searches_losses(search.optimizer):
+        early = ", or fewer" if search.stop_when_flat or search.optimizer == "bayes" else ""
         return f"{METHODS[search.method]}, {search.steps} candidates{early}, alpha {search.alpha:g}"
     return ", ".join(search_facts(search.model_dump()))
 
