@@ -42,7 +42,7 @@ VOCABULARIES: dict[Vocabulary, str] = {"refuse": "Refuse", "base": "Keep the bas
 OPTIMIZERS: dict[Optimizer | str, str] = {
     "evomm": "EvoMM",
     "evomm_surrogate": "EvoMM with a surrogate",
-    "bayes": "Bayesian optimisation",
+    "bayes": "Bayesian optimization",
     "cocktail": "LM-Cocktail",
     "grid": "Grid search",
 }
@@ -78,7 +78,7 @@ _BASELINES: dict[Comparison | str, str] = {
     "cocktail": "LM-Cocktail, both data",
     "cocktail_expert_only": "LM-Cocktail, domain data",
     "evomm_surrogate": "EvoMM with a surrogate",
-    "bayes": "Bayesian optimisation",
+    "bayes": "Bayesian optimization",
 }
 _SHORT = {
     SAFETY_AWARE: "Safety-aware",
@@ -88,7 +88,7 @@ _SHORT = {
     "LM-Cocktail, both data": "Cocktail",
     "LM-Cocktail, domain data": "Cocktail, domain",
     "EvoMM with a surrogate": "Surrogate",
-    "Bayesian optimisation": "Bayesian",
+    "Bayesian optimization": "Bayesian",
 }
 
 
