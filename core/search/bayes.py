@@ -11,6 +11,7 @@ full starts from its best, keeps near the best it knows, and has learnt from wha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -19,7 +20,7 @@ import numpy as np
 
 from core.merging.recipes import Recipe
 from core.search.genome import Genome
-from core.search.loss_model import Array, LossModel
+from core.search.loss_model import LEAST, Array, LossModel
 from core.search.protocol import Terms
 
 CAUTION = 1.0
@@ -144,15 +145,17 @@ class Bayes:
             chosen = self._choose([[point[gene] for gene in genes] for point in self._points], near)
             yield [[chosen.place[axis] for axis in axes]]
             flat = (FIRST_FLAT if first else FLAT) * min(self._objectives)
-            self._limit = max(self._tolerance, LUCK * chosen.noise, flat)
+            self._limit = max(self._tolerance, LUCK * chosen.noise, flat, LEAST)
             small = small + 1 if chosen.promised < self._limit else 0
 
     def _choose(self, points: list[Point], near: float) -> _Chosen:
         """The next candidate, after `points` were scored; `near` is how far from the best it may be.
 
         What it is to be better than is the lowest that the model expects of a scored point: the lowest value that was
-        scored may be luck.
+        scored may be luck. While nothing could be scored, any place may be better by any amount.
         """
+        if not any(self._terms):
+            return _Chosen(self._random.random(len(points[0])).tolist(), math.inf, 0.0)
         model, places = LossModel(points, self._learnable()), np.array(points)
         expected = model.predict(places).median
         best = places[int(np.argmin(expected))]
@@ -164,7 +167,7 @@ class Bayes:
     def _learnable(self) -> list[Terms]:
         """Terms to be learnt: those of a failed candidate are as high as any."""
         scored = [terms for terms in self._terms if terms]
-        worst = tuple(max(column) for column in zip(*scored, strict=True)) or (1.0,)
+        worst = tuple(max(column) for column in zip(*scored, strict=True))
         return [terms or worst for terms in self._terms]
 
 

@@ -21,8 +21,8 @@ Array = NDArray[np.float64]
 
 LENGTHS = (0.2, 10.0)
 """Bounds of the kernel's lengths, in sides of the unit cube: shorter ones are noise taken for a landscape."""
-_LEAST = 1e-9
-"""Nats below which a term's logarithm is not followed."""
+LEAST = 1e-9
+"""Nats below which a term's logarithm is not followed, and no gain is worth a candidate."""
 
 
 class Prediction(NamedTuple):
@@ -57,7 +57,7 @@ class LossModel:
     """
 
     def __init__(self, points: Sequence[Sequence[float]], terms: Sequence[Sequence[float]]) -> None:
-        places, logs = np.asarray(points, dtype=float), np.log(np.maximum(np.asarray(terms, dtype=float), _LEAST))
+        places, logs = np.asarray(points, dtype=float), np.log(np.maximum(np.asarray(terms, dtype=float), LEAST))
         self._processes = [_Process(places, logs[:, term]) for term in range(logs.shape[1])]
 
     def predict(self, points: Array) -> Prediction:
@@ -69,7 +69,7 @@ class LossModel:
             median += term
             variance += (term * deviation) ** 2
             noise += (term * process.noise) ** 2
-        return Prediction(median, np.sqrt(np.maximum(variance, _LEAST**2)), np.sqrt(noise))
+        return Prediction(median, np.sqrt(np.maximum(variance, LEAST**2)), np.sqrt(noise))
 
 
 class _Process:

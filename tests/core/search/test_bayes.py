@@ -125,8 +125,20 @@ def test_failures_steer_the_search_away() -> None:
     assert len(scored) > len(found) / 2
 
 
-def test_nothing_but_failures_is_no_crash() -> None:
-    assert len(drive(Bayes(TWO_GENES, 12, 0), lambda _recipe: ())) >= 4
+@GENOMES
+def test_while_all_fails_it_looks_everywhere(genome: Genome) -> None:
+    optimizer = Bayes(genome, 30, 0)
+    found = drive(optimizer, lambda _recipe: ())
+    assert len(set(found)) == 30 and optimizer.ended_early == ""
+    assert min(recipe.weights[0] for recipe in found) < 0.2 and max(recipe.weights[0] for recipe in found) > 1.2
+
+
+@GENOMES
+@pytest.mark.parametrize("losses", [lambda _: (0.0, 0.0), lambda recipe: tuple(1e-7 * term for term in valley(recipe))])
+def test_losses_of_next_to_nothing_end_it(genome: Genome, losses: Losses) -> None:
+    optimizer = Bayes(genome, 40, 0)
+    assert len(drive(optimizer, losses)) < 40
+    assert "promises to be better by 1e-09 nats" in optimizer.ended_early
 
 
 def test_mergekits_methods_share_their_numbers_first() -> None:
