@@ -3,7 +3,7 @@
 After a first few candidates around the start, Gaussian processes of the losses (`core.search.loss_model`) are fitted to
 all that was scored, and the next candidate is the lowest point of their lower confidence bound (Srinivas and others
 2010). The search is at its end when the expected improvement of two candidates in a row, asked before they were scored,
-is below a tolerance. Densities are searched on a logarithmic scale.
+is below a tolerance. Densities of methods with a fast path are searched on a logarithmic scale.
 
 Where many numbers are searched, a first stage looks for the few that all cells and experts can share; the search in
 full starts from its best, keeps near the best it knows, and has learnt from what was scored.
