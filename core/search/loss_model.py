@@ -1,6 +1,6 @@
 """What the losses of a merge would be elsewhere: a Gaussian process for each term of the objective.
 
-The objective is a sum: the safety loss falls with a weight where a domain's loss rises, so that their sum has curved
+The objective is a sum: the safety loss rises with a weight where a domain's loss falls, so that their sum has curved
 valleys that a model of the sum learns slowly. Each loss alone is smooth, and its logarithm nearly straight. So each
 term has a process of its own, over the unit cube, of its logarithm (a composite model: Astudillo and Frazier, ICML
 2019); the sum's mean and spread follow to first order. The processes are scikit-learn's: Matern 5/2 kernel, a length
