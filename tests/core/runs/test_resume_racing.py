@@ -74,8 +74,11 @@ def test_a_raced_run_counts_its_tokens_and_merges_what_was_scored_on_all_pairs(w
     assert best is not None and not best.partial
     assert (merged.recipe, merged.ce_safety, merged.ce_expert) == (best.recipe, best.ce_safety, best.ce_expert)
     assert view.result is not None
-    assert [search.name for search in view.result.searches] == ["evomm", "evomm_expert_only", "bayes"]
-    assert sum(search.tokens_scored for search in view.result.searches) == whole.work.requests["tokens"]
+    *raced, bayes = view.result.searches
+    assert [search.name for search in (*raced, bayes)] == ["evomm", "evomm_expert_only", "bayes"]
+    assert sum(search.tokens_scored for search in raced) == whole.work.requests["tokens"]
+    on_all_pairs = [c.tokens for c in whole.events if isinstance(c, CandidateScored) and c.search == "bayes"]
+    assert bayes.tokens_scored == sum(on_all_pairs) and len(set(on_all_pairs) - {0}) == 1
     assert any(candidate.partial for candidate in view.candidates)
     assert best.candidate in view.result.searches[0].front
 
