@@ -75,8 +75,9 @@ def test_the_best_candidate_is_the_runs_own_merge(run: Run, tmp_path: Path) -> N
 
 
 def test_another_candidate_scores_as_the_log_says(run: Run, tmp_path: Path) -> None:
-    candidates = fold(run.folder.read_events()).candidates
-    other = next(c for c in candidates if c.search == "evomm" and c.recipe != run.best.recipe)
+    view = fold(run.folder.read_events())
+    measured = [model.recipe for model in view.models]
+    other = next(c for c in view.candidates if c.search == "evomm" and c.recipe not in measured)
     wanted = find_candidate(run.folder, other.candidate, target=tmp_path / "other")
     rebuilding.save_candidate(wanted, run.settings, unheard)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "other", dtype=torch.bfloat16).eval()
