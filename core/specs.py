@@ -137,11 +137,10 @@ class SearchSpec(FrozenSpec):
     """How merge weights are chosen (METHOD.md step 2).
 
     Attributes:
-        optimizer: `evomm`, or one that costs less: `bayes` (Bayesian optimisation: each next candidate is where
-            Gaussian processes of the losses expect most, until they expect no more), `evomm_surrogate` (most of its
-            candidates are judged by a quadratic model of those that were scored), `grid` (picked by accuracy on the
-            probe questions, without training data) or `cocktail` (one linear merge, whatever `method` is, weighted by
-            the parents' losses).
+        optimizer: `evomm`, or one that costs less: `bayes` (Bayesian optimisation; ends by itself), `evomm_surrogate`
+            (most of its candidates are judged by a quadratic model of those that were scored), `grid` (picked by
+            accuracy on the probe questions, without training data) or `cocktail` (one linear merge, whatever `method`
+            is, weighted by the parents' losses).
         method: how models are merged; `slerp` takes a base and one expert. Any that mergekit has: those with a fast
             path (`Method`), and the others, which mergekit's own code merges (`RegisteredMethod`).
         steps: candidates evaluated by EvoMM (mergekit-evolve's `max_fevals`), by `bayes` at most; the others have a

@@ -56,22 +56,11 @@ from core.runs.searches import main_goal, make_scorer, noted, search_result
 from core.search.cocktail import parent_recipes
 from core.search.genome import idle_note
 from core.search.objectives import Goal
-from core.search.plan import SearchPlan, make_optimizer
+from core.search.plan import SEARCHES, SearchPlan, make_optimizer
 from core.search.running import Evaluator, ProbeRates, run_search
 from core.search.scoring import Scores
 from core.settings import Settings
 from core.specs import Comparison, Optimizer, RunSpec, searches_losses
-
-_SEARCHES: dict[str, tuple[Optimizer, bool]] = {
-    "evomm": ("evomm", True),
-    "evomm_expert_only": ("evomm", False),
-    "evomm_surrogate": ("evomm_surrogate", True),
-    "bayes": ("bayes", True),
-    "cocktail": ("cocktail", True),
-    "cocktail_expert_only": ("cocktail", False),
-    "grid": ("grid", True),
-}
-"""Who searches under a name, and whether with the safety data (a grid is chosen by accuracy either way)."""
 
 
 def run_job(
@@ -276,7 +265,7 @@ class _Job:
         """The plan of the run's own search, which is named after its optimiser, or of a baseline."""
         search = self.spec.search
         main = name == search.optimizer
-        optimizer, safety = _SEARCHES[name]
+        optimizer, safety = SEARCHES[name]
         return SearchPlan(
             name=name,
             genome=pool.genome(self.spec.search),

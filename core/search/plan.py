@@ -1,4 +1,4 @@
-"""What one search of a run minimises, and the optimiser that it names."""
+"""What one search of a run minimises, the names it may have, and the optimiser behind each."""
 
 from __future__ import annotations
 
@@ -15,6 +15,17 @@ from core.search.protocol import Optimizer
 from core.search.single import Single
 from core.search.surrogate import EvoMMSurrogate
 from core.specs import Optimizer as OptimizerName
+
+SEARCHES: dict[str, tuple[OptimizerName, bool]] = {
+    "evomm": ("evomm", True),
+    "evomm_expert_only": ("evomm", False),
+    "evomm_surrogate": ("evomm_surrogate", True),
+    "bayes": ("bayes", True),
+    "cocktail": ("cocktail", True),
+    "cocktail_expert_only": ("cocktail", False),
+    "grid": ("grid", True),
+}
+"""Who searches under a name, and whether with the safety data (a grid is chosen by accuracy either way)."""
 
 
 @dataclass(frozen=True)
