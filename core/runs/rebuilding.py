@@ -105,8 +105,9 @@ def _check_members(pool: LivePool, wanted: Wanted) -> None:
 
 
 def _same_merge(wanted: Wanted, recipe: Recipe) -> ModelResult | None:
-    """The measured merge that has the very same recipe."""
-    merges = (result for result in _measured(wanted) if result.recipe is not None)
+    """The measured merge that has the very same recipe; the search's own, where another search chose it as well."""
+    merges = [result for result in _measured(wanted) if result.recipe is not None]
+    merges.sort(key=lambda result: result.name != wanted.candidate.search)
     return next((result for result in merges if Recipe.model_validate(result.recipe) == recipe), None)
 
 

@@ -74,6 +74,21 @@ def test_the_best_candidate_is_the_runs_own_merge(run: Run, tmp_path: Path) -> N
     assert "same merge as `evomm` below" in (tmp_path / "best" / "README.md").read_text()
 
 
+def test_the_card_names_the_searchs_own_merge_where_another_search_chose_it_as_well(run: Run, tmp_path: Path) -> None:
+    copied = run.copy(tmp_path / "copied")
+    own = models_of(run.folder.read_events())["evomm"]
+    events = [json.loads(line) for line in copied.events_path.read_text().splitlines()]
+    for event in events:
+        if event["kind"] == "model_measured" and event["result"]["role"] != "parent":
+            event["result"] |= {"recipe": own.recipe, "sha256": own.sha256}
+    measured = [event["result"]["name"] for event in events if event["kind"] == "model_measured"]
+    assert measured.index("evomm_expert_only") < measured.index("evomm")
+    copied.events_path.write_text("".join(json.dumps(event) + "\n" for event in events))
+    wanted = find_candidate(copied, None, alpha=0.3, target=tmp_path / "best")
+    rebuilding.save_candidate(wanted, run.settings, unheard)
+    assert "same merge as `evomm` below" in (tmp_path / "best" / "README.md").read_text()
+
+
 def test_another_candidate_scores_as_the_log_says(run: Run, tmp_path: Path) -> None:
     view = fold(run.folder.read_events())
     measured = [model.recipe for model in view.models]
