@@ -235,8 +235,11 @@ class _Job:
         for name in compare:
             if name == "equal":
                 recipes[name] = pool.genome(self.spec.search).plain()
-            else:
+                continue
+            try:
                 recipes[name] = yield from self._search(self._plan(pool, evaluator, name), evaluator, None)
+            except MergeError as error:
+                yield Warned(message=error.message, hint=f"The run goes on without {name}. {error.hint}")
         return recipes
 
     def _without_each(self, pool: LivePool, merge: Recipe) -> Generator[Warned, None, dict[str, Recipe]]:
@@ -289,7 +292,8 @@ class _Job:
         best = yield from noted(run_search(plan, evaluator, self.should_stop, probe), scored)
         self.searches.append(search_result(plan.name, scored))
         if best is None:
-            failed = f"No candidate of {plan.name} could be scored."
+            reasons = dict.fromkeys(candidate.failure for candidate in scored)
+            failed = f"No candidate of {plan.name} could be scored: {next(iter(reasons), 'none was asked for')}"
             raise MergeError(failed, "See the candidates' failures in the log.")
         return best
 

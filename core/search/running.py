@@ -190,7 +190,7 @@ def run_search(
         optimizer.tell(plan.goal.told(generation, before), [_terms(plan, evaluator, event) for event in generation])
     if search.race is not None and (finalists := search.race.finalists()):
         yield from search.generation(finalists, to_the_end=True)
-    if optimizer.ended_early:
+    if optimizer.ended_early and search.best is not None:
         yield ended_early(plan.name, plan.phase, search.asked, optimizer)
     if search.best is not None and search.best.violation > 0:
         yield none_feasible(search.best, plan.goal)

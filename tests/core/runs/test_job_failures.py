@@ -1,0 +1,87 @@
+"""Searches in which no candidate can be scored: a baseline is left out with a reason, the run's own ends the run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.cli.main import main
+from core.errors import MergeError
+from core.events import CandidateScored, Event, Exported, Failed, Finished, Progress, Warned
+from core.runs.folder import RunFolder
+from core.runs.worker import run_worker
+from core.search.running import Evaluator
+from core.settings import Settings
+from tests.core.runs.resuming import Bench, Whole, Work, assert_same_end, nth
+from tests.core.runs.tiny_runs import Files, models_of, spec_of
+
+pytestmark = pytest.mark.usefixtures("bfloat16_everywhere")
+
+
+def fail(patch: pytest.MonkeyPatch, *, with_safety: tuple[bool, ...]) -> None:
+    """Candidates of searches that score the safety set, or that do not, cannot be scored; parents can."""
+    scores = Evaluator.scores
+
+    def failing(self: Evaluator, recipe: Any, wanted: bool) -> Any:
+        if wanted in with_safety:
+            raise MergeError(f"{recipe.label} has a loss that is not finite.")
+        return scores(self, recipe, wanted)
+
+    patch.setattr(Evaluator, "scores", failing)
+
+
+def ended_early(events: list[Event]) -> list[str]:
+    return [event.message for event in events if isinstance(event, Progress) and event.ended_early]
+
+
+@pytest.mark.parametrize("baseline", ["evomm_expert_only", "cocktail_expert_only"])
+def test_a_baseline_that_cannot_be_scored_is_left_out_and_the_merge_is_saved(
+    baseline: str,
+    tiny_llama: Path,
+    tiny_expert: Path,
+    files: Files,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fail(monkeypatch, with_safety=(False,))
+    search = {"compare": [baseline, "equal"]}
+    spec = spec_of(tiny_llama, tiny_expert, files, search=search, evaluation={"prompts": files.prompts})
+    bench = Bench(spec, settings, Work(*(Counter(),) * 4))
+    whole = bench.start("whole")
+    events = whole.read_events()
+    assert isinstance(events[-1], Finished), events[-1]
+    (warned,) = [event for event in events if isinstance(event, Warned)]
+    assert warned.message.startswith(f"No candidate of {baseline} could be scored: ")
+    assert "has a loss that is not finite" in warned.message
+    assert warned.hint.startswith(f"The run goes on without {baseline}.")
+    assert not ended_early(events)
+    assert list(models_of(events))[2:] == ["equal", "evomm"]
+    (exported,) = [event for event in events if isinstance(event, Exported)]
+    assert exported.sha256 == models_of(events)["evomm"].sha256
+    killed = bench.start("killed", nth(CandidateScored, 8))
+    bench.resume(killed)
+    assert_same_end(killed, Whole(whole, events, bench.work))
+    assert main(["report", str(whole.path)]) == 0
+    assert f"No candidate of {baseline} could be scored" in (whole.path / "report.md").read_text()
+
+
+@pytest.mark.parametrize("optimizer", ["evomm", "evomm_surrogate", "bayes", "cocktail"])
+def test_a_run_whose_own_search_cannot_be_scored_fails_and_says_why(
+    optimizer: str,
+    tiny_llama: Path,
+    tiny_expert: Path,
+    files: Files,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fail(monkeypatch, with_safety=(True, False))
+    search = {"optimizer": optimizer, "steps": 20, "compare": []}
+    folder = RunFolder(settings.runs / "run")
+    end = run_worker(spec_of(tiny_llama, tiny_expert, files, search=search), settings, folder)
+    assert isinstance(end, Failed)
+    assert end.message.startswith(f"No candidate of {optimizer} could be scored: ")
+    assert "has a loss that is not finite" in end.message
+    assert not ended_early(folder.read_events())
