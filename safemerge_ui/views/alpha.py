@@ -18,17 +18,23 @@ from safemerge_ui.views.results import candidate_facts, recipe_table
 def alpha_view(view: RunView, alpha: float) -> str:
     """The winner with `alpha` among the run's own candidates, against the run's own alpha, and the Pareto front.
 
+    As when one is saved, those that were scored on a part of the pairs are left out: their losses are estimates.
+
     Raises:
         SpecError: alpha is negative or not finite.
     """
-    candidates = [c for c in view.candidates if c.search == view.main_search and "cocktail" not in c.search]
+    scored = [c for c in view.candidates if c.search == view.main_search and "cocktail" not in c.search]
+    candidates = [candidate for candidate in scored if not candidate.partial]
     ranked = rank(candidates, alpha)
     if not ranked:
-        return empty("No candidate with both losses yet.", "A search on both sets of training data brings them.")
+        return empty(
+            "No candidate with both losses on all pairs yet.", "A search on both sets of training data brings them."
+        )
     winner = ranked[0]
     objective = (winner.ce_safety or 0.0) + alpha * (winner.ce_expert or 0.0)
     own = _own_choice(view, candidates, winner)
-    return candidate_facts(winner, objective) + own + recipe_table(winner.recipe) + _front(ranked, winner)
+    left_out = _left_out(len(scored) - len(candidates))
+    return candidate_facts(winner, objective) + own + recipe_table(winner.recipe) + _front(ranked, winner) + left_out
 
 
 def saved_view(number: int, folder: Path, sha256: str) -> str:
@@ -45,6 +51,12 @@ def _own_choice(view: RunView, candidates: Sequence[CandidateScored], winner: Ca
     chosen = rank(candidates, alpha)[0]
     same = "chooses it too" if chosen is winner else f"chooses candidate {chosen.candidate + 1}"
     return f'<p class="sm-foot">The alpha of this run, {alpha:g}, {text(same)}.</p>'
+
+
+def _left_out(partial: int) -> str:
+    if partial == 0:
+        return ""
+    return f'<p class="sm-foot">Scored on a part of the pairs, and left out here: {partial}.</p>'
 
 
 def _front(candidates: Sequence[CandidateScored], winner: CandidateScored) -> str:
@@ -64,8 +76,6 @@ def _front(candidates: Sequence[CandidateScored], winner: CandidateScored) -> st
 
 def _row(candidate: CandidateScored, wins: bool, experts: Sequence[str]) -> str:
     number = f"<b>{candidate.candidate + 1}, wins</b>" if wins else str(candidate.candidate + 1)
-    if candidate.partial:
-        number += f"<small>estimated from {candidate.samples} of {candidate.all_samples} pairs</small>"
     cells = (
         f"{candidate.ce_safety:.3f}",
         f"{candidate.ce_expert:.3f}",

@@ -210,19 +210,25 @@ def test_the_alpha_explorer_says_how_the_runs_own_alpha_chooses(finished: RunVie
     assert "2, wins" in text and "The alpha of this run, 0.3, chooses candidate 1." in text
 
 
+def test_the_alpha_explorer_leaves_estimates_from_a_part_of_the_pairs_out(finished: RunView) -> None:
+    update = {"candidate": 40, "ce_safety": 0.0, "ce_expert": 0.0, "samples": 8, "all_samples": 24}
+    estimated = finished.candidates[0].model_copy(update=update)
+    whole = words(alpha_view(finished, 0.3))
+    raced = words(alpha_view(replace(finished, candidates=(*finished.candidates, estimated)), 0.3))
+    assert raced.split() == f"{whole} Scored on a part of the pairs, and left out here: 1.".split()
+    assert "No candidate with both losses" in alpha_view(replace(finished, candidates=(estimated,)), 0.3)
+
+
 def test_each_experts_own_loss_has_a_column(finished: RunView) -> None:
     assert "its own pairs" not in alpha_view(finished, 0.3)
-    both, one, raced = (
-        finished.candidates[0].model_copy(
-            update={"candidate": i, "ce_safety": s, "ce_expert": e, "expert_losses": own, "samples": part}
-        )
-        for i, s, e, own, part in (
-            (0, 0.1, 2.0, {"org/b": 1.5, "org/a": 2.5}, None),
-            (1, 1.0, 0.5, {"org/a": 0.25}, None),
-            (2, 2.0, 0.1, {}, 8),
+    candidates = tuple(
+        finished.candidates[0].model_copy(update={"candidate": i, "ce_safety": s, "ce_expert": e, "expert_losses": own})
+        for i, s, e, own in (
+            (0, 0.1, 2.0, {"org/b": 1.5, "org/a": 2.5}),
+            (1, 1.0, 0.5, {"org/a": 0.25}),
+            (2, 2.0, 0.1, {}),
         )
     )
-    candidates = (both, one, raced.model_copy(update={"all_samples": 24}))
     html = alpha_view(replace(finished, candidates=candidates), 0.3)
     table = html[html.index("sm-tall") :]
     assert "Loss: domain Loss: org/a its own pairs Loss: org/b its own pairs Alignment" in words(table)
@@ -232,13 +238,12 @@ def test_each_experts_own_loss_has_a_column(finished: RunView) -> None:
         ["1.000", "0.500", "0.250", "–"],
         ["2.000", "0.100", "–", "–"],
     ]
-    assert "estimated from 8 of 24 pairs" in table
     facts = words(html[: html.index("sm-tall")])
     assert "1.500 Loss of org/b" in facts and "2.500 Loss of org/a" in facts
 
 
 def test_the_alpha_explorer_without_candidates_and_with_no_alpha() -> None:
-    assert "No candidate with both losses yet." in alpha_view(RunView(), 0.3)
+    assert "No candidate with both losses on all pairs yet." in alpha_view(RunView(), 0.3)
     with pytest.raises(SpecError, match="Alpha"):
         alpha_view(RunView(), -0.1)
 
