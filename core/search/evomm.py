@@ -55,9 +55,14 @@ class EvoMM:
         self._points = self._strategy.ask()
         return [self.genome.recipe([float(x) for x in point]) for point in self._points[: self._left]]
 
-    def tell(self, objectives: Sequence[float], _terms: Sequence[Terms] = ()) -> None:
-        """Objectives of the recipes last asked for, in their order; all must be finite."""
+    def tell(self, objectives: Sequence[float], terms: Sequence[Terms] = ()) -> None:
+        """Objectives of the recipes last asked for, in their order; all must be finite.
+
+        A generation in which all failed says nothing of the slope: the next is drawn from the same place.
+        """
         self._left -= len(objectives)
+        if all_failed(terms):
+            return
         self._generations = (self._generations[1], tuple(objectives))
         if len(objectives) == len(self._points):
             self._strategy.tell(self._points, list(objectives))
@@ -65,6 +70,11 @@ class EvoMM:
     def result(self, best: Recipe | None) -> Recipe | None:
         """The candidate with the lowest objective."""
         return best
+
+
+def all_failed(terms: Sequence[Terms]) -> bool:
+    """Whether none of the candidates that were told of could be scored."""
+    return bool(terms) and not any(terms)
 
 
 def is_flat(before: Sequence[float], last: Sequence[float], tolerance: float) -> bool:

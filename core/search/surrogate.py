@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.merging.recipes import Recipe
-from core.search.evomm import INITIAL_STEP, inject, is_flat, new_strategy, population_size
+from core.search.evomm import INITIAL_STEP, all_failed, inject, is_flat, new_strategy, population_size
 from core.search.genome import Genome
 from core.search.protocol import Terms
 
@@ -79,6 +79,7 @@ class EvoMMSurrogate:
         self._seed = seed
         self._tolerance = stop_when_flat
         self._seen: list[tuple[float, Point]] = []
+        self._learnt = False
         self._asking = self._search()
         self._next = next(self._asking)
 
@@ -97,11 +98,16 @@ class EvoMMSurrogate:
             return []
         return [self.genome.recipe(point) for point in self._next[: self._left]]
 
-    def tell(self, objectives: Sequence[float], _terms: Sequence[Terms] = ()) -> None:
-        """Objectives of the recipes last asked for, in their order; all must be finite."""
+    def tell(self, objectives: Sequence[float], terms: Sequence[Terms] = ()) -> None:
+        """Objectives of the recipes last asked for, in their order; all must be finite.
+
+        A generation in which all failed says nothing of the slope: the next is drawn from the same place.
+        """
         self._left -= len(objectives)
         self._seen += zip(objectives, self._next, strict=False)
-        self._stage.scored.extend(objectives)
+        if not all_failed(terms):
+            self._learnt = True
+            self._stage.scored.extend(objectives)
         if len(objectives) == len(self._next):
             self._next = _advanced(self._asking, objectives)
 
@@ -141,8 +147,10 @@ class EvoMMSurrogate:
         while len(stage.scored) < enough and not stage.strategy.stop():
             if enough < math.inf and is_flat(stage.scored[:-WINDOW], stage.scored[-WINDOW:], FIRST_FLAT):
                 break
-            points = [[float(x) for x in point] for point in stage.strategy.ask()]
+            points, self._learnt = [[float(x) for x in point] for point in stage.strategy.ask()], False
             values = yield from self._judge(points)
+            if not self._learnt:
+                continue
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # an injected point on the bounds is not known again
                 stage.strategy.tell(points, values)

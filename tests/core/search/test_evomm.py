@@ -11,6 +11,7 @@ import pytest
 from core.merging.recipes import Recipe
 from core.search.evomm import EvoMM, is_flat, population_size
 from core.search.genome import Genome
+from core.search.protocol import Terms
 from core.search.running import PENALTY
 
 TWO_GENES = Genome("ties", "base", ("a",))
@@ -31,8 +32,14 @@ def drive(optimizer: EvoMM, objective: Callable[[list[float]], float]) -> list[l
         np.random.seed(7)  # whatever others do with numpy's global state must not matter
         points = [unit_point(optimizer.genome, recipe) for recipe in recipes]
         generations.append(points)
-        optimizer.tell([objective(point) for point in points])
+        objectives = [objective(point) for point in points]
+        optimizer.tell(objectives, terms_of(objectives))
     return generations
+
+
+def terms_of(objectives: list[float]) -> list[Terms]:
+    """As a search tells them: none of a candidate that failed."""
+    return [() if objective == PENALTY else (objective,) for objective in objectives]
 
 
 def unit_point(genome: Genome, recipe: Recipe) -> list[float]:
@@ -109,8 +116,17 @@ def test_failures_steer_the_search_away() -> None:
     assert sum(point[0] > 0.5 for point in generations[-1]) <= 2
 
 
-def test_nothing_but_failures_is_no_crash() -> None:
-    assert sum(map(len, minimise(TWO_GENES, 12, lambda _point: PENALTY))) >= 6
+@pytest.mark.parametrize("genome", [ONE_GENE, TWO_GENES, SIX_GENES])
+def test_failures_alone_are_no_convergence(genome: Genome) -> None:
+    optimizer = EvoMM(genome, 200, 0, stop_when_flat=0.01)
+    assert sum(map(len, drive(optimizer, lambda _point: PENALTY))) == 200
+    assert optimizer.ended_early == ""
+
+
+def test_a_generation_of_failures_teaches_nothing() -> None:
+    """Where the few that do not fail lie in a corner, far from the start."""
+    generations = minimise(TWO_GENES, 200, lambda point: PENALTY if point[0] > 0.04 else point[0] + point[1])
+    assert min(generations[-1])[0] <= 0.04
 
 
 def test_a_flat_search_ends_early_and_says_why() -> None:

@@ -16,7 +16,7 @@ from core.search.plan import SearchPlan, make_optimizer
 from core.search.protocol import Optimizer
 from core.search.running import PENALTY
 from core.search.surrogate import WINDOW, EvoMMSurrogate
-from tests.core.search.test_evomm import ONE_GENE, SIX_GENES, TWO_GENES, unit_point
+from tests.core.search.test_evomm import ONE_GENE, SIX_GENES, TWO_GENES, terms_of, unit_point
 
 GROUPS = Genome("ties", "base", ("a",), layout=Layout(12, 2))
 GENOMES = pytest.mark.parametrize("genome", [ONE_GENE, TWO_GENES, SIX_GENES, GROUPS], ids=["1", "2", "6", "12"])
@@ -44,7 +44,8 @@ def drive(optimizer: Optimizer, objective: Objective) -> list[list[Recipe]]:
     while recipes := optimizer.ask():
         np.random.seed(7)  # whatever others do with numpy's global state must not matter
         asked.append(recipes)
-        optimizer.tell([objective(recipe) for recipe in recipes])
+        objectives = [objective(recipe) for recipe in recipes]
+        optimizer.tell(objectives, terms_of(objectives))
     return asked
 
 
@@ -156,8 +157,14 @@ def test_failures_steer_the_search_away() -> None:
     assert objective(found[-1]) < PENALTY
 
 
-def test_nothing_but_failures_is_no_crash() -> None:
-    assert len(flat(drive(EvoMMSurrogate(TWO_GENES, 12, 0), lambda _recipe: PENALTY))) >= 5
+@pytest.mark.parametrize("genome", [TWO_GENES, SIX_GENES])
+@pytest.mark.parametrize("tolerance", [None, 0.01])
+def test_failures_alone_are_no_convergence(genome: Genome, tolerance: float | None) -> None:
+    optimizer = EvoMMSurrogate(genome, 60, 0, tolerance)
+    assert len(flat(drive(optimizer, lambda _recipe: PENALTY))) == 60
+    narrow = EvoMMSurrogate(genome, 200, 0)
+    found = flat(drive(narrow, lambda recipe: PENALTY if sum(recipe.weights) > 0.05 else bowl(recipe)))
+    assert any(sum(recipe.weights) <= 0.05 for recipe in found[-5:])
 
 
 def test_mergekits_methods_share_their_numbers_first() -> None:
