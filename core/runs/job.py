@@ -239,7 +239,7 @@ class _Job:
             try:
                 recipes[name] = yield from self._search(self._plan(pool, evaluator, name), evaluator, None)
             except MergeError as error:
-                yield Warned(message=error.message, hint=f"The run goes on without {name}. {error.hint}")
+                yield Warned(message=error.message, hint=f"The run goes on without {name}. {error.hint}".strip())
         return recipes
 
     def _without_each(self, pool: LivePool, merge: Recipe) -> Generator[Warned, None, dict[str, Recipe]]:
@@ -311,7 +311,13 @@ class _Job:
         self, pool: LivePool, evaluator: Evaluator, measurer: Measurer, name: str, recipe: Recipe
     ) -> Iterator[Event]:
         role: Role = "merged" if name == self.spec.search.optimizer else "baseline"
-        pool.merge.apply(recipe)
+        try:
+            pool.merge.apply(recipe)
+        except MergeError as error:
+            if role == "merged":
+                raise
+            yield Warned(message=error.message, hint=f"The run goes on without {name}. {error.hint}".strip())
+            return
         measured = self._measured(name, role, evaluator, measurer, recipe)
         yield measured
         if reason := broken(measured.result, [model for model in self.results if model.role == "parent"]):

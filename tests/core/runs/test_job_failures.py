@@ -1,4 +1,4 @@
-"""Searches in which no candidate can be scored: a baseline is left out with a reason, the run's own ends the run."""
+"""Searches in which no candidate can be scored: a baseline is left out with a reason, the run's own fails the run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 from core.cli.main import main
 from core.errors import MergeError
 from core.events import CandidateScored, Event, Exported, Failed, Finished, Progress, Warned
+from core.merging.engine import MergePool
+from core.merging.recipes import Recipe
 from core.runs.folder import RunFolder
 from core.runs.worker import run_worker
 from core.search.running import Evaluator
@@ -25,7 +27,7 @@ def fail(patch: pytest.MonkeyPatch, *, with_safety: tuple[bool, ...]) -> None:
     """Candidates of searches that score the safety set, or that do not, cannot be scored; parents can."""
     scores = Evaluator.scores
 
-    def failing(self: Evaluator, recipe: Any, wanted: bool) -> Any:
+    def failing(self: Evaluator, recipe: Recipe, wanted: bool) -> Any:
         if wanted in with_safety:
             raise MergeError(f"{recipe.label} has a loss that is not finite.")
         return scores(self, recipe, wanted)
@@ -66,6 +68,28 @@ def test_a_baseline_that_cannot_be_scored_is_left_out_and_the_merge_is_saved(
     assert_same_end(killed, Whole(whole, events, bench.work))
     assert main(["report", str(whole.path)]) == 0
     assert f"No candidate of {baseline} could be scored" in (whole.path / "report.md").read_text()
+
+
+def test_a_plain_merge_that_cannot_be_made_is_left_out(
+    tiny_llama: Path, tiny_expert: Path, files: Files, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply = MergePool.apply
+
+    def failing(self: MergePool, recipe: Recipe) -> None:
+        if recipe.weights == (0.5,) and recipe.densities == (1.0,):
+            raise MergeError(f"The merge by {recipe.label} holds values that are not finite.")
+        apply(self, recipe)
+
+    monkeypatch.setattr(MergePool, "apply", failing)
+    spec = spec_of(tiny_llama, tiny_expert, files, search={"compare": ["equal"]})
+    folder = RunFolder(settings.runs / "run")
+    assert isinstance(run_worker(spec, settings, folder), Finished)
+    events = folder.read_events()
+    (warned,) = [event for event in events if isinstance(event, Warned)]
+    assert "not finite" in warned.message and warned.hint == "The run goes on without equal."
+    assert list(models_of(events))[2:] == ["evomm"]
+    assert not (folder.path / "baselines" / "equal").exists()
+    assert main(["report", str(folder.path)]) == 0
 
 
 @pytest.mark.parametrize("optimizer", ["evomm", "evomm_surrogate", "bayes", "cocktail"])
