@@ -63,6 +63,13 @@ def test_a_number_that_is_empty_stays_empty_once_it_was_shown(page: Page, served
     expect(page.get_by_label("Blocks in a group")).to_have_value("")
 
 
+CUT_OFF = """() => [...document.querySelectorAll("input, textarea, button, label, p, h2, h3")]
+    .filter(element => element.offsetWidth && element.getBoundingClientRect().right > innerWidth + 1)
+    .filter(element => !element.closest(".sm-scroll, .table-wrap, .js-plotly-plot"))
+    .map(element => element.id || element.innerText || element.outerHTML)"""
+"""What stands beyond the window's edge and cannot be scrolled to."""
+
+
 @pytest.mark.parametrize("width", [1440, 390])
 def test_no_tab_is_wider_than_the_window(page: Page, served: Served, width: int) -> None:
     write_run(served.runs / "20260801-101500-aaaa", golden_events())
@@ -72,6 +79,7 @@ def test_no_tab_is_wider_than_the_window(page: Page, served: Served, width: int)
         open_tab(page, name)
         page.wait_for_timeout(400)
         assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0, name
+        assert page.evaluate(CUT_OFF) == [], name
 
 
 def test_a_finished_run_shows_charts_and_results(page: Page, served: Served) -> None:
