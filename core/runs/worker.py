@@ -37,7 +37,7 @@ RESUME_COMMAND = (sys.executable, "-m", "core", "resume")
 
 def new_run_id() -> str:
     """A name for a run that sorts by time (UTC) and is not used twice."""
-    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
 
 
 def real_job(

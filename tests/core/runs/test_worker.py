@@ -218,5 +218,5 @@ def test_a_command_that_cannot_start_leaves_no_folder(spec: RunSpec, settings: S
 def test_run_ids_sort_by_time_and_differ() -> None:
     ids = [new_run_id() for _ in range(20)]
     assert len(set(ids)) == 20
-    assert all(len(run_id) == len("YYYYMMDD-HHMMSS-xxxx") for run_id in ids)
+    assert all(len(run_id) == len("YYYYMMDD-HHMMSS-xxxxxxxx") for run_id in ids)
     assert [run_id[:15] for run_id in ids] == sorted(run_id[:15] for run_id in ids)
