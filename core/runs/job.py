@@ -52,7 +52,7 @@ from core.runs.folder import RunFolder
 from core.runs.live_pool import LivePool, load_pool, warn_of_copies
 from core.runs.past import Past, continue_log
 from core.runs.process import peak_memory_bytes
-from core.runs.searches import main_goal, make_scorer, noted, search_result
+from core.runs.searches import left_out, main_goal, make_scorer, noted, nothing_scored, search_result
 from core.search.cocktail import parent_recipes
 from core.search.genome import idle_note
 from core.search.objectives import Goal
@@ -239,7 +239,7 @@ class _Job:
             try:
                 recipes[name] = yield from self._search(self._plan(pool, evaluator, name), evaluator, None)
             except MergeError as error:
-                yield Warned(message=error.message, hint=f"The run goes on without {name}. {error.hint}".strip())
+                yield left_out(name, error)
         return recipes
 
     def _without_each(self, pool: LivePool, merge: Recipe) -> Generator[Warned, None, dict[str, Recipe]]:
@@ -250,12 +250,9 @@ class _Job:
             return recipes
         for name in experts:
             try:
-                left = merge.without(name)
-                pool.merge.apply(left)
+                recipes[f"{WITHOUT}{name}"] = merge.without(name)
             except MergeError as error:
-                yield Warned(message=error.message, hint=f"The merge without {name} is not measured.")
-            else:
-                recipes[f"{WITHOUT}{name}"] = left
+                yield left_out(f"{WITHOUT}{name}", error)
         return recipes
 
     def _alone(self) -> Iterator[Warned]:
@@ -292,9 +289,7 @@ class _Job:
         best = yield from noted(run_search(plan, evaluator, self.should_stop, probe), scored)
         self.searches.append(search_result(plan.name, scored))
         if best is None:
-            reasons = dict.fromkeys(candidate.failure for candidate in scored)
-            failed = f"No candidate of {plan.name} could be scored: {next(iter(reasons), 'none was asked for')}"
-            raise MergeError(failed, "See the candidates' failures in the log.")
+            raise nothing_scored(plan.name, scored)
         return best
 
     def _probe(self, search: str, measurer: Measurer) -> Callable[[], ProbeRates]:
@@ -316,7 +311,7 @@ class _Job:
         except MergeError as error:
             if role == "merged":
                 raise
-            yield Warned(message=error.message, hint=f"The run goes on without {name}. {error.hint}".strip())
+            yield left_out(name, error)
             return
         measured = self._measured(name, role, evaluator, measurer, recipe)
         yield measured

@@ -1,4 +1,4 @@
-"""A run's searches on their way in and out: scorer and goal, and what `result.json` says of each search."""
+"""A run's searches on their way in and out: scorer and goal, what `result.json` says of each, what came to nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from core.data.samples import Sample
-from core.events import CandidateScored, Event
+from core.errors import MergeError
+from core.events import CandidateScored, Event, Warned
 from core.merging.recipes import Recipe
 from core.results import ModelResult, SearchResult
 from core.runs.live_pool import LivePool
@@ -71,3 +72,14 @@ def search_result(name: str, candidates: Sequence[CandidateScored]) -> SearchRes
         tokens_scored=sum(candidate.tokens for candidate in candidates),
         front=tuple(candidate.candidate for candidate in front),
     )
+
+
+def nothing_scored(name: str, candidates: Sequence[CandidateScored]) -> MergeError:
+    """A search of which every candidate failed, with the reason of the first."""
+    reason = candidates[0].failure if candidates else "it asked for none."
+    return MergeError(f"No candidate of {name} could be scored: {reason}", "See the candidates' failures in the log.")
+
+
+def left_out(name: str, error: MergeError) -> Warned:
+    """A baseline that could not be made: the run goes on."""
+    return Warned(message=error.message, hint=f"{error.hint} The run goes on; '{name}' is not measured.".strip())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,17 @@ from core.runs.folder import RunFolder
 from core.runs.worker import run_worker
 from core.search.running import Evaluator
 from core.settings import Settings
+from core.specs import RunSpec
 from tests.core.runs.resuming import Bench, Whole, Work, assert_same_end, nth
 from tests.core.runs.tiny_runs import Files, models_of, spec_of
 
 pytestmark = pytest.mark.usefixtures("bfloat16_everywhere")
+
+
+@pytest.fixture
+def tiny_run(tiny_llama: Path, tiny_expert: Path, files: Files) -> Callable[..., RunSpec]:
+    """Makes a spec of the tiny pool."""
+    return partial(spec_of, tiny_llama, tiny_expert, files)
 
 
 def fail(patch: pytest.MonkeyPatch, *, with_safety: tuple[bool, ...]) -> None:
@@ -42,15 +51,14 @@ def ended_early(events: list[Event]) -> list[str]:
 @pytest.mark.parametrize("baseline", ["evomm_expert_only", "cocktail_expert_only"])
 def test_a_baseline_that_cannot_be_scored_is_left_out_and_the_merge_is_saved(
     baseline: str,
-    tiny_llama: Path,
-    tiny_expert: Path,
+    tiny_run: Callable[..., RunSpec],
     files: Files,
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fail(monkeypatch, with_safety=(False,))
     search = {"compare": [baseline, "equal"]}
-    spec = spec_of(tiny_llama, tiny_expert, files, search=search, evaluation={"prompts": files.prompts})
+    spec = tiny_run(search=search, evaluation={"prompts": files.prompts})
     bench = Bench(spec, settings, Work(*(Counter(),) * 4))
     whole = bench.start("whole")
     events = whole.read_events()
@@ -58,7 +66,7 @@ def test_a_baseline_that_cannot_be_scored_is_left_out_and_the_merge_is_saved(
     (warned,) = [event for event in events if isinstance(event, Warned)]
     assert warned.message.startswith(f"No candidate of {baseline} could be scored: ")
     assert "has a loss that is not finite" in warned.message
-    assert warned.hint.startswith(f"The run goes on without {baseline}.")
+    assert warned.hint.endswith(f"The run goes on; '{baseline}' is not measured.")
     assert not ended_early(events)
     assert list(models_of(events))[2:] == ["equal", "evomm"]
     (exported,) = [event for event in events if isinstance(event, Exported)]
@@ -71,7 +79,7 @@ def test_a_baseline_that_cannot_be_scored_is_left_out_and_the_merge_is_saved(
 
 
 def test_a_plain_merge_that_cannot_be_made_is_left_out(
-    tiny_llama: Path, tiny_expert: Path, files: Files, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    tiny_run: Callable[..., RunSpec], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apply = MergePool.apply
 
@@ -81,12 +89,12 @@ def test_a_plain_merge_that_cannot_be_made_is_left_out(
         apply(self, recipe)
 
     monkeypatch.setattr(MergePool, "apply", failing)
-    spec = spec_of(tiny_llama, tiny_expert, files, search={"compare": ["equal"]})
+    spec = tiny_run(search={"compare": ["equal"]})
     folder = RunFolder(settings.runs / "run")
     assert isinstance(run_worker(spec, settings, folder), Finished)
     events = folder.read_events()
     (warned,) = [event for event in events if isinstance(event, Warned)]
-    assert "not finite" in warned.message and warned.hint == "The run goes on without equal."
+    assert "not finite" in warned.message and warned.hint == "The run goes on; 'equal' is not measured."
     assert list(models_of(events))[2:] == ["evomm"]
     assert not (folder.path / "baselines" / "equal").exists()
     assert main(["report", str(folder.path)]) == 0
@@ -94,17 +102,12 @@ def test_a_plain_merge_that_cannot_be_made_is_left_out(
 
 @pytest.mark.parametrize("optimizer", ["evomm", "evomm_surrogate", "bayes", "cocktail"])
 def test_a_run_whose_own_search_cannot_be_scored_fails_and_says_why(
-    optimizer: str,
-    tiny_llama: Path,
-    tiny_expert: Path,
-    files: Files,
-    settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
+    optimizer: str, tiny_run: Callable[..., RunSpec], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail(monkeypatch, with_safety=(True, False))
     search = {"optimizer": optimizer, "steps": 20, "compare": []}
     folder = RunFolder(settings.runs / "run")
-    end = run_worker(spec_of(tiny_llama, tiny_expert, files, search=search), settings, folder)
+    end = run_worker(tiny_run(search=search), settings, folder)
     assert isinstance(end, Failed)
     assert end.message.startswith(f"No candidate of {optimizer} could be scored: ")
     assert "has a loss that is not finite" in end.message

@@ -103,7 +103,7 @@ def test_an_expert_without_which_no_merge_is_left_is_said_and_the_run_goes_on(
     assert Recipe.model_validate(results["cocktail"].recipe).weights == (0.0, 0.0, 1.0)
     assert [name for name in results if name.startswith("without ")] == [f"without {tiny_expert}"]
     (told,) = [event for event in events if isinstance(event, Warned) and "their sum is zero" in event.message]
-    assert told.hint == f"The merge without {second} is not measured."
+    assert told.hint == f"The run goes on; 'without {second}' is not measured."
 
 
 def test_the_time_estimate_counts_them(tiny_llama: Path, tiny_expert: Path, second: Path, files: Files) -> None:
