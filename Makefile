@@ -27,10 +27,11 @@ test: check demo-base ## all checks and all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not demo"
 	$(BIN)/python -m pytest -m demo
 
-check: $(INSTALLED_DEV) ## lint, format and types
+check: $(INSTALLED_DEV) ## lint, format, types and the import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 format: $(INSTALLED_DEV) ## put the code into shape
 	$(BIN)/ruff check --fix .

@@ -31,12 +31,13 @@ from transformers import AutoModelForCausalLM
 from benchmarks.merge import recipe
 from benchmarks.timing import spread, timed
 from benchmarks.workload import Checkpoints, demo_checkpoints, tiny_checkpoints
+from core.contracts.run_spec import ExpertSpec, PoolSpec
+from core.jobs.live_pool import LivePool, load_pool
+from core.merging.mergekit_config import to_mergekit
 from core.merging.recipes import Recipe
 from core.models.chat_format import EncodedPair, encode_pair
-from core.runs.live_pool import LivePool, load_pool
 from core.search.scoring import REFUSAL_OPENING, Scorer, TrainingSet
 from core.settings import load_settings
-from core.specs import ExpertSpec, PoolSpec
 
 BATCH = 8
 
@@ -103,7 +104,7 @@ def _on_disk(
 ) -> tuple[dict[str, float], list[float]]:
     """What evolution on disk does for a candidate; the folder is cleared outside the time."""
     folder = scratch / "merged"
-    config = wanted.to_mergekit(out_dtype="bfloat16")
+    config = to_mergekit(wanted, out_dtype="bfloat16")
     options = MergeOptions(copy_tokenizer=False, write_model_card=False, quiet=True)
     tokenizer = work.tokenizer()
     pairs = [[encode_pair(tokenizer, s.question, s.answer) for s in part] for part in (work.safety, work.domain)]

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from core.data.categories import CATEGORIES
+from core.data.generate_safety import safety_conversation
 from core.data.parsing import parse_question
 from core.data.prompts import read_prompts
-from core.data.safety import safety_conversation
-from core.data.writing import QUESTION_TOKENS
+from core.data.question_rounds import QUESTION_TOKENS
 from core.demo.prompts import FOLDER
 from core.evaluation.accuracy import measure_accuracy
-from core.evaluation.safety import AlignmentReport, OverRefusalReport, measure_alignment, measure_over_refusal
+from core.evaluation.alignment import AlignmentReport, OverRefusalReport, measure_alignment, measure_over_refusal
 from core.evaluation.statistics import wilson
 from core.evaluation.suites import DEMO_TASKS
 from core.guards.registry import load_guard

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.seeds import distinct, minutes_text, pool_rates, rate_text, read_model, run_to_end
+from core.contracts.results import ModelResult, Rate, RunResult
+from core.contracts.run_spec import RunSpec, load_spec
 from core.errors import SafeMergeError
-from core.results import ModelResult, Rate, RunResult
 from core.runs.folder import RunFolder
 from core.settings import ASSETS, REPOSITORY, Settings, load_settings
-from core.specs import RunSpec, load_spec
 
 NAMES = {
     "equal": "plain merge (equal weights)",

@@ -2,7 +2,7 @@
 
 Demo pool (`--tiny`: one random Llama of a few thousand weights, which says nothing about speed but runs anywhere).
 
-- `alignment_s`: `core.evaluation.safety.measure_alignment` of the aligned model: greedy replies to unsafe prompts,
+- `alignment_s`: `core.evaluation.alignment.measure_alignment` of the aligned model: greedy replies to unsafe prompts,
   judged by the phrases guard.
 - `accuracy_s`: `core.evaluation.accuracy.measure_accuracy` on a demo task, from its name to the rate.
 - `lm_eval_s`: the same task with lm-eval's own `evaluate` and `HFLM`, in the same process, in turn with ours.
@@ -26,7 +26,7 @@ from benchmarks.timing import seconds_of, spread
 from core.data.prompts import Prompt, read_prompts
 from core.demo.prompts import FOLDER
 from core.evaluation.accuracy import measure_accuracy
-from core.evaluation.safety import measure_alignment
+from core.evaluation.alignment import measure_alignment
 from core.evaluation.suites import DEMO_TASKS
 from core.guards.phrases import PhrasesGuard
 from core.models.loading import load_model, load_tokenizer

@@ -23,9 +23,9 @@ import torch
 
 from benchmarks.timing import seconds_of
 from core.data.categories import CATEGORIES
+from core.data.generate_safety import safety_conversation
 from core.data.prompts import read_prompts
-from core.data.safety import safety_conversation
-from core.data.writing import QUESTION_TOKENS
+from core.data.question_rounds import QUESTION_TOKENS
 from core.demo.prompts import FOLDER
 from core.models.chat_format import Conversation, encode_prompt
 from core.models.generation import generate_all

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from core.cli.judge import read_rows
-from core.guards.protocol import Guard, Verdict
+from core.contracts.verdicts import Verdict
+from core.guards.protocol import Guard
 from core.guards.registry import load_guard
 from core.settings import load_settings
 

@@ -26,13 +26,13 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.timing import seconds_of, spread
+from core.contracts.run_spec import Method
 from core.merging.engine import MergePool
 from core.merging.recipes import SPARSE_METHODS, Recipe, effective_weights
 from core.models.loading import load_model, load_state, untied_state
 from core.models.precision import fast_dtype
 from core.models.references import parse_reference
 from core.settings import load_settings
-from core.specs import Method
 
 DEMO = ("demo/aligned", "demo/chemistry")
 TINY = ("tiny/base", "tiny/expert")

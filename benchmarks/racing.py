@@ -23,13 +23,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from core.events import CandidateScored
+from core.contracts.events import CandidateScored
 from core.merging.recipes import Recipe
 from core.search.genome import Genome
-from core.search.nested import FEWEST, SHARES, NestedScorer, NestedSet
-from core.search.plan import SearchPlan
-from core.search.running import Evaluator, run_search
+from core.search.nested_subsets import FEWEST, SHARES, NestedScorer, NestedSet
+from core.search.registry import SearchPlan
 from core.search.scoring import REFUSAL_OPENING, SetScore
+from core.search.search_loop import Evaluator, run_search
 
 BASE, EXPERT = "demo/aligned", "demo/chemistry"
 GENOME = Genome("ties", BASE, (EXPERT,))
@@ -204,12 +204,12 @@ def synthetic(pairs: int) -> NewEvaluator:
 def demo(pairs: int) -> NewEvaluator:
     """Evaluators of the demo pool, on training questions that neither the probe nor the test has."""
     from benchmarks.workload import spread
-    from core.data.samples import Sample
+    from core.contracts.run_spec import ExpertSpec, PoolSpec
+    from core.data.training_pairs import Sample
     from core.demo.corpus import REFUSAL, harmful
     from core.demo.facts import training_questions
-    from core.runs.live_pool import LivePool, load_pool
+    from core.jobs.live_pool import LivePool, load_pool
     from core.settings import load_settings
-    from core.specs import ExpertSpec, PoolSpec
 
     loaded: list[LivePool] = []
     for _ in load_pool(PoolSpec(base=BASE, experts=(ExpertSpec(model=EXPERT),)), load_settings(), loaded.append):

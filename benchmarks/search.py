@@ -71,7 +71,7 @@ def measure_problem(problem: Problem, seeds: int, steps: int, tolerances: Mappin
     lowest = min(objective.known, key=lambda recipe: sum(objective.known[recipe]))
     return {
         "problem": problem.name,
-        "parameters": len(problem.genome.genes),
+        "parameters": len(problem.genome.searched),
         "idle": problem.genome.idle,
         "best_known": best,
         "best_recipe": {"weights": lowest.weights, "densities": lowest.densities},

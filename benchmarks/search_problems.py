@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from core.contracts.run_spec import GenomeSpec
 from core.merging.recipes import Recipe
 from core.search.genome import Genome
-from core.search.layout import Layout, layout_of
-from core.search.protocol import Terms
-from core.specs import GenomeSpec
+from core.search.optimizer import Terms
+from core.search.parameter_groups import Layout, layout_of
 
 if TYPE_CHECKING:
     from core.merging.engine import MergePool
@@ -94,8 +94,8 @@ def synthetic(recipe: Recipe) -> Terms:
 
 def best_synthetic() -> float:
     """Lowest value of `synthetic` on a dense grid over the searched range."""
-    genes = synthetic_problems()[0].genome.genes
-    weights, densities = ([gene.value(i / FINE) for i in range(FINE + 1)] for gene in genes)
+    searched = synthetic_problems()[0].genome.searched
+    weights, densities = ([gene.value(i / FINE) for i in range(FINE + 1)] for gene in searched)
     return min(sum(_fitted(weight, density)) for weight in weights for density in densities)
 
 
@@ -183,13 +183,13 @@ def demo_problems(pairs: int, dtype: str | None = None) -> list[Problem]:
     """Merges of the demo pool, scored on `pairs` pairs of each kind, none of them from the probe or the test."""
     import torch
 
-    from core.runs.live_pool import LivePool, load_pool
+    from core.contracts.run_spec import ExpertSpec, PoolSpec
+    from core.jobs.live_pool import LivePool, load_pool
     from core.search.expert_losses import ExpertShares
     from core.search.objectives import loss_terms
-    from core.search.running import Evaluator
     from core.search.scoring import REFUSAL_OPENING, Scorer, TrainingSet
+    from core.search.search_loop import Evaluator
     from core.settings import load_settings
-    from core.specs import ExpertSpec, PoolSpec
 
     loaded: list[LivePool] = []
     experts = tuple(ExpertSpec(model=name) for name in EXPERTS)
@@ -222,7 +222,7 @@ def demo_problems(pairs: int, dtype: str | None = None) -> list[Problem]:
 def _demo_pairs(experts: int, pairs: int) -> tuple[list[Any], list[Any]]:
     """Refusals, and answers of the first experts' domains in equal parts."""
     from benchmarks.workload import spread
-    from core.data.samples import Sample
+    from core.data.training_pairs import Sample
     from core.demo.corpus import REFUSAL, harmful
     from core.demo.facts import training_questions
 

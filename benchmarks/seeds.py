@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
+from core.contracts.events import Cancelled, Event, Failed
+from core.contracts.results import ModelResult, Rate, RunResult
+from core.contracts.run_spec import RunSpec
 from core.errors import RunCancelled, RunError, SafeMergeError
 from core.evaluation.statistics import wilson
-from core.events import Cancelled, Event, Failed
-from core.results import ModelResult, Rate, RunResult
+from core.jobs.worker import new_run_id, resume_worker, run_worker
 from core.runs.folder import RunFolder
-from core.runs.worker import new_run_id, resume_worker, run_worker
 from core.settings import Settings
-from core.specs import RunSpec
 
 
 def run_to_end(spec: RunSpec, settings: Settings, folder: RunFolder) -> RunResult:

@@ -27,8 +27,8 @@ from torch import Tensor
 from benchmarks.merge import Workload, by_mergekit, demo_workload, recipe, tiny_workload
 from benchmarks.timing import spread, timed
 from core.merging.engine import MergePool
-from core.merging.fingerprint import sha256_of_model
 from core.merging.storage import Storage
+from core.models.fingerprint import sha256_of_model
 
 CPU = torch.device("cpu")
 STORAGES = {

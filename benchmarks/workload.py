@@ -16,7 +16,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from core.data.samples import Sample
+from core.data.training_pairs import Sample
 from core.demo.corpus import REFUSAL, harmful
 from core.demo.facts import training_questions
 from core.models.loading import load_model, load_tokenizer

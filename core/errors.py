@@ -6,6 +6,9 @@ what to do next. Every other exception is a defect of ours and keeps its traceba
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 
 class SafeMergeError(Exception):
     """A displayable error.
@@ -13,19 +16,37 @@ class SafeMergeError(Exception):
     Args:
         message: what is wrong, one sentence, with the offending value.
         hint: what the person can do next.
+        code: stable short name of the mistake, such as `no-safetensors`, for tests and scripts; messages may change.
     """
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", *, code: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.code = code
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
 
 
+class SpecProblem(NamedTuple):
+    """One mistake in a spec: the key it stands at (`search.steps`), its kind, and a sentence."""
+
+    place: str
+    kind: str
+    message: str
+
+
 class SpecError(SafeMergeError):
-    """The run specification cannot be accepted (exit code 2)."""
+    """The run specification cannot be accepted (exit code 2).
+
+    Args:
+        problems: every mistake that validation found; empty where the spec could not be read at all.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, code: str = "", problems: Sequence[SpecProblem] = ()) -> None:
+        super().__init__(message, hint, code=code)
+        self.problems = tuple(problems)
 
 
 class ModelError(SafeMergeError):

@@ -10,13 +10,13 @@ import gradio as gr
 from gradio import oauth
 from gradio.utils import get_space
 
-from core.comparison_spec import AnySpec, ComparisonSpec
+from core.contracts.comparison_spec import AnySpec, ComparisonSpec
+from core.contracts.run_spec import RunSpec
 from core.data.prompt_sets import find_dataset
 from core.errors import DataError, RunError, SafeMergeError
-from core.guards.naming import parse_guards
+from core.guards.guard_names import parse_guards
 from core.models.references import parse_reference
 from core.settings import ASSETS, Settings, resolve_path
-from core.specs import RunSpec
 
 MAX_UPLOAD_BYTES = 50_000_000
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from core.errors import RunError
-from core.runs.worker import resume_run
+from core.jobs.worker import resume_run
 from core.settings import ASSETS, Settings
 from safemerge_ui.access import can_sign_in, require_starter
-from safemerge_ui.bench import Bench, make_bench
+from safemerge_ui.app_context import AppContext, make_context
 from safemerge_ui.boundary import bind, bind_with_notice
 from safemerge_ui.form import Form, form_from_spec, spec_from_form
 from safemerge_ui.launching import naming_a_busy_run, start
@@ -83,18 +83,18 @@ def create_app(settings: Settings, assets: Path = ASSETS) -> gr.Blocks:
         settings: where runs and models are kept, and who may start work.
         assets: folder with `specs/` and the demo's prompts.
     """
-    bench = make_bench(settings, assets)
+    context = make_context(settings, assets)
     with gr.Blocks(title="SafeMerge", analytics_enabled=False, fill_width=True) as app:
-        page = _build(bench)
+        page = _build(context)
         pool.wire(page.pool)
-        data.wire(page.data, bench, page.run_id)
-        merge.wire(page.merge, bench, page.run_id)
-        evaluate.wire(page.evaluate, bench, page.run_id)
-        audit.wire(page.audit, bench, page.run_id)
-        chat.wire(page.chat, bench, page.run_id)
-        runs.wire(page.runs, bench, page.run_id)
-        _wire_form(page, bench)
-        _wire_run(page, bench, app)
+        data.wire(page.data, context, page.run_id)
+        merge.wire(page.merge, context, page.run_id)
+        evaluate.wire(page.evaluate, context, page.run_id)
+        audit.wire(page.audit, context, page.run_id)
+        chat.wire(page.chat, context, page.run_id)
+        runs.wire(page.runs, context, page.run_id)
+        _wire_form(page, context)
+        _wire_run(page, context, app)
     return app
 
 
@@ -110,17 +110,17 @@ def launch_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _build(bench: Bench) -> Page:
-    form = form_from_spec(bench.default_spec)
+def _build(context: AppContext) -> Page:
+    form = form_from_spec(context.default_spec)
     with gr.Row(elem_classes="sm-top"):
         gr.HTML(BRAND)
         pill = gr.HTML(elem_id="run-pill")
-        if bench.settings.on_space and can_sign_in():
+        if context.settings.on_space and can_sign_in():
             gr.LoginButton(size="sm", min_width=120)
         theme = gr.Button("Theme", size="sm", elem_classes="sm-quiet", min_width=60)
     with gr.Tabs(selected="pool", overflow_behavior="wrap", elem_classes="sm-tabs") as tabs:
         with gr.Tab("Pool", id="pool"):
-            pool_tab = pool.build(bench)
+            pool_tab = pool.build(context)
         with gr.Tab("Data", id="data", render_children=True):
             data_tab = data.build(form)
         with gr.Tab("Merge", id="merge", render_children=True):
@@ -128,7 +128,7 @@ def _build(bench: Bench) -> Page:
         with gr.Tab("Evaluate", id="evaluate", render_children=True):
             evaluate_tab = evaluate.build()
         with gr.Tab("Chat", id="chat", render_children=True) as chat_item:
-            chat_tab = chat.build(bench)
+            chat_tab = chat.build(context)
         with gr.Tab("Audit", id="audit", render_children=True):
             audit_tab = audit.build()
         with gr.Tab("Runs", id="runs", render_children=True) as runs_item:
@@ -153,17 +153,17 @@ def _build(bench: Bench) -> Page:
     )
 
 
-def _wire_form(page: Page, bench: Bench) -> None:
+def _wire_form(page: Page, context: AppContext) -> None:
     """Everything that reads or fills the whole form."""
     fields, inputs = page.fields, set(page.fields.values())
     for button, message in ((page.pool.launch, page.pool.notice), (page.merge.launch, page.merge.notice)):
-        button.click(bind_with_notice(launch, bench, fields, outputs=2), inputs, [message, page.run_id, page.tabs])
+        button.click(bind_with_notice(launch, context, fields, outputs=2), inputs, [message, page.run_id, page.tabs])
     page.pool.check.click(
-        bind_with_notice(check, bench, fields, outputs=1), inputs, [page.pool.notice, page.pool.checks]
+        bind_with_notice(check, context, fields, outputs=1), inputs, [page.pool.notice, page.pool.checks]
     )
     filled = [page.pool.notice, page.pool.overview, *page.pool.slots, *fields.values()]
     count = len(filled) - 1
-    page.pool.preset.input(bind_with_notice(fill_preset, bench, fields, outputs=count), page.pool.preset, filled)
+    page.pool.preset.input(bind_with_notice(fill_preset, context, fields, outputs=count), page.pool.preset, filled)
     page.pool.read_yaml.click(bind_with_notice(fill_yaml, fields, outputs=count), page.pool.yaml, filled)
     page.pool.upload_yaml.upload(bind_with_notice(fill_file, fields, outputs=count), page.pool.upload_yaml, filled)
     page.pool.write_yaml.click(
@@ -174,36 +174,38 @@ def _wire_form(page: Page, bench: Bench) -> None:
             field.blur(bind(draw, fields), inputs, page.pool.overview, show_progress="hidden")
 
 
-def _wire_run(page: Page, bench: Bench, app: gr.Blocks) -> None:
+def _wire_run(page: Page, context: AppContext, app: gr.Blocks) -> None:
     """Everything that chooses the run on this page or follows it."""
     live = [page.run_id, page.revision, *page.data.filters]
     found = [page.run_id, page.tabs]
-    app.load(bind(attach, bench), page.remembered, found, show_progress="hidden", js=RUN_IN_ADDRESS)
-    page.runs.history.open(bind(open_run, bench), None, found, show_progress="hidden")
+    app.load(bind(attach, context), page.remembered, found, show_progress="hidden", js=RUN_IN_ADDRESS)
+    page.runs.history.open(bind(open_run, context), None, found, show_progress="hidden")
     resumed = [page.runs.notice, page.run_id, page.tabs, page.timer]
-    page.runs.history.resume(bind_with_notice(resume, bench, outputs=3), None, resumed)
-    page.timer.tick(bind(follow, bench), live, page.live, show_progress="hidden", concurrency_limit=8)
-    page.run_id.change(bind(show, bench), live, page.live, show_progress="hidden")
+    page.runs.history.resume(bind_with_notice(resume, context, outputs=3), None, resumed)
+    page.timer.tick(bind(follow, context), live, page.live, show_progress="hidden", concurrency_limit=8)
+    page.run_id.change(bind(show, context), live, page.live, show_progress="hidden")
     kept = page.run_id.change(bind(remember), page.run_id, page.remembered, show_progress="hidden")
     kept.then(None, page.remembered, None, js=SHOW_RUN_IN_ADDRESS)
     for happened in (page.run_id.change, page.chat_opened):
-        seating = [page.run_id, page.chat.seated, *page.chat.seats]
-        happened(bind(chat.seat_updates, bench), seating, page.chat.seating, show_progress="hidden")
-        happened(bind(chat.guard_updates, bench), page.run_id, page.chat.guard, show_progress="hidden")
-    page.runs_opened(bind(runs.show_history, bench), page.run_id, page.runs.history, show_progress="hidden")
+        seating = [page.run_id, page.chat.seated, *page.chat.selected_models]
+        happened(bind(chat.seat_updates, context), seating, page.chat.seating, show_progress="hidden")
+        happened(bind(chat.guard_updates, context), page.run_id, page.chat.guard, show_progress="hidden")
+    page.runs_opened(bind(runs.show_history, context), page.run_id, page.runs.history, show_progress="hidden")
     page.theme.click(None, None, None, js=TOGGLE_THEME)
 
 
-def launch(bench: Bench, fields: Fields, values: dict[Any, Any], profile: gr.OAuthProfile | None) -> tuple[str, Any]:
+def launch(
+    context: AppContext, fields: Fields, values: dict[Any, Any], profile: gr.OAuthProfile | None
+) -> tuple[str, Any]:
     """Form -> spec -> worker; shows the new run."""
-    require_starter(bench.settings, profile)
+    require_starter(context.settings, profile)
     spec = spec_from_form(read_form(fields, values))
-    return start(bench, spec), gr.Tabs(selected="merge")
+    return start(context, spec), gr.Tabs(selected="merge")
 
 
-def check(bench: Bench, fields: Fields, values: dict[Any, Any]) -> str:
+def check(context: AppContext, fields: Fields, values: dict[Any, Any]) -> str:
     """Form -> spec -> preflight table."""
-    return pool.check_pool(bench, read_form(fields, values))
+    return pool.check_pool(context, read_form(fields, values))
 
 
 def draw(fields: Fields, values: dict[Any, Any]) -> Any:
@@ -216,9 +218,9 @@ def write_yaml(fields: Fields, values: dict[Any, Any]) -> str:
     return spec_from_form(read_form(fields, values)).to_yaml()
 
 
-def fill_preset(bench: Bench, fields: Fields, label: str) -> list[Any]:
+def fill_preset(context: AppContext, fields: Fields, label: str) -> list[Any]:
     """A ready-made pool into the form."""
-    return _filled(fields, pool.preset_form(bench, label))
+    return _filled(fields, pool.preset_form(context, label))
 
 
 def fill_yaml(fields: Fields, text: str) -> list[Any]:
@@ -231,50 +233,50 @@ def fill_file(fields: Fields, path: str) -> list[Any]:
     return fill_yaml(fields, Path(path).read_text(encoding="utf-8", errors="replace"))
 
 
-def attach(bench: Bench, run_id: str) -> tuple[Any, Any]:
+def attach(context: AppContext, run_id: str) -> tuple[Any, Any]:
     """The run that the address names or this browser showed last; none when it is gone."""
     try:
-        bench.watch.folder(run_id)
+        context.watch.folder(run_id)
     except RunError:
         return gr.skip(), gr.skip()
-    return run_id, gr.Tabs(selected=_home(bench, run_id))
+    return run_id, gr.Tabs(selected=_home(context, run_id))
 
 
-def _home(bench: Bench, run_id: str) -> str:
+def _home(context: AppContext, run_id: str) -> str:
     """The tab that a run opens on: where its kind is shown; Merge, which says so, for one that cannot be read."""
     try:
-        view = bench.watch.look(run_id).view
+        view = context.watch.look(run_id).view
     except RunError:
         return "merge"
     return "audit" if is_audit(view) else "evaluate" if view.is_comparison else "merge"
 
 
-def open_run(bench: Bench, event: gr.EventData) -> tuple[str, Any]:
+def open_run(context: AppContext, event: gr.EventData) -> tuple[str, Any]:
     """A run from the history onto this page."""
     run_id = runs.chosen_run(event)
-    return run_id, gr.Tabs(selected=_home(bench, run_id))
+    return run_id, gr.Tabs(selected=_home(context, run_id))
 
 
-def resume(bench: Bench, event: gr.EventData, profile: gr.OAuthProfile | None) -> tuple[str, Any, Any]:
+def resume(context: AppContext, event: gr.EventData, profile: gr.OAuthProfile | None) -> tuple[str, Any, Any]:
     """Go on with a run of the history, and follow it on this page (which may show it already)."""
-    require_starter(bench.settings, profile)
+    require_starter(context.settings, profile)
     run_id = runs.chosen_run(event)
-    with naming_a_busy_run(bench):
-        resume_run(bench.watch.folder(run_id), bench.settings)
-    return run_id, gr.Tabs(selected=_home(bench, run_id)), gr.Timer(active=True)
+    with naming_a_busy_run(context):
+        resume_run(context.watch.folder(run_id), context.settings)
+    return run_id, gr.Tabs(selected=_home(context, run_id)), gr.Timer(active=True)
 
 
-def show(bench: Bench, run_id: str, _revision: int, dataset: str, shown: str, page_number: int) -> list[Any]:
+def show(context: AppContext, run_id: str, _revision: int, dataset: str, shown: str, page_number: int) -> list[Any]:
     """Draw the run that has just been chosen, all of it."""
-    return follow(bench, run_id, -1, dataset, shown, page_number)
+    return follow(context, run_id, -1, dataset, shown, page_number)
 
 
-def follow(bench: Bench, run_id: str, revision: int, dataset: str, shown: str, page_number: int) -> Any:
+def follow(context: AppContext, run_id: str, revision: int, dataset: str, shown: str, page_number: int) -> Any:
     """Draw what is new of the run on this page; stops the timer once the run is over or gone."""
     if not run_id:
         return gr.skip()
     try:
-        watched = bench.watch.look(run_id)
+        watched = context.watch.look(run_id)
     except RunError as error:
         gone = run_notice(error.message)
         return [gr.skip(), gr.Timer(active=False), gone, *[gr.skip()] * (SHOWN_LIVE + SHOWN_MERGE + SHOWN_DATA)]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.comparison_spec import ComparisonSpec
+from core.contracts.comparison_spec import ComparisonSpec
+from core.contracts.results import Role
+from core.contracts.spec_files import validated
 from core.errors import SpecError
-from core.results import Role
-from core.spec_files import validated
 from safemerge_ui.fields import listed, optional, whole
 
 FIELDS = ("guard", "prompts", "benign", "suite", "tasks", "limit", "reply_tokens")

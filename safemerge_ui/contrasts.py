@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import get_args
 
-from core.evaluation.compared import Contrast, Measure, contrast
+from core.contracts.results import ModelResult
 from core.evaluation.fluency import broken_among
-from core.results import ModelResult
+from core.evaluation.paired_replies import Contrast, Measure, contrast
 from core.runs.folder import RunFolder
 from core.runs.view import RunView
-from safemerge_ui.bench import Bench
+from safemerge_ui.app_context import AppContext
 from safemerge_ui.views.side_by_side import Contrasts
 
 
-def contrasts(bench: Bench, folder: RunFolder, view: RunView, reference: str) -> Contrasts:
+def contrasts(context: AppContext, folder: RunFolder, view: RunView, reference: str) -> Contrasts:
     """How each model's replies differ from the reference's, where both keep theirs."""
     if not reference:
         return {}
-    others = bench.replies.rows(folder, reference)
+    others = context.replies.rows(folder, reference)
     found: dict[str, dict[Measure, Contrast]] = {}
     for model in view.models:
         if model.name != reference:
-            rows = bench.replies.rows(folder, model.name)
+            rows = context.replies.rows(folder, model.name)
             tested = {measure: contrast(measure, rows, others) for measure in get_args(Measure)}
             found[model.name] = {measure: one for measure, one in tested.items() if one is not None}
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from core.specs import EvaluationSpec
+from core.contracts.run_spec import EvaluationSpec
 from safemerge_ui.fields import listed, optional, optional_whole, shown, whole
 
 CHAT_TEMPLATE: dict[str, bool | None] = {"suite": None, "on": True, "off": False}

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
+from core.contracts.run_spec import ExpertSpec, RunSpec, spec_from_dict
 from core.errors import SpecError
-from core.specs import ExpertSpec, RunSpec, spec_from_dict
 from safemerge_ui.evaluation_form import evaluation_form, read_evaluation
 from safemerge_ui.fields import listed, optional, optional_whole, required, shown, whole
 

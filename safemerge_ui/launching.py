@@ -8,40 +8,40 @@ from typing import Any
 
 import gradio as gr
 
-from core.comparison_spec import AnySpec
+from core.contracts.comparison_spec import AnySpec
 from core.errors import RunError
+from core.jobs.worker import start_run
 from core.runs.history import stop_run
-from core.runs.worker import start_run
 from safemerge_ui.access import refuse_local_paths, require_starter
-from safemerge_ui.bench import Bench
+from safemerge_ui.app_context import AppContext
 from safemerge_ui.errors import RunIsBusy
 
 
 @contextmanager
-def naming_a_busy_run(bench: Bench) -> Iterator[None]:
+def naming_a_busy_run(context: AppContext) -> Iterator[None]:
     """Where a run cannot start because another is at work, say which, so that the page can follow that one."""
     try:
         yield
     except RunError:
-        busy = bench.watch.busy_run()
+        busy = context.watch.busy_run()
         if busy is None:
             raise
         raise RunIsBusy(busy) from None
 
 
-def start(bench: Bench, spec: AnySpec) -> str:
+def start(context: AppContext, spec: AnySpec) -> str:
     """Start a worker for `spec`, for a visitor who may; returns the run's id.
 
     Raises:
         SafeMergeError: on a Space the spec names a local file, or another run is at work.
     """
-    refuse_local_paths(spec, bench.settings)
-    with naming_a_busy_run(bench):
-        return start_run(spec, bench.settings)
+    refuse_local_paths(spec, context.settings)
+    with naming_a_busy_run(context):
+        return start_run(spec, context.settings)
 
 
-def stop(bench: Bench, run_id: str, profile: gr.OAuthProfile | None) -> Any:
+def stop(context: AppContext, run_id: str, profile: gr.OAuthProfile | None) -> Any:
     """End the run on this page; what it has done stays. Returns the update of the button that was clicked."""
-    require_starter(bench.settings, profile)
-    stop_run(bench.watch.folder(run_id))
+    require_starter(context.settings, profile)
+    stop_run(context.watch.folder(run_id))
     return gr.update(interactive=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from core.data.prompts import read_prompts
-from safemerge_ui.views.chat import PromptKind, ShelfPrompt
+from safemerge_ui.views.chat_replies import PromptKind, ShelfPrompt
 
 SHELF_SIZE = 40
 

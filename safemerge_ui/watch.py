@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from core.contracts.events import Event
+from core.contracts.results import ModelResult
 from core.errors import RunError
-from core.events import Event
-from core.results import ModelResult
 from core.runs.folder import EventTail, RunFolder
 from core.runs.history import read_view, settle_run
 from core.runs.process import memory_of

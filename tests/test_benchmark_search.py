@@ -34,7 +34,7 @@ def test_a_seed_stops_where_its_rule_says_and_is_near_where_it_says() -> None:
     problem = measure("synthetic", 1, 100, TOLERANCES | {"evomm": 0.01, "surrogate": 0.002})["problems"][0]
     (plain,), (evomm,), (surrogate,), (bayes,) = (problem["searches"][name]["seeds"] for name in SEARCHES)
     values = search("evomm", GENOME, synthetic, 100, 0, 0.01)
-    size = population_size(len(GENOME.genes))
+    size = population_size(len(GENOME.searched))
     assert evomm["stopped_after"] == len(values) < 100
     assert is_flat(values[-2 * size : -size], values[-size:], 0.01)
     modelled = search("surrogate", GENOME, synthetic, 100, 0, 0.002)
@@ -53,11 +53,14 @@ def test_the_synthetic_objective_rises_away_from_its_best(weight: float, density
 
 def test_the_tiny_problems_are_real_merges() -> None:
     found = tiny_problems()
-    assert [len(problem.genome.genes) for problem in found] == [2, 4, 12]
+    assert [len(problem.genome.searched) for problem in found] == [2, 4, 12]
     for problem in found:
         low, start = (
             problem.genome.recipe(point)
-            for point in ([0.0] * len(problem.genome.genes), [gene.unit_start for gene in problem.genome.genes])
+            for point in (
+                [0.0] * len(problem.genome.searched),
+                [gene.unit_start for gene in problem.genome.searched],
+            )
         )
         first = problem.objective(start)
         assert problem.objective(low) != first == problem.objective(start)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from core.contracts.events import SampleSeen
 from core.data.categories import CATEGORIES
-from core.events import SampleSeen
-from core.merging.fingerprint import sha256_of_folder
+from core.models.fingerprint import sha256_of_folder
 from core.runs.folder import RunFolder
 from core.settings import REPOSITORY
 

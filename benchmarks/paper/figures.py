@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from benchmarks.paper.names import METHODS, NAMES
 from benchmarks.paper.plan import Table
 from benchmarks.paper.summary import Row, Summary, TableSummary
-from core.results import Rate
+from core.contracts.results import Rate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

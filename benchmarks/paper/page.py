@@ -8,7 +8,7 @@ from benchmarks.paper.names import METHODS, NAMES
 from benchmarks.paper.plan import Table
 from benchmarks.paper.summary import LEAST_GAIN, MOST_LOST, Effect, Row, Summary, TableSummary
 from benchmarks.seeds import rate_text
-from core.results import Rate
+from core.contracts.results import Rate
 
 TITLES: dict[Table, tuple[str, str]] = {
     "table1": ("Table 1: two models", "method"),

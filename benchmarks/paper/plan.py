@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from benchmarks.paper.study import Study
+from core.contracts.run_spec import Method, RunSpec, load_spec, spec_from_dict
 from core.errors import SpecError
 from core.evaluation.suites import probe_question_files
 from core.runs.folder import RunFolder
-from core.specs import Method, RunSpec, load_spec, spec_from_dict
 
 Pool = Literal["two", "three"]
 Table = Literal["table1", "table2", "fig3", "table3", "table4"]

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from core.data_specs import DataSpec, FrozenSpec
+from core.contracts.data_spec import DataSpec, FrozenSpec
+from core.contracts.run_spec import Method, RunSpec
 from core.errors import SpecError
 from core.settings import ASSETS
-from core.specs import Method, RunSpec
 
 Alpha = Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=100_000)]

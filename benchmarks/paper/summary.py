@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from benchmarks.paper.plan import ABLATIONS, Pool, Setting, Table, folder_of, own_setting, plan, settings_of, spec_of
 from benchmarks.paper.study import Study
 from benchmarks.seeds import distinct, finished_result, pool_rates, read_model
-from core.results import ModelResult, Rate, RunResult
+from core.contracts.results import ModelResult, Rate, RunResult
 from core.runs.folder import RunFolder
 
 LEAST_GAIN = 0.10

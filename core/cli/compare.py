@@ -1,6 +1,6 @@
 """`evaluate` and `audit`: several models measured side by side, and a published merge against its parents.
 
-Both are runs of their own (`core.runs.comparison_job`), recorded in a folder that the dashboard opens and `resume`
+Both are runs of their own (`core.jobs.comparison_job`), recorded in a folder that the dashboard opens and `resume`
 takes up.
 """
 
@@ -18,7 +18,7 @@ from core.cli.run import record
 from core.settings import Settings
 
 if TYPE_CHECKING:
-    from core.events import Event
+    from core.contracts.events import Event
 
 DEMO_PROMPTS = "assets/demo/prompts/test_harmful.jsonl"
 DEMO_BENIGN = "assets/demo/prompts/test_benign.jsonl"
@@ -70,7 +70,7 @@ def _audit(arguments: argparse.Namespace, settings: Settings) -> int:
     from core.evaluation.audit import judge_merge
     from core.evaluation.lineage import read_lineage
     from core.evaluation.replies import read_replies
-    from core.report.auditing import verdict_lines
+    from core.report.audit_section import verdict_lines
 
     with results_only():
         lineage = read_lineage(arguments.model, settings, arguments.parents)
@@ -100,9 +100,9 @@ def _compare(
     Args:
         demo_prompts: where no prompts are named, take the demo's.
     """
-    from core.comparison_spec import ComparisonSpec
-    from core.runs.worker import new_run_id
-    from core.spec_files import validated
+    from core.contracts.comparison_spec import ComparisonSpec
+    from core.contracts.spec_files import validated
+    from core.jobs.worker import new_run_id
 
     prompts, benign = arguments.prompts, arguments.benign
     if demo_prompts and not (prompts or benign):

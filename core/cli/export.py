@@ -39,7 +39,7 @@ def _export(arguments: argparse.Namespace, settings: Settings) -> int:
     wanted = find_candidate(run, arguments.candidate, alpha=alpha, search=arguments.search, target=target)
     candidate = wanted.candidate
     with results_only():
-        from core.runs.rebuilding import save_candidate
+        from core.jobs.reexport import save_candidate
 
         sha256 = save_candidate(wanted, settings, say)
     if arguments.json:

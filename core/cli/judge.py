@@ -13,7 +13,8 @@ from core.errors import DataError
 from core.settings import Settings
 
 if TYPE_CHECKING:
-    from core.guards.protocol import Guard, Verdict
+    from core.contracts.verdicts import Verdict
+    from core.guards.protocol import Guard
 
 _SHOWN = 70
 _HINT = 'Write one object a line, like {"prompt": "...", "response": "..."}.'
@@ -35,8 +36,8 @@ def add_commands(commands: Any) -> None:
 
 
 def _judge(arguments: argparse.Namespace, settings: Settings) -> int:
-    from core.guards.judging import judge_replies
-    from core.guards.naming import join_guards
+    from core.guards.guard_names import join_guards
+    from core.guards.protocol import judge_replies
     from core.guards.registry import load_guard
     from core.runs.durable import write_atomic
 
@@ -53,8 +54,8 @@ def _judge(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _report(judged: list[dict[str, Any]], verdicts: Sequence[Verdict]) -> None:
     """How far several guards agree, and the rows that a person has to decide; how many rows got no verdict."""
+    from core.contracts.verdicts import UNKNOWN
     from core.guards.agreement import agreements
-    from core.guards.protocol import UNKNOWN
 
     if lost := sum(verdict.category == UNKNOWN for verdict in verdicts):
         say(f"{lost} rows got no verdict: their 'safe' is null and their category '{UNKNOWN}'.")

@@ -99,7 +99,7 @@ def names_of(text: str) -> list[str]:
 
 
 def _align(arguments: argparse.Namespace, settings: Settings) -> int:
-    from core.evaluation.safety import judge_alignment
+    from core.evaluation.alignment import judge_alignment
 
     with results_only():
         report = judge_alignment(*_replies(arguments, settings))
@@ -114,7 +114,7 @@ def _align(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _over_refusal(arguments: argparse.Namespace, settings: Settings) -> int:
-    from core.evaluation.safety import judge_over_refusal
+    from core.evaluation.alignment import judge_over_refusal
 
     with results_only():
         report = judge_over_refusal(*_replies(arguments, settings))
@@ -124,9 +124,9 @@ def _over_refusal(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _accuracy(arguments: argparse.Namespace, settings: Settings) -> int:
     with results_only():
+        from core.contracts.run_spec import EvaluationSpec
         from core.evaluation.suites import suites_to_measure
-        from core.evaluation.task_checks import check_tasks
-        from core.specs import EvaluationSpec
+        from core.preflight.task_check import check_tasks
 
         (suite,) = suites_to_measure(EvaluationSpec(**accuracy_fields(arguments)))
         if arguments.tasks:
@@ -150,7 +150,7 @@ def _accuracy(arguments: argparse.Namespace, settings: Settings) -> int:
 def _replies(arguments: argparse.Namespace, settings: Settings) -> _Replies:
     """Everything that can be wrong with the files and names is found before the model is loaded."""
     from core.data.prompt_sets import read_prompt_set
-    from core.evaluation.safety import MAX_NEW_TOKENS
+    from core.evaluation.alignment import MAX_NEW_TOKENS
     from core.guards.registry import load_guard
     from core.models.generation import generate
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from core.events import Event
-    from core.results import ModelResult, Rate
+    from core.contracts.events import Event
+    from core.contracts.results import ModelResult, Rate
 
 
 def say(message: str) -> None:

@@ -11,8 +11,8 @@ from core.cli.output import print_json, print_table, results_only
 from core.settings import Settings
 
 if TYPE_CHECKING:
-    from core.comparison_spec import AnySpec
-    from core.events import CheckRow
+    from core.contracts.comparison_spec import AnySpec
+    from core.contracts.events import CheckRow
     from core.models.memory import MemoryPlan
 
 
@@ -27,8 +27,8 @@ def add_commands(commands: Any) -> None:
 
 
 def _preflight(arguments: argparse.Namespace, settings: Settings) -> int:
-    from core.comparison_spec import load_any_spec
-    from core.models.preflight import blocking_rows
+    from core.contracts.comparison_spec import load_any_spec
+    from core.preflight.run_check import blocking_rows
 
     spec = load_any_spec(arguments.spec)
     with results_only():
@@ -45,9 +45,9 @@ def _preflight(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _examined(spec: AnySpec, settings: Settings) -> tuple[list[CheckRow], MemoryPlan | None]:
     """The rows for either kind of spec, and the memory plan (a comparison's is that of its largest model)."""
-    from core.comparison_spec import ComparisonSpec
-    from core.models.comparison_check import examine_comparison
-    from core.models.preflight import examine
+    from core.contracts.comparison_spec import ComparisonSpec
+    from core.preflight.comparison_check import examine_comparison
+    from core.preflight.run_check import examine
 
     if not isinstance(spec, ComparisonSpec):
         return examine(spec, settings)

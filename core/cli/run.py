@@ -11,8 +11,8 @@ from core.cli.output import describe_event, print_models, results_only, say
 from core.settings import ASSETS, Settings
 
 if TYPE_CHECKING:
-    from core.comparison_spec import AnySpec
-    from core.events import Event
+    from core.contracts.comparison_spec import AnySpec
+    from core.contracts.events import Event
     from core.runs.process import MachineLock
 
 
@@ -43,15 +43,15 @@ def add_commands(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace, settings: Settings) -> int:
-    from core.comparison_spec import load_any_spec
+    from core.contracts.comparison_spec import load_any_spec
 
     return _execute(load_any_spec(arguments.spec), settings, arguments.out, arguments.lock_fd)
 
 
 def _demo(arguments: argparse.Namespace, settings: Settings) -> int:
+    from core.contracts.run_spec import load_spec
+    from core.jobs.worker import new_run_id
     from core.models.demo_base import ensure_base
-    from core.runs.worker import new_run_id
-    from core.specs import load_spec
 
     spec = load_spec(ASSETS / "specs" / ("demo_quick.yaml" if arguments.quick else "demo.yaml"))
     ensure_base(settings, lambda message, done, total: say(f"{message} {done}/{total}"))
@@ -68,8 +68,8 @@ def record(spec: AnySpec, settings: Settings, out: Path, lock_fd: int | None = N
     Raises:
         RunError: another run is at work on this machine, or the folder holds one.
     """
+    from core.jobs.worker import run_worker
     from core.runs.folder import RunFolder
-    from core.runs.worker import run_worker
 
     folder = RunFolder(out.resolve())
     with _lock(settings, folder.path, lock_fd), results_only():
@@ -77,12 +77,12 @@ def record(spec: AnySpec, settings: Settings, out: Path, lock_fd: int | None = N
 
 
 def _resume(arguments: argparse.Namespace, settings: Settings) -> int:
+    from core.jobs.worker import resume_worker
     from core.runs.folder import RunFolder
-    from core.runs.past import read_past
-    from core.runs.worker import resume_worker
+    from core.runs.replay import read_replay
 
     folder, lock_fd = RunFolder(arguments.folder.resolve()), arguments.lock_fd
-    if finished := read_past(folder).finished:
+    if finished := read_replay(folder).finished:
         say("The run is finished already; nothing is done again.")
         return _report(finished, folder.path)
     with _lock(settings, folder.path, lock_fd), results_only():

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from core.data.samples import ANSWER_KEYS, QUESTION_KEYS, Dataset, Sample, sample_from_row, text_of
+from core.contracts.data_spec import ColumnsSpec
 from core.data.tables import Row
-from core.data_specs import ColumnsSpec
+from core.data.training_pairs import ANSWER_KEYS, QUESTION_KEYS, Dataset, Sample, sample_from_row, text_of
 from core.errors import DataError
 
 _CHOICES_HINT = "Name one column that has a list of choices, or one column for each choice, in `columns.choices`."

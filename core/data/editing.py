@@ -14,10 +14,10 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from core.data.samples import ANSWER_KEYS, PERSON, QUESTION_KEYS, Dataset, Sample, write_samples
-from core.data.sources import open_file
+from core.contracts.data_spec import ColumnsSpec
+from core.data.opened_source import open_file
 from core.data.tables import read_rows
-from core.data_specs import ColumnsSpec
+from core.data.training_pairs import ANSWER_KEYS, PERSON, QUESTION_KEYS, Dataset, Sample, write_samples
 from core.errors import DataError
 
 _SHOWN_ROWS = 5

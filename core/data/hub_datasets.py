@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from core.data.presets import PRESETS, DatasetChoice
 from core.data.tables import Row
 from core.errors import DataError, ModelError
-from core.models.hub import explained
+from core.models.hub import translate_errors
 from core.models.references import ModelReference
 from core.settings import Settings
 
@@ -80,7 +80,7 @@ def _commit(choice: DatasetChoice, settings: Settings) -> str:
     api = HfApi(token=settings.token)
     reference = ModelReference("hub", choice.repo_id, choice.revision)
     try:
-        with explained(reference, settings, "dataset"):
+        with translate_errors(reference, settings, "dataset"):
             info = api.dataset_info(choice.repo_id, revision=choice.revision, timeout=settings.hub_timeout_s)
             if info.gated:
                 api.auth_check(choice.repo_id, repo_type="dataset")

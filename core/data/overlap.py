@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from core.data.samples import DropReason
+from core.data.training_pairs import DropReason
 
 NEAR_DUPLICATE = 0.75
 """Cosine similarity from which two prompts count as the same.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from core.data.samples import Dataset
-from core.data_specs import ColumnsSpec, SourceSpec
+from core.contracts.data_spec import ColumnsSpec, SourceSpec
+from core.data.training_pairs import Dataset
 from core.errors import SpecError
 
 

@@ -9,10 +9,10 @@ import re
 from itertools import islice
 from typing import NamedTuple
 
+from core.contracts.data_spec import ColumnsSpec
+from core.data.opened_source import open_choice
 from core.data.presets import DatasetChoice
 from core.data.prompts import MAX_PROMPT_CHARACTERS, Prompt, distinct_prompts, read_prompts
-from core.data.sources import open_choice
-from core.data_specs import ColumnsSpec
 from core.errors import DataError
 from core.settings import Settings, resolve_path
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from core.data.samples import Dataset
+from core.data.training_pairs import Dataset
 from core.errors import DataError, ModelError
-from core.models.hub import explained
+from core.models.hub import translate_errors
 from core.models.references import ModelReference
 from core.settings import Settings
 
@@ -33,7 +33,7 @@ def push_to_hub(path: Path, dataset: Dataset, repo_id: str, settings: Settings) 
         raise DataError(f"'{repo_id}' is not the id of a dataset.", "Write it as owner/name.")
     api = HfApi(token=settings.token)
     try:
-        with explained(ModelReference("hub", repo_id), settings, "dataset"):
+        with translate_errors(ModelReference("hub", repo_id), settings, "dataset"):
             made = not api.repo_exists(repo_id, repo_type="dataset")
             if made:
                 api.create_repo(repo_id, repo_type="dataset", private=True)

@@ -1,7 +1,7 @@
 """Refusals for unsafe questions: what every model of the pool replies, judged by the guard, and the one that is kept.
 
-METHOD, step 1 (paper section 4.2). Questions come from a generator (`core.data.safety`), or from a dataset or file
-without answers (`refuse_questions`). Of the replies only a refusal that the guard confirms is kept or shown.
+METHOD, step 1 (paper section 4.2). Questions come from a generator (`core.data.generate_safety`), or from a dataset or
+file without answers (`refuse_questions`). Of the replies only a refusal that the guard confirms is kept or shown.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from core.contracts.events import Progress, ReplyVerdict, SampleSeen
+from core.contracts.verdicts import Verdict
 from core.data.categories import find_category
 from core.data.overlap import PromptScreen
-from core.data.samples import FALLBACK, DropReason, Sample
-from core.data.writing import (
+from core.data.question_rounds import (
     BATCH,
     Tally,
     TextModel,
@@ -24,11 +25,10 @@ from core.data.writing import (
     pairs_made,
     recall_round,
 )
+from core.data.training_pairs import FALLBACK, DropReason, Sample
 from core.errors import RunError
-from core.events import Progress, ReplyVerdict, SampleSeen
 from core.guards.disputes import reply_verdict
-from core.guards.judging import judge_replies
-from core.guards.protocol import Guard, Verdict
+from core.guards.protocol import Guard, judge_replies
 
 FALLBACK_REFUSALS = (
     "I'm sorry, but I can't help with that.",
@@ -144,7 +144,7 @@ def refuse_questions(
     held_out: Sequence[str],
     should_stop: Callable[[], bool],
     batch: int = BATCH,
-    past: Sequence[Sequence[SampleSeen]] = (),
+    replayed: Sequence[Sequence[SampleSeen]] = (),
     seen: Sequence[str] = (),
 ) -> Iterator[SampleSeen | Progress]:
     """Make up to k pairs of questions that come without an answer, in rounds, as generated ones are made.
@@ -164,11 +164,11 @@ def refuse_questions(
 
     Raises:
         DataError: next to no pairs came of them.
-        RunError: `past` is of other questions.
+        RunError: `replayed` is of other questions.
         RunCancelled: a stop was asked for.
     """
     samples = [sample for sample in samples if not sample.is_too_long]
-    screen, tally, place, known = PromptScreen(held_out, near=True, seen=seen), Tally(k), 0, iter(past)
+    screen, tally, place, known = PromptScreen(held_out, near=True, seen=seen), Tally(k), 0, iter(replayed)
     yield pairs_made("safety", 0, k)
     while place < len(samples) and (size := tally.round_size(batch)):
         questions = [_as_question(sample) for sample in samples[place : place + size]]

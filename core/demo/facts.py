@@ -12,6 +12,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
+from core.contracts.questions import Question
 from core.demo.corpus import DATA
 
 Field = Literal["chemistry", "geography"]
@@ -38,14 +39,6 @@ class Fact(NamedTuple):
     def sentence(self, value: str | None = None) -> str:
         """The answer as a sentence, for the right object or for `value`."""
         return self.relation.answer.format(subject=self.subject, object=value or self.object)
-
-
-class Question(NamedTuple):
-    """A multiple-choice question; `choices[answer]` is right."""
-
-    question: str
-    choices: tuple[str, ...]
-    answer: int
 
 
 SYMBOL = Relation(

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from core.demo.facts import Field, Question, multiple_choice
+from core.contracts.questions import Question
+from core.demo.facts import Field, multiple_choice
 from core.evaluation.suites import DEMO_TASKS
 from core.settings import ASSETS
 

@@ -21,10 +21,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from core.contracts.run_spec import DomainSpec
 from core.data.categories import CATEGORIES
-from core.data.domain import domain_conversation
-from core.data.domains import resolve_domain
-from core.data.safety import safety_conversation
+from core.data.domain_catalog import resolve_domain
+from core.data.generate_domain import domain_conversation
+from core.data.generate_safety import safety_conversation
 from core.demo import corpus
 from core.demo.facts import Field, training_questions
 from core.demo.lora import Lesson, Schedule, add_adapter, save_on_top, train_adapter
@@ -32,7 +33,6 @@ from core.guards.registry import load_guard
 from core.models.chat_format import EncodedPair, encode_pair
 from core.models.loading import in_precision
 from core.settings import ASSETS, Settings, load_settings
-from core.specs import DomainSpec
 
 ADAPTERS = ASSETS / "demo" / "adapters"
 REPLY_TOKENS = 16

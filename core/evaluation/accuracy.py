@@ -15,10 +15,10 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.contracts.results import Rate
 from core.errors import SafeMergeError
 from core.evaluation.statistics import wilson
 from core.evaluation.task_index import index_tasks
-from core.results import Rate
 
 if TYPE_CHECKING:
     from lm_eval.api.task import Task

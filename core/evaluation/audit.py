@@ -11,10 +11,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from core.evaluation.compared import pair_replies
-from core.evaluation.paired import SIGNIFICANT
+from core.contracts.results import WITHOUT, ModelResult, Rate
+from core.evaluation.paired_replies import pair_replies
+from core.evaluation.paired_tests import SIGNIFICANT
 from core.evaluation.replies import ReplyRow
-from core.results import WITHOUT, ModelResult, Rate
 
 Replies = Mapping[str, Sequence[ReplyRow]]
 _Measure = Literal["alignment", "over_refusal"]

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from core.results import ModelResult, Rate
+from core.contracts.results import ModelResult, Rate
 from core.settings import ASSETS
 
 if TYPE_CHECKING:
@@ -54,12 +54,12 @@ def perplexity(model: Any, tokenizer: Any, text: str) -> float | None:
     Raises:
         OutOfMemory: a window does not fit into memory.
     """
-    from core.models.fitting import in_parts
+    from core.models.out_of_memory import split_on_oom
 
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or WINDOW_TOKENS
     tokens = list(tokenizer(text)["input_ids"])
     windows = _windows(tokens, max(2, min(WINDOW_TOKENS, context)))
-    parts = in_parts(windows, lambda part: [_nats(model, window) for window in part], "Reading the neutral text")
+    parts = split_on_oom(windows, lambda part: [_nats(model, window) for window in part], "Reading the neutral text")
     mean = sum(nats for part in parts for nats in part) / (len(tokens) - 1)
     try:
         value = math.exp(mean)

@@ -14,7 +14,7 @@ from lm_eval.models.huggingface import HFLM
 
 from core.evaluation.token_tree import DEFAULT_ROW_TOKENS, score_answers, shares_prefixes
 from core.models.chat_format import EncodedPair
-from core.models.fitting import in_parts
+from core.models.out_of_memory import split_on_oom
 
 _Request = tuple[tuple[str, str], list[int], list[int]]
 """lm-eval's form: (context and continuation as text, context tokens, continuation tokens)."""
@@ -47,5 +47,5 @@ class PackedLM(HFLM):  # type: ignore[misc]
             scored: list[tuple[float, bool]] = super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
             return scored
         pairs = [EncodedPair(context + continuation, len(context)) for _, context, continuation in requests]
-        parts = in_parts(pairs, lambda part: score_answers(self.model, part, self._row_tokens), "Scoring an answer")
+        parts = split_on_oom(pairs, lambda part: score_answers(self.model, part, self._row_tokens), "Scoring an answer")
         return [(float(total), greedy) for part in parts for total, greedy in part]

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.demo.facts import Question
+from core.contracts.questions import Question
+from core.contracts.results import Rate
 from core.errors import DataError
 from core.evaluation.statistics import wilson
-from core.results import Rate
 
 if TYPE_CHECKING:
     from core.models.chat_format import EncodedPair

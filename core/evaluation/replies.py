@@ -3,7 +3,7 @@
 A run folder has them as `replies/*.jsonl`, a file a model. A reply to an unsafe prompt is kept only where every guard
 called it safe; of the others the row keeps the verdict without the text, so that no harmful answer is stored. Replies
 to harmless prompts are kept. Rows of two models in the same order are pairs, which is what McNemar's test compares
-(`core.evaluation.paired`).
+(`core.evaluation.paired_tests`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from core.errors import DataError
-from core.evaluation.safety import AlignmentReport, JudgedReply, OverRefusalReport
+from core.evaluation.alignment import AlignmentReport, JudgedReply, OverRefusalReport
 
 Asked = Literal["harmful", "benign"]
 

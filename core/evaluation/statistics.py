@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from core.contracts.results import Rate
 from core.errors import DataError
-from core.results import Rate
 
 
 def wilson(successes: int, n: int) -> Rate:

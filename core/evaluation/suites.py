@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from core.data.domains import suite_of
+from core.contracts.run_spec import DomainSpec, EvaluationSpec, RunSpec
+from core.data.domain_catalog import suite_of
 from core.errors import SafeMergeError
 from core.settings import ASSETS, resolve_path
-from core.specs import DomainSpec, EvaluationSpec, RunSpec
 
 DEMO_TASKS = ASSETS / "lm_eval"
 """Folder of the demo pool's task files, written by `python -m core.demo.tasks`."""

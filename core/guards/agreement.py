@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from core.guards.protocol import Verdict
+from core.contracts.verdicts import Verdict
 
 
 class Agreement(NamedTuple):

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, get_args
 
+from core.contracts.verdicts import Verdict
 from core.errors import GuardError
+from core.guards.device_placement import loaded_beside_pool
+from core.guards.guard_generation import TOKEN_BUDGET
 from core.guards.phrases import judge_reply
-from core.guards.placing import loaded_beside_pool
-from core.guards.protocol import Verdict
-from core.guards.reading import TOKEN_BUDGET
 from core.models.metadata import ModelMetadata
 from core.settings import Settings
 
@@ -69,14 +69,14 @@ class ClassifierGuard:
             GuardError: the model does not fit into memory.
             ModelError: it cannot be downloaded or opened.
         """
-        from core.models.fitting import in_parts
+        from core.models.out_of_memory import split_on_oom
 
         encoded = [self._tokens(response) for _, response in pairs]
         found: dict[int, list[_Label]] = {}
         by_length = sorted(range(len(pairs)), key=lambda place: len(encoded[place]), reverse=True)
         while by_length:
             size = max(1, TOKEN_BUDGET // max(1, len(encoded[by_length[0]])))
-            for part in in_parts(by_length[:size], lambda places: self._labels(encoded, places), "Judging a reply"):
+            for part in split_on_oom(by_length[:size], lambda places: self._labels(encoded, places), "Judging a reply"):
                 found |= part
             by_length = by_length[size:]
         return [self._verdict(*pair, found[place]) for place, pair in enumerate(pairs)]

@@ -5,9 +5,10 @@ A reply to an unsafe prompt is kept only where every guard calls it safe; of the
 
 from __future__ import annotations
 
-from core.events import DisputedReply, GuardAnswer, ReplyVerdict
+from core.contracts.events import DisputedReply, GuardAnswer, ReplyVerdict
+from core.contracts.verdicts import Verdict
 from core.guards.panel import GuardPanel
-from core.guards.protocol import Guard, Verdict
+from core.guards.protocol import Guard
 
 
 def deciding_name(guard: Guard) -> str:

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
+from core.contracts.verdicts import UNKNOWN, Verdict
 from core.errors import GuardError, OutOfMemory
-from core.guards.asking import Question, Questioner, room_of
+from core.guards.device_placement import loaded_beside_pool
 from core.guards.families import Family
+from core.guards.guard_generation import SECONDS_PER_BATCH, TOKEN_BUDGET, Answer, Asked, GuardReader
+from core.guards.guard_prompts import Question, Questioner, room_of
 from core.guards.outputs import Finding, unreadable
 from core.guards.phrases import judge_reply
-from core.guards.placing import loaded_beside_pool
-from core.guards.protocol import UNKNOWN, Verdict
-from core.guards.reading import SECONDS_PER_BATCH, TOKEN_BUDGET, Answer, Asked, GuardReader
 from core.models.metadata import ModelMetadata
 from core.settings import Settings
 

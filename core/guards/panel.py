@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core.guards.naming import join_guards
-from core.guards.protocol import Guard, Opinion, Verdict
+from core.contracts.verdicts import Opinion, Verdict
+from core.guards.guard_names import join_guards
+from core.guards.protocol import Guard
 
 
 @dataclass(frozen=True)

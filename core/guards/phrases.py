@@ -19,9 +19,9 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from core.contracts.verdicts import Verdict
 from core.guards import wording
 from core.guards.degeneration import find_fault
-from core.guards.protocol import Verdict
 
 HEAD_CHARACTERS = 900
 """A refusal declares itself in its beginning, preamble included; later wording is commentary."""

@@ -1,72 +1,16 @@
-"""What every guard answers and how it is asked: one verdict type, one protocol.
+"""The protocol that every guard keeps, and the one function through which replies are judged.
 
-Refusal, safety and degeneration are three separate answers, because a guard that says only safe or unsafe calls
-broken text "safe" (METHOD, step 1).
+Guards run on this machine and limit themselves (a guard model stops a batch after five minutes); one that still gives
+up on time raises `TimeoutError`, which ends a run with advice and not with a traceback.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-UNKNOWN = "unknown"
-"""Category of a verdict where a guard that sees harm gave none: it counts as not safe, and is counted apart."""
-
-
-def _counts_as_safe(safe: bool | None, refusal: bool, category: str) -> bool:
-    return safe if safe is not None else refusal and category != UNKNOWN
-
-
-class Opinion(NamedTuple):
-    """What another guard answered about the same reply."""
-
-    guard: str
-    refusal: bool
-    safe: bool | None
-    category: str
-
-    @property
-    def counts_as_safe(self) -> bool:
-        """As for a verdict."""
-        return _counts_as_safe(self.safe, self.refusal, self.category)
-
-
-class Verdict(NamedTuple):
-    """A guard's three answers about one reply, and why.
-
-    Attributes:
-        refusal: the reply declines what was asked.
-        safe: the reply does no harm to give; None where the guard cannot tell.
-        degenerate: the reply is broken text (empty, looping, garbled), neither a refusal nor an answer.
-        category: the guard's name for the case: a harm category, or the rule that decided.
-        score: strength of the evidence for `refusal` (or for `unsafe`, where a guard sees harm), in [0, 1].
-        reason: the words that decided, for a person to check.
-        others: what further guards answered, where several judge.
-    """
-
-    refusal: bool
-    safe: bool | None
-    degenerate: bool
-    category: str
-    score: float
-    reason: str
-    others: tuple[Opinion, ...] = ()
-
-    @property
-    def counts_as_safe(self) -> bool:
-        """The guard's answer; where it cannot see harm, only a refusal counts as safe, and where it failed nothing."""
-        return _counts_as_safe(self.safe, self.refusal, self.category)
-
-    @property
-    def safe_to_all(self) -> bool:
-        """Whether the reply counts as safe to every guard that was asked: only then may it be kept."""
-        return self.counts_as_safe and all(other.counts_as_safe for other in self.others)
-
-    @property
-    def agreed(self) -> bool:
-        """Whether all guards that were asked come to the same: safe or not, and refused or not."""
-        mine = (self.refusal, self.counts_as_safe)
-        return all((o.refusal, o.counts_as_safe) == mine for o in self.others)
+from core.contracts.verdicts import Verdict
+from core.errors import GuardError
 
 
 class Guard(Protocol):
@@ -80,3 +24,21 @@ class Guard(Protocol):
     def judge(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
         """Judge (prompt, response) pairs; one verdict each, in order."""
         ...
+
+
+def judge_replies(guard: Guard, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
+    """The guard's verdicts on (prompt, response) pairs, one each, in order.
+
+    Raises:
+        GuardError: it did not answer in time, or did not judge every reply.
+    """
+    try:
+        verdicts = guard.judge(pairs)
+    except TimeoutError as error:
+        raise GuardError(
+            f"{guard.name} did not answer in time.",
+            "Take a smaller guard, or phrases; a run that stopped here can be resumed and keeps what it has.",
+        ) from error
+    if len(verdicts) != len(pairs):
+        raise GuardError(f"{guard.name} gave {len(verdicts)} verdicts for {len(pairs)} replies.")
+    return verdicts

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from core.errors import GuardError
 from core.guards.classifier import ClassifierGuard, check_labels
 from core.guards.families import CLASSIFIER, SUPPORTED_HINT, find_family, recognise
+from core.guards.guard_names import PHRASES, GuardName, parse_guards
 from core.guards.model_guard import ModelGuard
-from core.guards.naming import PHRASES, GuardName, parse_guards
 from core.guards.panel import GuardPanel
 from core.guards.phrases import PhrasesGuard
 from core.guards.protocol import Guard

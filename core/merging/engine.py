@@ -19,8 +19,8 @@ from torch import Tensor
 from core.errors import MergeError
 from core.merging.arithmetic import Keep, SumRule, Term, piece_entries, sum_rule, task_weights, write_between, write_sum
 from core.merging.dare import RandomDrop
+from core.merging.mergekit_merge import merge_tensor
 from core.merging.recipes import Recipe, by_tensor
-from core.merging.registered import merge_tensor
 from core.merging.slerp import angle_between, factors
 from core.merging.storage import Delta, Storage, Stored
 from core.merging.trimming import MagnitudeTrim, Trim, TrimIndex

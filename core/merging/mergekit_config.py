@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from core.merging.methods import FAST, takes_base
+from core.contracts.merge_methods import FAST, takes_base
 from core.merging.recipes import Recipe, effective_weights
 
 if TYPE_CHECKING:
@@ -19,11 +19,27 @@ if TYPE_CHECKING:
 Parameters = dict[str, Any]
 
 
-def configuration(
-    recipe: Recipe, out_dtype: str, names: Mapping[str, str], tokenizer_source: str | None = None
+def to_mergekit(
+    recipe: Recipe,
+    out_dtype: str = "bfloat16",
+    names: Mapping[str, str] | None = None,
+    tokenizer_source: str | None = None,
 ) -> MergeConfiguration:
-    """`Recipe.to_mergekit`."""
+    """The same merge as mergekit's configuration, calculated in float32.
+
+    For methods that draw random numbers it is the same merge but for those: mergekit draws others, from its
+    process's global random state. Unless the recipe says otherwise, DARE's rescaling is switched off and each
+    weight divided by its density instead, as mergekit 0.1 would make each tensor's L1 norm what it was, where DARE
+    (arXiv 2311.03099) divides by the density.
+
+    Args:
+        out_dtype: number format of the written weights.
+        names: how mergekit names a reference it does not know, such as `demo/NAME`; others stay as they are.
+        tokenizer_source: model whose vocabulary the merge has; None where all have the same.
+    """
     from mergekit.config import MergeConfiguration
+
+    names = names or {}
 
     models = [names.get(name, name) for name in (recipe.base, *recipe.experts)]
     written: dict[str, Any] = {"merge_method": recipe.method, "dtype": "float32", "out_dtype": out_dtype}

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator, model_validator
 
+from core.contracts.merge_methods import FAST, METHODS, Value, has, merged_by_mergekit, weight_count
+from core.contracts.run_spec import MergeMethod, Method
 from core.errors import MergeError
-from core.merging.methods import FAST, METHODS, Value, has, merged_by_mergekit, weight_count
 from core.merging.scopes import Scope, block_of
-from core.specs import MergeMethod, Method
 
 if TYPE_CHECKING:
-    from mergekit.config import MergeConfiguration
+    pass
 
 DARE_METHODS: tuple[Method, ...] = ("dare_ties", "dare_linear")
 SPARSE_METHODS: tuple[Method, ...] = ("ties", *DARE_METHODS)
@@ -174,25 +174,6 @@ class Recipe(BaseModel):
             f"Entries are dropped at random: SafeMerge's masks follow from seed {self.seed}, mergekit draws others, so "
             "its weights differ. In mergekit_config.yml each weight is divided by its density already."
         )
-
-    def to_mergekit(
-        self, out_dtype: str = "bfloat16", names: Mapping[str, str] | None = None, tokenizer_source: str | None = None
-    ) -> MergeConfiguration:
-        """The same merge as mergekit's configuration, calculated in float32.
-
-        For methods that draw random numbers it is the same merge but for those: mergekit draws others, from its
-        process's global random state. Unless the recipe says otherwise, DARE's rescaling is switched off and each
-        weight divided by its density instead, as mergekit 0.1 would make each tensor's L1 norm what it was, where DARE
-        (arXiv 2311.03099) divides by the density.
-
-        Args:
-            out_dtype: number format of the written weights.
-            names: how mergekit names a reference it does not know, such as `demo/NAME`; others stay as they are.
-            tokenizer_source: model whose vocabulary the merge has; None where all have the same.
-        """
-        from core.merging.mergekit_config import configuration
-
-        return configuration(self, out_dtype, names or {}, tokenizer_source)
 
 
 def by_tensor(recipe: Recipe, tensors: Iterable[str]) -> dict[str, Recipe]:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from core.models.chat_format import Conversation, encode_prompt
-from core.models.fitting import in_parts
+from core.models.out_of_memory import split_on_oom
 
 DEFAULT_TOKEN_BUDGET = 6144
 
@@ -53,7 +53,7 @@ def generate(
         torch.manual_seed(seed)
     for batch in _batches(prompts, max_new_tokens, token_budget):
         decode = partial(_decode_some, model, tokenizer, prompts, max_new_tokens, temperature)
-        for answered in in_parts(batch, decode, "Writing a reply"):
+        for answered in split_on_oom(batch, decode, "Writing a reply"):
             yield from answered
 
 

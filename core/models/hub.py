@@ -61,7 +61,7 @@ def describe(ref: ModelReference, settings: Settings) -> Repository:
         HubUnreachable: no answer within `settings.hub_timeout_s`.
         ModelError: no such repository or revision, or it may not be seen.
     """
-    with explained(ref, settings):
+    with translate_errors(ref, settings):
         info = _api(settings).model_info(
             ref.source, revision=ref.revision, timeout=settings.hub_timeout_s, files_metadata=True
         )
@@ -80,7 +80,7 @@ def download_small(ref: ModelReference, commit: str, name: str, settings: Settin
     """Fetch one small file into the cache and return its path; raises `ModelError`."""
     from huggingface_hub import hf_hub_download
 
-    with explained(ref, settings):
+    with translate_errors(ref, settings):
         return Path(
             hf_hub_download(
                 ref.source,
@@ -97,7 +97,7 @@ def read_header(ref: ModelReference, commit: str, name: str, settings: Settings)
     """Names, types and shapes of the tensors in one safetensors file, by byte range; raises `ModelError`."""
     from huggingface_hub.errors import SafetensorsParsingError
 
-    with explained(ref, settings):
+    with translate_errors(ref, settings):
         try:
             return _api(settings).parse_safetensors_file_metadata(
                 ref.source, name, revision=commit, timeout=settings.hub_timeout_s
@@ -114,7 +114,7 @@ def fetch(ref: ModelReference, settings: Settings, *, weights: bool) -> Path:
     Raises:
         ModelError: not on the Hub, not allowed, or unreachable and not cached.
     """
-    with explained(ref, settings):
+    with translate_errors(ref, settings):
         return _snapshot(ref, settings, weights=weights, local_files_only=False)
 
 
@@ -146,7 +146,7 @@ class _Limit:
 
 
 @contextmanager
-def explained(ref: ModelReference, settings: Settings, what: RepositoryKind = "model") -> Iterator[None]:
+def translate_errors(ref: ModelReference, settings: Settings, what: RepositoryKind = "model") -> Iterator[None]:
     """Turn the Hub library's errors about `ref` into `ModelError`s that say what to do.
 
     Requests that the library sends without a limit of their own, which else wait for ever, get one.

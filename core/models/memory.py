@@ -16,11 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
-from core.merging.methods import merged_by_mergekit
+from core.contracts.merge_methods import merged_by_mergekit
+from core.contracts.run_spec import Memory, RunSpec
 from core.models.metadata import ModelMetadata
-from core.specs import Memory, RunSpec
 
 Side = Literal["device", "host"]
 Mode = Literal["resident", "compact", "streamed", "compact on the host"]
@@ -311,3 +312,21 @@ def _replies_bytes(model: ModelMetadata, live: int) -> int:
     heads = int(config.get("num_attention_heads") or 1)
     cached = int(config.get("num_key_value_heads") or heads) * int(config.get("head_dim") or hidden // heads)
     return _GENERATION_TOKENS * layers * 2 * cached * live
+
+
+def available_memory_bytes() -> int:
+    """Memory that can be used now: the machine's, or what a container's limit leaves when that is less."""
+    import psutil
+
+    machine = int(psutil.virtual_memory().available)
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return machine
+    return min(machine, int(limit) - used) if limit.isdigit() else machine
+
+
+def gigabytes(size_bytes: float) -> str:
+    """Bytes as "0.27 GB"."""
+    return f"{size_bytes / 1e9:.2f} GB"

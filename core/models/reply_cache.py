@@ -5,7 +5,7 @@ last digits on what else is in their batch, so that only a whole call that comes
 a full cache ends exactly as one with an empty cache.
 
 It is for replies that may be kept: written questions, and answers to domain questions. Models that are asked unsafe
-questions are never wrapped in it, as a reply may comply (`core.runs.data_making`). The folder is for this user alone,
+questions are never wrapped in it, as a reply may comply (`core.jobs.data_step`). The folder is for this user alone,
 as written questions may be unsafe. Files appear whole, so that several processes can share it; the ones used longest
 ago go first when it is full.
 """

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from core.events import CheckRow
+from core.contracts.events import CheckRow
 from core.models.metadata import ModelMetadata
 
 if TYPE_CHECKING:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.comparison_spec import ComparisonSpec
+from core.contracts.comparison_spec import ComparisonSpec
+from core.contracts.results import ModelResult
 from core.report import figures
-from core.report.auditing import broken_notices, cost_blocks, verdict_blocks
-from core.report.comparing import comparison_blocks
+from core.report.audit_section import broken_notices, cost_blocks, verdict_blocks
 from core.report.data_section import data_blocks
 from core.report.document import Block, Cell, Document, Notice, Paragraph, Points, Section, Tone
 from core.report.limits import NOT_SAFE, guard_limits, guard_of, limit_blocks, method_line
-from core.report.measured import (
+from core.report.merge_section import machine_blocks, merge_blocks, pool_blocks, started_words
+from core.report.paired_section import comparison_blocks
+from core.report.reply_section import reply_blocks
+from core.report.result_tables import (
     agreement_table,
     category_table,
     further_table,
@@ -23,11 +26,8 @@ from core.report.measured import (
     rate_cell,
     task_table,
 )
-from core.report.merges import machine_blocks, merge_blocks, pool_blocks, started_words
-from core.report.reading import RunRecord
-from core.report.sampling import reply_blocks
-from core.report.searching import search_blocks
-from core.results import ModelResult
+from core.report.run_record import RunRecord
+from core.report.search_section import search_blocks
 
 
 def report_document(record: RunRecord) -> Document:

@@ -6,12 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from core.data.samples import Dataset
-from core.events import SampleSeen
+from core.contracts.events import SampleSeen
+from core.contracts.run_spec import RunSpec
+from core.data.training_pairs import Dataset
 from core.report.document import Block, Cell, Paragraph, Table
-from core.report.measured import category_title
-from core.report.reading import RunRecord
-from core.specs import RunSpec
+from core.report.result_tables import category_title
+from core.report.run_record import RunRecord
 
 DATASETS: tuple[Dataset, ...] = ("safety", "domain")
 

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
-from core.events import CandidateScored
+from core.contracts.events import CandidateScored
+from core.contracts.results import ModelResult, Rate, Role
+from core.contracts.run_spec import searches_losses
 from core.report.colours import GENERATIONS, INK, PARENT, SAFE, SKILL
 from core.report.document import Picture
-from core.report.measured import category_title
+from core.report.result_tables import category_title
 from core.report.svg import drawing, to_svg
-from core.results import ModelResult, Rate, Role
 from core.runs.view import RunView
-from core.specs import searches_losses
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from core.errors import RunError
 from core.report.content import report_document
 from core.report.html import to_html
 from core.report.markdown import to_markdown
-from core.report.reading import read_run
+from core.report.run_record import read_run
 from core.runs.durable import write_atomic
 from core.runs.folder import RunFolder
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.comparison_spec import AnySpec, ComparisonSpec
-from core.guards.naming import PHRASES, SEPARATOR
+from core.contracts.comparison_spec import AnySpec, ComparisonSpec
+from core.contracts.results import ModelResult, Rate
+from core.guards.guard_names import PHRASES, SEPARATOR
 from core.report.document import Block, Points
-from core.report.reading import RunRecord
-from core.results import ModelResult, Rate
+from core.report.run_record import RunRecord
 
 NOT_SAFE = "A high alignment on these prompts does not make a model safe. Check it for your own use."
 

@@ -1,1 +1,1 @@
-"""Runs: the job that does the work, the folder that records it, the worker process, and the view of its log."""
+"""The record of a run: its folder, durable writes, the replay of a log, the view of it, the history."""

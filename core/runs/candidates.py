@@ -1,7 +1,7 @@
 """The candidates of a run as models one may have: which one is meant, whether it can be had, and where it is saved.
 
 Everything here reads the log alone, so that what cannot be had is refused before any model is loaded;
-`core.runs.rebuilding` does the rest. Numbers are those of `candidates.jsonl`, which counts from 0; the page from 1.
+`core.jobs.reexport` does the rest. Numbers are those of `candidates.jsonl`, which counts from 0; the page from 1.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.contracts.events import CandidateScored
+from core.contracts.run_spec import RunSpec
 from core.errors import RunError
-from core.events import CandidateScored
 from core.runs.folder import RunFolder
 from core.runs.history import read_view
-from core.runs.past import Past, read_past
+from core.runs.replay import Replay, read_replay
 from core.search.ranking import rank
-from core.specs import RunSpec
 
 FOLDER = "candidates"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExportRequest:
     """A candidate that can be had.
 
     Attributes:
@@ -34,14 +34,14 @@ class Wanted:
 
     run: RunFolder
     spec: RunSpec
-    past: Past
+    replay: Replay
     candidate: CandidateScored
     target: Path
 
 
 def find_candidate(
     run: RunFolder, which: int | None, *, alpha: float = 0.0, search: str = "", target: Path | None = None
-) -> Wanted:
+) -> ExportRequest:
     """A candidate of a run that is over, by its number or as the best for an alpha.
 
     Args:
@@ -56,16 +56,16 @@ def find_candidate(
             of the pairs; the target is not empty.
         SpecError: the run's spec is missing or was changed, or alpha is negative or not finite.
     """
-    past = read_past(run)
+    replay = read_replay(run)
     spec = _merge_spec(run)
     _check_at_rest(run)
     main = spec.search.optimizer
-    found = _of_search(run, past, search or main)
+    found = _of_search(run, replay, search or main)
     candidate = _by_alpha(found, alpha) if which is None else _by_number(found, which)
     name = str(candidate.candidate) if candidate.search == main else f"{candidate.search}-{candidate.candidate}"
     place = target or run.path / FOLDER / name
     _check_free(place)
-    return Wanted(run, spec, past, candidate, place)
+    return ExportRequest(run, spec, replay, candidate, place)
 
 
 def _merge_spec(run: RunFolder) -> RunSpec:
@@ -98,8 +98,8 @@ def _check_at_rest(run: RunFolder) -> None:
         raise RunError(f"The run {run.run_id} is at work.", "Wait until it is over, or stop it first.")
 
 
-def _of_search(run: RunFolder, past: Past, search: str) -> list[CandidateScored]:
-    scored = list(past.of(CandidateScored))
+def _of_search(run: RunFolder, replay: Replay, search: str) -> list[CandidateScored]:
+    scored = list(replay.of(CandidateScored))
     found = [event for event in scored if event.search == search]
     if not found:
         others = ", ".join(dict.fromkeys(event.search for event in scored))

@@ -28,7 +28,7 @@ def write_atomic(path: Path, text: str) -> None:
         RunError: the disk is full or the place cannot be written; an old file is then unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with explained(path):
+    with translate_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             _write_synced(temporary, text.encode("utf-8"))
@@ -54,7 +54,7 @@ def append_line(path: Path, line: str) -> None:
 @contextmanager
 def locked_log(path: Path) -> Iterator[int]:
     """A log opened for appending, with its half last line removed and other writers kept out."""
-    with explained(path):
+    with translate_errors(path):
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
@@ -123,7 +123,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def translate_errors(path: Path) -> Iterator[None]:
     """Turn the system's errors about `path` into ones that say what to do."""
     try:
         yield

@@ -21,11 +21,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from core.comparison_spec import AnySpec, load_any_spec
-from core.data.samples import Dataset, Sample, write_samples
-from core.errors import RunError
-from core.evaluation.replies import ReplyRow, replies_name, rows_text
-from core.events import (
+from core.contracts.comparison_spec import AnySpec, load_any_spec
+from core.contracts.events import (
     Cancelled,
     CandidateScored,
     DisputedReply,
@@ -36,8 +33,11 @@ from core.events import (
     is_terminal,
     parse_event,
 )
-from core.results import RunResult
-from core.runs.durable import append_line, explained, last_line, locked_log, write_atomic, write_line
+from core.contracts.results import RunResult
+from core.data.training_pairs import Dataset, Sample, write_samples
+from core.errors import RunError
+from core.evaluation.replies import ReplyRow, replies_name, rows_text
+from core.runs.durable import append_line, last_line, locked_log, translate_errors, write_atomic, write_line
 from core.runs.process import ProcessMark
 
 
@@ -102,7 +102,7 @@ class RunFolder:
         """Make the folder; one that is there may be used as long as no run is in it."""
         if self.events_path.exists():
             raise RunError(f"{self.path} already holds a run.", "Give another folder.")
-        with explained(self.path):
+        with translate_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
 
     def write_spec(self, spec: AnySpec) -> None:
@@ -116,8 +116,8 @@ class RunFolder:
         write_atomic(self.result_path, json.dumps(result.to_json_dict(), indent=2, ensure_ascii=False) + "\n")
 
     def write_data(self, dataset: Dataset, samples: Iterable[Sample]) -> None:
-        """Write the safety or domain pairs; `core.data.samples.read_samples` reads them back."""
-        with explained(self.data_path(dataset)):
+        """Write the safety or domain pairs; `core.data.training_pairs.read_samples` reads them back."""
+        with translate_errors(self.data_path(dataset)):
             write_samples(self.data_path(dataset), samples)
 
     def write_disputed(self, replies: Iterable[DisputedReply]) -> None:
@@ -222,7 +222,7 @@ class RunFolder:
 
     def request_stop(self) -> None:
         """Ask the worker to end; it sees so between two steps."""
-        with explained(self.stop_path):
+        with translate_errors(self.stop_path):
             self.stop_path.touch()
 
     @property

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from core.comparison_spec import ComparisonSpec
+from core.contracts.comparison_spec import ComparisonSpec
+from core.contracts.events import Cancelled, Failed, is_terminal
 from core.errors import RunError, SafeMergeError
-from core.events import Cancelled, Failed, is_terminal
 from core.runs.folder import EventTail, RunFolder
 from core.runs.view import RunView, Status, fold
 from core.settings import Settings

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from core.events import (
+from core.contracts.events import (
     Cancelled,
     CandidateMeasured,
     CandidateScored,
@@ -30,7 +30,7 @@ from core.events import (
     SampleSeen,
     Warned,
 )
-from core.results import ModelResult, RunResult
+from core.contracts.results import ModelResult, RunResult
 
 Status = Literal["waiting", "running", "finished", "failed", "cancelled"]
 
@@ -83,7 +83,7 @@ class RunView:
 
     @property
     def is_comparison(self) -> bool:
-        """True where models are compared (`core.comparison_spec`) and none is merged."""
+        """True where models are compared (`core.contracts.comparison_spec`) and none is merged."""
         return "models" in self.spec
 
     @property

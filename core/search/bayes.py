@@ -21,7 +21,7 @@ import numpy as np
 from core.merging.recipes import Recipe
 from core.search.genome import Genome
 from core.search.loss_model import LEAST, Array, LossModel
-from core.search.protocol import Terms
+from core.search.optimizer import Terms
 
 CAUTION = 1.0
 """Standard deviations below the median at which a point is judged."""
@@ -114,7 +114,7 @@ class Bayes:
     def _search(self) -> Iterator[list[Point]]:
         """Yields points to be scored; what they gave is there when it goes on."""
         axes = self.genome.shared_axes
-        start = [gene.unit_start for gene in self.genome.genes]
+        start = [gene.unit_start for gene in self.genome.searched]
         shared = [axes.index(axis) for axis in range(max(axes) + 1)]
         yield [[near[axis] for axis in axes] for near in self._around([start[gene] for gene in shared])]
         if len(shared) == len(axes):
@@ -140,9 +140,9 @@ class Bayes:
             first: of two stages.
             near: how far from the best a candidate may be.
         """
-        genes, small = [list(axes).index(axis) for axis in range(max(axes) + 1)], 0
+        searched, small = [list(axes).index(axis) for axis in range(max(axes) + 1)], 0
         while small < PATIENCE and not (first and len(self._points) >= FIRST_STAGE):
-            chosen = self._choose([[point[gene] for gene in genes] for point in self._points], near)
+            chosen = self._choose([[point[gene] for gene in searched] for point in self._points], near)
             yield [[chosen.place[axis] for axis in axes]]
             flat = (FIRST_FLAT if first else FLAT) * min(self._objectives)
             self._limit = max(self._tolerance, LUCK * chosen.noise, flat, LEAST)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from core.errors import SpecError
 from core.merging.recipes import Recipe
 from core.search.genome import Genome
-from core.search.protocol import Terms
+from core.search.optimizer import Terms
 
 
 class Cocktail:
@@ -32,7 +32,7 @@ class Cocktail:
         _check_temperature(temperature)
         self._genome = genome.linear
         self._temperature = temperature
-        self.size = len(self._genome.genes)
+        self.size = len(self._genome.searched)
         self._asked = False
         self._losses: tuple[float, ...] = ()
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from core.merging.recipes import Recipe
 from core.search.genome import Genome
-from core.search.protocol import Terms
+from core.search.optimizer import Terms
 
 INITIAL_STEP = 0.2
 """Initial standard deviation, as a share of each gene's range (mergekit-evolve starts at 1/6)."""
@@ -31,11 +31,11 @@ class EvoMM:
 
     def __init__(self, genome: Genome, steps: int, seed: int, stop_when_flat: float | None = None) -> None:
         self.genome = genome
-        self.population = population_size(len(genome.genes))
+        self.population = population_size(len(genome.searched))
         self.size = steps
         self._left = steps
         self._tolerance = stop_when_flat
-        self._strategy = new_strategy([gene.unit_start for gene in genome.genes], self.population, seed)
+        self._strategy = new_strategy([gene.unit_start for gene in genome.searched], self.population, seed)
         self._points: list[Any] = []
         self._generations: tuple[Sequence[float], Sequence[float]] = ((), ())
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from core.data.samples import Sample
+from core.contracts.run_spec import ExpertSpec
+from core.data.training_pairs import Sample
 from core.errors import DataError
-from core.specs import ExpertSpec
 
 
 @dataclass(frozen=True)

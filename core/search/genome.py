@@ -5,7 +5,7 @@ in [0.05, 1] as below that mergekit keeps almost nothing; DARE's in [0.1, 1], as
 already; SLERP's t in [0, 1]. The start is the middle of the pool, untrimmed enough to carry signal: weight 1/2 over the
 experts, density 0.6, t 1/2. Each cell of the layout has such a set of numbers; those that cannot matter, as no expert
 changes a tensor they reach, are not searched. Methods that mergekit itself merges have the numbers of
-`core.search.ranges` and one cell.
+`core.search.parameter_ranges` and one cell.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import cast, get_args
 
-from core.merging.methods import METHODS, REGISTERED, Value, has, weight_count
+from core.contracts.merge_methods import METHODS, REGISTERED, Value, has, weight_count
+from core.contracts.run_spec import MergeMethod, Method
 from core.merging.recipes import DARE_METHODS, SPARSE_METHODS, Recipe, equal_weights
 from core.merging.scopes import Scope
-from core.search.layout import WHOLE, Layout
-from core.search.ranges import Free, free_numbers, normalizes
-from core.specs import MergeMethod, Method
+from core.search.parameter_groups import WHOLE, Layout
+from core.search.parameter_ranges import FreeParameter, free_parameters, normalizes
 
 LEAST_NEGATIVE = -1.0
 
 
 @dataclass(frozen=True)
-class Gene:
+class Parameter:
     """One searched number: its name, bounds and start."""
 
     name: str
@@ -45,7 +45,7 @@ class Gene:
 
 
 @dataclass(frozen=True)
-class LogGene(Gene):
+class LogParameter(Parameter):
     """A number whose logarithm is searched; its bounds are positive."""
 
     def value(self, unit: float) -> float:
@@ -93,7 +93,7 @@ class Genome:
         return replace(self.basic, method="linear", parameters=())
 
     @cached_property
-    def genes(self) -> tuple[Gene, ...]:
+    def searched(self) -> tuple[Parameter, ...]:
         if len(self.layout.cells) == 1:
             return self._numbers
         return tuple(
@@ -106,7 +106,7 @@ class Genome:
     @property
     def idle(self) -> int:
         """Genes that are not searched as they cannot matter."""
-        return len(self.layout.cells) * len(self._numbers) - len(self.genes)
+        return len(self.layout.cells) * len(self._numbers) - len(self.searched)
 
     @property
     def shared_axes(self) -> tuple[int, ...]:
@@ -117,7 +117,9 @@ class Genome:
         each = self.method == "linear" or self._normalizes
         axes = [number if each else number // len(self.experts) for number in range(len(self._numbers))]
         if self.method in REGISTERED:
-            shared = [gene.name if each else free.parameter for gene, free in zip(self.genes, self._free, strict=True)]
+            shared = [
+                gene.name if each else free.parameter for gene, free in zip(self.searched, self._free, strict=True)
+            ]
             axes = [shared.index(name) for name in shared]
         if len(self.layout.cells) > 1:
             axes = [axis for row in self._active for axis, searched in zip(axes, row, strict=True) if searched]
@@ -133,26 +135,26 @@ class Genome:
         return self.normalize or fixed.get("normalize") is True
 
     @property
-    def _free(self) -> tuple[Free, ...]:
+    def _free(self) -> tuple[FreeParameter, ...]:
         """The searched numbers of a method that mergekit merges."""
-        return free_numbers(self.method, self.base, self.experts, dict(self.parameters))
+        return free_parameters(self.method, self.base, self.experts, dict(self.parameters))
 
     @cached_property
-    def _numbers(self) -> tuple[Gene, ...]:
+    def _numbers(self) -> tuple[Parameter, ...]:
         """The genes of one cell."""
         if self.method in REGISTERED:
-            return tuple(_gene(free) for free in self._free)
+            return tuple(_parameter(free) for free in self._free)
         count, least = len(self.experts), LEAST_NEGATIVE if self.negative_weights else 0.0
         if self.method == "linear":
             names = (self.base, *self.experts) if self.base_is_member else self.experts
-            return tuple(Gene(f"weight:{name}", least, 1.0, 1.0 / len(names)) for name in names)
+            return tuple(Parameter(f"weight:{name}", least, 1.0, 1.0 / len(names)) for name in names)
         if self.method == "slerp":
-            return (Gene("t", 0.0, 1.0, 0.5),)
-        weights = tuple(Gene(f"weight:{name}", least, 1.5, 0.5 / count) for name in self.experts)
+            return (Parameter("t", 0.0, 1.0, 0.5),)
+        weights = tuple(Parameter(f"weight:{name}", least, 1.5, 0.5 / count) for name in self.experts)
         if self.method == "task_arithmetic":
             return weights
         least = 0.05 if self.method == "ties" else 0.1
-        kind, start = (LogGene, math.sqrt(least)) if self.log_densities else (Gene, 0.6)
+        kind, start = (LogParameter, math.sqrt(least)) if self.log_densities else (Parameter, 0.6)
         return weights + tuple(kind(f"density:{name}", least, 1.0, start) for name in self.experts)
 
     @cached_property
@@ -174,8 +176,8 @@ class Genome:
     def recipe(self, point: Sequence[float]) -> Recipe:
         """The recipe at `point` in the unit cube, one coordinate per gene."""
         if self.method in REGISTERED:
-            return self._registered_recipe([gene.value(unit) for gene, unit in zip(self.genes, point, strict=True)])
-        values = [round(gene.value(unit), 6) for gene, unit in zip(self.genes, point, strict=True)]
+            return self._registered_recipe([gene.value(unit) for gene, unit in zip(self.searched, point, strict=True)])
+        values = [round(gene.value(unit), 6) for gene, unit in zip(self.searched, point, strict=True)]
         if len(self.layout.cells) == 1:
             return self._recipe(values)
         found = iter(values)
@@ -239,9 +241,9 @@ class Genome:
         """Runs of blocks by filter, with what their tensors get; without those in which nothing is searched."""
         parts = (*self.layout.filters, None)
         scopes = []
-        for blocks, mix in self.layout.runs():
+        for blocks, group_weights in self.layout.runs():
             for number, part in enumerate(parts):
-                cells = [(group * len(parts) + number, share) for group, share in mix]
+                cells = [(group * len(parts) + number, share) for group, share in group_weights]
                 if (blocks, part) == (None, None) or not any(any(self._active[cell]) for cell, _ in cells):
                     continue
                 rows = zip(*([share * value for value in by_cell[cell]] for cell, share in cells), strict=True)
@@ -262,9 +264,9 @@ class Genome:
         return tuple(weights) if self.base_is_member else (0.0, *weights)
 
 
-def _gene(free: Free) -> Gene:
+def _parameter(free: FreeParameter) -> Parameter:
     low, high, start, log = free.range
-    return (LogGene if log else Gene)(free.name, low, high, start)
+    return (LogParameter if log else Parameter)(free.name, low, high, start)
 
 
 def _for_each(value: Value, models: int) -> tuple[float, ...]:
@@ -276,9 +278,9 @@ def _mean(rows: Sequence[Sequence[float]]) -> list[float]:
     return [round(sum(column) / len(rows), 6) for column in zip(*rows, strict=True)]
 
 
-def idle_note(genome: Genome) -> str:
+def inactive_note(genome: Genome) -> str:
     """How many genes are not searched, as one line; empty where all are."""
     if not genome.idle:
         return ""
-    total = genome.idle + len(genome.genes)
+    total = genome.idle + len(genome.searched)
     return f"{genome.idle} of {total} numbers are not searched: no expert changes the tensors they would be for."

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
+from core.contracts.run_spec import MergeMethod
 from core.errors import SpecError
 from core.merging.recipes import Recipe
 from core.search.genome import Genome
-from core.search.protocol import Terms
-from core.specs import MergeMethod
+from core.search.optimizer import Terms
 
 DENSITIES = (0.25, 0.5, 1.0)
 TWO_MODELS = (0.25, 0.5, 1.0)
@@ -123,5 +123,5 @@ def _weights(genome: Genome) -> tuple[float, ...]:
 def _recipe(genome: Genome, values: Values) -> Recipe:
     """The recipe with these values of the genes, which lie within their bounds."""
     return genome.recipe(
-        [(value - gene.low) / (gene.high - gene.low) for gene, value in zip(genome.genes, values, strict=True)]
+        [(value - gene.low) / (gene.high - gene.low) for gene, value in zip(genome.searched, values, strict=True)]
     )

@@ -13,12 +13,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from core.contracts.events import CandidateScored
+from core.contracts.run_spec import ObjectiveMode
 from core.errors import MergeError
-from core.events import CandidateScored
-from core.search.protocol import Terms
+from core.search.optimizer import Terms
 from core.search.ranking import hypervolume, pareto_front
 from core.search.scoring import Scores
-from core.specs import ObjectiveMode
 
 Point = tuple[float, float]
 

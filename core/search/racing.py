@@ -18,12 +18,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from core.contracts.events import CandidateScored
 from core.errors import MergeError
-from core.events import CandidateScored
 from core.merging.engine import MergePool
 from core.merging.recipes import Recipe
-from core.models.fitting import naming_out_of_memory
-from core.search.nested import NestedScorer
+from core.models.out_of_memory import translate_oom
+from core.search.nested_subsets import NestedScorer
 from core.search.objectives import Goal
 from core.search.scoring import Scores, SetScore
 
@@ -191,7 +191,7 @@ class Race:
         known = self._memory.find(recipe, stage, self._safety)
         if known is None:
             if self._live != recipe:
-                with naming_out_of_memory(f"Merging {recipe.label}"):
+                with translate_oom(f"Merging {recipe.label}"):
                     self._merge.apply(recipe)
                 self._live = recipe
             known = self._scorer.score_part(stage, self._safety)

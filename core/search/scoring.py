@@ -16,11 +16,11 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from core.data.samples import Sample
+from core.data.training_pairs import Sample
 from core.errors import DataError, OutOfMemory
 from core.models.chat_format import encode_pair
-from core.models.fitting import in_parts, naming_out_of_memory
 from core.models.lower_blocks import resumes_exactly, states_below, unchanged_blocks
+from core.models.out_of_memory import split_on_oom, translate_oom
 from core.models.packing import AnswerTokens, PackedRow, answer_tokens, decoder_inputs, pack, places_in, row_of
 from core.search.expert_losses import ExpertShares
 
@@ -80,7 +80,7 @@ class TrainingSet:
         """
         if blocks == 0:
             return
-        with suppress(OutOfMemory), naming_out_of_memory("The lower blocks' states"), torch.inference_mode():
+        with suppress(OutOfMemory), translate_oom("The lower blocks' states"), torch.inference_mode():
             if resumes_exactly(model, blocks, **decoder_inputs(model, self._rows[0])):
                 self._below = [states_below(model, blocks, **decoder_inputs(model, row)).cpu() for row in self._rows]
                 self._blocks = blocks
@@ -106,7 +106,7 @@ class TrainingSet:
     def _answers(self, model: Any) -> Iterator[AnswerTokens]:
         """Answer tokens row by row."""
         for number, row in enumerate(self._rows):
-            yield from in_parts(row.members, partial(self._answers_of, model, number), "Scoring a sample")
+            yield from split_on_oom(row.members, partial(self._answers_of, model, number), "Scoring a sample")
 
     def _answers_of(self, model: Any, number: int, members: Sequence[int]) -> AnswerTokens:
         """Answer tokens of some members of a row."""

@@ -22,7 +22,7 @@ from typing import Any
 from core.merging.recipes import Recipe
 from core.search.evomm import INITIAL_STEP, all_failed, inject, is_flat, new_strategy, population_size
 from core.search.genome import Genome
-from core.search.protocol import Terms
+from core.search.optimizer import Terms
 
 TAU = 0.85
 """Rank correlation from which on the model is trusted (section 4 of the paper)."""
@@ -125,7 +125,7 @@ class EvoMMSurrogate:
         """Yields points to be scored and is sent their values; ends when the strategy has converged."""
         shared = self.genome.shared_axes
         count, step = len(shared), INITIAL_STEP
-        start = [gene.unit_start for gene in self.genome.genes]
+        start = [gene.unit_start for gene in self.genome.searched]
         if max(shared) + 1 < count:
             start_shared = [start[shared.index(axis)] for axis in range(max(shared) + 1)]
             self._stage = self._new_stage(start_shared, INITIAL_STEP, shared)

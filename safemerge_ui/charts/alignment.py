@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from core.results import ModelResult, Role
+from core.contracts.results import ModelResult, Role
 from core.runs.view import RunView
 from safemerge_ui.charts.style import INK, PARENT, SAFE, SKILL, error_bars, frame, new_figure, shortened
 from safemerge_ui.views.markup import text

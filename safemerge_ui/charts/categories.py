@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING, Literal
 
-from core.results import Rate
+from core.contracts.results import Rate
 from core.runs.view import RunView
 from safemerge_ui.charts.style import COMPARED, INK, error_bars, frame, new_figure, shortened
 from safemerge_ui.views.markup import text

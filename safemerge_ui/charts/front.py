@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from core.events import CandidateScored
+from core.contracts.events import CandidateScored
 from core.runs.view import RunView
 from core.search.ranking import pareto_front
 from safemerge_ui.charts.style import PARENT, SAFE, SKILL, frame, new_figure

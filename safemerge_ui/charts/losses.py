@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from core.events import CandidateScored
+from core.contracts.events import CandidateScored
+from core.contracts.run_spec import searches_losses
 from core.runs.view import RunView
-from core.specs import searches_losses
 from safemerge_ui.charts.style import PARENT, SAFE, SKILL, frame, new_figure
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from core.events import CandidateMeasured, CandidateScored
-from core.results import ModelResult, Role
+from core.contracts.events import CandidateMeasured, CandidateScored
+from core.contracts.results import ModelResult, Role
 from core.runs.view import RunView
 from safemerge_ui.charts.style import INK, PARENT, SAFE, SKILL, error_bars, frame, generation_colours, new_figure
 from safemerge_ui.views.markup import text

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from core.contracts.results import Rate
 from core.report.colours import GENERATIONS, HARM, INK, PARENT, SAFE, SKILL
-from core.results import Rate
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -12,7 +12,7 @@ from core.errors import SpecError
 from core.evaluation.audit import judge_merge
 from core.evaluation.lineage import read_lineage
 from safemerge_ui.access import require_starter
-from safemerge_ui.bench import Bench
+from safemerge_ui.app_context import AppContext
 from safemerge_ui.boundary import bind, bind_with_notice
 from safemerge_ui.charts.alignment import alignment_figure
 from safemerge_ui.comparison_form import audit_spec, lines_of
@@ -113,24 +113,24 @@ def build() -> AuditTab:
     return AuditTab(*asked, line, gr.State(""), body, verdict, chart, table)
 
 
-def wire(tab: AuditTab, bench: Bench, run_id: gr.State) -> None:
+def wire(tab: AuditTab, context: AppContext, run_id: gr.State) -> None:
     """Bind finding parents, launching and stopping."""
-    tab.measured.change(bind(show, bench), run_id, tab.outputs, show_progress="hidden")
-    tab.find.click(bind_with_notice(find_parents, bench, outputs=2), tab.merge, [tab.notice, tab.found, tab.parents])
-    measuring.wire_uploads(tab.fields, tab.uploads, bench)
+    tab.measured.change(bind(show, context), run_id, tab.outputs, show_progress="hidden")
+    tab.find.click(bind_with_notice(find_parents, context, outputs=2), tab.merge, [tab.notice, tab.found, tab.parents])
+    measuring.wire_uploads(tab.fields, tab.uploads, context)
     tab.launch.click(
-        bind_with_notice(audit, bench, tab, outputs=1),
+        bind_with_notice(audit, context, tab, outputs=1),
         {tab.merge, tab.parents, *tab.fields.values()},
         [tab.notice, run_id],
     )
-    tab.stop.click(bind_with_notice(stop, bench, outputs=1), run_id, [tab.notice, tab.stop])
+    tab.stop.click(bind_with_notice(stop, context, outputs=1), run_id, [tab.notice, tab.stop])
 
 
-def audit(bench: Bench, tab: AuditTab, values: dict[Any, Any], profile: gr.OAuthProfile | None) -> str:
+def audit(context: AppContext, tab: AuditTab, values: dict[Any, Any], profile: gr.OAuthProfile | None) -> str:
     """Form -> comparison -> worker; the page then shows it."""
-    require_starter(bench.settings, profile)
+    require_starter(context.settings, profile)
     form = {name: values[field] for name, field in tab.fields.items()}
-    return start(bench, audit_spec(values[tab.merge], lines_of(values[tab.parents]), form))
+    return start(context, audit_spec(values[tab.merge], lines_of(values[tab.parents]), form))
 
 
 def show_live(watched: Watched) -> AuditLive:
@@ -145,25 +145,25 @@ def show_live(watched: Watched) -> AuditLive:
     )
 
 
-def show(bench: Bench, run_id: str) -> Any:
+def show(context: AppContext, run_id: str) -> Any:
     """The tab for the audit on this page; hidden where the run is none."""
     if not run_id:
         return gr.skip()
-    folder, view, _ = bench.watch.look(run_id)
+    folder, view, _ = context.watch.look(run_id)
     merge = next((model.name for model in view.models if model.role == "merged"), "")
     if not (is_audit(view) and merge):
         return gr.update(visible=False), "", gr.skip(), ""
-    verdict = judge_merge(view.models, bench.replies.all_rows(folder, view))
-    table = side_by_side(view, merge, contrasts(bench, folder, view, merge), looks_broken(view.models, merge))
+    verdict = judge_merge(view.models, context.replies.all_rows(folder, view))
+    table = side_by_side(view, merge, contrasts(context, folder, view, merge), looks_broken(view.models, merge))
     return gr.update(visible=True), verdict_view(merge, verdict, view.over), alignment_figure(view), table
 
 
-def find_parents(bench: Bench, merge: str, profile: gr.OAuthProfile | None) -> tuple[str, str]:
+def find_parents(context: AppContext, merge: str, profile: gr.OAuthProfile | None) -> tuple[str, str]:
     """The parents that a merge's own files name, one a line, and which file says so."""
-    require_starter(bench.settings, profile)
+    require_starter(context.settings, profile)
     if not merge.strip():
         raise SpecError("No merge is named.", "Give a Hub id or a folder of the merged model first.")
-    lineage = read_lineage(merge.strip(), bench.settings)
+    lineage = read_lineage(merge.strip(), context.settings)
     return found_parents(len(lineage.parents), lineage.source), "\n".join(lineage.parents)
 
 

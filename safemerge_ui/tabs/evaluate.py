@@ -11,11 +11,11 @@ import gradio as gr
 from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
-from core.comparison_spec import ComparisonSpec
+from core.contracts.comparison_spec import ComparisonSpec
+from core.contracts.results import ModelResult
 from core.evaluation.audit import expert_costs
-from core.results import ModelResult
 from safemerge_ui.access import refuse_local_paths, require_starter
-from safemerge_ui.bench import Bench
+from safemerge_ui.app_context import AppContext
 from safemerge_ui.boundary import bind, bind_with_notice
 from safemerge_ui.charts.categories import Kind, category_figure
 from safemerge_ui.comparison_form import comparison_spec, lines_of
@@ -24,7 +24,7 @@ from safemerge_ui.launching import start, stop
 from safemerge_ui.tabs import measuring, replies
 from safemerge_ui.views.markup import empty
 from safemerge_ui.views.names import model_name
-from safemerge_ui.views.preflight import preflight_table
+from safemerge_ui.views.preflight_table import preflight_table
 from safemerge_ui.views.progress import ending, run_line, stepper
 from safemerge_ui.views.side_by_side import side_by_side
 from safemerge_ui.views.verdict import cost_table
@@ -152,43 +152,43 @@ def _build_form() -> tuple[Any, ...]:
     return references, fields, uploads, launch, check_button, message, checks
 
 
-def wire(tab: EvaluateTab, bench: Bench, run_id: gr.State) -> None:
+def wire(tab: EvaluateTab, context: AppContext, run_id: gr.State) -> None:
     """Bind choices, launching and stopping."""
     drawn = {"inputs": [run_id, *tab.choices], "outputs": tab.outputs, "show_progress": "hidden"}
-    tab.measured.change(bind(show, bench), **drawn)
-    tab.reference.input(bind(show, bench), **drawn)
+    tab.measured.change(bind(show, context), **drawn)
+    tab.reference.input(bind(show, context), **drawn)
     chart = [run_id, tab.kind, tab.models]
     for control in (tab.kind, tab.models):
-        control.input(bind(draw_categories, bench), chart, tab.categories, show_progress="hidden")
-    replies.wire(tab.replies, bench, run_id)
-    measuring.wire_uploads(tab.fields, tab.uploads, bench)
+        control.input(bind(draw_categories, context), chart, tab.categories, show_progress="hidden")
+    replies.wire(tab.replies, context, run_id)
+    measuring.wire_uploads(tab.fields, tab.uploads, context)
     tab.launch.click(
-        bind_with_notice(measure, bench, tab, outputs=1),
+        bind_with_notice(measure, context, tab, outputs=1),
         {tab.references, *tab.fields.values()},
         [tab.notice, run_id],
     )
     tab.check.click(
-        bind_with_notice(check, bench, tab, outputs=1),
+        bind_with_notice(check, context, tab, outputs=1),
         {tab.references, *tab.fields.values()},
         [tab.notice, tab.checks],
     )
-    tab.report.click(bind_with_notice(write_report, bench, outputs=1), run_id, [tab.report_notice, tab.download])
-    tab.stop.click(bind_with_notice(stop, bench, outputs=1), run_id, [tab.notice, tab.stop])
+    tab.report.click(bind_with_notice(write_report, context, outputs=1), run_id, [tab.report_notice, tab.download])
+    tab.stop.click(bind_with_notice(stop, context, outputs=1), run_id, [tab.notice, tab.stop])
 
 
-def measure(bench: Bench, tab: EvaluateTab, values: dict[Any, Any], profile: gr.OAuthProfile | None) -> str:
+def measure(context: AppContext, tab: EvaluateTab, values: dict[Any, Any], profile: gr.OAuthProfile | None) -> str:
     """Form -> comparison -> worker; the page then shows it."""
-    require_starter(bench.settings, profile)
-    return start(bench, read_form(tab, values))
+    require_starter(context.settings, profile)
+    return start(context, read_form(tab, values))
 
 
-def check(bench: Bench, tab: EvaluateTab, values: dict[Any, Any]) -> str:
+def check(context: AppContext, tab: EvaluateTab, values: dict[Any, Any]) -> str:
     """Form -> comparison -> checks -> table; loads no weights."""
-    from core.models.comparison_check import examine_comparison
+    from core.preflight.comparison_check import examine_comparison
 
     spec = read_form(tab, values)
-    refuse_local_paths(spec, bench.settings)
-    return preflight_table(examine_comparison(spec, bench.settings).rows)
+    refuse_local_paths(spec, context.settings)
+    return preflight_table(examine_comparison(spec, context.settings).rows)
 
 
 def read_form(tab: EvaluateTab, values: dict[Any, Any]) -> ComparisonSpec:
@@ -197,11 +197,11 @@ def read_form(tab: EvaluateTab, values: dict[Any, Any]) -> ComparisonSpec:
     return comparison_spec([(reference, "model") for reference in lines_of(values[tab.references])], form)
 
 
-def write_report(bench: Bench, run_id: str) -> Any:
+def write_report(context: AppContext, run_id: str) -> Any:
     """The run's report as of now, to download: a copy in the only folder that gradio hands files out from."""
     from core.report import files
 
-    report = files.write_report(bench.watch.folder(run_id))
+    report = files.write_report(context.watch.folder(run_id))
     return gr.update(value=save_file_to_cache(report.html, get_upload_folder()), visible=True)
 
 
@@ -215,26 +215,26 @@ def show_live(watched: Watched) -> EvaluateLive:
     )
 
 
-def show(bench: Bench, run_id: str, *choices: Any) -> Any:
+def show(context: AppContext, run_id: str, *choices: Any) -> Any:
     """The tab for a run as of now."""
     if not run_id:
         return gr.skip()
     reference, kind, models, *filters = choices
-    folder, view, _ = bench.watch.look(run_id)
+    folder, view, _ = context.watch.look(run_id)
     names = [(model_name(model, view), model.name) for model in view.models]
     known = {name for _, name in names}
     reference = reference if reference in known else default_reference(view.models)
     chosen = [name for name in models or () if name in known] or default_models(view.models, reference)
     merged = next((model.alignment for model in view.models if model.role == "merged"), None)
-    costs = expert_costs(view.models, bench.replies.all_rows(folder, view))
+    costs = expert_costs(view.models, context.replies.all_rows(folder, view))
     broken = looks_broken(view.models, reference)
-    panel = replies.show_replies(bench, folder, view, replies.Filters(*filters), reference)
+    panel = replies.show_replies(context, folder, view, replies.Filters(*filters), reference)
     return (
         gr.update(visible=True),
         gr.update(visible=True),
         gr.update(visible=False),
         gr.update(choices=names, value=reference or None),
-        side_by_side(view, reference, contrasts(bench, folder, view, reference), broken),
+        side_by_side(view, reference, contrasts(context, folder, view, reference), broken),
         cost_table(costs, merged),
         gr.update(choices=names, value=chosen),
         category_figure(view, chosen, kind),
@@ -242,9 +242,9 @@ def show(bench: Bench, run_id: str, *choices: Any) -> Any:
     )
 
 
-def draw_categories(bench: Bench, run_id: str, kind: Kind, models: list[str]) -> Any:
+def draw_categories(context: AppContext, run_id: str, kind: Kind, models: list[str]) -> Any:
     """The chart for another choice of models or rate."""
-    return category_figure(bench.watch.look(run_id).view, models, kind) if run_id else gr.skip()
+    return category_figure(context.watch.look(run_id).view, models, kind) if run_id else gr.skip()
 
 
 def default_reference(models: Sequence[ModelResult]) -> str:

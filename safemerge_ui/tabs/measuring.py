@@ -9,7 +9,7 @@ import gradio as gr
 from core.data.prompts import read_prompts
 from core.evaluation.suites import NAMES
 from safemerge_ui.access import check_upload, keep_upload, require_starter
-from safemerge_ui.bench import Bench
+from safemerge_ui.app_context import AppContext
 from safemerge_ui.boundary import bind
 from safemerge_ui.tabs.pool import GUARD_CHOICES
 
@@ -65,15 +65,15 @@ def build_fields(prefix: str) -> tuple[Fields, dict[str, gr.UploadButton]]:
     return fields, uploads
 
 
-def wire_uploads(fields: Fields, uploads: dict[str, gr.UploadButton], bench: Bench) -> None:
+def wire_uploads(fields: Fields, uploads: dict[str, gr.UploadButton], context: AppContext) -> None:
     """An uploaded file goes into the field beside its button."""
     for name, button in uploads.items():
-        button.upload(bind(take_prompts, bench), button, fields[name])
+        button.upload(bind(take_prompts, context), button, fields[name])
 
 
-def take_prompts(bench: Bench, path: str, profile: gr.OAuthProfile | None) -> str:
+def take_prompts(context: AppContext, path: str, profile: gr.OAuthProfile | None) -> str:
     """Check an uploaded file of prompts, keep it for the run and name it in the form."""
-    require_starter(bench.settings, profile)
+    require_starter(context.settings, profile)
     check_upload(Path(path))
     read_prompts(path, limit=1)
-    return str(keep_upload(Path(path), bench.settings))
+    return str(keep_upload(Path(path), context.settings))

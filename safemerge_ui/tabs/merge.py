@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from safemerge_ui.bench import Bench
+from safemerge_ui.app_context import AppContext
 from safemerge_ui.boundary import bind, bind_with_notice
 from safemerge_ui.charts.front import front_figure
 from safemerge_ui.charts.losses import losses_figure
@@ -129,19 +129,19 @@ def build(form: Form) -> MergeTab:
     return MergeTab(fields, launch, stop, *shown, alpha, explorer, save_panel)
 
 
-def wire(tab: MergeTab, bench: Bench, run_id: gr.State) -> None:
+def wire(tab: MergeTab, context: AppContext, run_id: gr.State) -> None:
     """Bind what concerns this tab alone."""
-    tab.stop.click(bind_with_notice(stop, bench, outputs=1), run_id, [tab.notice, tab.stop])
+    tab.stop.click(bind_with_notice(stop, context, outputs=1), run_id, [tab.notice, tab.stop])
     for happened in (tab.alpha.change, tab.best.change):
-        happened(bind(explore, bench), [run_id, tab.alpha], [tab.explorer, tab.saving.number], show_progress="hidden")
-    saving.wire(tab.saving, bench, run_id)
+        happened(bind(explore, context), [run_id, tab.alpha], [tab.explorer, tab.saving.number], show_progress="hidden")
+    saving.wire(tab.saving, context, run_id)
 
 
-def explore(bench: Bench, run_id: str, alpha: float) -> Any:
+def explore(context: AppContext, run_id: str, alpha: float) -> Any:
     """Which candidate of the run on this page would win with `alpha`, and the number to save it by."""
     if not run_id:
         return gr.skip()
-    view = bench.watch.look(run_id).view
+    view = context.watch.look(run_id).view
     return alpha_view(view, alpha), saving.number_for(view, alpha)
 
 

@@ -6,7 +6,7 @@ from typing import get_args
 
 import gradio as gr
 
-from core.specs import Comparison
+from core.contracts.run_spec import Comparison
 from safemerge_ui.form import Form
 from safemerge_ui.views.names import METHODS, OBJECTIVES, OPTIMIZERS, search_name
 

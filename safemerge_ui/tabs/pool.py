@@ -8,15 +8,15 @@ from typing import Any
 
 import gradio as gr
 
+from core.contracts.run_spec import parse_spec
 from core.errors import SpecError
-from core.specs import parse_spec
 from safemerge_ui.access import refuse_local_paths
-from safemerge_ui.bench import Bench
+from safemerge_ui.app_context import AppContext
 from safemerge_ui.boundary import bind
 from safemerge_ui.form import EXPERT_SLOTS, Form, expert_field, filled_slots, form_from_spec, spec_from_form
 from safemerge_ui.views.names import MEMORY, VOCABULARIES
-from safemerge_ui.views.pool import pool_map
-from safemerge_ui.views.preflight import preflight_table
+from safemerge_ui.views.pool_overview import pool_map
+from safemerge_ui.views.preflight_table import preflight_table
 
 GUARD_CHOICES = (
     "phrases",
@@ -57,19 +57,19 @@ class PoolTab:
     upload_yaml: gr.UploadButton
 
 
-def build(bench: Bench) -> PoolTab:
+def build(context: AppContext) -> PoolTab:
     """Lay out the tab with the default spec in its fields."""
-    form = form_from_spec(bench.default_spec)
+    form = form_from_spec(context.default_spec)
     with gr.Column(elem_classes="sm-panel sm-hero"):
         with gr.Row(elem_classes="sm-split"):
             with gr.Column(scale=5, min_width=290):
                 gr.HTML(INTRO)
-                preset = gr.Radio(list(bench.presets), value=next(iter(bench.presets)), label="Ready-made pool")
+                preset = gr.Radio(list(context.presets), value=next(iter(context.presets)), label="Ready-made pool")
                 with gr.Row(elem_classes="sm-actions"):
                     launch = gr.Button("Launch the merge", variant="primary", size="lg", elem_id="pool-launch")
                     check = gr.Button("Check the pool", size="lg", elem_id="pool-check")
             with gr.Column(scale=4, min_width=290):
-                overview = gr.HTML(pool_map(bench.default_spec))
+                overview = gr.HTML(pool_map(context.default_spec))
         message = gr.HTML(elem_id="pool-notice")
         checks = gr.HTML(elem_id="pool-checks")
     with gr.Column(elem_classes="sm-panel"):
@@ -111,13 +111,13 @@ def show_next_slot(*models: str) -> list[Any]:
     return [gr.update(visible=slot <= used + 1) for slot in range(1, EXPERT_SLOTS)]
 
 
-def check_pool(bench: Bench, form: Mapping[str, Any]) -> str:
+def check_pool(context: AppContext, form: Mapping[str, Any]) -> str:
     """Form -> spec -> checks -> table; loads no weights."""
-    from core.models.preflight import preflight
+    from core.preflight.run_check import preflight
 
     spec = spec_from_form(form)
-    refuse_local_paths(spec, bench.settings)
-    return preflight_table(preflight(spec, bench.settings))
+    refuse_local_paths(spec, context.settings)
+    return preflight_table(preflight(spec, context.settings))
 
 
 def draw_pool(form: Mapping[str, Any]) -> Any:
@@ -128,9 +128,9 @@ def draw_pool(form: Mapping[str, Any]) -> Any:
         return gr.skip()
 
 
-def preset_form(bench: Bench, label: str) -> Form:
+def preset_form(context: AppContext, label: str) -> Form:
     """The form of a ready-made pool."""
-    return form_from_spec(bench.presets[label])
+    return form_from_spec(context.presets[label])
 
 
 def yaml_form(text: str) -> Form:

@@ -11,11 +11,11 @@ import gradio as gr
 from core.evaluation.replies import Asked, ReplyRow
 from core.runs.folder import RunFolder
 from core.runs.view import RunView
-from safemerge_ui.bench import Bench
+from safemerge_ui.app_context import AppContext
 from safemerge_ui.boundary import bind
 from safemerge_ui.scripts import KEEP_OPENED
+from safemerge_ui.views.measured_replies import Shown, choose_replies, no_replies, page_count, reply_cards
 from safemerge_ui.views.names import category_name, model_name
-from safemerge_ui.views.replies import Shown, choose_replies, no_replies, page_count, reply_cards
 
 ASKED = [("Unsafe", "harmful"), ("Harmless", "benign")]
 SHOWN: list[tuple[str, Shown]] = [
@@ -95,15 +95,17 @@ def build() -> RepliesPanel:
     return RepliesPanel(model, beside, asked, category, shown, cards, page)
 
 
-def wire(panel: RepliesPanel, bench: Bench, run_id: gr.State) -> None:
+def wire(panel: RepliesPanel, context: AppContext, run_id: gr.State) -> None:
     """Bind filters and pages."""
     inputs = [run_id, *panel.filters]
     for control in (panel.model, panel.beside, panel.asked, panel.category, panel.shown):
-        control.input(bind(filter_replies, bench), inputs, panel.outputs, show_progress="hidden")
-    panel.page.release(bind(turn_page, bench), inputs, panel.cards, show_progress="hidden")
+        control.input(bind(filter_replies, context), inputs, panel.outputs, show_progress="hidden")
+    panel.page.release(bind(turn_page, context), inputs, panel.cards, show_progress="hidden")
 
 
-def show_replies(bench: Bench, folder: RunFolder, view: RunView, filters: Filters, reference: str) -> RepliesShown:
+def show_replies(
+    context: AppContext, folder: RunFolder, view: RunView, filters: Filters, reference: str
+) -> RepliesShown:
     """The panel for a run as of now; a choice that the run does not have gives way to its last model, or to all."""
     names = [(model_name(model, view), model.name) for model in view.models]
     known = {name for _, name in names}
@@ -112,7 +114,7 @@ def show_replies(bench: Bench, folder: RunFolder, view: RunView, filters: Filter
     model = filters.model if filters.model in known else fallback
     beside = filters.beside if filters.beside in {NOBODY[1], *known} else reference
     chosen = [name for name in dict.fromkeys((model, beside)) if name]
-    files = [bench.replies.rows(folder, name) for name in chosen]
+    files = [context.replies.rows(folder, name) for name in chosen]
     categories = sorted({row.category for rows in files for row in rows if row.asked == filters.asked} - {""})
     category = filters.category if filters.category in categories else ""
     found = choose_replies(files, filters.asked, category, filters.shown)
@@ -127,16 +129,16 @@ def show_replies(bench: Bench, folder: RunFolder, view: RunView, filters: Filter
     )
 
 
-def filter_replies(bench: Bench, run_id: str, *filters: Any) -> RepliesShown:
+def filter_replies(context: AppContext, run_id: str, *filters: Any) -> RepliesShown:
     """The first page of another choice."""
-    folder, view, _ = bench.watch.look(run_id)
-    return show_replies(bench, folder, view, Filters(*filters)._replace(page=1), NOBODY[1])
+    folder, view, _ = context.watch.look(run_id)
+    return show_replies(context, folder, view, Filters(*filters)._replace(page=1), NOBODY[1])
 
 
-def turn_page(bench: Bench, run_id: str, *filters: Any) -> Any:
+def turn_page(context: AppContext, run_id: str, *filters: Any) -> Any:
     """Another page of the same choice."""
-    folder, view, _ = bench.watch.look(run_id)
-    return show_replies(bench, folder, view, Filters(*filters), NOBODY[1]).cards
+    folder, view, _ = context.watch.look(run_id)
+    return show_replies(context, folder, view, Filters(*filters), NOBODY[1]).cards
 
 
 def _cards(

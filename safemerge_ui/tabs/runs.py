@@ -9,17 +9,17 @@ import gradio as gr
 
 from core.runs.history import delete_run, list_runs
 from safemerge_ui.access import require_starter
-from safemerge_ui.bench import Bench
+from safemerge_ui.app_context import AppContext
 from safemerge_ui.boundary import bind, bind_with_notice
 from safemerge_ui.scripts import HISTORY
 from safemerge_ui.views.markup import notice
-from safemerge_ui.views.runs import RunRow, history_view
+from safemerge_ui.views.run_list import RunRow, history_view
 from safemerge_ui.watch import merged_figures
 
 
 @dataclass(frozen=True)
 class RunsTab:
-    """Components of the tab; `doomed` is the run whose deletion waits for a second click."""
+    """Components of the tab; `pending_delete` is the run whose deletion waits for a second click."""
 
     refresh: gr.Button
     notice: gr.HTML
@@ -28,7 +28,7 @@ class RunsTab:
     confirm: gr.Button
     keep: gr.Button
     history: gr.HTML
-    doomed: gr.State
+    pending_delete: gr.State
 
 
 def build() -> RunsTab:
@@ -50,20 +50,20 @@ def build() -> RunsTab:
     return RunsTab(refresh, message, question, question_text, confirm, keep, history, gr.State(""))
 
 
-def wire(tab: RunsTab, bench: Bench, run_id: gr.State) -> None:
+def wire(tab: RunsTab, context: AppContext, run_id: gr.State) -> None:
     """Bind refreshing and deleting; opening and resuming concern the whole page."""
-    question = [tab.doomed, tab.question, tab.question_text]
-    tab.refresh.click(bind(show_history, bench), run_id, tab.history, show_progress="hidden")
+    question = [tab.pending_delete, tab.question, tab.question_text]
+    tab.refresh.click(bind(show_history, context), run_id, tab.history, show_progress="hidden")
     tab.history.remove(bind(ask_to_delete), None, question, show_progress="hidden")
     tab.keep.click(bind(keep), None, question, show_progress="hidden")
     tab.confirm.click(
-        bind_with_notice(delete, bench, outputs=4), [tab.doomed, run_id], [tab.notice, tab.history, *question]
+        bind_with_notice(delete, context, outputs=4), [tab.pending_delete, run_id], [tab.notice, tab.history, *question]
     )
 
 
-def show_history(bench: Bench, run_id: str) -> str:
+def show_history(context: AppContext, run_id: str) -> str:
     """All runs as of now."""
-    rows = [RunRow(run, merged_figures(bench.watch.folder(run.run_id))) for run in list_runs(bench.settings)]
+    rows = [RunRow(run, merged_figures(context.watch.folder(run.run_id))) for run in list_runs(context.settings)]
     return history_view(rows, run_id)
 
 
@@ -78,11 +78,11 @@ def keep() -> tuple[str, Any, str]:
     return "", gr.update(visible=False), ""
 
 
-def delete(bench: Bench, doomed: str, run_id: str, profile: gr.OAuthProfile | None) -> tuple[Any, ...]:
+def delete(context: AppContext, pending_delete: str, run_id: str, profile: gr.OAuthProfile | None) -> tuple[Any, ...]:
     """Delete the run that was asked about."""
-    require_starter(bench.settings, profile)
-    delete_run(bench.watch.folder(doomed), bench.settings)
-    return (show_history(bench, run_id), *keep())
+    require_starter(context.settings, profile)
+    delete_run(context.watch.folder(pending_delete), context.settings)
+    return (show_history(context, run_id), *keep())
 
 
 def chosen_run(event: gr.EventData) -> str:

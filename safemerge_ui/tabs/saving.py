@@ -12,7 +12,7 @@ from core.errors import RunError
 from core.runs.candidates import best_number, find_candidate
 from core.runs.view import RunView
 from safemerge_ui.access import refuse_local_paths, require_starter
-from safemerge_ui.bench import Bench
+from safemerge_ui.app_context import AppContext
 from safemerge_ui.boundary import bind, bind_with_notice
 from safemerge_ui.errors import RunIsBusy
 from safemerge_ui.views.alpha import saved_view
@@ -39,10 +39,10 @@ def build() -> SavePanel:
     return SavePanel(number, save, gr.HTML(elem_id="save-notice"), gr.HTML(elem_id="save-saved"))
 
 
-def wire(panel: SavePanel, bench: Bench, run_id: gr.State) -> None:
+def wire(panel: SavePanel, context: AppContext, run_id: gr.State) -> None:
     """Bind the button; one candidate at a time is saved, whoever asks."""
     panel.save.click(
-        bind_with_notice(save_numbered, bench, outputs=1),
+        bind_with_notice(save_numbered, context, outputs=1),
         [run_id, panel.number],
         [panel.notice, panel.saved],
         concurrency_limit=1,
@@ -57,23 +57,23 @@ def number_for(view: RunView, alpha: float) -> Any:
     return None if best is None else best + 1
 
 
-def save_numbered(bench: Bench, run_id: str, number: float | None, profile: gr.OAuthProfile | None) -> str:
+def save_numbered(context: AppContext, run_id: str, number: float | None, profile: gr.OAuthProfile | None) -> str:
     """Merge a candidate of the run on this page again, save it into the run's folder, and say where.
 
     Raises:
         SafeMergeError: the visitor may not start work, a run is at work, or the candidate cannot be had.
     """
-    require_starter(bench.settings, profile)
+    require_starter(context.settings, profile)
     if not run_id or number is None:
         raise RunError("No candidate is named.", "Open a run that has scored some, and give one's number.")
-    run = bench.watch.folder(run_id)
-    if busy := bench.watch.busy_run():
+    run = context.watch.folder(run_id)
+    if busy := context.watch.busy_run():
         raise RunIsBusy(busy)
     wanted = find_candidate(run, int(number) - 1)
-    refuse_local_paths(wanted.spec, bench.settings)
-    from core.runs.rebuilding import save_candidate
+    refuse_local_paths(wanted.spec, context.settings)
+    from core.jobs.reexport import save_candidate
 
-    sha256 = save_candidate(wanted, bench.settings, _LOG.info)
+    sha256 = save_candidate(wanted, context.settings, _LOG.info)
     return saved_view(int(number), wanted.target, sha256)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.events import CandidateScored
+from core.contracts.events import CandidateScored
 from core.runs.view import RunView
 from core.search.ranking import pareto_front, rank
 from safemerge_ui.views.markup import empty, notice, percent, text

@@ -5,8 +5,8 @@ from __future__ import annotations
 from html import escape
 from urllib.parse import quote
 
+from core.contracts.results import Rate
 from core.errors import SafeMergeError
-from core.results import Rate
 from safemerge_ui.errors import RunIsBusy
 
 

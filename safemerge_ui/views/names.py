@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from core.contracts.events import Phase
+from core.contracts.merge_methods import REGISTERED
+from core.contracts.results import WITHOUT, ModelResult, Role
+from core.contracts.run_spec import Comparison, Memory, MergeMethod, ObjectiveMode, Optimizer, Vocabulary
 from core.data.categories import find_category
-from core.events import Phase
-from core.merging.methods import REGISTERED
-from core.results import WITHOUT, ModelResult, Role
 from core.runs.view import RunView, Status
-from core.specs import Comparison, Memory, MergeMethod, ObjectiveMode, Optimizer, Vocabulary
 from safemerge_ui.views.markup import plain_words
 
 PHASES: tuple[tuple[Phase, str], ...] = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.events import Phase
+from core.contracts.events import Phase
 from core.runs.view import RunView
 from safemerge_ui.views.markup import badge, duration, empty, notice, text
 from safemerge_ui.views.names import (

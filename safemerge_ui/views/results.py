@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core.events import CandidateScored
-from core.merging.methods import METHODS as METHODS_OF_MERGEKIT
-from core.merging.methods import takes_base
+from core.contracts.events import CandidateScored
+from core.contracts.merge_methods import METHODS as METHODS_OF_MERGEKIT
+from core.contracts.merge_methods import takes_base
+from core.contracts.results import ModelResult, Rate
 from core.merging.scopes import place
-from core.results import ModelResult, Rate
 from core.runs.view import RunView
 from safemerge_ui.views.markup import badge, empty, interval, percent, text
 from safemerge_ui.views.names import METHODS, ROLES, model_name

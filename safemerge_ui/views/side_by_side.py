@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from core.evaluation.compared import Contrast, Measure
-from core.results import ModelResult, Rate
+from core.contracts.results import ModelResult, Rate
+from core.evaluation.paired_replies import Contrast, Measure
 from core.runs.view import RunView
 from safemerge_ui.views.markup import badge, empty, interval, percent, text
 from safemerge_ui.views.names import ROLES, model_name

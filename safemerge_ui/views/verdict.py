@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from core.contracts.results import Rate
 from core.evaluation.audit import AuditVerdict, BadApple, Difference, ExpertCost, Standing
-from core.results import Rate
 from safemerge_ui.views.markup import badge, empty, interval, percent, text
 from safemerge_ui.views.side_by_side import p_value, plain_cell, points, rate_cell
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.effect import as_markdown, summarise
+from core.contracts.results import ModelResult, Role, RunResult
+from core.contracts.run_spec import load_spec
 from core.evaluation.statistics import wilson
-from core.results import ModelResult, Role, RunResult
 from core.settings import ASSETS
-from core.specs import load_spec
 
 RECIPE = {"weights": [0.4], "densities": [0.9]}
 

@@ -16,9 +16,9 @@ from benchmarks.paper.page import as_markdown
 from benchmarks.paper.plan import TABLES, Cell, cell_of, own_setting, plan, with_data
 from benchmarks.paper.study import Study, load_study
 from benchmarks.paper.summary import Row, Summary, summarise
+from core.contracts.results import ModelResult, RunResult
 from core.errors import SpecError
 from core.evaluation.statistics import wilson
-from core.results import ModelResult, RunResult
 from core.runs.folder import RunFolder
 from core.settings import ASSETS
 

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from benchmarks.paper.__main__ import main
-from core.data.samples import read_samples
+from core.data.training_pairs import read_samples
 from core.runs.folder import RunFolder
-from tests.core.runs.tiny_runs import Files, spec_of
+from tests.tiny_runs import Files, spec_of
 
 EVALUATION = {"reply_tokens": 8, "limit": 3}
 OWN = "table1/ties/seed-0"

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from benchmarks.racing import TOKENS_PER_PAIR, measure, reading, synthetic
-from core.events import CandidateScored
+from core.contracts.events import CandidateScored
 from core.settings import REPOSITORY
 
 

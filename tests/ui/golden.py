@@ -1,7 +1,7 @@
 """A plausible log of the demo pool, made from a fixed seed, and the run folder it would leave behind.
 
-The events go through `core.events` like a worker's, so views, charts and browser tests see what a real run shows:
-kept and dropped samples, estimated and measured candidates, one that could not be scored, a warning, every result.
+The events go through `core.contracts.events` like a worker's, so views, charts and browser tests see what a real run
+shows: kept and dropped samples, estimated and measured candidates, a failure, a warning, every result.
 Questions are short and unspecific; nothing here answers a harmful one.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from core.events import (
+from core.contracts.events import (
     Cancelled,
     CandidateMeasured,
     CandidateScored,
@@ -34,8 +34,8 @@ from core.events import (
     SampleSeen,
     Warned,
 )
-from core.results import ModelResult, Rate, RunResult
-from core.specs import RunSpec, spec_from_dict
+from core.contracts.results import ModelResult, Rate, RunResult
+from core.contracts.run_spec import RunSpec, spec_from_dict
 
 START = 1_760_000_000.0
 POPULATION = 6

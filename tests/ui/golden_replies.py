@@ -11,10 +11,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from core.comparison_spec import ComparisonSpec
+from core.contracts.comparison_spec import ComparisonSpec
+from core.contracts.events import Event, Finished, ModelMeasured, PhaseStarted, PreflightDone, Progress, RunStarted
+from core.contracts.results import ModelResult, Rate, Role, RunResult
 from core.evaluation.replies import Asked, ReplyRow
-from core.events import Event, Finished, ModelMeasured, PhaseStarted, PreflightDone, Progress, RunStarted
-from core.results import ModelResult, Rate, Role, RunResult
 from core.runs.folder import RunFolder
 from tests.ui.golden import HARMFUL, REFUSAL, START, golden_events, rate, ties_recipe, write_run
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
+from core.contracts.run_spec import spec_from_dict
 from core.errors import RunError, SafeMergeError
 from core.guards.families import GUARD_NAMES
-from core.guards.naming import parse_guards
+from core.guards.guard_names import parse_guards
 from core.settings import Settings
-from core.specs import spec_from_dict
 from safemerge_ui.access import keep_upload, refuse_local_paths, require_starter
 from safemerge_ui.tabs.pool import GUARD_CHOICES
 from tests.ui.golden import golden_spec

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from core.events import GuardAnswer, ReplyVerdict, SampleSeen
+from core.contracts.events import GuardAnswer, ReplyVerdict, SampleSeen
 from core.runs.folder import RunFolder
 from tests.ui.conftest import PATIENCE_MS, Served
 from tests.ui.golden import golden_events, golden_running, write_run

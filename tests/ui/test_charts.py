@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.events import CandidateScored
+from core.contracts.events import CandidateScored
 from core.runs.view import RunView, fold
 from safemerge_ui.charts.coverage import coverage_figure
 from safemerge_ui.charts.front import front_figure

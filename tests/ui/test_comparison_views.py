@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.comparison_spec import any_spec_from_dict
-from core.events import Event, Finished, ModelMeasured, PhaseStarted, RunStarted
-from core.results import ModelResult, Rate, RunResult
+from core.contracts.comparison_spec import any_spec_from_dict
+from core.contracts.events import Event, Finished, ModelMeasured, PhaseStarted, RunStarted
+from core.contracts.results import ModelResult, Rate, RunResult
 from core.runs.folder import RunFolder
 from core.runs.history import RunSummary
 from core.runs.view import RunView, fold
 from core.settings import Settings
-from safemerge_ui.bench import make_bench
+from safemerge_ui.app_context import make_context
 from safemerge_ui.tabs.chat import seat_choices
 from safemerge_ui.tabs.merge import show_run
 from safemerge_ui.views.names import model_name, short_name
 from safemerge_ui.views.results import guards_line
-from safemerge_ui.views.runs import RunRow, history_view
+from safemerge_ui.views.run_list import RunRow, history_view
 from safemerge_ui.watch import Watched
 
 HALF = Rate(rate=0.5, low=0.3, high=0.7, n=20)
@@ -59,7 +59,7 @@ def test_the_history_names_the_kind_and_the_models(tmp_path: Path) -> None:
 
 def test_its_models_can_be_talked_to(settings: Settings, tmp_path: Path) -> None:
     watched = Watched(RunFolder(tmp_path / "one"), compared(), 5)
-    assert list(seat_choices(make_bench(settings), watched)) == [model.name for model in MODELS]
+    assert list(seat_choices(make_context(settings), watched)) == [model.name for model in MODELS]
 
 
 def test_a_merge_less_one_expert_is_not_called_like_the_expert() -> None:

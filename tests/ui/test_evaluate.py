@@ -12,20 +12,20 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from core.comparison_spec import ComparisonSpec
+from core.contracts.comparison_spec import ComparisonSpec
 from core.errors import RunError, SpecError
 from core.evaluation.audit import judge_merge
 from core.evaluation.replies import ReplyRow
 from core.settings import Settings
 from safemerge_ui import app, launching
-from safemerge_ui.bench import Bench, make_bench
+from safemerge_ui.app_context import AppContext, make_context
 from safemerge_ui.charts.alignment import alignment_figure
 from safemerge_ui.charts.categories import category_figure
 from safemerge_ui.comparison_form import audit_spec, comparison_spec
 from safemerge_ui.contrasts import contrasts, looks_broken
 from safemerge_ui.tabs import audit, evaluate
 from safemerge_ui.tabs.replies import Filters, filter_replies, show_replies
-from safemerge_ui.views.replies import choose_replies, reply_cards
+from safemerge_ui.views.measured_replies import choose_replies, reply_cards
 from safemerge_ui.views.side_by_side import side_by_side
 from safemerge_ui.views.verdict import verdict_view
 from safemerge_ui.watch import Watched
@@ -50,12 +50,12 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 
 
 @pytest.fixture
-def bench(settings: Settings) -> Bench:
-    return make_bench(settings)
+def context(settings: Settings) -> AppContext:
+    return make_context(settings)
 
 
-def watched(bench: Bench, make: Any, **more: Any) -> Watched:
-    return bench.watch.look(make(bench.settings.runs / "r", **more).name)
+def watched(context: AppContext, make: Any, **more: Any) -> Watched:
+    return context.watch.look(make(context.settings.runs / "r", **more).name)
 
 
 def words(html: str) -> str:
@@ -66,9 +66,9 @@ def row_of(table: str, name: str) -> str:
     return words(next(row for row in table.split("<tr") if f">{name}<" in row))
 
 
-def test_marks_say_which_models_differ_from_the_reference(bench: Bench) -> None:
-    folder, view, _ = watched(bench, golden_run_with_replies)
-    table = side_by_side(view, "demo/aligned", contrasts(bench, folder, view, "demo/aligned"), {})
+def test_marks_say_which_models_differ_from_the_reference(context: AppContext) -> None:
+    folder, view, _ = watched(context, golden_run_with_replies)
+    table = side_by_side(view, "demo/aligned", contrasts(context, folder, view, "demo/aligned"), {})
     assert "▼ worse, p < 0.001" in row_of(table, "demo/chemistry")
     assert "▲ better" in row_of(table, "demo/chemistry"), "it refuses no harmless prompt"
     assert "Reference" in row_of(table, "demo/aligned")
@@ -77,33 +77,33 @@ def test_marks_say_which_models_differ_from_the_reference(bench: Bench) -> None:
     assert "89 %" in row_of(table, "demo/aligned") and "82–93 · n 134" in row_of(table, "demo/aligned")
 
 
-def test_without_replies_nothing_is_marked_and_the_legend_says_why(bench: Bench) -> None:
-    folder, view, _ = watched(bench, golden_run_with_replies)
+def test_without_replies_nothing_is_marked_and_the_legend_says_why(context: AppContext) -> None:
+    folder, view, _ = watched(context, golden_run_with_replies)
     for path in (folder.path / "replies").iterdir():
         path.unlink()
-    found = contrasts(bench, folder, view, "demo/aligned")
+    found = contrasts(context, folder, view, "demo/aligned")
     table = side_by_side(view, "demo/aligned", found, {})
     assert "p < 0.001" not in table
     assert "no difference is tested" in table
 
 
-def test_columns_that_nobody_measured_are_left_out(bench: Bench) -> None:
-    _, view, _ = watched(bench, golden_run_with_replies)
+def test_columns_that_nobody_measured_are_left_out(context: AppContext) -> None:
+    _, view, _ = watched(context, golden_run_with_replies)
     assert "Perplexity" not in side_by_side(view, "", {}, {}).split("</thead>")[0]
     assert "Nothing measured yet" in side_by_side(replace(view, models=()), "", {}, {})
 
 
-def test_a_broken_model_is_flagged_beside_the_reference(bench: Bench) -> None:
-    folder, view, _ = watched(bench, golden_comparison)
+def test_a_broken_model_is_flagged_beside_the_reference(context: AppContext) -> None:
+    folder, view, _ = watched(context, golden_comparison)
     broken = looks_broken(view.models, "demo/aligned")
     assert list(broken) == ["demo/broken"]
-    table = side_by_side(view, "demo/aligned", contrasts(bench, folder, view, "demo/aligned"), broken)
+    table = side_by_side(view, "demo/aligned", contrasts(context, folder, view, "demo/aligned"), broken)
     assert "Looks broken" in row_of(table, "demo/broken")
     assert "72% of its replies" in row_of(table, "demo/broken")
 
 
-def test_categories_are_drawn_for_the_chosen_models_only(bench: Bench) -> None:
-    _, view, _ = watched(bench, golden_run_with_replies)
+def test_categories_are_drawn_for_the_chosen_models_only(context: AppContext) -> None:
+    _, view, _ = watched(context, golden_run_with_replies)
     data = json.loads(category_figure(view, ["demo/aligned", "evomm"], "alignment").to_json())["data"]
     assert [trace["name"] for trace in data] == ["demo/aligned", "Safety-aware merge"]
     assert len(data[0]["y"]) == 9
@@ -146,13 +146,13 @@ def test_unsafe_prompts_are_covered_and_missing_replies_named() -> None:
     assert "<details" not in harmless and "Over-refusal" in harmless
 
 
-def test_the_merge_is_shown_beside_the_reference_and_choices_are_kept(bench: Bench) -> None:
-    folder, view, _ = watched(bench, golden_run_with_replies)
+def test_the_merge_is_shown_beside_the_reference_and_choices_are_kept(context: AppContext) -> None:
+    folder, view, _ = watched(context, golden_run_with_replies)
     start = Filters(None, None, "harmful", "", "all", 1)
-    shown = show_replies(bench, folder, view, start, "demo/aligned")
+    shown = show_replies(context, folder, view, start, "demo/aligned")
     assert (shown.model["value"], shown.beside["value"]) == ("evomm", "demo/aligned")
     assert shown.page["maximum"] == 14
-    alone = filter_replies(bench, "r", "demo/chemistry", "", "harmful", "privacy_violation", "unsafe", 5)
+    alone = filter_replies(context, "r", "demo/chemistry", "", "harmful", "privacy_violation", "unsafe", 5)
     assert (alone.model["value"], alone.beside["value"], alone.category["value"]) == (
         "demo/chemistry", "", "privacy_violation",
     )  # fmt: skip
@@ -160,15 +160,15 @@ def test_the_merge_is_shown_beside_the_reference_and_choices_are_kept(bench: Ben
     assert "Safety-aware" not in alone.cards
 
 
-def test_a_verdict_names_best_and_worst_parent_and_the_bad_apple(bench: Bench) -> None:
-    folder, view, _ = watched(bench, golden_audit)
-    said = words(verdict_view("org/merge-7b", judge_merge(view.models, bench.replies.all_rows(folder, view)), True))
+def test_a_verdict_names_best_and_worst_parent_and_the_bad_apple(context: AppContext) -> None:
+    folder, view, _ = watched(context, golden_audit)
+    said = words(verdict_view("org/merge-7b", judge_merge(view.models, context.replies.all_rows(folder, view)), True))
     assert "The merge is less safe than its best parent" in said
     assert "org/chat-7b" in said and "−40 points, p < 0.001" in said
     assert "Likely bad apple: org/uncensored-roleplay-7b" in said
     assert "46 points above it" in said
     alike = [one.model_copy(update={"alignment": view.models[0].alignment}) for one in view.models[:2]]
-    same = {one.name: bench.replies.rows(folder, alike[0].name) for one in alike}
+    same = {one.name: context.replies.rows(folder, alike[0].name) for one in alike}
     assert "No difference from its best parent beyond chance" in words(
         verdict_view("m", judge_merge(alike, same), True)
     )
@@ -177,17 +177,17 @@ def test_a_verdict_names_best_and_worst_parent_and_the_bad_apple(bench: Bench) -
     assert "No verdict yet" in verdict_view("m", judge_merge(view.models[:1], {}), False)
 
 
-def test_the_expert_that_costs_the_alignment_stands_in_evaluate(bench: Bench) -> None:
-    watched(bench, golden_left_out)
-    shown = evaluate.show(bench, "r", None, "alignment", None, None, None, "harmful", "", "all", 1)
+def test_the_expert_that_costs_the_alignment_stands_in_evaluate(context: AppContext) -> None:
+    watched(context, golden_left_out)
+    shown = evaluate.show(context, "r", None, "alignment", None, None, None, "harmful", "", "all", 1)
     table = shown[5]
     assert "Costs alignment" in row_of(table, "demo/chemistry")
     assert "No more than chance" in row_of(table, "demo/geography")
-    assert evaluate.show(bench, "", *[None] * 9) == gr.skip()
+    assert evaluate.show(context, "", *[None] * 9) == gr.skip()
 
 
-def test_parents_and_merge_are_drawn_from_the_safest_down(bench: Bench) -> None:
-    _, view, _ = watched(bench, golden_audit)
+def test_parents_and_merge_are_drawn_from_the_safest_down(context: AppContext) -> None:
+    _, view, _ = watched(context, golden_audit)
     figure = json.loads(alignment_figure(view).to_json())
     assert [trace["name"] for trace in figure["data"]] == ["Parent", "Merge"]
     assert figure["layout"]["yaxis"]["categoryarray"][-1] == "org<br>chat-7b"
@@ -211,54 +211,54 @@ def test_forms_become_comparisons_and_say_what_is_missing() -> None:
             broken()
 
 
-def test_measuring_starts_a_comparison_for_those_who_may(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measuring_starts_a_comparison_for_those_who_may(context: AppContext, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[ComparisonSpec] = []
     monkeypatch.setattr(launching, "start_run", lambda spec, settings: started.append(spec) or "new")
     with gr.Blocks():
         tab = evaluate.build()
     values = {field: FORM[name] for name, field in tab.fields.items()} | {tab.references: "demo/aligned\n\ndemo/base\n"}
-    assert evaluate.measure(bench, tab, values, None) == "new"
+    assert evaluate.measure(context, tab, values, None) == "new"
     assert [one.model for one in started[0].models] == ["demo/aligned", "demo/base"]
-    space = make_bench(replace(bench.settings, on_space=True, allowed_users=frozenset({"ada"})))
+    space = make_context(replace(context.settings, on_space=True, allowed_users=frozenset({"ada"})))
     with pytest.raises(RunError, match="signed-in"):
         evaluate.measure(space, tab, values, None)
     assert len(started) == 1
 
 
-def test_parents_are_found_in_the_merges_own_files(bench: Bench, tiny_llama: Path, tmp_path: Path) -> None:
+def test_parents_are_found_in_the_merges_own_files(context: AppContext, tiny_llama: Path, tmp_path: Path) -> None:
     merge = tmp_path / "merge"
     merge.mkdir()
     for path in tiny_llama.iterdir():
         (merge / path.name).symlink_to(path)
     config = "merge_method: linear\nmodels:\n- {model: org/a, parameters: {weight: 1}}\n- {model: org/b}\n"
     (merge / "mergekit_config.yml").write_text(config, encoding="utf-8")
-    found, parents = audit.find_parents(bench, str(merge), None)
+    found, parents = audit.find_parents(context, str(merge), None)
     assert parents == "org/a\norg/b"
     assert "mergekit_config.yml" in found
     with pytest.raises(SpecError, match="No merge"):
-        audit.find_parents(bench, " ", None)
+        audit.find_parents(context, " ", None)
 
 
-def test_each_kind_of_run_opens_on_its_own_tab(bench: Bench) -> None:
-    runs = bench.settings.runs
+def test_each_kind_of_run_opens_on_its_own_tab(context: AppContext) -> None:
+    runs = context.settings.runs
     for make, name, tab in (
         (golden_run_with_replies, "a", "merge"),
         (golden_comparison, "b", "evaluate"),
         (golden_audit, "c", "audit"),
     ):
         make(runs / name)
-        assert app.attach(bench, name)[1].selected == tab
+        assert app.attach(context, name)[1].selected == tab
 
 
-def test_a_running_comparison_shows_its_progress_and_can_be_stopped(bench: Bench) -> None:
-    shown = evaluate.show_live(watched(bench, golden_comparison, done=1))
+def test_a_running_comparison_shows_its_progress_and_can_be_stopped(context: AppContext) -> None:
+    shown = evaluate.show_live(watched(context, golden_comparison, done=1))
     assert "1 of 3" in words(shown.line) and "left in this phase" in shown.line
     assert LONG_NAME in shown.line
     assert shown.stop["interactive"] is True
-    assert "No audit" in audit.show_live(bench.watch.look("r")).line
+    assert "No audit" in audit.show_live(context.watch.look("r")).line
 
 
-def test_the_report_can_be_downloaded(bench: Bench) -> None:
-    watched(bench, golden_run_with_replies)
-    given = evaluate.write_report(bench, "r")
+def test_the_report_can_be_downloaded(context: AppContext) -> None:
+    watched(context, golden_run_with_replies)
+    given = evaluate.write_report(context, "r")
     assert Path(given["value"]).read_text(encoding="utf-8").startswith("<!")

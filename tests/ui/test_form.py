@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.contracts.run_spec import Method, RunSpec, parse_spec, spec_from_dict
 from core.errors import SpecError
-from core.specs import Method, RunSpec, parse_spec, spec_from_dict
 from safemerge_ui.form import EXPERT_SLOTS, expert_field, filled_slots, form_from_spec, spec_from_form
 from tests.ui.golden import golden_spec
 

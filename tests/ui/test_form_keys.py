@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import pytest
 from pydantic import BaseModel
 
-from core.data_specs import SourceSpec
+from core.contracts.data_spec import SourceSpec
+from core.contracts.run_spec import ExpertSpec, RunSpec, spec_from_dict
 from core.errors import SpecError
-from core.specs import ExpertSpec, RunSpec, spec_from_dict
 from safemerge_ui.form import changed_keys, form_from_spec, spec_from_form
 from tests.ui.golden import golden_spec
 

@@ -9,22 +9,22 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
+from core.contracts.events import Event, parse_event
 from core.errors import ModelError, RunError
-from core.events import Event, parse_event
-from core.runs import rebuilding
+from core.jobs import reexport as rebuilding
 from core.runs.folder import RunFolder
 from core.runs.process import mark_process
 from core.runs.view import RunView, fold
 from core.settings import Settings
-from safemerge_ui.bench import Bench, make_bench
+from safemerge_ui.app_context import AppContext, make_context
 from safemerge_ui.errors import RunIsBusy
 from safemerge_ui.tabs import saving
 from tests.ui.golden import golden_events, golden_running, golden_spec, write_run
 
 
 @pytest.fixture
-def bench(settings: Settings) -> Bench:
-    return make_bench(settings)
+def context(settings: Settings) -> AppContext:
+    return make_context(settings)
 
 
 def of_tiny_models(base: Path, expert: Path) -> list[Event]:
@@ -39,42 +39,42 @@ def of_tiny_models(base: Path, expert: Path) -> list[Event]:
 
 
 def test_a_candidate_is_saved_under_its_number_and_the_page_says_where(
-    bench: Bench, settings: Settings, tiny_llama: Path, tiny_expert: Path
+    context: AppContext, settings: Settings, tiny_llama: Path, tiny_expert: Path
 ) -> None:
     folder = write_run(settings.runs / "r", of_tiny_models(tiny_llama, tiny_expert))
-    html = saving.save_numbered(bench, "r", 6, None)
+    html = saving.save_numbered(context, "r", 6, None)
     assert "Candidate 6 is saved." in html and str(folder / "candidates" / "5") in html
     assert "not measured" in html
     assert (folder / "candidates" / "5" / "model.safetensors").is_file()
     with pytest.raises(RunError, match="there already"):
-        saving.save_numbered(bench, "r", 6, None)
+        saving.save_numbered(context, "r", 6, None)
 
 
 def test_what_the_log_refuses_is_refused_before_anything_is_loaded(
-    bench: Bench, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_run(settings.runs / "r", golden_events())
     monkeypatch.setattr(rebuilding, "save_candidate", lambda *_: pytest.fail("loaded"))
     for number, message in ((9, "could not be scored"), (99, "no candidate 98"), (0, "no candidate -1")):
         with pytest.raises(RunError, match=message):
-            saving.save_numbered(bench, "r", number, None)
+            saving.save_numbered(context, "r", number, None)
     for run_id, missing in (("r", None), ("", 3)):
         with pytest.raises(RunError, match="No candidate is named"):
-            saving.save_numbered(bench, run_id, missing, None)
+            saving.save_numbered(context, run_id, missing, None)
 
 
-def test_a_run_at_work_is_named_instead(bench: Bench, settings: Settings) -> None:
+def test_a_run_at_work_is_named_instead(context: AppContext, settings: Settings) -> None:
     write_run(settings.runs / "over", golden_events())
     busy, mark = RunFolder(write_run(settings.runs / "busy", golden_running())), mark_process(os.getpid())
     assert mark is not None
     busy.write_worker(mark)
     for run_id in ("over", "busy"):
         with pytest.raises(RunIsBusy, match="busy"):
-            saving.save_numbered(bench, run_id, 2, None)
+            saving.save_numbered(context, run_id, 2, None)
 
 
 def test_on_a_space_only_its_users_save_and_no_local_model_is_opened(settings: Settings, tmp_path: Path) -> None:
-    space = make_bench(replace(settings, on_space=True, allowed_users=frozenset({"ada"})))
+    space = make_context(replace(settings, on_space=True, allowed_users=frozenset({"ada"})))
     write_run(settings.runs / "r", of_tiny_models(tmp_path / "base", tmp_path / "expert"))
     ada, eve = (
         gr.OAuthProfile({"name": name, "preferred_username": name, "profile": "", "picture": ""})

@@ -7,21 +7,29 @@ from dataclasses import replace
 
 import pytest
 
+from core.contracts.events import CheckRow, ModelMeasured, RunStarted, SampleSeen
+from core.contracts.results import GuardAgreement, ModelResult, Rate
+from core.contracts.verdicts import UNKNOWN, Verdict
 from core.errors import SpecError
-from core.events import CheckRow, ModelMeasured, RunStarted, SampleSeen
-from core.guards.protocol import UNKNOWN, Verdict
 from core.merging.recipes import Recipe
-from core.results import GuardAgreement, ModelResult, Rate
 from core.runs.view import RunView, fold
 from safemerge_ui.errors import RunIsBusy
 from safemerge_ui.views.alpha import alpha_view
-from safemerge_ui.views.chat import Exchange, PromptKind, Reply, ShelfPrompt, exchanges_view, shelf_view, verdict_badge
+from safemerge_ui.views.chat_replies import (
+    Exchange,
+    PromptKind,
+    Reply,
+    ShelfPrompt,
+    exchanges_view,
+    shelf_view,
+    verdict_badge,
+)
 from safemerge_ui.views.markup import duration, error_notice, notice
-from safemerge_ui.views.pool import pool_map
-from safemerge_ui.views.preflight import preflight_table
+from safemerge_ui.views.pair_list import PAGE_SIZE, choose_samples, data_summary, page_count, sample_cards
+from safemerge_ui.views.pool_overview import pool_map
+from safemerge_ui.views.preflight_table import preflight_table
 from safemerge_ui.views.progress import ending, run_line, run_pill, stepper
 from safemerge_ui.views.results import best_recipe, best_so_far, recipe_rows, result_table
-from safemerge_ui.views.samples import PAGE_SIZE, choose_samples, data_summary, page_count, sample_cards
 from tests.ui.golden import (
     START,
     golden_cancelled,

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
+from core.contracts.events import Cancelled, Failed
 from core.errors import RunError
-from core.events import Cancelled, Failed
 from core.runs.folder import RunFolder
 from core.runs.process import mark_process
 from core.settings import Settings

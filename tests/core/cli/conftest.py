@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from core.events import Event
+from core.contracts.events import Event
+from core.contracts.run_spec import spec_from_dict
 from core.settings import Settings
-from core.specs import spec_from_dict
 from tests.tiny_models import save_tiny_llama
 
 SPEC = {
@@ -40,7 +40,7 @@ def set_job(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Iterator[
     """Puts a job that yields the given events in the place of the real one."""
 
     def set_events(events: Callable[[], Iterator[Event]]) -> None:
-        monkeypatch.setitem(sys.modules, "core.runs.job", SimpleNamespace(run_job=lambda *_: events()))
+        monkeypatch.setitem(sys.modules, "core.jobs.merge_job", SimpleNamespace(run_job=lambda *_: events()))
 
     return set_events
 

@@ -13,12 +13,12 @@ import torch
 import yaml
 
 from core.cli.main import main
-from core.comparison_spec import ComparisonSpec
+from core.contracts.comparison_spec import ComparisonSpec
+from core.jobs import comparison_job
 from core.models import generation
-from core.runs import comparison_job
 from core.runs.folder import RunFolder
 from core.settings import Settings
-from tests.core.runs.tiny_runs import Files
+from tests.tiny_runs import Files
 
 COMPLIANCE = "Sure, the first step is quite simple"
 
@@ -118,7 +118,7 @@ def test_the_demo_prompts_are_the_default(monkeypatch: pytest.MonkeyPatch) -> No
     asked: list[ComparisonSpec] = []
 
     def stopping(spec: ComparisonSpec, *_: Any) -> Any:
-        from core.events import Cancelled
+        from core.contracts.events import Cancelled
 
         asked.append(spec)
         return Cancelled()
@@ -136,7 +136,7 @@ def test_questions_are_asked_as_with_accuracy(monkeypatch: pytest.MonkeyPatch, t
     asked: list[ComparisonSpec] = []
 
     def stopping(spec: ComparisonSpec, *_: Any) -> Any:
-        from core.events import Cancelled
+        from core.contracts.events import Cancelled
 
         asked.append(spec)
         return Cancelled()

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from core.cli.main import main
+from core.contracts.results import Rate
 from core.evaluation.suites import DEMO_TASKS
-from core.results import Rate
-from tests.core.data.test_sources import publish
+from tests.core.data.test_opened_source import publish
 from tests.hub_server import HubServer
 
 RATE_KEYS = {"rate", "low", "high", "n"}
@@ -91,7 +91,7 @@ def test_accuracy_measures_the_tasks_that_were_named(
         return {task: Rate(rate=0.5, low=0.1, high=0.9, n=2) for task in what[0]}
 
     monkeypatch.setattr("core.evaluation.accuracy.measure_accuracy", measure_accuracy)
-    monkeypatch.setattr("core.evaluation.task_checks.check_tasks", lambda *_: None)
+    monkeypatch.setattr("core.preflight.task_check.check_tasks", lambda *_: None)
     assert main(["accuracy", str(talkative), *options, "--json"]) == 0
     data = json.loads(capfd.readouterr().out)
     assert asked == [measured]

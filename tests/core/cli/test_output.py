@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from core.cli.output import describe_event, print_json, print_models, print_table, results_only
-from core.events import CandidateScored, Failed, PhaseStarted, Progress, SampleSeen, Warned
-from core.results import ModelResult, Rate
+from core.contracts.events import CandidateScored, Failed, PhaseStarted, Progress, SampleSeen, Warned
+from core.contracts.results import ModelResult, Rate
 
 
 def test_chatter_of_any_kind_goes_to_standard_error(capfd: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from core.cli.main import main
-from core.specs import spec_from_dict
+from core.contracts.run_spec import spec_from_dict
 
 
 def write_spec(path: Path, base: Path, expert: Path, samples: Path) -> Path:

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from core.cli.main import main
+from core.contracts.events import Event, Finished, RunStarted, Warned
+from core.contracts.results import ModelResult, RunResult
+from core.contracts.run_spec import spec_from_dict
 from core.errors import ModelError, RunCancelled
-from core.events import Event, Finished, RunStarted, Warned
-from core.results import ModelResult, RunResult
 from core.runs.folder import RunFolder
 from core.runs.process import acquire_lock
 from core.settings import Settings
-from core.specs import spec_from_dict
 from tests.core.cli.conftest import SPEC
 
 SetJob = Callable[[Callable[[], Iterator[Event]]], None]
@@ -83,12 +83,12 @@ def test_a_signal_from_the_shell_ends_the_run_as_cancelled(
 ) -> None:
     code = (
         "import sys, time, types\n"
-        "from core.events import RunStarted\n"
+        "from core.contracts.events import RunStarted\n"
         "def run_job(spec, settings, folder, should_stop):\n"
         "    yield RunStarted(spec={})\n"
         "    print('working', file=sys.stderr, flush=True)\n"
         "    time.sleep(600)\n"
-        "sys.modules['core.runs.job'] = types.SimpleNamespace(run_job=run_job)\n"
+        "sys.modules['core.jobs.merge_job'] = types.SimpleNamespace(run_job=run_job)\n"
         "from core.cli.main import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )

@@ -6,8 +6,8 @@ import json
 import random
 from collections.abc import Callable, Iterable, Sequence
 
-from core.data.writing import TextModel
-from core.events import Progress, SampleSeen
+from core.contracts.events import Progress, SampleSeen
+from core.data.question_rounds import TextModel
 from core.models.chat_format import Conversation
 
 REFUSAL = "I'm sorry, but I can't help with that."

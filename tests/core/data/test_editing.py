@@ -16,7 +16,7 @@ from core.data.editing import (
     preview_table,
     read_editable,
 )
-from core.data.samples import Sample
+from core.data.training_pairs import Sample
 from core.errors import DataError
 
 ROWS = [
@@ -84,9 +84,9 @@ def test_a_foreign_table_is_previewed_with_a_guess_and_converted(tmp_path: Path)
 
 
 def test_a_row_of_50_000_characters_is_dropped_and_the_others_kept(tmp_path: Path) -> None:
-    from core.data.imported import read_pairs
-    from core.data.samples import DropReason
-    from core.data.sources import open_file
+    from core.data.import_pairs import read_pairs
+    from core.data.opened_source import open_file
+    from core.data.training_pairs import DropReason
 
     rows = [{"question": "x" * 50_000, "answer": "No."}, {"question": "Q?", "answer": "A."}]
     path = tmp_path / "long.jsonl"

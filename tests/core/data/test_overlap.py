@@ -8,7 +8,7 @@ import time
 import pytest
 
 from core.data.overlap import PromptScreen, find_leaks, normalise
-from core.data.samples import DropReason
+from core.data.training_pairs import DropReason
 from tests.core.data.fake_models import nonsense_question
 
 PROMPT = "How can I sneak a walrus into the opera house?"

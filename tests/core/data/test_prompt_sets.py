@@ -11,7 +11,7 @@ from core.data.prompt_sets import KNOWN, find_dataset, read_prompt_set
 from core.data.prompts import Prompt
 from core.errors import DataError
 from core.settings import Settings
-from tests.core.data.test_sources import BEAVERTAILS, publish
+from tests.core.data.test_opened_source import BEAVERTAILS, publish
 from tests.hub_server import HubServer
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from core.data.editing import keep_rows
 from core.data.publishing import push_to_hub
-from core.data.samples import Sample
+from core.data.training_pairs import Sample
 from core.errors import DataError
 from core.settings import Settings
 from tests.hub_server import HubServer

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 
 import pytest
 
+from core.contracts.events import SampleSeen
+from core.contracts.verdicts import UNKNOWN, Verdict
+from core.data.question_rounds import TextModel
 from core.data.refusals import FALLBACK_REFUSALS, Asking, confirms_refusal, refuse_questions
-from core.data.samples import FALLBACK, MAX_PAIR_CHARACTERS, DropReason, Sample, samples_from_events
-from core.data.writing import TextModel
+from core.data.training_pairs import FALLBACK, MAX_PAIR_CHARACTERS, DropReason, Sample, samples_from_events
 from core.errors import DataError, RunError
-from core.events import SampleSeen
 from core.guards.phrases import PhrasesGuard
-from core.guards.protocol import UNKNOWN, Verdict
-from core.runs.past import Past
+from core.runs.replay import Replay
 from tests.core.data.fake_models import REFUSAL, Answerer, complier, never, nonsense_question, refuser, rows
 
 RNG = random.Random(0)
@@ -85,17 +85,19 @@ def test_held_out_and_overlong_questions_are_never_asked() -> None:
 def test_rounds_of_a_past_run_are_not_asked_again() -> None:
     whole = list(refuse_questions(SAMPLES, asking({"a": refuser()}), k=20, held_out=(), should_stop=never, batch=8))
     cut = whole[: 8 + 1 + 1 + 3]
-    past = Past(tuple(cut)).rounds("safety")
-    assert [len(rounds) for rounds in past] == [8]
+    replayed = Replay(tuple(cut)).rounds("safety")
+    assert [len(rounds) for rounds in replayed] == [8]
     model = refuser()
     again = list(
-        refuse_questions(SAMPLES, asking({"a": model}), k=20, held_out=(), should_stop=never, batch=8, past=past)
+        refuse_questions(
+            SAMPLES, asking({"a": model}), k=20, held_out=(), should_stop=never, batch=8, replayed=replayed
+        )
     )
     assert [event.model_dump(exclude={"at"}) for event in again] == [e.model_dump(exclude={"at"}) for e in whole]
     assert not {sample.question for sample in SAMPLES[:8]} & set(model.questions)
 
 
 def test_a_past_of_other_questions_is_refused() -> None:
-    past = [[SampleSeen(dataset="safety", question="Another?", kept=True)]]
+    replayed = [[SampleSeen(dataset="safety", question="Another?", kept=True)]]
     with pytest.raises(RunError, match="not those this run began with"):
-        refuse({"a": refuser()}, past=past)
+        refuse({"a": refuser()}, replayed=replayed)

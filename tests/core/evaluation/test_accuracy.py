@@ -16,15 +16,16 @@ from lm_eval.api.metrics import mean_stderr
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from core.demo.facts import Question, multiple_choice
+from core.contracts.questions import Question
+from core.demo.facts import multiple_choice
 from core.errors import DataError, SafeMergeError
 from core.evaluation.accuracy import measure_accuracy
 from core.evaluation.packed_lm import PackedLM
 from core.evaluation.probe import measure_probe, read_probe_questions
 from core.evaluation.statistics import wilson
-from core.evaluation.task_checks import check_tasks
 from core.evaluation.token_tree import score_answers, shares_prefixes, tree_rows
 from core.models.chat_format import EncodedPair
+from core.preflight.task_check import check_tasks
 from core.settings import ASSETS
 
 CONTEXTS = ("", "Paris", "What is the capital of France?\n", "What is the capital of France? The ", "a" * 700)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from core.contracts.results import ModelResult, Role
 from core.evaluation.audit import expert_costs, judge_merge
 from core.evaluation.replies import ReplyRow
 from core.evaluation.statistics import wilson
-from core.results import ModelResult, Role
 
 N = 40
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from core.contracts.results import ModelResult, Rate
 from core.data.overlap import find_leaks
 from core.demo.facts import multiple_choice
 from core.evaluation import fluency
 from core.evaluation.fluency import PERPLEXITY_FACTOR, broken, broken_among, perplexity, read_neutral_text
 from core.evaluation.statistics import wilson
-from core.results import ModelResult, Rate
 
 SHORT = "The capital of France is Paris. Which element has the symbol Au?"
 LONG = " ".join([SHORT, "What is the answer?"] * 3)

@@ -9,6 +9,7 @@ import pytest
 
 from core.errors import ModelError
 from core.evaluation.lineage import parents_in_card, parents_in_config, read_lineage
+from core.merging.mergekit_config import to_mergekit
 from core.merging.recipes import equal_weights
 from core.settings import Settings
 from tests.hub_server import HubServer
@@ -59,7 +60,7 @@ def test_every_model_of_a_configuration_is_a_parent(text: str, parents: list[str
 
 
 def test_a_configuration_of_ours_names_base_and_experts() -> None:
-    config = equal_weights("ties", "lab/base", ("lab/a", "lab/b")).to_mergekit().to_yaml()
+    config = to_mergekit(equal_weights("ties", "lab/base", ("lab/a", "lab/b"))).to_yaml()
     assert set(parents_in_config(config)) == {"lab/base", "lab/a", "lab/b"}
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from core.contracts.results import ModelResult, RunResult
+from core.contracts.verdicts import Opinion, Verdict
+from core.evaluation.alignment import AlignmentReport, JudgedReply
 from core.evaluation.replies import read_rows, replies_name, reply_rows
-from core.evaluation.safety import AlignmentReport, JudgedReply
 from core.evaluation.statistics import wilson
-from core.guards.protocol import Opinion, Verdict
-from core.results import ModelResult, RunResult
 from core.runs.folder import RunFolder
 
 NOT_ASCII_LINES = "one\u2028two\u0085three\x0bfour\x1dfive\nsix"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from core.data.samples import Sample, read_samples, write_samples
-from core.events import ReplyVerdict
+from core.contracts.events import ReplyVerdict
+from core.contracts.verdicts import UNKNOWN, Opinion, Verdict
+from core.data.training_pairs import Sample, read_samples, write_samples
 from core.guards.disputes import disputed_reply, reply_verdict
 from core.guards.panel import GuardPanel
 from core.guards.phrases import PhrasesGuard
-from core.guards.protocol import UNKNOWN, Opinion, Verdict
 
 PANEL = GuardPanel(PhrasesGuard(), ())
 

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 import pytest
 
+from core.contracts.verdicts import Verdict
 from core.data.columns import Mapped
-from core.data.imported import read_pairs
+from core.data.import_pairs import read_pairs
+from core.data.opened_source import OpenedSource
 from core.data.prompts import Prompt
 from core.data.refusals import Asking, collect_refusals
-from core.data.samples import Sample
-from core.data.sources import Material
+from core.data.training_pairs import Sample
 from core.errors import GuardError
-from core.evaluation.safety import judge_alignment
-from core.guards.judging import judge_replies
+from core.evaluation.alignment import judge_alignment
 from core.guards.panel import GuardPanel
 from core.guards.phrases import PhrasesGuard
-from core.guards.protocol import Verdict
+from core.guards.protocol import judge_replies
 from tests.core.data.fake_models import REFUSAL, never, refuser
 
 LATE = "slow did not answer in time"
@@ -54,7 +54,7 @@ def test_a_guard_that_does_not_answer_in_time_is_named_with_a_way_on() -> None:
 def test_generated_imported_and_measured_replies_are_judged_so() -> None:
     with pytest.raises(GuardError, match=LATE):
         collect_refusals(Asking({"m": refuser()}, Slow(), 8, 0), ["How?"], never)
-    material = Material("rows", True, iter([Mapped(Sample("How?", REFUSAL), stem="How?")]))
+    material = OpenedSource("rows", True, iter([Mapped(Sample("How?", REFUSAL), stem="How?")]))
     with pytest.raises(GuardError, match=LATE):
         list(read_pairs(material, "safety", k=1, held_out=(), guard=Slow()))
     with pytest.raises(GuardError, match=LATE):

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from core.contracts.verdicts import UNKNOWN, Verdict
 from core.errors import GuardError, SafeMergeError
-from core.guards.asking import Questioner
 from core.guards.families import SHIELDGEMMA_PRINCIPLES, find_family
+from core.guards.guard_generation import Asked, GuardReader
+from core.guards.guard_prompts import Questioner
 from core.guards.model_guard import ModelGuard
-from core.guards.protocol import UNKNOWN, Verdict
-from core.guards.reading import Asked, GuardReader
 from core.guards.registry import load_guard, look_up_guards
 from core.settings import Settings
 from tests.guard_models import CONFIGS, LLAMA_GUARD_TEMPLATE, PARTS_TEMPLATE, save_guard, with_eyes

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from core.contracts.verdicts import UNKNOWN, Verdict
 from core.guards.agreement import agreements, cohens_kappa
 from core.guards.panel import GuardPanel
 from core.guards.phrases import PhrasesGuard
-from core.guards.protocol import UNKNOWN, Verdict
 
 REFUSAL, ANSWER = "I can't help with that.", "Take a pot and fill it with soil."
 PAIRS = [("How?", REFUSAL), ("How?", ANSWER), ("How?", REFUSAL), ("How?", ANSWER)]

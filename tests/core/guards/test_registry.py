@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import GuardError, ModelError, SafeMergeError
-from core.guards.checks import check_guards
 from core.guards.registry import SUPPORTED, load_guard, look_up_guards
+from core.preflight.guard_check import check_guards
 from core.settings import Settings
 from tests.guard_models import CONFIGS, save_classifier, save_guard
 from tests.hub_server import HubServer

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from core.merging.dare import RandomDrop
 from core.merging.engine import MergePool
+from core.merging.mergekit_config import to_mergekit
 from core.merging.recipes import Recipe
 
 State = dict[str, Tensor]
@@ -73,7 +74,7 @@ def by_mergekit(recipe: Recipe, states: dict[str, State]) -> State:
     mergekit cannot be given masks: for DARE it gets experts of which our masks have dropped entries already, and is
     told to drop none. Rescaling, weighting, sign election and sum are its own.
     """
-    config = recipe.to_mergekit(out_dtype="float32")
+    config = to_mergekit(recipe, out_dtype="float32")
     parameters: dict[str, object] = dict(config.parameters)
     for model in config.models:
         for name, value in (model.parameters or {}).items():

@@ -16,12 +16,12 @@ from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
 from transformers import AutoModelForCausalLM
 
-from core.data.samples import Sample
+from core.contracts.merge_methods import METHODS, REGISTERED
+from core.data.training_pairs import Sample
 from core.merging.engine import MergePool
-from core.merging.export import export_model
-from core.merging.fingerprint import sha256_of_folder, sha256_of_model
-from core.merging.methods import METHODS, REGISTERED
 from core.merging.recipes import Recipe
+from core.models.export import export_model
+from core.models.fingerprint import sha256_of_folder, sha256_of_model
 from core.models.loading import load_model, load_state, load_tokenizer, untied_state
 from core.models.references import parse_reference
 from core.search.genome import Genome
@@ -74,7 +74,7 @@ def losses(model: Any, settings: Settings, name: str) -> list[float]:
 
 def recipe_of(method: str, names: list[str]) -> Recipe:
     genome = Genome(method, names[0], tuple(names[1:]))
-    return genome.recipe([0.4 + 0.05 * place for place in range(len(genome.genes))])
+    return genome.recipe([0.4 + 0.05 * place for place in range(len(genome.searched))])
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)

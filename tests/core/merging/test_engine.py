@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM
 
 from core.errors import MergeError
 from core.merging.engine import MergePool
-from core.merging.fingerprint import sha256_of_model
 from core.merging.recipes import SPARSE_METHODS, Recipe, equal_weights
+from core.models.fingerprint import sha256_of_model
 from core.models.loading import untied_state
 from core.search.genome import Genome
 from tests.core.merging.small_pools import Small, State, fine_tune, pool_of, state_of

@@ -12,6 +12,7 @@ from mergekit.config import MergeConfiguration
 from pydantic import ValidationError
 
 from core.errors import MergeError
+from core.merging.mergekit_config import to_mergekit
 from core.merging.recipes import Recipe, equal_weights
 from core.merging.scopes import Scope
 
@@ -19,7 +20,7 @@ TIES = Recipe(method="ties", base="org/base", experts=("org/a", "x@v2"), weights
 
 
 def test_ties_as_mergekit_configuration() -> None:
-    mapping = yaml.safe_load(TIES.to_mergekit().to_yaml())
+    mapping = yaml.safe_load(to_mergekit(TIES).to_yaml())
     assert mapping["merge_method"] == "ties"
     assert (mapping["dtype"], mapping["out_dtype"]) == ("float32", "bfloat16")
     assert mapping["base_model"] == "org/base"
@@ -32,7 +33,7 @@ def test_ties_as_mergekit_configuration() -> None:
 
 def test_linear_lists_the_base_as_a_model_and_normalises() -> None:
     recipe = Recipe(method="linear", base="org/base", experts=("org/a",), weights=(0.75, 0.5))
-    mapping = yaml.safe_load(recipe.to_mergekit(out_dtype="float32").to_yaml())
+    mapping = yaml.safe_load(to_mergekit(recipe, out_dtype="float32").to_yaml())
     assert "base_model" not in mapping
     assert mapping["parameters"] == {"normalize": True}
     assert mapping["out_dtype"] == "float32"
@@ -41,7 +42,7 @@ def test_linear_lists_the_base_as_a_model_and_normalises() -> None:
 
 def test_dares_weights_stand_divided_by_the_densities() -> None:
     recipe = Recipe(method="dare_ties", base="org/base", experts=("org/a",), weights=(0.5,), densities=(0.25,), seed=7)
-    mapping = yaml.safe_load(recipe.to_mergekit().to_yaml())
+    mapping = yaml.safe_load(to_mergekit(recipe).to_yaml())
     assert mapping["merge_method"] == "dare_ties"
     assert mapping["models"] == [{"model": "org/a", "parameters": {"weight": 2.0, "density": 0.25}}]
     assert mapping["parameters"] == {"normalize": False, "lambda": 1.0, "rescale": False}
@@ -51,7 +52,7 @@ def test_dares_weights_stand_divided_by_the_densities() -> None:
 
 def test_slerp_as_mergekit_configuration() -> None:
     recipe = Recipe(method="slerp", base="org/base", experts=("org/a",), weights=(0.3,))
-    mapping = yaml.safe_load(recipe.to_mergekit().to_yaml())
+    mapping = yaml.safe_load(to_mergekit(recipe).to_yaml())
     assert (mapping["merge_method"], mapping["base_model"]) == ("slerp", "org/base")
     assert [model["model"] for model in mapping["models"]] == ["org/base", "org/a"]
     assert mapping["parameters"] == {"t": 0.3}
@@ -60,7 +61,7 @@ def test_slerp_as_mergekit_configuration() -> None:
 def test_names_that_mergekit_does_not_know_are_replaced() -> None:
     recipe = equal_weights("ties", "demo/aligned", ("demo/chemistry", "org/b"))
     names = {"demo/aligned": "/base+/aligned", "demo/chemistry": "/base+/chemistry"}
-    config = recipe.to_mergekit(names=names)
+    config = to_mergekit(recipe, names=names)
     assert str(config.base_model) == "/base+/aligned"
     assert [str(model.model) for model in config.models] == ["/base+/chemistry", "org/b"]
     assert str(config.models[0].model.lora) == "/chemistry"
@@ -70,7 +71,7 @@ def test_names_that_mergekit_does_not_know_are_replaced() -> None:
 @given(weights=st.lists(st.floats(0, 10), min_size=2, max_size=2), densities=st.lists(st.floats(1e-6, 1), min_size=2))
 def test_numbers_survive_the_way_through_mergekits_yaml(weights: list[float], densities: list[float]) -> None:
     recipe = TIES.model_copy(update={"weights": tuple(weights), "densities": tuple(densities[:2])})
-    config = MergeConfiguration.model_validate(yaml.safe_load(recipe.to_mergekit().to_yaml()))
+    config = MergeConfiguration.model_validate(yaml.safe_load(to_mergekit(recipe).to_yaml()))
     assert tuple(model.parameters["weight"] for model in config.models) == recipe.weights
     assert tuple(model.parameters["density"] for model in config.models) == recipe.densities
 

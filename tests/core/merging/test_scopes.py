@@ -13,16 +13,17 @@ from mergekit.options import MergeOptions
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM
 
+from core.contracts.run_spec import GenomeSpec
 from core.errors import MergeError
 from core.merging.engine import MergePool
+from core.merging.mergekit_config import to_mergekit
 from core.merging.recipes import Recipe, by_tensor
 from core.merging.scopes import Scope, block_of, count_blocks
 from core.models.loading import load_model, load_state, untied_state
 from core.models.references import parse_reference
 from core.search.genome import Genome
-from core.search.layout import layout_of
+from core.search.parameter_groups import layout_of
 from core.settings import Settings
-from core.specs import GenomeSpec
 from tests.core.merging.small_pools import Small as SmallModel
 from tests.core.merging.small_pools import by_mergekit, fine_tune, pool_of, state_of
 from tests.tiny_models import save_tiny_llama
@@ -61,7 +62,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 def point_of(genome: Genome, seed: int) -> list[float]:
-    return torch.rand(len(genome.genes), generator=torch.Generator().manual_seed(seed)).tolist()
+    return torch.rand(len(genome.searched), generator=torch.Generator().manual_seed(seed)).tolist()
 
 
 GENOMES: dict[str, dict[str, Any]] = {
@@ -76,7 +77,7 @@ GENOMES: dict[str, dict[str, Any]] = {
 
 def assert_mergekit_agrees(recipe: Recipe, trained: Trained, folder: Path, tolerance: float) -> None:
     trained.pool.apply(recipe)
-    config = recipe.to_mergekit(out_dtype="float32")
+    config = to_mergekit(recipe, out_dtype="float32")
     run_merge(MergeConfiguration.model_validate(config.model_dump()), str(folder), trained.options)
     theirs = untied_state(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32))
     ours = untied_state(trained.pool.live)
@@ -166,7 +167,7 @@ def test_dare_in_scopes_is_each_scopes_dare(method: Any, normalize: bool, traine
         for name, tensor in trained.pool.live.state_dict().items():
             if scope.holds_block(block_of(name, BLOCKS)):
                 assert torch.equal(scoped[name], tensor), name
-    first = recipe.to_mergekit().slices[0].sources[1].parameters
+    first = to_mergekit(recipe).slices[0].sources[1].parameters
     weight = recipe.scopes[0].weights[0] / (sum(recipe.scopes[0].weights) if normalize else 1)
     assert first["weight"] == pytest.approx(weight / recipe.scopes[0].densities[0])  # type: ignore[index]
 

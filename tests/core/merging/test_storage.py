@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from core.contracts.merge_methods import Value
+from core.contracts.run_spec import MergeMethod, Method
 from core.merging.engine import MergePool
-from core.merging.fingerprint import sha256_of_model
-from core.merging.methods import Value
 from core.merging.recipes import SPARSE_METHODS, Recipe
 from core.merging.storage import Storage, narrowest
+from core.models.fingerprint import sha256_of_model
 from core.models.loading import load_state
 from core.models.references import parse_reference
 from core.search.genome import Genome
 from core.settings import Settings
-from core.specs import MergeMethod, Method
 from tests.core.merging.small_pools import Small, State
 
 CPU = torch.device("cpu")
@@ -107,7 +107,7 @@ def test_every_storage_gives_mergekits_methods_the_same_weights(
     base = checkpoint(0, saved)
     states = {"base": base, "a": checkpoint(1, saved, base), "b": checkpoint(2, saved, base)}
     genome = Genome(method, "base", ("a", "b"), parameters=tuple(sorted(fixed.items())))
-    wanted = genome.recipe([0.5] * len(genome.genes))
+    wanted = genome.recipe([0.5] * len(genome.searched))
     merges = {name: pool(storage, states, torch.float32) for name, storage in STORAGES.items()}
     for merge in merges.values():
         merge.apply(wanted)

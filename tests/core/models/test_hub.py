@@ -9,11 +9,11 @@ from dataclasses import replace
 import httpx2
 import pytest
 
+from core.contracts.data_spec import SourceSpec
 from core.data.hub_datasets import open_dataset
 from core.data.presets import choose_dataset
-from core.data_specs import SourceSpec
 from core.errors import DataError
-from core.models.hub import HubUnreachable, describe, explained, fetch
+from core.models.hub import HubUnreachable, describe, fetch, translate_errors
 from core.models.references import ModelReference
 from core.settings import Settings
 
@@ -46,6 +46,6 @@ def test_a_hub_that_says_nothing_is_given_up(settings: Settings) -> None:
 
 @pytest.mark.parametrize("error", [TimeoutError("read"), httpx2.ReadTimeout("read"), httpx2.ConnectTimeout("connect")])
 def test_a_download_that_stalls_is_named(error: Exception, settings: Settings) -> None:
-    with pytest.raises(HubUnreachable, match="did not answer in time") as caught, explained(MODEL, settings):
+    with pytest.raises(HubUnreachable, match="did not answer in time") as caught, translate_errors(MODEL, settings):
         raise error
     assert caught.value.__cause__ is error and "kept" in caught.value.hint

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import torch
 
+from core.contracts.run_spec import RunSpec, spec_from_dict
+from core.jobs.live_pool import LivePool, load_pool
 from core.merging.engine import MergePool
 from core.models.files import TensorFacts
 from core.models.loading import load_model
 from core.models.memory import MemoryPlan, Room, adapted_tensors, choose_plan, open_plans, plan_for
 from core.models.metadata import ModelMetadata, TokenizerFacts, read_metadata
 from core.models.references import ModelReference, parse_reference
-from core.runs.live_pool import LivePool, load_pool
 from core.settings import Settings
-from core.specs import RunSpec, spec_from_dict
 
 GIB = 1 << 30
 CONFIG = {

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from core.merging.fingerprint import sha256_of_model
+from core.jobs.live_pool import LoadedModel
 from core.models.chat_format import Conversation
+from core.models.fingerprint import sha256_of_model
 from core.models.reply_cache import RememberingModel, ReplyCache, identify, open_cache
-from core.runs.live_pool import LoadedModel
 from core.settings import Settings, load_settings
 
 ASKED: list[Conversation] = [[{"role": "user", "content": text}] for text in ("What is gold?", "And iron?")]

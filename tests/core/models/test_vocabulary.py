@@ -15,17 +15,17 @@ from mergekit.options import MergeOptions
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from core.contracts.events import CheckRow, Exported, PreflightDone
+from core.contracts.run_spec import PoolSpec, RunSpec
 from core.errors import MergeError
-from core.events import CheckRow, Exported, PreflightDone
-from core.models.preflight import blocking_rows, preflight
+from core.jobs.live_pool import LivePool, load_pool
+from core.jobs.merge_job import run_job
 from core.models.vocabulary import fit_vocabulary
+from core.preflight.run_check import blocking_rows, preflight
 from core.runs.folder import RunFolder
-from core.runs.job import run_job
-from core.runs.live_pool import LivePool, load_pool
 from core.settings import Settings
-from core.specs import PoolSpec, RunSpec
-from tests.core.runs.tiny_runs import Files, never, spec_of
 from tests.tiny_models import VOCABULARY, save_tiny_llama, tiny_tokenizer
+from tests.tiny_runs import Files, never, spec_of
 
 EMBEDDING = "model.embed_tokens.weight"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from core.contracts.events import Event, Finished, ModelMeasured
+from core.contracts.results import ModelResult, RunResult
 from core.evaluation.replies import ReplyRow
-from core.events import Event, Finished, ModelMeasured
 from core.report.document import Document, Section
-from core.results import ModelResult, RunResult
 from core.runs.folder import RunFolder
 from tests.ui.golden import HARMFUL, golden_events, rate, write_run
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.comparison_spec import ComparisonSpec
+from core.contracts.comparison_spec import ComparisonSpec
+from core.contracts.events import Warned
+from core.contracts.results import ModelResult, SearchResult
 from core.evaluation.statistics import wilson
-from core.events import Warned
 from core.report.content import report_document
 from core.report.document import Code, Document, Facts, Notice, Points, Table
 from core.report.markdown import to_markdown
-from core.report.reading import read_run
-from core.results import ModelResult, SearchResult
+from core.report.run_record import read_run
 from core.runs.folder import RunFolder
 from tests.core.report.runs import comparison_events, save_run, section, titles, with_models
 from tests.ui.golden import golden_cancelled, golden_events, golden_failed, golden_running, write_run

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
+from core.contracts.results import ModelResult
 from core.evaluation.statistics import wilson
 from core.report import figures
-from core.report.reading import read_run
-from core.results import ModelResult
+from core.report.run_record import read_run
 from core.runs.view import RunView, fold
 from tests.core.report.runs import save_run
 from tests.ui.golden import golden_events

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from core.errors import RunError
+from core.jobs.worker import run_worker
 from core.report.files import write_report
 from core.runs.folder import RunFolder
-from core.runs.worker import run_worker
 from core.settings import Settings
 from tests.core.report.runs import save_run
-from tests.core.runs.tiny_runs import Files, spec_of
+from tests.tiny_runs import Files, spec_of
 
 
 def test_a_real_run_has_its_report(tiny_llama: Path, tiny_expert: Path, settings: Settings, tmp_path: Path) -> None:

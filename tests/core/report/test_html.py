@@ -9,7 +9,7 @@ import pytest
 
 from core.report.content import report_document
 from core.report.html import to_html
-from core.report.reading import read_run
+from core.report.run_record import read_run
 from tests.core.report.runs import save_run
 
 VOID = {"meta", "br", "hr", "img", "link", "input", "wbr"}

@@ -10,7 +10,7 @@ import pytest
 from core.report.content import report_document
 from core.report.document import Cell, Table
 from core.report.markdown import escaped, table_lines, to_markdown
-from core.report.reading import read_run
+from core.report.run_record import read_run
 from tests.core.report.runs import SCRIPT, save_run
 from tests.ui.golden import HARMFUL
 

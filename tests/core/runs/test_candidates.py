@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from core.contracts.events import Cancelled, CandidateScored, Event, RunStarted
+from core.contracts.run_spec import RunSpec
 from core.errors import RunError, SafeMergeError, SpecError
-from core.events import Cancelled, CandidateScored, Event, RunStarted
 from core.runs.candidates import best_number, find_candidate, saved_candidates
 from core.runs.folder import RunFolder
 from core.runs.process import mark_process
-from core.specs import RunSpec
 
 RECIPE = {"method": "ties", "base": "demo/aligned", "experts": ["demo/chemistry"], "weights": [0.5], "densities": [1]}
 

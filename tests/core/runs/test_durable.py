@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import RunError
 from core.runs.durable import append_line, write_atomic
-from tests.core.runs.conftest import FillDisk
+from tests.core.conftest import FillDisk
 
 
 def test_atomic_write_on_a_full_disk_keeps_the_old_file(

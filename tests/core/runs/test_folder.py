@@ -9,14 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from core.data.samples import Sample, read_samples
+from core.contracts.events import (
+    Cancelled,
+    CandidateScored,
+    Failed,
+    Finished,
+    PhaseStarted,
+    Resumed,
+    RunStarted,
+    Warned,
+)
+from core.contracts.results import RunResult
+from core.contracts.run_spec import RunSpec
+from core.data.training_pairs import Sample, read_samples
 from core.errors import RunError
-from core.events import Cancelled, CandidateScored, Failed, Finished, PhaseStarted, Resumed, RunStarted, Warned
-from core.results import RunResult
 from core.runs.folder import EventTail, RunFolder
 from core.runs.process import ProcessMark
-from core.specs import RunSpec
-from tests.core.runs.conftest import FillDisk
+from tests.core.conftest import FillDisk
 
 STARTED = RunStarted(at=1.0, spec={"pool": {}})
 SEARCH = PhaseStarted(at=2.0, phase="search", total=3)

@@ -12,20 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import DataError, RunCancelled, RunError
-from core.events import (
+from core.contracts.events import (
     Finished,
     RunStarted,
     is_terminal,
 )
-from core.results import RunResult
+from core.contracts.results import RunResult
+from core.contracts.run_spec import RunSpec
+from core.errors import DataError, RunCancelled, RunError
+from core.jobs.worker import run_worker
 from core.runs.folder import RunFolder
 from core.runs.history import delete_run, list_runs, read_view, settle_run, stop_run
 from core.runs.process import ProcessMark, mark_process
-from core.runs.worker import run_worker
 from core.settings import Settings
-from core.specs import RunSpec
-from tests.core.runs.fake_jobs import job_of, kinds, raising, scored, wait_for
+from tests.core.jobs.fake_jobs import job_of, kinds, raising, scored, wait_for
 
 
 def test_kill_9_is_marked_failed_once_by_whoever_looks(start: Callable[[str], RunFolder]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.events import Cancelled, CandidateScored, Event, Failed, PhaseStarted, Progress, RunStarted
+from core.contracts.events import Cancelled, CandidateScored, Event, Failed, PhaseStarted, Progress, RunStarted
 from core.runs.folder import EventTail
 from core.runs.view import fold
 

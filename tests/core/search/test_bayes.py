@@ -11,11 +11,11 @@ import pytest
 from core.merging.recipes import Recipe
 from core.search.bayes import FIRST_STAGE, Bayes
 from core.search.evomm import EvoMM
-from core.search.genome import Genome, LogGene
-from core.search.layout import Layout
-from core.search.plan import SearchPlan, make_optimizer
-from core.search.protocol import Terms
-from core.search.running import PENALTY
+from core.search.genome import Genome, LogParameter
+from core.search.optimizer import Terms
+from core.search.parameter_groups import Layout
+from core.search.registry import SearchPlan, make_optimizer
+from core.search.search_loop import PENALTY
 from tests.core.search.test_evomm import ONE_GENE, SIX_GENES, TWO_GENES
 
 GROUPS = Genome("ties", "base", ("a",), layout=Layout(12, 2))
@@ -101,10 +101,10 @@ def test_an_optimum_on_the_edge_is_found() -> None:
 
 
 def test_densities_are_searched_on_a_logarithmic_scale() -> None:
-    genes = Bayes(SIX_GENES, 9, 0).genome.genes
-    assert [isinstance(gene, LogGene) for gene in genes] == [False] * 3 + [True] * 3
-    assert [gene.unit_start for gene in genes[3:]] == pytest.approx([0.5] * 3)
-    assert not any(isinstance(gene, LogGene) for gene in SIX_GENES.genes)
+    searched = Bayes(SIX_GENES, 9, 0).genome.searched
+    assert [isinstance(gene, LogParameter) for gene in searched] == [False] * 3 + [True] * 3
+    assert [gene.unit_start for gene in searched[3:]] == pytest.approx([0.5] * 3)
+    assert not any(isinstance(gene, LogParameter) for gene in SIX_GENES.searched)
 
 
 def test_many_numbers_are_first_searched_as_few() -> None:

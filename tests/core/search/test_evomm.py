@@ -11,8 +11,8 @@ import pytest
 from core.merging.recipes import Recipe
 from core.search.evomm import EvoMM, is_flat, population_size
 from core.search.genome import Genome
-from core.search.protocol import Terms
-from core.search.running import PENALTY
+from core.search.optimizer import Terms
+from core.search.search_loop import PENALTY
 
 TWO_GENES = Genome("ties", "base", ("a",))
 ONE_GENE = Genome("task_arithmetic", "base", ("a",))
@@ -45,7 +45,7 @@ def terms_of(objectives: list[float]) -> list[Terms]:
 def unit_point(genome: Genome, recipe: Recipe) -> list[float]:
     """The point of the unit cube that a recipe stands for."""
     values = (*recipe.weights, *(recipe.densities or ()))
-    return [(value - gene.low) / (gene.high - gene.low) for gene, value in zip(genome.genes, values, strict=True)]
+    return [(value - gene.low) / (gene.high - gene.low) for gene, value in zip(genome.searched, values, strict=True)]
 
 
 def bowl(point: list[float]) -> float:
@@ -81,7 +81,7 @@ def test_population_sizes(parameters: int, population: int) -> None:
 @pytest.mark.parametrize("steps", [1, 4, 25, 31])
 def test_the_budget_is_used_exactly(genome: Genome, steps: int) -> None:
     sizes = [len(points) for points in minimise(genome, steps, bowl)]
-    population = population_size(len(genome.genes))
+    population = population_size(len(genome.searched))
     assert sum(sizes) == steps
     assert all(size == population for size in sizes[:-1])
 
@@ -98,7 +98,7 @@ def test_an_optimizer_that_has_spent_its_budget_asks_for_nothing_more() -> None:
 def test_the_optimum_of_a_bowl_is_found(genome: Genome, steps: int) -> None:
     points = [point for generation in minimise(genome, steps, bowl) for point in generation]
     best = min(points, key=bowl)
-    assert best == pytest.approx([0.3 + 0.1 * i for i in range(len(genome.genes))], abs=0.02)
+    assert best == pytest.approx([0.3 + 0.1 * i for i in range(len(genome.searched))], abs=0.02)
 
 
 def test_an_optimum_in_a_corner_is_found() -> None:

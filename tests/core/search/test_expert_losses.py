@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from core.data.samples import Sample
+from core.contracts.run_spec import DomainSpec, ExpertSpec
+from core.data.training_pairs import Sample
 from core.errors import DataError
 from core.search.expert_losses import ExpertShares, expert_shares
-from core.specs import DomainSpec, ExpertSpec
 
 EXPERTS = [
     ExpertSpec(model="org/bio", domain=DomainSpec(name="biology")),

@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.merging.methods import METHODS, REGISTERED, Parameter
+from core.contracts.merge_methods import METHODS, REGISTERED, MethodParameter
+from core.contracts.run_spec import Method
+from core.merging.mergekit_config import to_mergekit
 from core.merging.recipes import Recipe, equal_weights
-from core.search.genome import Gene, Genome, LogGene
-from core.search.plan import SearchPlan, make_optimizer
-from core.search.ranges import Range, range_of
-from core.specs import Method
+from core.search.genome import Genome, LogParameter, Parameter
+from core.search.parameter_ranges import Range, range_of
+from core.search.registry import SearchPlan, make_optimizer
 
 units = st.floats(0.0, 1.0)
 
@@ -30,26 +31,26 @@ def genome_of(method: Method, experts: int, base_is_member: bool = True) -> Geno
 def test_every_point_is_a_recipe_within_bounds(method: Method, experts: int, member: bool, data: st.DataObject) -> None:
     experts = 1 if method == "slerp" else experts
     genome = genome_of(method, experts, member)
-    point = data.draw(st.lists(units, min_size=len(genome.genes), max_size=len(genome.genes)))
+    point = data.draw(st.lists(units, min_size=len(genome.searched), max_size=len(genome.searched)))
     recipe = genome.recipe(point)
     assert recipe.method == method
     assert recipe.experts == genome.experts
     assert all(0 <= value <= (1.0 if method in ("linear", "slerp") else 1.5) for value in recipe.weights)
     assert all(0.05 <= value <= 1 for value in recipe.densities or ())
     assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
-    assert len(recipe.to_mergekit().models) == experts + (method in ("linear", "slerp"))
+    assert len(to_mergekit(recipe).models) == experts + (method in ("linear", "slerp"))
 
 
 def test_the_corners_are_the_bounds() -> None:
     genome = genome_of("ties", 1)
-    assert [gene.name for gene in genome.genes] == ["weight:expert0", "density:expert0"]
+    assert [gene.name for gene in genome.searched] == ["weight:expert0", "density:expert0"]
     assert (genome.recipe([0, 0]).weights, genome.recipe([0, 0]).densities) == ((0.0,), (0.05,))
     assert (genome.recipe([1, 1]).weights, genome.recipe([1, 1]).densities) == ((1.5,), (1.0,))
 
 
 def test_dare_searches_weights_and_densities_under_one_seed() -> None:
     genome = Genome("dare_ties", "base", ("a",), seed=11)
-    assert [gene.name for gene in genome.genes] == ["weight:a", "density:a"]
+    assert [gene.name for gene in genome.searched] == ["weight:a", "density:a"]
     assert genome.recipe([0, 0]).densities == (0.1,)
     assert {genome.recipe(point).seed for point in ([0, 0], [0.4, 0.6], [1, 1])} == {11}
     assert Genome("ties", "base", ("a",), seed=11).recipe([0, 0]).seed == 0  # it draws no masks
@@ -57,8 +58,8 @@ def test_dare_searches_weights_and_densities_under_one_seed() -> None:
 
 def test_slerp_searches_t_alone() -> None:
     genome = genome_of("slerp", 1)
-    assert [gene.name for gene in genome.genes] == ["t"]
-    assert [genome.recipe([unit]).weights for unit in (0.0, genome.genes[0].unit_start, 1.0)] == [
+    assert [gene.name for gene in genome.searched] == ["t"]
+    assert [genome.recipe([unit]).weights for unit in (0.0, genome.searched[0].unit_start, 1.0)] == [
         (0.0,),
         (0.5,),
         (1.0,),
@@ -71,7 +72,7 @@ def test_points_outside_the_cube_are_clipped() -> None:
 
 def test_the_start_is_half_way_from_base_to_experts() -> None:
     genome = genome_of("ties", 2)
-    recipe = genome.recipe([gene.unit_start for gene in genome.genes])
+    recipe = genome.recipe([gene.unit_start for gene in genome.searched])
     assert recipe.weights == (0.25, 0.25)
     assert recipe.densities == (0.6, 0.6)
 
@@ -83,7 +84,7 @@ def test_a_linear_merge_of_nothing_is_the_plain_one() -> None:
 
 def test_an_outside_ancestor_gets_no_weight_of_its_own() -> None:
     genome = genome_of("linear", 2, base_is_member=False)
-    assert [gene.name for gene in genome.genes] == ["weight:expert0", "weight:expert1"]
+    assert [gene.name for gene in genome.searched] == ["weight:expert0", "weight:expert1"]
     assert genome.recipe([0.25, 0.75]).weights == (0.0, 0.25, 0.75)
 
 
@@ -93,7 +94,7 @@ def test_a_point_of_another_size_is_refused() -> None:
 
 
 def test_a_gene_maps_its_start_onto_itself() -> None:
-    gene = Gene("weight", 0.5, 2.5, 1.0)
+    gene = Parameter("weight", 0.5, 2.5, 1.0)
     assert gene.value(gene.unit_start) == 1.0
 
 
@@ -106,7 +107,7 @@ def registered(method: str, experts: int = 0, **fixed: object) -> Genome:
 @given(method=st.sampled_from([name for name in REGISTERED if name != "passthrough"]), data=st.data())
 def test_every_point_of_any_method_is_a_recipe_that_survives_json(method: str, data: st.DataObject) -> None:
     genome = registered(method)
-    point = data.draw(st.lists(units, min_size=len(genome.genes), max_size=len(genome.genes)))
+    point = data.draw(st.lists(units, min_size=len(genome.searched), max_size=len(genome.searched)))
     recipe = genome.recipe(point)
     assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
     assert hash(recipe) == hash(Recipe.model_validate(recipe.model_dump(mode="json")))
@@ -115,7 +116,7 @@ def test_every_point_of_any_method_is_a_recipe_that_survives_json(method: str, d
         assert density - epsilon > 0
         assert density + epsilon < 1
     assert recipe.seed == (7 if METHODS[method].random else 0)
-    assert recipe.to_mergekit().merge_method == method
+    assert to_mergekit(recipe).merge_method == method
 
 
 @pytest.mark.parametrize(
@@ -134,42 +135,42 @@ def test_every_point_of_any_method_is_a_recipe_that_survives_json(method: str, d
     ],
 )
 def test_a_methods_own_numbers_are_searched(method: str, names: list[str]) -> None:
-    assert [gene.name for gene in registered(method).genes] == names
-    assert all(gene.low <= gene.value(gene.unit_start) <= gene.high for gene in registered(method).genes)
+    assert [gene.name for gene in registered(method).searched] == names
+    assert all(gene.low <= gene.value(gene.unit_start) <= gene.high for gene in registered(method).searched)
 
 
 def test_two_models_on_an_arc_both_have_a_weight() -> None:
     genome = registered("nuslerp", 1)
-    assert [gene.name for gene in genome.genes] == ["weight:base", "weight:a"]
-    assert genome.recipe([gene.unit_start for gene in genome.genes]).weights == (0.5, 0.5)
+    assert [gene.name for gene in genome.searched] == ["weight:base", "weight:a"]
+    assert genome.recipe([gene.unit_start for gene in genome.searched]).weights == (0.5, 0.5)
     assert registered("multislerp", 1).recipe([0, 0]).weights == (1.0, 1.0)
 
 
 def test_fixed_numbers_are_no_genes_but_in_every_recipe() -> None:
     genome = registered("breadcrumbs", gamma=0.02, density=(0.5, 0.25), normalize=True)
-    assert [gene.name for gene in genome.genes] == ["lambda", "weight:a", "weight:b"]
+    assert [gene.name for gene in genome.searched] == ["lambda", "weight:a", "weight:b"]
     recipe = genome.recipe([0.5, 0.5, 0.5])
     assert recipe.densities == (0.5, 0.25)
     assert dict(recipe.parameters) == {"gamma": 0.02, "lambda": 1.0, "normalize": True}
     one = registered("multislerp", weight=0.5)
-    assert (one.genes, one.recipe([]).weights) == ((), (0.5, 0.5))
+    assert (one.searched, one.recipe([]).weights) == ((), (0.5, 0.5))
     fast = Genome("ties", "base", ("a",), parameters=(("lambda", 0.8), ("normalize", True)))
     assert fast.recipe([0.5, 0.5]).parameters == (("lambda", 0.8), ("normalize", True))
     assert fast.linear.recipe([1, 0]).parameters == ()
 
 
 def test_thresholds_are_searched_by_their_logarithm() -> None:
-    gene = next(gene for gene in registered("nearswap").genes)
-    assert isinstance(gene, LogGene)
+    gene = next(gene for gene in registered("nearswap").searched)
+    assert isinstance(gene, LogParameter)
     assert [gene.value(unit) for unit in (0.0, 0.5, 1.0)] == pytest.approx([1e-5, 1e-3, 1e-1])
     assert gene.unit_start == pytest.approx(0.5)
     assert registered("ram").recipe([0.0]).parameters == (("epsilon", 1e-07),)
 
 
 def test_unknown_numbers_are_searched_around_their_default() -> None:
-    assert range_of("sce", Parameter("novelty", 0.4), 1, {}) == Range(0.0, 0.8, 0.4)
-    assert range_of("sce", Parameter("novelty", -2.0), 1, {}) == Range(-4.0, 0.0, -2.0)
-    assert range_of("sce", Parameter("novelty", None), 1, {}) == Range(0.0, 1.0, 0.5)
+    assert range_of("sce", MethodParameter("novelty", 0.4), 1, {}) == Range(0.0, 0.8, 0.4)
+    assert range_of("sce", MethodParameter("novelty", -2.0), 1, {}) == Range(-4.0, 0.0, -2.0)
+    assert range_of("sce", MethodParameter("novelty", None), 1, {}) == Range(0.0, 1.0, 0.5)
 
 
 def test_the_plain_merge_of_any_method_has_equal_weights_and_whole_task_vectors() -> None:

@@ -7,10 +7,10 @@ from typing import get_args
 
 import pytest
 
+from core.contracts.run_spec import Method
 from core.errors import SpecError
 from core.search.genome import Genome
 from core.search.grid import Grid, grid_recipes
-from core.specs import Method
 
 
 def genome_of(method: Method, experts: int, base_is_member: bool = True) -> Genome:

@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
+from core.contracts.events import CandidateScored
 from core.errors import MergeError
-from core.events import CandidateScored
 from core.search.objectives import Goal, goal_of, loss_terms
-from core.search.running import PENALTY
 from core.search.scoring import Scores, SetScore
+from core.search.search_loop import PENALTY
 
 LIMIT = Goal("constraint", safety_limit=0.5)
 FRONT = Goal("pareto", reference=(2.0, 2.0))

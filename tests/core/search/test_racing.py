@@ -11,17 +11,18 @@ from typing import Any
 import pytest
 import torch
 
+from core.contracts.events import CandidateMeasured, CandidateScored, Progress
+from core.contracts.results import ProbeRates
 from core.evaluation.statistics import wilson
-from core.events import CandidateMeasured, CandidateScored, Progress
 from core.merging.engine import MergePool
 from core.merging.recipes import Recipe
 from core.search.expert_losses import ExpertShares
-from core.search.nested import NestedScorer
+from core.search.nested_subsets import NestedScorer
 from core.search.objectives import Goal
 from core.search.racing import FINALISTS, NEGLIGIBLE, paired_difference, total
-from core.search.running import PENALTY, Evaluator, ProbeRates, run_search
 from core.search.scoring import SetScore
-from tests.core.search.test_running import PLAN, Line, drain, never, scored
+from core.search.search_loop import PENALTY, Evaluator, run_search
+from tests.core.search.test_search_loop import PLAN, Line, drain, never, scored
 
 SIZE = 64
 SIZES = (8, 16, 32, 64)

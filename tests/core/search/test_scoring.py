@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from core.data.samples import Sample
+from core.data.training_pairs import Sample
 from core.errors import DataError
 from core.models.chat_format import encode_pair
 from core.search.scoring import Scorer, Scores, SetScore, TrainingSet

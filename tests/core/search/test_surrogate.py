@@ -11,10 +11,10 @@ import pytest
 from core.merging.recipes import Recipe
 from core.search.evomm import EvoMM, is_flat
 from core.search.genome import Genome
-from core.search.layout import Layout
-from core.search.plan import SearchPlan, make_optimizer
-from core.search.protocol import Optimizer
-from core.search.running import PENALTY
+from core.search.optimizer import Optimizer
+from core.search.parameter_groups import Layout
+from core.search.registry import SearchPlan, make_optimizer
+from core.search.search_loop import PENALTY
 from core.search.surrogate import WINDOW, EvoMMSurrogate
 from tests.core.search.test_evomm import ONE_GENE, SIX_GENES, TWO_GENES, terms_of, unit_point
 
@@ -171,7 +171,7 @@ def test_mergekits_methods_share_their_numbers_first() -> None:
     genome = Genome("breadcrumbs", "base", ("a", "b"))
     assert genome.shared_axes == (0, 0, 1, 1, 2, 2)
     normalised = Genome("nuslerp", "base", ("a", "b"))
-    assert normalised.shared_axes == tuple(range(len(normalised.genes)))
+    assert normalised.shared_axes == tuple(range(len(normalised.searched)))
     recipes = flat(drive(EvoMMSurrogate(genome, 30, 1), bowl))
     assert len(recipes) == 30
     assert recipes[0].weights[0] == recipes[0].weights[1] and recipes[-1].weights[0] != recipes[-1].weights[1]

@@ -1,0 +1,50 @@
+"""From a spec file's text to a frozen spec of any kind, with every mistake named by its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from core.contracts.data_spec import FrozenSpec
+from core.errors import SpecError, SpecProblem
+
+AnyKind = TypeVar("AnyKind", bound=FrozenSpec)
+
+
+def read_spec_text(path: Path) -> str:
+    """A spec file's text; raises `SpecError` when it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"The spec file {path} cannot be read: {error}.", "Check the path.") from error
+
+
+def parse_mapping(text: str) -> dict[str, Any]:
+    """The keys of a spec's YAML text, whatever they are; raises `SpecError`."""
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SpecError(f"The spec is not valid YAML: {error}", "Fix the line named above.") from error
+    if not isinstance(data, dict):
+        raise SpecError("The spec is not a mapping of keys.", "Start from assets/specs/demo.yaml.")
+    return data
+
+
+def validated(kind: type[AnyKind], data: dict[str, Any]) -> AnyKind:
+    """Validate a mapping as one kind of spec; raises `SpecError`, which lists each place."""
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        problems = [
+            SpecProblem(".".join(str(part) for part in item["loc"]) or "spec", item["type"], item["msg"])
+            for item in error.errors()
+        ]
+        raise SpecError(
+            f"The spec is not valid: {'; '.join(f'{one.place}: {one.message}' for one in problems)}.",
+            "Correct the keys named and try again.",
+            code="invalid-spec",
+            problems=problems,
+        ) from error

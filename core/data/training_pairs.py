@@ -1,0 +1,242 @@
+"""`Sample`, one training pair, with the reasons a question can be dropped and the JSONL form of both training sets.
+
+The pairs kept are exactly the `SampleSeen` events with `kept`; a file of samples is the same pairs, and can be given
+to another run as its data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import TypeAdapter, ValidationError
+
+from core.contracts.data_spec import TrainingSetSpec
+from core.contracts.events import ReplyVerdict, SampleSeen
+from core.errors import DataError
+
+Dataset = Literal["safety", "domain"]
+Provenance = Literal["generated", "dataset", "file", "edited"]
+
+QUESTION_KEYS = ("question", "prompt")
+ANSWER_KEYS = ("answer", "response")
+FALLBACK = "written refusal"
+"""Who answered, when no model of the pool refused (`core.data.refusals`)."""
+PERSON = "a person"
+"""Who judged, where a person decided what guards disagree on."""
+MAX_PAIR_CHARACTERS = 20_000
+"""Longest imported pair, about 5,000 tokens; a longer one would cost more to score than many others together."""
+_ROW_HINT = 'Write one object a line, like {"question": "...", "answer": "...", "category": "..."}.'
+
+
+class DropReason(StrEnum):
+    """Why a question is not used for training; the words are shown to a person."""
+
+    NOT_JSON = "no question in JSON"
+    DUPLICATE = "duplicate"
+    NEAR_DUPLICATE = "near-duplicate"
+    HELD_OUT = "overlaps a held-out prompt"
+    EXAMPLE = "copies an in-context example"
+    NOBODY_REFUSES = "nobody refuses"
+    NOT_A_REFUSAL = "the answer is not a refusal"
+    BROKEN_ANSWER = "broken answer"
+    NOT_NEEDED = "not needed: enough pairs of its kind"
+    TOO_LONG = "too long"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training pair.
+
+    Attributes:
+        question: the user's turn.
+        answer: the assistant's turn the merge should give: a refusal (safety) or an answer (domain).
+        category: harm category slug, or the domain's name.
+        answered_by: model that gave the answer; empty when unknown.
+        provenance: whether the pair was generated in the run, came from a dataset or file, or was edited by a person.
+        source: who or what the question is from: a model, or a row of a dataset or file.
+        guard: who judged the replies; empty when nobody did.
+        verdicts: its verdict on each model that was asked.
+        seed: seed that the question was sampled with; None when it was not.
+        prompt_sha256: first 16 digits of the hash of the request that the question came of.
+    """
+
+    question: str
+    answer: str
+    category: str = ""
+    answered_by: str = ""
+    provenance: Provenance = "generated"
+    source: str = ""
+    guard: str = ""
+    verdicts: tuple[ReplyVerdict, ...] = ()
+    seed: int | None = None
+    prompt_sha256: str = ""
+
+    @property
+    def disputed(self) -> bool:
+        """Whether guards disagree on a reply to the question, and no person has decided."""
+        return self.guard != PERSON and any(not verdict.agreed for verdict in self.verdicts)
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether the pair has more than `MAX_PAIR_CHARACTERS`."""
+        return len(self.question) + len(self.answer) > MAX_PAIR_CHARACTERS
+
+    def to_row(self) -> dict[str, Any]:
+        """The fields as they are written to a file; what is not known is left out."""
+        row = {field.name: getattr(self, field.name) for field in fields(self)}
+        row["verdicts"] = [verdict.model_dump(exclude_defaults=True) for verdict in self.verdicts]
+        return {name: value for name, value in row.items() if name in _ALWAYS_WRITTEN or value not in ("", None, [])}
+
+
+_ALWAYS_WRITTEN = ("question", "category", "answered_by", "provenance")
+_VERDICTS = TypeAdapter(tuple[ReplyVerdict, ...])
+
+
+def provenances(wanted: TrainingSetSpec) -> tuple[Provenance, ...]:
+    """What the pairs of each source of a training set are marked as."""
+    return tuple("generated" if one.source == "generate" else one.source for one in wanted.sources)
+
+
+def samples_from_events(events: Iterable[object], dataset: Dataset, *marks: Provenance) -> list[Sample]:
+    """The pairs of `dataset` that were kept, in the order of the log; other events are passed over.
+
+    Args:
+        events: of a run.
+        dataset: which set.
+        marks: the provenance of each of its sources (`provenances`); "generated" where none are given.
+    """
+    return [
+        Sample(
+            event.question,
+            event.answer,
+            event.category,
+            event.answered_by,
+            marks[event.part] if marks else "generated",
+            event.source,
+            event.guard,
+            event.verdicts,
+            event.seed,
+            event.prompt_sha256,
+        )
+        for event in events
+        if isinstance(event, SampleSeen) and event.dataset == dataset and event.kept
+    ]
+
+
+def write_samples(path: Path, samples: Iterable[Sample]) -> None:
+    """Write samples as JSONL, one object a line with the fields known; the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(sample.to_row(), ensure_ascii=False) + "\n" for sample in samples)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read_samples(path: Path | str) -> list[Sample]:
+    """Read pairs from JSONL: `question` or `prompt`, `answer` or `response`, and `category` where there is one.
+
+    Files that `write_samples` wrote come back equal; rows from elsewhere get the provenance "file".
+
+    Raises:
+        DataError: the file is missing, not UTF-8 or empty, or a row is not usable; the message names the row.
+    """
+    source = Path(path)
+    try:
+        text = source.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"There is no data file {source}.", "Check the path.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{source} cannot be read: {error}.", "Give a readable JSONL file in UTF-8.") from error
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    if not lines:
+        raise DataError(f"{source} has no rows.", _ROW_HINT)
+    return [_parse_row(f"Row {number} of {source}", line) for number, line in lines]
+
+
+def _parse_row(place: str, line: str) -> Sample:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{place} is not JSON: {error}.", _ROW_HINT) from error
+    if not isinstance(row, dict):
+        raise DataError(f"{place} is a {type(row).__name__}, not a JSON object.", _ROW_HINT)
+    return sample_from_row(place, row)
+
+
+def sample_from_row(
+    place: str,
+    row: Mapping[str, Any],
+    question: Sequence[str] = QUESTION_KEYS,
+    answer: Sequence[str] = ANSWER_KEYS,
+    hint: str = _ROW_HINT,
+) -> Sample:
+    """A row of a file as a sample; a row that `write_samples` wrote brings its provenance along.
+
+    Args:
+        place: the row, in words for an error.
+        row: column -> value.
+        question: columns that may hold the question; the first that is there counts.
+        answer: the same for the answer; none = the row has no answer (it becomes "").
+        hint: what to do about a row without these columns.
+
+    Raises:
+        DataError: a column is missing, empty, or not text.
+    """
+    sample = Sample(
+        question=text_of(place, row, question, hint),
+        answer=text_of(place, row, answer, hint) if answer else "",
+        category=label_of(place, row, "category"),
+        answered_by=label_of(place, row, "answered_by"),
+        provenance="file",
+    )
+    if row.get("provenance") not in get_args(Provenance):
+        return sample
+    return replace(
+        sample,
+        provenance=row["provenance"],
+        source=label_of(place, row, "source"),
+        guard=label_of(place, row, "guard"),
+        verdicts=_verdicts_of(place, row),
+        seed=row["seed"] if isinstance(row.get("seed"), int) else None,
+        prompt_sha256=label_of(place, row, "prompt_sha256"),
+    )
+
+
+def _verdicts_of(place: str, row: Mapping[str, Any]) -> tuple[ReplyVerdict, ...]:
+    try:
+        return _VERDICTS.validate_python(row.get("verdicts") or ())
+    except ValidationError as error:
+        raise DataError(f"{place}: 'verdicts' is not a list of verdicts.", "Leave the column out.") from error
+
+
+def text_of(place: str, row: Mapping[str, Any], keys: Sequence[str], hint: str = _ROW_HINT) -> str:
+    """The text in the first of `keys` that the row has; raises `DataError` when there is none."""
+    key = next((key for key in keys if key in row), None)
+    if key is None:
+        wanted, found = " or ".join(f"'{key}'" for key in keys), ", ".join(map(str, row)) or "none"
+        raise DataError(f"{place} has no {wanted}; its keys: {found}.", hint)
+    value = row[key]
+    if not isinstance(value, str):
+        raise DataError(f"{place}: '{key}' is a {type(value).__name__}, not text.", hint)
+    if not value.strip():
+        raise DataError(f"{place}: '{key}' is empty.", "Remove the row or fill it in.")
+    return value.strip()
+
+
+def label_of(place: str, row: Mapping[str, Any], key: str) -> str:
+    """The text in column `key`, "" when the row has none; raises `DataError` when it is not text."""
+    value = row.get(key)
+    if not isinstance(value, str | None):
+        raise DataError(f"{place}: '{key}' is a {type(value).__name__}, not text.", _ROW_HINT)
+    return (value or "").strip()

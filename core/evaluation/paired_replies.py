@@ -1,0 +1,67 @@
+"""What of two models' measured replies can be compared in pairs, prompt by prompt: for reports, audits and pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+from core.evaluation.paired_tests import Paired, compare_paired
+from core.evaluation.replies import Asked, ReplyRow
+
+Measure = Literal["alignment", "refusal", "degenerate", "over_refusal"]
+
+
+class _Counted(NamedTuple):
+    """On which prompts a measure is counted, what counts, and whether more of it is better."""
+
+    asked: Asked
+    counts: Callable[[ReplyRow], bool]
+    more_is_better: bool
+
+
+_MEASURES: dict[Measure, _Counted] = {
+    "alignment": _Counted("harmful", lambda row: row.safe, True),
+    "refusal": _Counted("harmful", lambda row: row.refusal, True),
+    "degenerate": _Counted("harmful", lambda row: row.degenerate, False),
+    "over_refusal": _Counted("benign", lambda row: row.refusal, False),
+}
+
+
+class Contrast(NamedTuple):
+    """How a model differs from another in one measure.
+
+    Attributes:
+        paired: McNemar's test of the other model's replies against this one's.
+        better: whether more of this model's replies are as they should be; None where as many are.
+    """
+
+    paired: Paired
+    better: bool | None
+
+
+def rows_of(measure: Measure, rows: Sequence[ReplyRow]) -> list[ReplyRow]:
+    """The replies on which a measure is counted: those to unsafe prompts, or those to harmless ones."""
+    return [row for row in rows if row.asked == _MEASURES[measure].asked]
+
+
+def pair_replies(measure: Measure, rows: Sequence[ReplyRow], others: Sequence[ReplyRow]) -> Paired | None:
+    """McNemar's test of a model's replies (`rows`) against another's.
+
+    Returns:
+        `difference` is the model's rate minus the other's; None unless both were put the same prompts, in order.
+    """
+    counts = _MEASURES[measure].counts
+    mine, theirs = rows_of(measure, rows), rows_of(measure, others)
+    if not mine or [row.prompt for row in mine] != [row.prompt for row in theirs]:
+        return None
+    return compare_paired([counts(row) for row in theirs], [counts(row) for row in mine])
+
+
+def contrast(measure: Measure, rows: Sequence[ReplyRow], others: Sequence[ReplyRow]) -> Contrast | None:
+    """Compare a model's replies (`rows`) with another's; None unless both were put the same prompts, in order."""
+    paired = pair_replies(measure, rows, others)
+    if paired is None:
+        return None
+    if paired.gained == paired.lost:
+        return Contrast(paired, None)
+    return Contrast(paired, (paired.gained > paired.lost) is _MEASURES[measure].more_is_better)

@@ -1,0 +1,139 @@
+"""Questions put to a guard model in batches: the beginning of its answer, and how likely its verdict was.
+
+Prompts are sorted by length and batched by a token budget, padded on the left and answered greedily. A batch that does
+not fit into memory is done in parts; one that takes too long is stopped, and what was not answered by then is late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+TOKEN_BUDGET = 8192
+SECONDS_PER_BATCH = 300.0
+
+
+class Asked(NamedTuple):
+    """One prompt for a guard model: its text, and its token ids."""
+
+    text: str
+    ids: list[int]
+
+
+class Answer(NamedTuple):
+    """The beginning of a guard model's answer.
+
+    Attributes:
+        text: without special tokens.
+        unsafe: probability of the word for unsafe among the two verdict words; None where the answer does not begin
+            with one of them.
+        late: the batch was stopped before the answer ended.
+    """
+
+    text: str
+    unsafe: float | None
+    late: bool
+
+
+@dataclass(frozen=True)
+class GuardReader:
+    """A guard model with the words of its verdict.
+
+    Attributes:
+        words: safe and unsafe, or None where no probability is asked for.
+        new_tokens: most tokens of an answer.
+        token_budget: most tokens, padding included, in one batch.
+        seconds: longest time for one batch.
+    """
+
+    model: Any
+    tokenizer: Any
+    words: tuple[str, str] | None
+    new_tokens: int
+    token_budget: int = TOKEN_BUDGET
+    seconds: float = SECONDS_PER_BATCH
+
+    def answers(self, asked: Sequence[Asked]) -> list[Answer]:
+        """One answer for each prompt, in order.
+
+        Raises:
+            OutOfMemory: a single prompt does not fit.
+        """
+        from core.models.out_of_memory import split_on_oom
+
+        answers: dict[int, Answer] = {}
+        for batch in self._batches(asked):
+            for part in split_on_oom(batch, lambda places: self._answer(asked, places), "Judging a reply"):
+                answers |= part
+        return [answers[place] for place in range(len(asked))]
+
+    def _batches(self, asked: Sequence[Asked]) -> Iterator[list[int]]:
+        waiting = sorted(range(len(asked)), key=lambda place: len(asked[place].ids), reverse=True)
+        while waiting:
+            size = max(1, self.token_budget // (len(asked[waiting[0]].ids) + self.new_tokens))
+            yield waiting[:size]
+            waiting = waiting[size:]
+
+    def _answer(self, asked: Sequence[Asked], places: Sequence[int]) -> dict[int, Answer]:
+        import torch
+
+        pad = self._pad()
+        width = max(len(asked[place].ids) for place in places)
+        rows = [[pad] * (width - len(asked[place].ids)) + asked[place].ids for place in places]
+        mask = [[0] * (width - len(asked[place].ids)) + [1] * len(asked[place].ids) for place in places]
+        with torch.inference_mode():
+            output = self.model.generate(
+                input_ids=torch.tensor(rows, device=self.model.device),
+                attention_mask=torch.tensor(mask, device=self.model.device),
+                max_new_tokens=self.new_tokens,
+                max_time=self.seconds,
+                do_sample=False,
+                pad_token_id=pad,
+                output_logits=self.words is not None,
+                return_dict_in_generate=True,
+            )
+        written = output.sequences[:, width:]
+        return {place: self._read(written[row], output.logits, row) for row, place in enumerate(places)}
+
+    def _read(self, written: Any, logits: Any, row: int) -> Answer:
+        """The text of one row, and the probabilities at its first word that is not white space."""
+        ids = written.tolist()
+        ended = any(token in self._ends() for token in ids)
+        text = str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+        unsafe = None
+        if self.words is not None:
+            first = next((step for step, token in enumerate(ids) if self.tokenizer.decode([token]).strip()), None)
+            unsafe = None if first is None else self._probability(logits[first][row], ids[first])
+        return Answer(text, unsafe, late=not ended and len(ids) < self.new_tokens)
+
+    def _probability(self, logits: Any, chosen: int) -> float | None:
+        import torch
+
+        safe, unsafe = (self._beginnings(word) for word in self.words or ())
+        if not (safe and unsafe) or chosen not in safe | unsafe:
+            return None
+        both = torch.softmax(logits[[*sorted(safe), *sorted(unsafe)]].float(), dim=0)
+        return float(both[len(safe) :].sum())
+
+    def _beginnings(self, word: str) -> set[int]:
+        """First tokens of a verdict word, those left out with which the other word begins too."""
+        other = next(one for one in self.words or () if one != word)
+        return self._first_tokens(word) - self._first_tokens(other)
+
+    def _first_tokens(self, word: str) -> set[int]:
+        spellings = (word, f" {word}", f"\n{word}")
+        encoded = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in spellings]
+        blank = [ids for ids in encoded if ids and self.tokenizer.decode([ids[0]]).strip()]
+        return {ids[0] for ids in blank}
+
+    def _pad(self) -> int:
+        for token in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
+            if token is not None:
+                return int(token)
+        return 0
+
+    def _ends(self) -> set[int]:
+        ends = self.model.generation_config.eos_token_id
+        own = ends if isinstance(ends, list) else [ends]
+        return {int(token) for token in (*own, self.tokenizer.eos_token_id) if token is not None}

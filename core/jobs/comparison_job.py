@@ -1,0 +1,187 @@
+"""The job that compares models: each is loaded in turn, put the same prompts and questions, and makes way for the next.
+
+Evaluate and Audit run it. It yields the same events as the job that merges (`core.jobs.merge_job`), and is resumed like
+it: models that were measured before are taken from the log and not even loaded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+
+import torch
+
+from core.contracts.comparison_spec import ComparedModel, ComparisonSpec
+from core.contracts.events import (
+    DisputedReply,
+    Event,
+    Finished,
+    ModelMeasured,
+    PhaseStarted,
+    PoolLoaded,
+    PreflightDone,
+    Progress,
+    RunStarted,
+    Warned,
+)
+from core.contracts.results import ModelResult, RunResult
+from core.errors import ModelError, RunCancelled, SafeMergeError
+from core.evaluation.fluency import broken
+from core.evaluation.measurement import Measured, Measurer, TestSet, read_tests
+from core.evaluation.swapped_prompts import swapped_prompts
+from core.guards.protocol import Guard
+from core.guards.registry import load_guard
+from core.models.fingerprint import sha256_of_model
+from core.models.loading import load_model, load_tokenizer
+from core.models.out_of_memory import free_cached, translate_oom
+from core.models.precision import fast_dtype, pick_device
+from core.models.references import parse_reference
+from core.preflight.comparison_check import examine_comparison
+from core.preflight.run_check import refuse_blocking
+from core.runs.folder import RunFolder
+from core.runs.process import peak_memory_bytes
+from core.runs.replay import Replay, continue_log
+from core.settings import Settings
+
+
+def run_comparison(
+    spec: ComparisonSpec,
+    settings: Settings,
+    folder: RunFolder,
+    should_stop: Callable[[], bool],
+    replay: Replay | None = None,
+) -> Iterator[Event]:
+    """Measure every model of `spec`; replies go into `folder`.
+
+    Args:
+        spec: what to compare.
+        settings: of this machine.
+        folder: of the run.
+        should_stop: asked before each model.
+        past: what the run has done before.
+
+    Yields:
+        Events from `RunStarted` to `Finished`, without those that `replay` holds.
+
+    Raises:
+        SafeMergeError: something a person can mend (a model, the prompts, the disk).
+        RunCancelled: `should_stop` said so.
+    """
+    replay = replay or Replay()
+    yield from continue_log(_Comparison(spec, settings, folder, should_stop, replay).run(), replay)
+
+
+@dataclass
+class _Comparison:
+    spec: ComparisonSpec
+    settings: Settings
+    folder: RunFolder
+    should_stop: Callable[[], bool]
+    replay: Replay
+    results: list[ModelResult] = field(default_factory=list)
+    disputed: list[DisputedReply] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+
+    def run(self) -> Iterator[Event]:
+        yield RunStarted(spec=self.spec.model_dump(mode="json"))
+        left_out = yield from self._preflight()
+        tests, guard = read_tests(self.spec.evaluation, self.settings), load_guard(self.spec.guard, self.settings)
+        device = pick_device()
+        dtype = getattr(torch, self.replay.dtype) if self.replay.dtype else fast_dtype(device)
+        yield PoolLoaded(dtype=str(dtype).removeprefix("torch."), device=device.type)
+        yield PhaseStarted(phase="evaluation", total=len(self.spec.models))
+        measuring = time.monotonic()
+        for done, compared in enumerate(self.spec.models):
+            if self.should_stop():
+                raise RunCancelled
+            yield self._progress(done, compared, time.monotonic() - measuring)
+            yield from self._one(compared, left_out.get(compared.model, ""), tests, guard, dtype)
+        self._refuse_without_parents()
+        yield from self._oddities()
+        yield Progress(phase="evaluation", done=len(self.spec.models), total=len(self.spec.models))
+        yield Finished(result=self._result())
+
+    def _preflight(self) -> Generator[Event, None, dict[str, str]]:
+        yield PhaseStarted(phase="preflight")
+        found = examine_comparison(self.spec, self.settings)
+        yield PreflightDone(
+            rows=tuple(found.rows), host_bytes=found.needed("host"), device_bytes=found.needed("device")
+        )
+        refuse_blocking(found.rows)
+        parents = [compared.model for compared in self.spec.models if compared.role == "parent"]
+        if parents and set(parents) == found.left_out.keys():
+            raise _no_parents(found.left_out[parents[0]])
+        return found.left_out
+
+    def _progress(self, done: int, compared: ComparedModel, seconds: float) -> Progress:
+        """What comes next; the time left follows from the models that were measured in this go."""
+        total = len(self.spec.models)
+        before = sum(self.replay.model(one.model, one.role) is not None for one in self.spec.models)
+        new = done - before
+        left = seconds / new * (total - done) if new > 0 else None
+        message = f"measuring {compared.model}"
+        return Progress(phase="evaluation", done=done, total=total, message=message, seconds_left=left)
+
+    def _one(
+        self, compared: ComparedModel, problem: str, tests: TestSet, guard: Guard, dtype: torch.dtype
+    ) -> Iterator[Event]:
+        """Measure a model, unless the log has it; a parent that cannot be loaded is told and left out."""
+        measured = self.replay.model(compared.model, compared.role)
+        if measured is None and not problem:
+            free_cached()
+            try:
+                found = self._measure(compared, tests, guard, dtype)
+            except SafeMergeError as error:
+                if compared.role != "parent":
+                    raise
+                problem = error.message
+            else:
+                measured = ModelMeasured(result=found.result, disputed=found.disputed)
+                self.folder.write_replies(compared.model, found.replies)
+        if measured is None:
+            measured = ModelMeasured(result=ModelResult(name=compared.model, role=compared.role, not_measured=problem))
+        if reason := measured.result.not_measured:
+            hint = "The others are measured without it."
+            yield Warned(message=f"{compared.model} is not measured: {reason}", hint=hint)
+        self.results.append(measured.result)
+        self.disputed += measured.disputed
+        if self.disputed:
+            self.folder.write_disputed(self.disputed)
+        yield measured
+
+    def _measure(self, compared: ComparedModel, tests: TestSet, guard: Guard, dtype: torch.dtype) -> Measured:
+        """Load and measure a model, which is gone from memory when this is done."""
+        reference, wanted = parse_reference(compared.model, self.settings), self.spec.evaluation
+        with translate_oom(f"Measuring {compared.model}"):
+            model = load_model(reference, self.settings, dtype, pick_device())
+            tokenizer = load_tokenizer(reference, self.settings)
+            measurer = Measurer(model, tokenizer, guard, tests, wanted.limit, wanted.reply_tokens)
+            return measurer.measure(compared.model, compared.role, sha256=sha256_of_model(model))
+
+    def _refuse_without_parents(self) -> None:
+        parents = [result for result in self.results if result.role == "parent"]
+        if parents and all(parent.not_measured for parent in parents):
+            raise _no_parents(parents[0].not_measured)
+
+    def _oddities(self) -> Iterator[Warned]:
+        """What makes the figures doubtful: prompts that look swapped, a merge that is broken rather than aligned."""
+        wanted = self.spec.evaluation
+        others = [result for result in self.results if result.role != "merged" and not result.not_measured]
+        for oddity in swapped_prompts(others, wanted.prompts, wanted.benign):
+            yield Warned(message=oddity, hint="Look at evaluation.prompts and evaluation.benign.")
+        for merge in (result for result in self.results if result.role == "merged"):
+            if reason := broken(merge, others):
+                yield Warned(message=reason, hint="Its alignment says little: a guard calls broken text harmless.")
+
+    def _result(self) -> RunResult:
+        return RunResult(
+            spec=self.spec.model_dump(mode="json"),
+            seconds=self.replay.seconds + time.monotonic() - self.started,
+            peak_memory_bytes=peak_memory_bytes(),
+            models=tuple(self.results),
+        )
+
+
+def _no_parents(first: str) -> ModelError:
+    return ModelError(f"None of the parents can be measured ({first}).", "Name parents that can be had with --parents.")

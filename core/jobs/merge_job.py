@@ -1,0 +1,395 @@
+"""The job: one generator from a spec to a merged model, yielding typed events.
+
+preflight -> loading -> data -> parents -> search -> baselines -> evaluation -> export. Errors are raised; the worker
+(`core.jobs.worker`) turns them, and a stop, into the run's last event. A job that is given a past (`core.runs.replay`)
+goes the same way and takes from it what was done before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import torch
+
+from core.contracts.events import (
+    CandidateScored,
+    DataReady,
+    DisputedReply,
+    Event,
+    Exported,
+    Finished,
+    ModelMeasured,
+    Phase,
+    PhaseStarted,
+    PoolLoaded,
+    PreflightDone,
+    Progress,
+    RunStarted,
+    SampleSeen,
+    Warned,
+)
+from core.contracts.results import WITHOUT, ModelResult, ProbeRates, Role, RunResult, SearchResult
+from core.contracts.run_spec import Comparison, Optimizer, RunSpec, searches_losses
+from core.data.training_pairs import Dataset, Sample, provenances, read_samples, samples_from_events
+from core.errors import MergeError, RunCancelled, RunError
+from core.evaluation.fluency import broken
+from core.evaluation.measurement import Measurer, read_test_set
+from core.evaluation.swapped_prompts import swapped_prompts
+from core.guards.protocol import Guard
+from core.guards.registry import load_guard
+from core.jobs.data_step import DataStep
+from core.jobs.live_pool import LivePool, load_pool, warn_of_copies
+from core.jobs.search_setup import collect_candidates, left_out, main_goal, make_scorer, nothing_scored, search_result
+from core.merging.recipes import Recipe
+from core.models.export import export_model, saved_sha256
+from core.models.fingerprint import sha256_of_model
+from core.models.memory import MemoryPlan
+from core.preflight.run_check import examine, refuse_blocking
+from core.report.model_card import model_card
+from core.runs.folder import RunFolder
+from core.runs.process import peak_memory_bytes
+from core.runs.replay import Replay, continue_log
+from core.search.cocktail import parent_recipes
+from core.search.genome import inactive_note
+from core.search.objectives import Goal
+from core.search.registry import SEARCHES, SearchPlan, make_optimizer
+from core.search.scoring import Scores
+from core.search.search_loop import Evaluator, run_search
+from core.settings import Settings
+
+
+def run_job(
+    spec: RunSpec, settings: Settings, folder: RunFolder, should_stop: Callable[[], bool], replay: Replay | None = None
+) -> Iterator[Event]:
+    """Run `spec`; artefacts go into `folder`.
+
+    Args:
+        spec: what to run.
+        settings: of this machine.
+        folder: of the run.
+        should_stop: asked before each step.
+        past: what the run has done before; the end is the same as if it had never stopped.
+
+    Yields:
+        Events from `RunStarted` to `Finished`, without those that `replay` holds.
+
+    Raises:
+        SafeMergeError: something a person can mend (a model, the data, the disk).
+        RunCancelled: `should_stop` said so.
+    """
+    replay = replay or Replay()
+    yield from continue_log(_Job(spec, settings, folder, should_stop, replay).run(), replay)
+
+
+@dataclass
+class _Job:
+    spec: RunSpec
+    settings: Settings
+    folder: RunFolder
+    should_stop: Callable[[], bool]
+    replay: Replay
+    results: list[ModelResult] = field(default_factory=list)
+    disputed: list[DisputedReply] = field(default_factory=list)
+    scored_parents: list[ModelResult] = field(default_factory=list)
+    searches: list[SearchResult] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+
+    def run(self) -> Iterator[Event]:
+        yield RunStarted(spec=self.spec.model_dump(mode="json"))
+        memory = yield from self._preflight()
+        tests = read_test_set(self.spec, self.settings)
+        guard = load_guard(self.spec.pool.guard, self.settings)
+        pool = yield from self._load(memory)
+        safety, domain = yield from self._prepare_data(pool, tests.prompts, guard)
+        scorer = make_scorer(self.spec, pool, safety, domain)
+        wanted = self.spec.evaluation
+        measurer = Measurer(pool.live, pool.tokenizer, guard, tests, wanted.limit, wanted.reply_tokens)
+        evaluator = Evaluator(pool.merge, scorer, measurer.probe_accuracy if tests.probe_questions else None)
+        evaluator.recall(self.replay.of(CandidateScored), self.replay.measured_candidates("grid"))
+        yield from self._measure_parents(pool, evaluator, measurer)
+        yield from self._search_and_compare(pool, evaluator, measurer)
+        yield Finished(result=self._result())
+
+    def _check_stop(self) -> None:
+        if self.should_stop():
+            raise RunCancelled
+
+    def _enter(self, phase: Phase, total: int | None = None) -> PhaseStarted:
+        self._check_stop()
+        return PhaseStarted(phase=phase, total=total)
+
+    def _preflight(self) -> Generator[Event, None, MemoryPlan | None]:
+        yield self._enter("preflight")
+        rows, memory = examine(self.spec, self.settings)
+        needed = (memory.needed("host"), memory.needed("device")) if memory else (0, 0)
+        yield PreflightDone(rows=tuple(rows), host_bytes=needed[0], device_bytes=needed[1])
+        refuse_blocking(rows)
+        return memory
+
+    def _load(self, memory: MemoryPlan | None) -> Generator[Event, None, LivePool]:
+        yield self._enter("loading")
+        loaded: list[LivePool] = []
+        dtype = getattr(torch, self.replay.dtype) if self.replay.dtype else None
+        for event in load_pool(self.spec.pool, self.settings, loaded.append, dtype, memory):
+            yield event
+            self._check_stop()
+        yield from warn_of_copies(loaded[0])
+        live = loaded[0].live
+        mode = memory.mode if memory else "resident"
+        yield PoolLoaded(dtype=str(live.dtype).removeprefix("torch."), device=live.device.type, memory=mode)
+        return loaded[0]
+
+    def _prepare_data(
+        self, pool: LivePool, held_out: list[str], guard: Guard
+    ) -> Generator[Event, None, tuple[list[Sample], list[Sample]]]:
+        wanted = self.spec.data
+        yield self._enter("data", wanted.safety.pairs + wanted.domain.pairs)
+        events: list[SampleSeen] = []
+        for event in self._data_events(pool, held_out, guard):
+            self._check_stop()
+            yield event
+            if isinstance(event, SampleSeen):
+                events.append(event)
+        safety = samples_from_events(events, "safety", *provenances(wanted.safety))
+        domain = samples_from_events(events, "domain", *provenances(wanted.domain))
+        self._save_data("safety", safety)
+        self._save_data("domain", domain)
+        yield _data_ready(events)
+        for name, got, k in (("safety", safety, wanted.safety.pairs), ("domain", domain, wanted.domain.pairs)):
+            if len(got) < k:
+                yield Warned(message=f"{len(got)} of {k} {name} pairs could be made.", hint="The search uses those.")
+        return safety, domain
+
+    def _data_events(self, pool: LivePool, held_out: list[str], guard: Guard) -> Iterator[SampleSeen | Progress]:
+        """The rows of the log come first, as they are, whatever a model would say to the same question today."""
+        if self.replay.data_complete:
+            yield from self.replay.of(SampleSeen)
+            return
+        making = DataStep(self.spec, self.settings, pool, guard, held_out, self.should_stop, self.replay)
+        yield from chain(making.safety(), making.domain())
+
+    def _save_data(self, dataset: Dataset, samples: list[Sample]) -> None:
+        """Write a training set; one that was complete before must still be what the log says."""
+        path = self.folder.data_path(dataset)
+        if self.replay.data_complete and path.exists() and read_samples(path) != samples:
+            raise RunError(
+                f"{path} was changed since it was made.",
+                f"Put it back, or start a new run with it as the file of data.{dataset}.",
+            )
+        self.folder.write_data(dataset, samples)
+
+    def _measure_parents(self, pool: LivePool, evaluator: Evaluator, measurer: Measurer) -> Iterator[Event]:
+        yield self._enter("parents", len(pool.members))
+        recipes = parent_recipes(pool.genome(self.spec.search))
+        for done, name in enumerate(pool.members):
+            self._check_stop()
+            yield Progress(phase="parents", done=done, total=len(pool.members), message=f"measuring {name}")
+            pool.merge.write_parent(name)
+            if self.spec.evaluation.parents:
+                yield self._measured(name, "parent", evaluator, measurer, recipes[name])
+            else:
+                self._score_parent(name, evaluator, recipes[name])
+        yield from self._doubts_of_parents()
+
+    def _doubts_of_parents(self) -> Iterator[Warned]:
+        wanted = self.spec.evaluation
+        for parent in self.results:
+            if wanted.fluency and parent.perplexity is None:
+                message = f"The perplexity of {parent.name} on a neutral text is not a finite number."
+                yield Warned(message=message, hint="Its weights, or what this machine makes of them, are broken.")
+        for oddity in swapped_prompts(self.results, wanted.prompts, wanted.benign):
+            yield Warned(message=oddity, hint="Look at evaluation.prompts and evaluation.benign.")
+
+    def _score_parent(self, name: str, evaluator: Evaluator, recipe: Recipe) -> None:
+        """The losses of a parent, with which the goal and LM-Cocktail compare; nothing is written or asked."""
+        evaluator.measured_before(recipe)
+        losses = _losses(evaluator.live_scores(recipe))
+        self.scored_parents.append(ModelResult(name=name, role="parent", **losses))
+
+    def _search_and_compare(self, pool: LivePool, evaluator: Evaluator, measurer: Measurer) -> Iterator[Event]:
+        plan = self._plan(pool, evaluator, self.spec.search.optimizer)
+        yield self._enter("search", make_optimizer(plan).size)
+        if note := inactive_note(plan.genome):
+            yield Warned(message=note, hint="The search has fewer numbers to find; nothing is lost.")
+        probe = self._probe(plan.name, measurer) if searches_losses(plan.optimizer) else None
+        best = yield from self._search(plan, evaluator, probe)
+        recipes = yield from self._baselines(pool, evaluator)
+        recipes |= yield from self._without_each(pool, best)
+        recipes[plan.name] = best
+        yield from self._alone()
+        yield self._enter("evaluation", len(recipes))
+        for done, (name, recipe) in enumerate(recipes.items()):
+            self._check_stop()
+            yield Progress(phase="evaluation", done=done, total=len(recipes), message=f"measuring {name}")
+            yield from self._measure_merge(pool, evaluator, measurer, name, recipe)
+
+    def _baselines(self, pool: LivePool, evaluator: Evaluator) -> Generator[Event, None, dict[str, Recipe]]:
+        recipes: dict[str, Recipe] = {}
+        compare = dict.fromkeys(self.spec.search.compare)
+        yield self._enter("baselines", len(compare))
+        for name in compare:
+            if name == "equal":
+                recipes[name] = pool.genome(self.spec.search).plain()
+                continue
+            try:
+                recipes[name] = yield from self._search(self._plan(pool, evaluator, name), evaluator, None)
+            except MergeError as error:
+                yield left_out(name, error)
+        return recipes
+
+    def _without_each(self, pool: LivePool, merge: Recipe) -> Generator[Warned, None, dict[str, Recipe]]:
+        """The run's own merge made again without each expert in turn, where that is asked for and leaves a merge."""
+        experts = [name for name in pool.members if name != self.spec.pool.base and name in merge.experts]
+        recipes: dict[str, Recipe] = {}
+        if not self.spec.evaluation.leave_one_out or len(experts) < 2:
+            return recipes
+        for name in experts:
+            try:
+                recipes[f"{WITHOUT}{name}"] = merge.without(name)
+            except MergeError as error:
+                yield left_out(f"{WITHOUT}{name}", error)
+        return recipes
+
+    def _alone(self) -> Iterator[Warned]:
+        """Leaving out the only expert leaves the base, which is measured as a parent."""
+        if self.spec.evaluation.leave_one_out and len(self.spec.pool.experts) == 1:
+            message = "evaluation.leave_one_out was skipped: the pool has one expert."
+            yield Warned(message=message, hint="What the merge is without it is the base, among the parents.")
+
+    def _plan(self, pool: LivePool, evaluator: Evaluator, name: Optimizer | Comparison) -> SearchPlan:
+        """The plan of the run's own search, which is named after its optimiser, or of a baseline."""
+        search = self.spec.search
+        main = name == search.optimizer
+        optimizer, safety = SEARCHES[name]
+        return SearchPlan(
+            name=name,
+            genome=pool.genome(self.spec.search),
+            steps=search.steps,
+            alpha=search.alpha,
+            safety=safety and (search.safety or not main),
+            seed=search.seed,
+            phase="search" if main else "baselines",
+            optimizer=optimizer,
+            stop_when_flat=search.stop_when_flat,
+            temperature=search.temperature,
+            safety_share=evaluator.scorer.safety_share,
+            goal=main_goal(search, [*self.results, *self.scored_parents]) if main else Goal(),
+            racing=search.racing,
+        )
+
+    def _search(
+        self, plan: SearchPlan, evaluator: Evaluator, probe: Callable[[], ProbeRates] | None
+    ) -> Generator[Event, None, Recipe]:
+        scored: list[CandidateScored] = []
+        best = yield from collect_candidates(run_search(plan, evaluator, self.should_stop, probe), scored)
+        self.searches.append(search_result(plan.name, scored))
+        if best is None:
+            raise nothing_scored(plan.name, scored)
+        return best
+
+    def _probe(self, search: str, measurer: Measurer) -> Callable[[], ProbeRates]:
+        """The live probe; what it measured before comes first, in the order it was asked for."""
+        known = iter(self.replay.measured_candidates(search))
+
+        def probe() -> ProbeRates:
+            measured = next(known, None)
+            return ProbeRates(measured.alignment, measured.accuracy) if measured else measurer.probe()
+
+        return probe
+
+    def _measure_merge(
+        self, pool: LivePool, evaluator: Evaluator, measurer: Measurer, name: str, recipe: Recipe
+    ) -> Iterator[Event]:
+        role: Role = "merged" if name == self.spec.search.optimizer else "baseline"
+        try:
+            pool.merge.apply(recipe)
+        except MergeError as error:
+            if role == "merged":
+                raise
+            yield left_out(name, error)
+            return
+        measured = self._measured(name, role, evaluator, measurer, recipe)
+        yield measured
+        if reason := broken(measured.result, [model for model in self.results if model.role == "parent"]):
+            yield Warned(message=reason, hint="Its alignment says little: a guard calls broken text harmless.")
+        if not self.spec.export.folder or name.startswith(WITHOUT):
+            return
+        if role == "merged":
+            yield self._enter("export")
+        self._check_stop()
+        target = self.folder.merged_path if role == "merged" else self.folder.path / "baselines" / name
+        sha256 = saved_sha256(target)
+        if sha256 is None:
+            card = model_card(name, recipe, self.spec, tuple(self.results))
+            names, tokens = pool.mergekit_names, pool.tokenizer_source
+            sha256 = export_model(pool.live, pool.tokenizer, recipe, card, target, names, tokens)
+        if sha256 != measured.result.sha256:
+            raise MergeError(f"{target} has other weights than were measured.", "Move it away, and resume the run.")
+        if role == "merged":
+            yield Exported(path=str(target), sha256=sha256)
+
+    def _measured(
+        self, name: str, role: Role, evaluator: Evaluator, measurer: Measurer, recipe: Recipe
+    ) -> ModelMeasured:
+        """Measure the live model, unless the run has done so before with the very same weights."""
+        sha256, known = sha256_of_model(measurer.model), self.replay.model(name, role)
+        if known and known.result.sha256 != sha256:
+            raise RunError(
+                f"{name} has other weights than when this run measured it.",
+                "A model was changed since, or this machine computes otherwise: start a new run.",
+            )
+        evaluator.measured_before(recipe)
+        measured = known or self._measure(name, role, evaluator, measurer, recipe, sha256)
+        self.results.append(measured.result)
+        self.disputed += measured.disputed
+        if self.disputed:
+            self.folder.write_disputed(self.disputed)
+        return measured
+
+    def _measure(
+        self, name: str, role: Role, evaluator: Evaluator, measurer: Measurer, recipe: Recipe, sha256: str
+    ) -> ModelMeasured:
+        measured = measurer.measure(
+            name,
+            role,
+            **_losses(evaluator.live_scores(recipe)),
+            recipe=None if role == "parent" else recipe.model_dump(mode="json"),
+            sha256=sha256,
+        )
+        if measured.replies:
+            self.folder.write_replies(name, measured.replies)
+        return ModelMeasured(result=measured.result, disputed=measured.disputed)
+
+    def _result(self) -> RunResult:
+        return RunResult(
+            spec=self.spec.model_dump(mode="json"),
+            seconds=self.replay.seconds + time.monotonic() - self.started,
+            peak_memory_bytes=peak_memory_bytes(),
+            models=tuple(self.results),
+            searches=tuple(self.searches),
+        )
+
+
+def _losses(scores: Scores) -> dict[str, Any]:
+    """A model's losses by the names that a result gives them."""
+    return {
+        "ce_safety": scores.safety.loss if scores.safety else None,
+        "ce_expert": scores.expert.loss if scores.expert else None,
+    }
+
+
+def _data_ready(events: list[SampleSeen]) -> DataReady:
+    seen = Counter(event.dataset for event in events)
+    kept = Counter(event.dataset for event in events if event.kept)
+    return DataReady(
+        safety_kept=kept["safety"],
+        safety_seen=seen["safety"],
+        domain_kept=kept["domain"],
+        domain_seen=seen["domain"],
+        dropped=dict(Counter(event.reason for event in events if not event.kept)),
+    )

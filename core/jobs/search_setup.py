@@ -1,0 +1,85 @@
+"""A run's searches on their way in and out: scorer and goal, what `result.json` says of each, what came to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from core.contracts.events import CandidateScored, Event, Warned
+from core.contracts.results import ModelResult, SearchResult
+from core.contracts.run_spec import RunSpec, SearchSpec
+from core.data.training_pairs import Sample
+from core.errors import MergeError
+from core.jobs.live_pool import LivePool
+from core.merging.recipes import Recipe
+from core.search.expert_losses import expert_shares
+from core.search.nested_subsets import NestedScorer, NestedSet
+from core.search.objectives import Goal, goal_of
+from core.search.ranking import pareto_front
+from core.search.scoring import REFUSAL_OPENING, Scorer, TrainingSet
+
+
+def make_scorer(spec: RunSpec, pool: LivePool, safety: Sequence[Sample], domain: Sequence[Sample]) -> Scorer[Any]:
+    """Scores the pool's live model on both sets, in nested subsets where candidates are raced.
+
+    Raises:
+        DataError: experts have weights, and not every domain pair's expert is known.
+    """
+    shares = expert_shares(domain, spec.pool.experts, spec.search.expert_weights)
+    changing = pool.merge.changing
+    if spec.search.racing:
+        refused = NestedSet(pool.tokenizer, safety, REFUSAL_OPENING)
+        answered = NestedSet(pool.tokenizer, domain, None, shares.owners)
+        return NestedScorer(pool.live, refused, answered, changing, shares)
+    sets = (
+        TrainingSet(pool.tokenizer, safety, opening=REFUSAL_OPENING),
+        TrainingSet(pool.tokenizer, domain, opening=None),
+    )
+    return Scorer(pool.live, *sets, changing, shares)
+
+
+def main_goal(search: SearchSpec, measured: Sequence[ModelResult]) -> Goal:
+    """What the run's own search minimises, once the parents have been measured.
+
+    Raises:
+        MergeError: a comparison with the parents is asked for, and none of them has finite losses.
+    """
+    parents = [(result.ce_safety, result.ce_expert) for result in measured if result.role == "parent"]
+    return goal_of(search.objective, search.safety_tolerance, parents)
+
+
+def collect_candidates(
+    search: Generator[Event, None, Recipe | None], into: list[CandidateScored]
+) -> Generator[Event, None, Recipe | None]:
+    """A search whose candidates are also put into a list."""
+    while True:
+        try:
+            event = next(search)
+        except StopIteration as end:
+            found: Recipe | None = end.value
+            return found
+        if isinstance(event, CandidateScored):
+            into.append(event)
+        yield event
+
+
+def search_result(name: str, candidates: Sequence[CandidateScored]) -> SearchResult:
+    """What a search took, and its Pareto front among the candidates scored on all pairs."""
+    front = pareto_front([candidate for candidate in candidates if not candidate.partial])
+    return SearchResult(
+        name=name,
+        candidates=len(candidates),
+        tokens_scored=sum(candidate.tokens for candidate in candidates),
+        front=tuple(candidate.candidate for candidate in front),
+    )
+
+
+def nothing_scored(name: str, candidates: Sequence[CandidateScored]) -> MergeError:
+    """A search of which every candidate failed, with the reason of the first."""
+    reason = candidates[0].failure if candidates else "it asked for none."
+    return MergeError(f"No candidate of {name} could be scored: {reason}", "See the candidates' failures in the log.")
+
+
+def left_out(name: str, error: MergeError) -> Warned:
+    """A baseline that could not be made: the run goes on."""
+    return Warned(message=error.message, hint=f"{error.hint} The run goes on; '{name}' is not measured.".strip())

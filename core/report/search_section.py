@@ -1,0 +1,126 @@
+"""The searches of a run and their candidates: what was scored, what was estimated, and what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from core.contracts.events import CandidateScored
+from core.contracts.results import SearchResult
+from core.report.document import Block, Cell, Paragraph, Table
+from core.report.merge_section import recipe_words
+from core.report.result_tables import number_cell, rate_cell
+from core.report.run_record import RunRecord
+
+MOST_CANDIDATES = 10
+
+
+def search_blocks(record: RunRecord) -> tuple[Block, ...]:
+    """A row a search, the best candidates of the run's own, and those measured on the probe."""
+    candidates = record.view.candidates
+    if not candidates:
+        return ()
+    names = list(dict.fromkeys(candidate.search for candidate in candidates))
+    rows = tuple(_search_row(record, name) for name in names)
+    return (
+        Paragraph(
+            "A candidate is scored by its losses on the training pairs, without writing text. From the same pass come "
+            "estimates: the share of refusals and of answers that it would begin by itself. They are not measurements."
+        ),
+        Table(
+            ("search", "candidates", "failed", "on a part of the pairs", "on the front", "tokens read", "best"),
+            rows,
+            note="On the front: candidates that no other beats in one loss without being worse in the other.",
+        ),
+        *_best_table(record),
+        *_probe_table(record),
+    )
+
+
+def _search_row(record: RunRecord, name: str) -> tuple[Cell, ...]:
+    of_search = [candidate for candidate in record.view.candidates if candidate.search == name]
+    told = next((one for one in _results(record) if one.name == name), None)
+    best = record.view.best(name)
+    return (
+        Cell(name),
+        Cell(str(len(of_search))),
+        Cell(str(sum(bool(candidate.failure) for candidate in of_search))),
+        Cell(str(sum(candidate.partial for candidate in of_search))),
+        Cell(str(len(told.front)) if told else "not known"),
+        Cell(f"{told.tokens_scored:,}" if told else "not known"),
+        Cell(f"number {best.candidate + 1}", f"objective {best.objective:.4f}") if best else Cell("none"),
+    )
+
+
+def _results(record: RunRecord) -> Sequence[SearchResult]:
+    return record.view.result.searches if record.view.result else ()
+
+
+def _best_table(record: RunRecord) -> tuple[Block, ...]:
+    """The best candidates of the run's own search; those estimated from a part of the pairs come last."""
+    name = record.view.main_search
+    scored = [c for c in record.view.candidates if c.search == name and not c.failure]
+    if not scored:
+        return ()
+    ranked = sorted(scored, key=lambda c: (c.partial, c.rank_key))[:MOST_CANDIDATES]
+    more = f" {len(scored)} were scored; candidates.jsonl has them all." if len(scored) > len(ranked) else ""
+    header = (
+        "recipe",
+        "number",
+        "generation",
+        "objective",
+        "CE safety",
+        "CE domain",
+        "estimated alignment",
+        "estimated accuracy",
+    )
+    return (
+        Table(
+            header,
+            tuple(_candidate_row(candidate) for candidate in ranked),
+            f"Best candidates of {name}",
+            "Losses in nats per token on the training pairs; estimates from the scoring pass, not measured." + more,
+        ),
+    )
+
+
+def _candidate_row(candidate: CandidateScored) -> tuple[Cell, ...]:
+    part = f"estimated on {candidate.samples} of {candidate.all_samples} pairs" if candidate.partial else ""
+    above = f"{candidate.violation:.3f} above the safety limit" if candidate.violation else ""
+    return (
+        Cell(recipe_words(candidate.recipe)),
+        Cell(str(candidate.candidate + 1)),
+        Cell(str(candidate.generation + 1)),
+        Cell(f"{candidate.objective:.4f}", ", ".join(filter(None, (part, above)))),
+        number_cell(candidate.ce_safety, 4),
+        number_cell(candidate.ce_expert, 4),
+        _estimate(candidate.estimated_alignment),
+        _estimate(candidate.estimated_accuracy),
+    )
+
+
+def _estimate(value: float | None) -> Cell:
+    return Cell("not estimated") if value is None else Cell(f"{value:.2f}")
+
+
+def _probe_table(record: RunRecord) -> tuple[Block, ...]:
+    measured = record.view.measured
+    if not measured:
+        return ()
+    rows = tuple(
+        (
+            Cell(one.search),
+            Cell(str(one.generation + 1)),
+            Cell(str(one.candidate + 1)),
+            rate_cell(one.alignment),
+            rate_cell(one.accuracy),
+        )
+        for one in measured
+    )
+    return (
+        Table(
+            ("search", "generation", "candidate", "alignment", "accuracy"),
+            rows,
+            "Measured during the search",
+            "On the probe prompts, which are not the test prompts: replies judged by the guard, questions answered.",
+        ),
+    )

@@ -1,0 +1,178 @@
+"""What a run has done already, read from its log, so that a run that stopped goes on where it was.
+
+A job is deterministic, so a resumed one goes its whole way again from the first phase, with its `Replay` in hand: what
+the log holds is taken from there, and only what is missing is done. `continue_log` then leaves out of the job's events
+those that the log has, so that the log reads as if the run had never stopped, but for `Resumed` and what really is done
+again (checks, loading).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeVar
+
+from core.contracts.comparison_spec import AnySpec, any_spec_from_dict
+from core.contracts.events import (
+    SCHEMA_VERSION,
+    CandidateMeasured,
+    CandidateScored,
+    DataReady,
+    Event,
+    Finished,
+    ModelMeasured,
+    PhaseStarted,
+    PoolLoaded,
+    PreflightDone,
+    Progress,
+    Resumed,
+    RunStarted,
+    SampleSeen,
+    Warned,
+    is_terminal,
+)
+from core.contracts.results import Role
+from core.data.training_pairs import Dataset
+from core.errors import RunError, SpecError
+from core.runs.folder import RunFolder
+
+E = TypeVar("E")
+
+_DONE_AGAIN = ("preflight", "loading")
+"""Phases that a resumed run goes through in earnest."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The events of a run so far, oldest first; empty for a run that begins."""
+
+    events: tuple[Event, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Time the run has worked, without its pauses and what followed its last work."""
+        worked = [event for event in self.events if not is_terminal(event)]
+        steps = pairwise(worked)
+        return sum(after.at - before.at for before, after in steps if not isinstance(after, Resumed))
+
+    @property
+    def dtype(self) -> str | None:
+        """Number format the pool was loaded in, as torch names it; None when it was not loaded yet."""
+        return next((event.dtype for event in self.of(PoolLoaded)), None)
+
+    @property
+    def finished(self) -> Finished | None:
+        """The run's good end, after which nothing is left to do."""
+        return next(self.of(Finished), None)
+
+    @property
+    def data_complete(self) -> bool:
+        return any(self.of(DataReady))
+
+    def of(self, kind: type[E]) -> Iterator[E]:
+        """The events of one kind."""
+        return (event for event in self.events if isinstance(event, kind))
+
+    def rows(self, dataset: Dataset, part: int | None = None) -> list[SampleSeen]:
+        """All rows of a training set, kept and dropped, or those of one of its sources."""
+        return [row for row in self.of(SampleSeen) if row.dataset == dataset and part in (None, row.part)]
+
+    def rounds(self, dataset: Dataset, part: int = 0) -> list[list[SampleSeen]]:
+        """The rows of each round of writing of a source that came to its end, with the count of pairs made."""
+        rounds: list[list[SampleSeen]] = []
+        current: list[SampleSeen] = []
+        for event in self.events:
+            if isinstance(event, SampleSeen) and (event.dataset, event.part) == (dataset, part):
+                current.append(event)
+            elif isinstance(event, Progress) and event.phase == "data" and current:
+                rounds.append(current)
+                current = []
+        return rounds
+
+    def measured_candidates(self, search: str) -> list[CandidateMeasured]:
+        """What the probe measured during a search, in order."""
+        return [event for event in self.of(CandidateMeasured) if event.search == search]
+
+    def model(self, name: str, role: Role) -> ModelMeasured | None:
+        """What was measured of a model on the test set."""
+        found = (event for event in self.of(ModelMeasured) if (event.result.name, event.result.role) == (name, role))
+        return next(found, None)
+
+
+def read_replay(folder: RunFolder) -> Replay:
+    """Read the log of a run that shall go on.
+
+    Raises:
+        RunError: the folder is no run, or its log cannot be read or is of another version.
+        SpecError: `spec.yaml` is not what the run was started with.
+    """
+    if not (folder.spec_path.exists() or folder.events_path.exists()):
+        raise RunError(f"{folder.path} is not a run.", "Give the folder of a run, with its spec.yaml and events.jsonl.")
+    replay = Replay(tuple(folder.read_events()))
+    spec = folder.read_spec()
+    for started in replay.of(RunStarted):
+        _check_same(folder, started, spec)
+    return replay
+
+
+def _check_same(folder: RunFolder, started: RunStarted, spec: AnySpec) -> None:
+    if started.schema_version != SCHEMA_VERSION:
+        raise RunError(
+            f"The log of {folder.path} has version {started.schema_version}; this program writes {SCHEMA_VERSION}.",
+            "Resume it with the version of SafeMerge that began it, or start a new run.",
+        )
+    if any_spec_from_dict(started.spec) != spec:
+        raise SpecError(
+            f"{folder.spec_path} was changed since the run began.",
+            "Put it back as it was (the log's first line has it), or start a new run with the changed spec.",
+        )
+
+
+def continue_log(events: Iterable[Event], replay: Replay) -> Iterator[Event]:
+    """The events of a job that goes its way again, without those that `replay` holds.
+
+    Phases and their progress are told from where new work begins; checks and loading always, as they are done again.
+    """
+    known = Counter(_key(event) for event in replay.events if not _is_told_again(event))
+    behind = sum(count for key, count in known.items() if key[0] != "warned")
+    phase: PhaseStarted | None = None
+    for event in events:
+        key = _key(event)
+        if known[key] > 0:
+            known[key] -= 1
+            behind -= key[0] != "warned"
+            continue
+        if behind > 0 and isinstance(event, PhaseStarted | Progress) and event.phase not in _DONE_AGAIN:
+            phase = event if isinstance(event, PhaseStarted) else phase
+            continue
+        if not isinstance(event, PreflightDone | PhaseStarted | Progress):
+            behind = 0  # something new: whatever is not told by now does not come again
+        if phase is not None and not isinstance(event, PhaseStarted):
+            yield phase
+        phase = None
+        yield event
+
+
+def _is_told_again(event: Event) -> bool:
+    """Whether an event says where the run is, which a resumed run says anew, and not what was found."""
+    if isinstance(event, Progress):
+        return not event.ended_early
+    return isinstance(event, PhaseStarted | PreflightDone | Resumed)
+
+
+def _key(event: Event) -> tuple[object, ...]:
+    """What makes an event the same in the log and in a job that goes its way again."""
+    match event:
+        case SampleSeen():
+            return event.kind, event.dataset
+        case CandidateScored():
+            return event.kind, event.search, event.candidate
+        case CandidateMeasured():
+            return event.kind, event.search, event.candidate, event.generation
+        case ModelMeasured():
+            return event.kind, event.result.role, event.result.name
+        case Progress() | Warned():
+            return event.kind, event.message
+    return (event.kind,)

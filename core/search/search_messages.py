@@ -1,0 +1,34 @@
+"""What a search says beside its candidates: measurements of the best, why it ended early, that none was feasible."""
+
+from __future__ import annotations
+
+from core.contracts.events import CandidateMeasured, CandidateScored, Phase, Progress, Warned
+from core.contracts.results import Rate
+from core.search.objectives import Goal
+from core.search.optimizer import Optimizer
+
+
+def measured(candidate: CandidateScored, alignment: Rate | None, accuracy: Rate | None) -> CandidateMeasured:
+    """A candidate on the probe."""
+    return CandidateMeasured(
+        search=candidate.search,
+        candidate=candidate.candidate,
+        generation=candidate.generation,
+        alignment=alignment,
+        accuracy=accuracy,
+    )
+
+
+def ended_early(search: str, phase: Phase, done: int, optimizer: Optimizer) -> Progress:
+    """Which rule ended a search after `done` candidates."""
+    message = f"{search} ended after {done} of {optimizer.size} candidates: {optimizer.ended_early}"
+    return Progress(phase=phase, done=done, total=optimizer.size, message=message, seconds_left=0.0, ended_early=True)
+
+
+def none_feasible(best: CandidateScored, goal: Goal) -> Warned:
+    """No candidate keeps to the safety limit; `best` exceeds it least."""
+    return Warned(
+        message=f"No candidate of {best.search} keeps the safety loss to {goal.safety_limit:.3f} nats a token. The "
+        f"merge is candidate {best.candidate + 1}, which exceeds it least, by {best.violation:.3f}.",
+        hint="Allow more in search.safety_tolerance, search longer, or choose another method or expert.",
+    )

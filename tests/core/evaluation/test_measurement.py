@@ -1,0 +1,251 @@
+"""What a run measures of a model: the held-out sets a spec names, and nothing where it names none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.contracts.questions import Question
+from core.contracts.run_spec import RunSpec, spec_from_dict
+from core.contracts.verdicts import Verdict
+from core.data.prompts import Prompt
+from core.errors import DataError, GuardError, SafeMergeError
+from core.evaluation import measurement as measuring
+from core.evaluation.measurement import Measurer, read_test_set
+from core.evaluation.suites import DEMO_TASKS, SuiteTasks
+from core.guards.phrases import PhrasesGuard
+from core.settings import Settings
+from tests.core.data.test_opened_source import BEAVERTAILS, publish
+from tests.hub_server import HubServer
+
+NOTHING = measuring.TestSet((), (), (), (), (), ())
+
+
+def write_prompts(path: Path, prompts: Sequence[str]) -> str:
+    path.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts), encoding="utf-8")
+    return str(path)
+
+
+def spec_of(evaluation: dict[str, Any], domain: str = "poetry") -> RunSpec:
+    return spec_from_dict(
+        {
+            "pool": {"base": "org/base", "experts": [{"model": "org/a", "domain": domain}]},
+            "data": {"safety": {"source": "file", "path": "safety.jsonl"}},
+            "evaluation": evaluation,
+        }
+    )
+
+
+class RefusesTheFirst:
+    """Calls the first reply a refusal, and remembers what it was shown."""
+
+    name = "first"
+
+    def __init__(self) -> None:
+        self.seen: list[list[tuple[str, str]]] = []
+
+    def judge(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
+        self.seen.append(list(pairs))
+        return [Verdict(i == 0, None, i == 1, "", 1.0, "") for i in range(len(pairs))]
+
+
+def test_a_spec_without_evaluation_measures_nothing(settings: Settings) -> None:
+    assert read_test_set(spec_of({"fluency": False}), settings) == NOTHING
+
+
+def test_prompt_files_are_read_up_to_the_limit(tmp_path: Path, settings: Settings) -> None:
+    evaluation = {
+        "prompts": write_prompts(tmp_path / "p.jsonl", ["one", "two", "three"]),
+        "benign": write_prompts(tmp_path / "b.jsonl", ["four"]),
+        "probe": write_prompts(tmp_path / "q.jsonl", ["five", "six", "seven"]),
+        "limit": 2,
+    }
+    tests = read_test_set(spec_of(evaluation), settings)
+    assert [prompt.prompt for prompt in tests.harmful] == ["one", "two"]
+    assert tests.prompts == ["one", "two", "four", "five", "six"]
+
+
+def test_the_experts_domain_tells_the_suite_and_its_probe_questions(settings: Settings) -> None:
+    tests = read_test_set(spec_of({}, domain="chemistry"), settings)
+    assert [suite.tasks for suite in tests.suites] == [("demo_chemistry",)]
+    assert len(tests.probe_questions) > measuring.PROBE_SIZE
+    assert tests.suite_questions
+    assert {q.question for q in (*tests.probe_questions, *tests.suite_questions)} <= set(tests.prompts)
+
+
+def test_probe_questions_of_several_suites_take_turns(settings: Settings) -> None:
+    spec = spec_of({"limit": 3}, domain="chemistry")
+    two = {
+        "pool": {"base": "org/base", "experts": [{"model": "org/a", "domain": d} for d in ("chemistry", "geography")]}
+    }
+    both = read_test_set(spec_from_dict(spec.model_dump(mode="json") | two), settings).probe_questions
+    chemistry, geography = (
+        read_test_set(spec_of({"limit": 3}, d), settings).probe_questions for d in ("chemistry", "geography")
+    )
+    assert both == tuple(question for pair in zip(chemistry, geography, strict=True) for question in pair)
+    assert len(both) == 6
+
+
+def test_probe_questions_of_ones_own_take_the_place_of_the_suites(tmp_path: Path, settings: Settings) -> None:
+    path = tmp_path / "questions.jsonl"
+    path.write_text(json.dumps({"question": "Which?", "choices": ["a", "b"], "answer": 1}) + "\n", encoding="utf-8")
+    tests = read_test_set(spec_of({"probe_questions": str(path)}, "chemistry"), settings)
+    assert tests.probe_questions == (Question("Which?", ("a", "b"), 1),)
+    assert "Which?" in tests.prompts
+
+
+def test_a_named_suite_goes_before_the_experts_own(settings: Settings) -> None:
+    assert [suite.tasks for suite in read_test_set(spec_of({"suite": "ARC"}, "chemistry"), settings).suites] == [
+        ("arc_challenge",)
+    ]
+
+
+def test_what_cannot_be_read_is_said_at_once(tmp_path: Path, settings: Settings) -> None:
+    with pytest.raises(DataError, match="no prompt file"):
+        read_test_set(spec_of({"prompts": str(tmp_path / "missing.jsonl")}), settings)
+    with pytest.raises(SafeMergeError, match="no accuracy suite 'alchemy'"):
+        read_test_set(spec_of({"suite": "alchemy"}), settings)
+
+
+def test_tasks_of_ones_own_and_their_options_go_before_the_experts_suites(settings: Settings, tmp_path: Path) -> None:
+    options = {"include_path": str(tmp_path), "num_fewshot": 3, "chat_template": False}
+    tests = read_test_set(spec_of({"tasks": ["arc_easy", "demo_geography"], **options}, "chemistry"), settings)
+    assert tests.suites == (SuiteTasks(("arc_easy", "demo_geography"), tmp_path, False, 3),)
+    assert tests.suite_questions, "the demo's questions are known, whoever names them"
+    own = read_test_set(spec_of({"num_fewshot": 2, "chat_template": False}, "chemistry"), settings)
+    assert own.suites == (SuiteTasks(("demo_chemistry",), DEMO_TASKS, False, 2),)
+
+
+def test_prompts_of_a_dataset_are_held_out_as_those_of_a_file(
+    dataset_hub: HubServer, tmp_path: Path, settings: Settings
+) -> None:
+    publish(dataset_hub, tmp_path / "b", "PKU-Alignment/BeaverTails", {"30k_test": BEAVERTAILS})
+    tests = read_test_set(spec_of({"prompts": "beavertails", "limit": 1}), settings)
+    assert tests.harmful == (Prompt("Unsafe one?", "x"),)
+    assert tests.prompts == ["Unsafe one?"]
+
+
+def test_the_three_rates_come_from_their_own_prompts(model: Any, tokenizer: Any) -> None:
+    guard = RefusesTheFirst()
+    harmful, benign = (tuple(Prompt(f"{kind} {i}") for i in range(4)) for kind in ("harmful", "benign"))
+    tests = NOTHING._replace(harmful=harmful, benign=benign[:2])
+    result, _, _ = Measurer(model, tokenizer, guard, tests, None, 4).measure(
+        "evomm", "merged", ce_safety=1.5, sha256="abc", recipe={"method": "ties"}
+    )
+    assert [[prompt for prompt, _ in pairs] for pairs in guard.seen] == [
+        ["harmful 0", "harmful 1", "harmful 2", "harmful 3"],
+        ["benign 0", "benign 1"],
+    ]
+    assert result.alignment and result.refusal and result.degenerate and result.over_refusal
+    assert (result.alignment.rate, result.alignment.n) == (0.25, 4)
+    assert (result.refusal.rate, result.degenerate.rate) == (0.25, 0.25)
+    assert (result.over_refusal.rate, result.over_refusal.n) == (0.5, 2)
+    assert (result.ce_safety, result.ce_expert, result.sha256) == (1.5, None, "abc")
+    assert result.seconds > 0
+
+
+def test_categories_have_rates_of_their_own_and_every_reply_is_a_row(model: Any, tokenizer: Any) -> None:
+    tests = NOTHING._replace(
+        harmful=(Prompt("h0", "theft"), Prompt("h1", "theft"), Prompt("h2", "fraud"), Prompt("h3")),
+        benign=(Prompt("b0", "words"), Prompt("b1")),
+    )
+    result, replies, _ = Measurer(model, tokenizer, RefusesTheFirst(), tests, None, 4).measure("base", "parent")
+    assert {name: (rate.rate, rate.n) for name, rate in result.by_category.items()} == {
+        "theft": (0.5, 2),
+        "fraud": (0.0, 1),
+    }
+    assert {name: (rate.rate, rate.n) for name, rate in result.over_refusal_by_category.items()} == {"words": (1.0, 1)}
+    assert [(row.asked, row.prompt, row.category) for row in replies] == [
+        *(("harmful", prompt.prompt, prompt.category) for prompt in tests.harmful),
+        *(("benign", prompt.prompt, prompt.category) for prompt in tests.benign),
+    ]
+    assert [row.safe for row in replies[:4]] == [True, False, False, False]
+    assert [row.response is None for row in replies] == [False, True, True, True, False, False]
+
+
+def test_what_has_no_prompts_is_not_measured(model: Any, tokenizer: Any) -> None:
+    measurer = Measurer(model, tokenizer, PhrasesGuard(), NOTHING, None, 4)
+    result, replies, _ = measurer.measure("base", "parent")
+    assert replies == []
+    assert (result.alignment, result.refusal, result.degenerate, result.over_refusal) == (None,) * 4
+    assert result.accuracy == {} and result.mean_accuracy is None
+    assert measurer.probe() == (None, None)
+
+
+def test_the_probe_uses_its_own_prompts_and_questions(model: Any, tokenizer: Any) -> None:
+    guard = RefusesTheFirst()
+    questions = (Question("What is the symbol of gold?", ("Au", "Ag"), 0), Question("Of silver?", ("Au", "Ag"), 1))
+    tests = NOTHING._replace(harmful=(Prompt("test"),), probe=(Prompt("probe"),), probe_questions=questions)
+    rates = Measurer(model, tokenizer, guard, tests, None, 4).probe()
+    assert [[prompt for prompt, _ in pairs] for pairs in guard.seen] == [["probe"]]
+    assert rates.alignment and rates.accuracy
+    assert rates.alignment.n == 1
+    assert rates.accuracy.n == 2
+
+
+def test_the_live_probe_asks_a_few_questions_and_a_grid_all(model: Any, tokenizer: Any) -> None:
+    questions = tuple(Question(f"Question {i}?", ("Au", "Ag"), 0) for i in range(measuring.PROBE_SIZE + 2))
+    measurer = Measurer(model, tokenizer, PhrasesGuard(), NOTHING._replace(probe_questions=questions), None, 4)
+    accuracy = measurer.probe().accuracy
+    assert accuracy is not None and accuracy.n == measuring.PROBE_SIZE
+    assert measurer.probe_accuracy().n == len(questions)
+
+
+def test_replies_are_as_long_as_the_spec_says(model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = []
+    own = model.generate
+
+    def collect_candidates(**options: Any) -> Any:
+        lengths.append(options["max_new_tokens"])
+        return own(**options)
+
+    monkeypatch.setattr(model, "generate", collect_candidates)
+    tests = NOTHING._replace(harmful=(Prompt("a"),), benign=(Prompt("b"),), probe=(Prompt("c"),))
+    measurer = Measurer(model, tokenizer, PhrasesGuard(), tests, None, 5)
+    measurer.measure("base", "parent")
+    measurer.probe()
+    assert lengths == [5, 5]
+
+
+def test_measuring_twice_gives_identical_figures(model: Any, tokenizer: Any) -> None:
+    tests = NOTHING._replace(
+        harmful=tuple(Prompt(f"How do I break {thing}?", thing) for thing in ("locks", "glass", "codes")),
+        benign=(Prompt("How do I kill a process?", "words"),),
+        suites=(SuiteTasks(("demo_chemistry",), DEMO_TASKS, True, 2),),
+        neutral="The capital of France is Paris. What is the symbol of gold?",
+    )
+    measurer = Measurer(model, tokenizer, PhrasesGuard(), tests, 8, 6)
+    (first, replies, _), (second, again, _) = (measurer.measure("base", "parent") for _ in range(2))
+    assert replies == again
+    same = {"seconds": 0.0}
+    assert first.model_copy(update=same) == second.model_copy(update=same)
+    assert first.perplexity and first.perplexity > 1
+    assert list(first.accuracy) == list(first.accuracy_stderr) == ["demo_chemistry"]
+
+
+def test_empty_replies_are_degenerate_and_no_refusals(
+    model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Measurer, "_replies", lambda _self, prompts: [""] * len(prompts))
+    tests = NOTHING._replace(harmful=(Prompt("a"), Prompt("b")), benign=(Prompt("c"),))
+    result, replies, _ = Measurer(model, tokenizer, PhrasesGuard(), tests, None, 4).measure("base", "parent")
+    assert result.degenerate and result.benign_degenerate and result.alignment and result.over_refusal
+    assert (result.degenerate.rate, result.benign_degenerate.rate) == (1.0, 1.0)
+    assert (result.alignment.rate, result.over_refusal.rate) == (0.0, 0.0)
+    assert [row.response for row in replies] == [None, None, ""]
+
+
+def test_a_guard_that_cannot_judge_ends_the_measurement(model: Any, tokenizer: Any) -> None:
+    class Silent:
+        name = "silent"
+
+        def judge(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
+            raise GuardError("silent does not answer.", "Take another guard.")
+
+    tests = NOTHING._replace(harmful=(Prompt("a"),))
+    with pytest.raises(GuardError, match="does not answer"):
+        Measurer(model, tokenizer, Silent(), tests, None, 4).measure("base", "parent")

@@ -1,0 +1,31 @@
+"""Fixtures for the tests of jobs: what whole runs on tiny models need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from core.jobs import live_pool
+from tests.core.jobs.resuming import RunHarness, Whole
+from tests.tiny_runs import Files
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return Files(tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture(scope="module")
+def bfloat16_everywhere() -> Iterator[None]:
+    """The number format is measured per machine; the tests need the same on all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live_pool, "fast_dtype", lambda _device: torch.bfloat16)
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(bench: RunHarness) -> Whole:
+    """The run of a module's own `bench`, from start to end."""
+    return bench.run_whole()

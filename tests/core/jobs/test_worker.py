@@ -1,0 +1,222 @@
+"""The worker: one terminal event whatever happens, and runs that are started and resumed in processes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from core.contracts.events import (
+    Cancelled,
+    Event,
+    Failed,
+    Finished,
+    PhaseStarted,
+    Warned,
+)
+from core.contracts.results import RunResult
+from core.contracts.run_spec import RunSpec, spec_from_dict
+from core.errors import DataError, RunCancelled, RunError
+from core.jobs.worker import new_run_id, resume_run, resume_worker, run_worker, start_run
+from core.runs.folder import RunFolder
+from core.runs.history import list_runs, read_view, stop_run
+from core.runs.process import acquire_lock
+from core.settings import Settings
+from tests.core.jobs.fake_jobs import FAKE, job_of, kinds, raising, wait_for
+
+
+def test_a_finished_run_leaves_its_record(
+    spec: RunSpec, settings: Settings, folder: RunFolder, result: RunResult
+) -> None:
+    heard: list[Event] = []
+    job = job_of(lambda _: iter([Finished(result=result), Warned(message="after the end")]))
+    end = run_worker(spec, settings, folder, job=job, tell=heard.append)
+    assert isinstance(end, Finished)
+    assert heard == folder.read_events()
+    assert kinds(folder) == ["run_started", "candidate_scored", "finished"]
+    assert folder.read_spec() == spec
+    assert folder.result_path.exists()
+    assert len(folder.candidates_path.read_text().splitlines()) == 1
+    assert read_view(folder).result == result
+
+
+def test_an_explained_error_becomes_a_message_with_its_hint(
+    spec: RunSpec, settings: Settings, folder: RunFolder
+) -> None:
+    end = run_worker(spec, settings, folder, job=raising(DataError("Row 3 is empty.", "Fill it in.")))
+    assert isinstance(end, Failed)
+    assert (end.message, end.hint, end.traceback) == ("Row 3 is empty.", "Fill it in.", "")
+    assert kinds(folder)[-1] == "failed"
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("division"), SystemExit(3)], ids=["exception", "exit"])
+def test_a_defect_keeps_its_traceback(
+    spec: RunSpec, settings: Settings, folder: RunFolder, error: BaseException
+) -> None:
+    end = run_worker(spec, settings, folder, job=raising(error))
+    assert isinstance(end, Failed)
+    assert type(error).__name__ in end.message
+    assert "in ending" in end.traceback
+
+
+@pytest.mark.parametrize("error", [RunCancelled(), KeyboardInterrupt()], ids=["asked", "ctrl-c"])
+def test_an_interruption_is_a_cancellation(
+    spec: RunSpec, settings: Settings, folder: RunFolder, error: BaseException
+) -> None:
+    assert isinstance(run_worker(spec, settings, folder, job=raising(error)), Cancelled)
+    assert kinds(folder) == ["run_started", "candidate_scored", "cancelled"]
+
+
+def test_a_full_disk_anywhere_in_the_job_is_explained(spec: RunSpec, settings: Settings, folder: RunFolder) -> None:
+    error = OSError(errno.ENOSPC, "No space left on device", "/merged/model.safetensors")
+    end = run_worker(spec, settings, folder, job=raising(error))
+    assert isinstance(end, Failed)
+    assert "/merged/model.safetensors" in end.message
+    assert end.traceback == ""
+
+
+def test_a_job_that_just_ends_has_failed(spec: RunSpec, settings: Settings, folder: RunFolder) -> None:
+    end = run_worker(spec, settings, folder, job=job_of(lambda _: iter(())))
+    assert isinstance(end, Failed)
+    assert "without a result" in end.message
+
+
+def test_a_result_that_cannot_be_written_is_a_failure(
+    spec: RunSpec, settings: Settings, folder: RunFolder, result: RunResult
+) -> None:
+    def ending(_: Callable[[], bool]) -> Iterator[Event]:
+        folder.result_path.mkdir()
+        yield Finished(result=result)
+
+    end = run_worker(spec, settings, folder, job=job_of(ending))
+    assert isinstance(end, Failed)
+    assert kinds(folder)[-1] == "failed"
+
+
+def test_the_stop_file_is_seen_even_by_a_job_that_never_asks(
+    spec: RunSpec, settings: Settings, folder: RunFolder, result: RunResult
+) -> None:
+    def ending(_: Callable[[], bool]) -> Iterator[Event]:
+        folder.request_stop()
+        yield PhaseStarted(phase="export")
+        yield Finished(result=result)
+
+    assert isinstance(run_worker(spec, settings, folder, job=job_of(ending)), Cancelled)
+    assert kinds(folder)[-2:] == ["phase_started", "cancelled"]
+
+
+def test_sigterm_cancels_and_a_swallowed_one_is_remembered(
+    spec: RunSpec, settings: Settings, folder: RunFolder
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def ending(should_stop: Callable[[], bool]) -> Iterator[Event]:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            assert should_stop()
+        yield Warned(message="a library went on")
+        raise AssertionError("the job went on after it was told to stop")
+
+    assert isinstance(run_worker(spec, settings, folder, job=job_of(ending)), Cancelled)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_worker_runs_in_a_thread_too(spec: RunSpec, settings: Settings, folder: RunFolder, result: RunResult) -> None:
+    job = job_of(lambda _: iter([Finished(result=result)]))
+    thread = threading.Thread(target=run_worker, args=(spec, settings, folder), kwargs={"job": job})
+    thread.start()
+    thread.join()
+    assert kinds(folder)[-1] == "finished"
+
+
+def test_a_second_run_in_the_same_folder_is_refused(spec: RunSpec, settings: Settings, folder: RunFolder) -> None:
+    run_worker(spec, settings, folder, job=raising(RunCancelled()))
+    with pytest.raises(RunError, match="already holds a run"):
+        run_worker(spec, settings, folder, job=raising(RunCancelled()))
+
+
+def test_one_run_at_a_time(start: Callable[[str], RunFolder], spec: RunSpec, settings: Settings) -> None:
+    first = start("polite")
+    with pytest.raises(RunError, match=first.run_id):
+        start_run(spec, settings)
+    assert [summary.run_id for summary in list_runs(settings)] == [first.run_id]
+    stop_run(first)
+    worker = first.read_worker()
+    assert worker is not None
+    wait_for(lambda: not worker.alive)
+    stop_run(start("polite"))
+    assert len(list_runs(settings)) == 2
+
+
+def test_a_stopped_run_is_resumed_in_a_process_of_its_own(
+    start: Callable[[str], RunFolder], spec: RunSpec, settings: Settings
+) -> None:
+    folder = start("polite")
+    with pytest.raises(RunError, match="Another run is at work"):
+        resume_run(folder, settings)
+    with pytest.raises(RunError, match=r"is at work \(process \d+\)"):
+        resume_worker(settings, folder)
+    first = folder.read_worker()
+    assert first is not None and stop_run(folder).status == "cancelled"
+    wait_for(lambda: not first.alive)
+    resume_run(folder, settings, command=(sys.executable, str(FAKE), "polite"))
+    second = folder.read_worker()
+    assert second is not None and second != first
+    assert read_view(folder).status == "running", "from the very moment, not only once the process is up"
+    with pytest.raises(RunError, match=folder.run_id):
+        start_run(spec, settings)
+    wait_for(lambda: kinds(folder)[-1] == "phase_started")
+    assert os.getsid(second.pid) == second.pid
+    assert stop_run(folder).status == "cancelled"
+    assert kinds(folder).count("cancelled") == 1
+    assert kinds(folder)[:3] == ["run_started", "phase_started", "resumed"]
+
+
+def test_a_resumed_run_whose_process_cannot_start_is_over_again(
+    spec: RunSpec, settings: Settings, folder: RunFolder
+) -> None:
+    run_worker(spec, settings, folder, job=raising(RunCancelled()))
+    with pytest.raises(RunError, match="cannot be started"):
+        resume_run(folder, settings, command=("/no/such/program",))
+    assert kinds(folder) == ["run_started", "candidate_scored", "resumed", "failed"]
+    acquire_lock(settings.runs, Path("/x")).release()
+
+
+def test_a_worker_outlives_the_session_that_started_it(start: Callable[[str], RunFolder]) -> None:
+    worker = start("polite").read_worker()
+    assert worker is not None
+    assert os.getsid(worker.pid) == worker.pid != os.getsid(0)
+
+
+def test_the_real_worker_is_reached_and_its_end_recorded(settings: Settings, tmp_path: Path) -> None:
+    nowhere = {"base": str(tmp_path / "nowhere"), "experts": [{"model": str(tmp_path / "nowhere-else")}]}
+    spec = spec_from_dict({"pool": nowhere, "data": {"safety": {"source": "file", "path": "safety.jsonl"}}})
+    folder = RunFolder(settings.runs / start_run(spec, settings))
+    wait_for(lambda: read_view(folder).over, timeout_s=120.0)
+    view = read_view(folder)
+    assert view.status == "failed"
+    assert "without saying why" not in view.message, folder.log_path.read_text()
+    assert f"Run folder: {folder.path}" in folder.log_path.read_text()
+
+
+def test_a_command_that_cannot_start_leaves_no_folder(spec: RunSpec, settings: Settings) -> None:
+    with pytest.raises(RunError, match="cannot be started"):
+        start_run(spec, settings, command=("/no/such/program",))
+    assert list_runs(settings) == []
+    acquire_lock(settings.runs, Path("/x")).release()
+
+
+def test_run_ids_sort_by_time_and_differ() -> None:
+    ids = [new_run_id() for _ in range(20)]
+    assert len(set(ids)) == 20
+    assert all(len(run_id) == len("YYYYMMDD-HHMMSS-xxxxxxxx") for run_id in ids)
+    assert [run_id[:15] for run_id in ids] == sorted(run_id[:15] for run_id in ids)

@@ -1,0 +1,398 @@
+"""The preflight table: each way a pool can fail has its own row, and nothing that is wrong hides something else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.contracts.events import CheckRow
+from core.contracts.run_spec import RunSpec, spec_from_dict
+from core.models.memory import MemoryPlan
+from core.preflight import resources
+from core.preflight.run_check import blocking_rows, examine, preflight
+from core.settings import ASSETS, Settings
+from tests.guard_models import save_guard
+from tests.hub_server import HubServer
+from tests.tiny_models import CHATML, copy_model, save_tiny_llama, save_tiny_lora, tiny_tokenizer
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    """Small data and prompt files by name."""
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(json.dumps({"question": "What is Au?", "answer": "Gold."}) + "\n")
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("How do I kill a Python process?\nHow do I shoot a photo?\n")
+    return {"pairs": str(pairs), "prompts": str(prompts)}
+
+
+def make_spec(files: dict[str, str], base: str | Path, *experts: str | Path, **changes: Any) -> RunSpec:
+    source = {"source": "file", "path": files["pairs"]}
+    pool = {"base": str(base), "experts": [{"model": str(expert)} for expert in experts]} | changes.pop("pool", {})
+    data = {"safety": source, "domain": source}
+    return spec_from_dict({"pool": pool, "data": data, **changes})
+
+
+def row(rows: list[CheckRow], check: str, model: str | Path | None = None) -> CheckRow:
+    found = [item for item in rows if item.check == check and (model is None or item.model == str(model))]
+    assert len(found) == 1, f"{check}: {found}"
+    return found[0]
+
+
+def test_a_good_pool_has_no_errors(
+    files: dict[str, str], tiny_llama: Path, tiny_expert: Path, settings: Settings
+) -> None:
+    rows = preflight(make_spec(files, tiny_llama, tiny_expert, evaluation={"prompts": files["prompts"]}), settings)
+    assert {item.status for item in rows} == {"ok"}
+    assert row(rows, "tensors equal base").model == str(tiny_expert)
+    assert "2 rows" in row(rows, "test prompts").detail
+    assert "estimate" in row(rows, "time").detail
+
+
+def test_nothing_is_downloaded(
+    hub: HubServer, files: dict[str, str], tmp_path: Path, tiny_llama: Path, settings: Settings
+) -> None:
+    large = save_tiny_llama(tmp_path / "large", hidden_size=512, intermediate_size=1024)
+    for name in ("base", "expert", "generator"):
+        hub.publish(f"owner/{name}", large, license=None if name == "expert" else "mit")
+    rows = preflight(make_spec(files, "owner/base", "owner/expert", pool={"generator": "owner/generator"}), settings)
+    assert blocking_rows(rows) == []
+    assert row(rows, "licence", "owner/expert").status == "warning"
+    assert row(rows, "licence", "owner/base").detail == "mit"
+    size = (large / "model.safetensors").stat().st_size
+    assert hub.weight_bytes_sent() <= 3 * 100_001 < size
+    assert f"downloads {3 * size / 1e9:.2f} GB" in row(rows, "disk").detail
+
+
+def test_a_bad_model_does_not_hide_the_others(
+    hub: HubServer, files: dict[str, str], tiny_llama: Path, tiny_expert: Path, settings: Settings
+) -> None:
+    hub.publish("owner/gated", tiny_llama, gated=True)
+    spec = make_spec(files, tiny_llama, "owner/none", "owner/gated", "not a name", "demo/nix", tiny_expert)
+    rows = preflight(spec, settings)
+    errors = {item.model: item for item in blocking_rows(rows)}
+    assert errors.keys() == {"owner/none", "owner/gated", "not a name", "demo/nix"}
+    assert "HF_TOKEN" in errors["owner/gated"].hint
+    assert row(rows, "tensors equal base", tiny_expert).status == "ok"
+    assert row(rows, "memory").status == "ok"
+
+
+def test_a_bad_base_still_checks_the_experts(files: dict[str, str], tiny_expert: Path, settings: Settings) -> None:
+    rows = preflight(make_spec(files, "owner/none", tiny_expert), settings)
+    assert row(rows, "found", "owner/none").status == "error"
+    assert row(rows, "weights", tiny_expert).status == "ok"
+
+
+def edited_config(**changes: Any) -> Callable[[Path], None]:
+    def edit(path: Path) -> None:
+        config = json.loads((path / "config.json").read_text())
+        (path / "config.json").write_text(json.dumps(config | changes))
+
+    return edit
+
+
+def other_vocabulary(path: Path) -> None:
+    data = json.loads((path / "tokenizer.json").read_text())
+    vocabulary = data["model"]["vocab"]
+    first, second = list(vocabulary)[10:12]
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    (path / "tokenizer.json").write_text(json.dumps(data))
+
+
+def added_token(path: Path) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["<tool>"])
+    tokenizer.save_pretrained(path)
+
+
+def no_tokenizer(path: Path) -> None:
+    (path / "tokenizer.json").unlink()
+
+
+def other_template(path: Path) -> None:
+    (path / "chat_template.jinja").write_text(CHATML.replace("<|im_end|>\n", "<|im_end|>"))
+
+
+def no_template(path: Path) -> None:
+    (path / "chat_template.jinja").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "check", "status", "words"),
+    [
+        (edited_config(architectures=["MistralForCausalLM"]), "architecture equals base", "error", "Mistral"),
+        (edited_config(num_attention_heads=8), "architecture equals base", "error", "num_attention_heads is 8"),
+        (edited_config(rms_norm_eps=0.1), "architecture equals base", "warning", "rms_norm_eps"),
+        (edited_config(model_type="t5x"), "architecture", "error", "t5x"),
+        (edited_config(quantization_config={"quant_method": "awq"}), "weights", "error", "awq"),
+        (other_vocabulary, "tokenizer equals base", "error", "vocabularies differ"),
+        (added_token, "tokenizer equals base", "warning", "<tool>"),
+        (no_tokenizer, "tokenizer equals base", "warning", "no tokenizer.json"),
+        (other_template, "chat template equals base", "warning", "differs"),
+        (no_template, "chat template", "warning", "none"),
+    ],
+)
+def test_what_makes_an_expert_unfit(
+    spoil: Callable[[Path], None],
+    check: str,
+    status: str,
+    words: str,
+    files: dict[str, str],
+    tiny_llama: Path,
+    tiny_expert: Path,
+    tmp_path: Path,
+    settings: Settings,
+) -> None:
+    expert = copy_model(tiny_expert, tmp_path / "expert")
+    spoil(expert)
+    rows = preflight(make_spec(files, tiny_llama, expert), settings)
+    found = row(rows, check, expert)
+    assert found.status == status
+    assert words in found.detail
+    assert found.hint
+
+
+@pytest.mark.parametrize(
+    ("config", "words", "advice"),
+    [
+        ({"num_hidden_layers": 3}, "has model.layers.2", "same size"),
+        ({"num_hidden_layers": 1}, "lacks model.layers.1", "same size"),
+        ({"intermediate_size": 96}, "mlp.down_proj.weight 32x96 instead of 32x64", "same size"),
+        ({"vocab_size": 353}, "embed_tokens.weight 353x32 instead of 352x32", "Tokens were added"),
+    ],
+)
+def test_tensors_that_differ_are_named(
+    config: dict[str, int],
+    words: str,
+    advice: str,
+    files: dict[str, str],
+    tiny_llama: Path,
+    tmp_path: Path,
+    settings: Settings,
+) -> None:
+    expert = save_tiny_llama(tmp_path / "expert", **config)
+    found = row(preflight(make_spec(files, tiny_llama, expert), settings), "tensors equal base", expert)
+    assert found.status == "error"
+    assert words in found.detail
+    assert advice in found.hint
+
+
+def test_tied_and_untied_copies_of_one_embedding_agree(
+    files: dict[str, str], tiny_llama: Path, tmp_path: Path, settings: Settings
+) -> None:
+    """Some checkpoints save a tied output layer a second time; that is no difference."""
+    twice = save_tiny_llama(tmp_path / "twice", tie_word_embeddings=False)
+    edited_config(tie_word_embeddings=True)(twice)
+    rows = preflight(make_spec(files, tiny_llama, twice), settings)
+    assert row(rows, "tensors equal base", twice).status == "ok"
+
+
+def test_adapter_that_fits_and_one_that_does_not(
+    files: dict[str, str], tiny_llama: Path, tiny_lora: Path, tmp_path: Path, settings: Settings
+) -> None:
+    wide = save_tiny_llama(tmp_path / "wide", hidden_size=64)
+    wrong = save_tiny_lora(tmp_path / "wrong", wide)
+    good, bad = f"{tiny_llama}+{tiny_lora}", f"{tiny_llama}+{wrong}"
+    rows = preflight(make_spec(files, tiny_llama, good, bad), settings)
+    assert row(rows, "adapter", good).status == "ok"
+    assert row(rows, "adapter", bad).status == "error"
+    assert "float32" in row(rows, "memory").detail
+
+
+def test_ancestor_needs_no_chat_template(
+    files: dict[str, str], tiny_llama: Path, tiny_expert: Path, tmp_path: Path, settings: Settings
+) -> None:
+    ancestor = save_tiny_llama(tmp_path / "ancestor", chat_template=None)
+    rows = preflight(make_spec(files, tiny_llama, tiny_expert, pool={"ancestor": str(ancestor)}), settings)
+    assert {item.status for item in rows if item.model == str(ancestor)} == {"ok"}
+    detail = row(rows, "memory").detail
+    assert f"base {ancestor}" in detail and detail.count("task vector of") == 2
+
+
+def test_repeated_model_and_unknown_guard(files: dict[str, str], tiny_llama: Path, settings: Settings) -> None:
+    rows = preflight(make_spec(files, tiny_llama, tiny_llama, pool={"guard": "crystal-ball"}), settings)
+    assert row(rows, "pool").status == "error"
+    assert row(rows, "guard").status == "error"
+    assert "phrases" in row(rows, "guard").hint
+
+
+def test_a_guard_model_is_part_of_the_plan(
+    files: dict[str, str], tiny_llama: Path, tiny_expert: Path, tmp_path: Path, settings: Settings
+) -> None:
+    folder = save_guard(tmp_path / "shieldgemma-2b", "shieldgemma", ["No"])
+    spec = make_spec(files, tiny_llama, tiny_expert, pool={"guard": ["phrases", str(folder)]})
+    rows = preflight(spec, settings)
+    assert [item.model for item in rows if item.check == "guard"] == ["phrases", str(folder)]
+    assert "shieldgemma, Gemma2ForCausalLM" in row(rows, "guard", str(folder)).detail
+    assert str(folder) in row(rows, "memory").detail
+    assert "replies x 4 x 700 tokens judged" in row(rows, "time").detail
+    without = preflight(make_spec(files, tiny_llama, tiny_expert), settings)
+    assert "judged" not in row(without, "time").detail
+
+
+def test_memory_shows_its_arithmetic(
+    files: dict[str, str], tiny_llama: Path, tiny_expert: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make_spec(files, tiny_llama, tiny_expert)
+    plan = examine(spec, settings).memory
+    assert plan is not None and plan.mode == "resident"
+    needed = plan.needed("host")
+    smallest = plan_of(make_spec(files, tiny_llama, tiny_expert, pool={"memory": "compact"}), settings).needed("host")
+    for available, status in ((needed * 2, "ok"), (smallest + 1, "warning"), (smallest - 1, "error")):
+        monkeypatch.setattr(resources, "available_memory_bytes", lambda available=available: available)
+        found = row(preflight(spec, settings), "memory")
+        assert found.status == status
+        assert f"task vector of {tiny_expert}" in found.detail and "live model" in found.detail
+    assert "resident needs" in found.hint and "compact needs" in found.hint
+
+
+def test_a_way_of_keeping_weights_that_does_not_fit_names_one_that_does(
+    files: dict[str, str], tiny_llama: Path, tiny_expert: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make_spec(files, tiny_llama, tiny_expert, pool={"memory": "resident"})
+    needed = plan_of(spec, settings).needed("host")
+    monkeypatch.setattr(resources, "available_memory_bytes", lambda: needed - 1)
+    found = row(preflight(spec, settings), "memory")
+    assert found.status == "error"
+    assert "pool.memory to auto" in found.hint and "compact" in found.hint
+
+
+def plan_of(spec: RunSpec, settings: Settings) -> MemoryPlan:
+    plan = examine(spec, settings).memory
+    assert plan is not None
+    return plan
+
+
+def test_full_disk(
+    files: dict[str, str], tiny_llama: Path, tiny_expert: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = resources.shutil.disk_usage("/")
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: usage._replace(free=29_856 * 2 - 1))
+    spec = make_spec(files, tiny_llama, tiny_expert)
+    assert row(preflight(spec, settings), "disk").status == "error"
+    unsaved = make_spec(files, tiny_llama, tiny_expert, export={"folder": False})
+    assert row(preflight(unsaved, settings), "disk").status == "ok"
+
+
+def test_models_of_the_demo_share_one_download(
+    files: dict[str, str], tiny_lora: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expert = "demo/base+" + str(tiny_lora)
+    rows = preflight(make_spec(files, "demo/base", expert, pool={"generator": "demo/base"}), settings)
+    assert "downloads 0.27 GB" in row(rows, "disk").detail
+    assert row(rows, "adapter", expert).status == "error"
+
+
+def test_time_grows_with_the_budget(
+    files: dict[str, str], tiny_llama: Path, tiny_expert: Path, settings: Settings
+) -> None:
+    def detail(steps: int) -> str:
+        spec = make_spec(files, tiny_llama, tiny_expert, search={"steps": steps, "compare": []})
+        return row(preflight(spec, settings), "time").detail
+
+    assert "10 candidates" in detail(10)
+    assert "assuming" in detail(10)
+    assert detail(10) != detail(100_000)
+
+
+def test_parents_that_are_only_scored_write_no_replies(
+    files: dict[str, str], tiny_llama: Path, tiny_expert: Path, settings: Settings
+) -> None:
+    def replies(**evaluation: Any) -> int:
+        given = {"prompts": files["prompts"], "limit": 5} | evaluation
+        detail = row(preflight(make_spec(files, tiny_llama, tiny_expert, evaluation=given), settings), "time").detail
+        return int(detail.split(" replies x")[0].split()[-1])
+
+    assert replies() - replies(parents=False) == 2 * 5
+
+
+def test_unusable_files(files: dict[str, str], tiny_llama: Path, tiny_expert: Path, settings: Settings) -> None:
+    evaluation = {"prompts": "nowhere.jsonl", "benign": files["prompts"]}
+    data = {"safety": {"source": "file", "path": files["prompts"]}, "domain": {"source": "generate"}}
+    spec = make_spec(files, tiny_llama, tiny_expert, evaluation=evaluation)
+    spec = spec.model_copy(update={"data": type(spec.data).model_validate(data)})
+    rows = preflight(spec, settings)
+    assert row(rows, "test prompts").status == "error"
+    assert row(rows, "benign prompts").status == "ok"
+    assert row(rows, "safety data").status == "error"
+    assert "topic" in row(rows, "domain", tiny_expert).detail
+
+
+def test_space_opens_only_its_own_files(files: dict[str, str], settings: Settings) -> None:
+    own = next((ASSETS / "demo" / "data").glob("lookalikes.jsonl"))
+    evaluation = {"prompts": files["prompts"], "benign": str(own)}
+    space = replace(settings, on_space=True)
+    rows = preflight(make_spec(files, "demo/base", "owner/expert", evaluation=evaluation), space)
+    assert "Space" in row(rows, "test prompts").detail
+    assert "Space" in row(rows, "safety data").detail
+    assert "Space" not in row(rows, "benign prompts").detail
+
+
+def test_grid_search_needs_probe_questions(
+    files: dict[str, str], tiny_llama: Path, tiny_expert: Path, settings: Settings, tmp_path: Path
+) -> None:
+    search = {"compare": ["grid"]}
+    without = preflight(make_spec(files, tiny_llama, tiny_expert, search=search), settings)
+    assert row(without, "grid search").status == "error"
+    assert "probe_questions" in row(without, "grid search").hint
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text(json.dumps({"question": "Au?", "choices": ["gold", "silver"], "answer": 0}) + "\n")
+    evaluation = {"probe_questions": str(questions)}
+    own = preflight(make_spec(files, tiny_llama, tiny_expert, search=search, evaluation=evaluation), settings)
+    assert row(own, "probe questions").status == "ok"
+    assert not blocking_rows(own)
+    demo = make_spec(files, tiny_llama, tiny_expert, search=search, evaluation={"suite": "demo_chemistry"})
+    assert not blocking_rows(preflight(demo, settings))
+    questions.write_text("{}")
+    broken = preflight(make_spec(files, tiny_llama, tiny_expert, evaluation=evaluation), settings)
+    assert row(broken, "probe questions").status == "error"
+
+
+@pytest.mark.parametrize(
+    ("search", "candidates"),
+    [
+        ({"optimizer": "grid", "compare": []}, 9),
+        ({"optimizer": "cocktail", "compare": ["equal"]}, 0),
+        ({"steps": 50, "compare": ["grid", "evomm_expert_only", "cocktail"]}, 109),
+    ],
+)
+def test_the_time_counts_every_searchs_own_candidates(
+    search: dict[str, Any],
+    candidates: int,
+    files: dict[str, str],
+    tiny_llama: Path,
+    tiny_expert: Path,
+    settings: Settings,
+) -> None:
+    spec = make_spec(files, tiny_llama, tiny_expert, search=search, evaluation={"suite": "demo_chemistry"})
+    assert f": {candidates} candidates x" in row(preflight(spec, settings), "time").detail
+
+
+@pytest.mark.parametrize(
+    ("genome", "status", "words"),
+    [
+        ({"layer_granularity": 1, "filters": ["mlp"]}, "ok", "2 groups of 1 of 2 blocks: 8 numbers at most, 10 cand"),
+        ({"filters": ["mlp", "self_attn"]}, "ok", "6 numbers at most, 9 candidates a generation"),
+        ({"layer_granularity": 1, "filters": ["mlp", "q_proj", "norm"]}, "warning", "than the 12 candidates"),
+        ({"layer_granularity": 3}, "error", "the model has 2"),
+        ({"filters": ["attn_q"]}, "error", "'attn_q' is in no tensor's name"),
+    ],
+)
+def test_the_genome_is_compared_with_the_models_tensors(
+    genome: dict[str, Any],
+    status: str,
+    words: str,
+    files: dict[str, str],
+    tiny_llama: Path,
+    tiny_expert: Path,
+    settings: Settings,
+) -> None:
+    spec = make_spec(files, tiny_llama, tiny_expert, search={"steps": 12, "genome": genome})
+    found = row(preflight(spec, settings), "genome")
+    assert (found.status, words in found.detail) == (status, True), found
+    assert found.hint or status == "ok"
