@@ -27,7 +27,7 @@ from core.evaluation.suites import DEMO_TASKS
 from core.guards.registry import load_guard
 from core.models.generation import generate_all
 from core.models.loading import load_model, load_tokenizer
-from core.models.precision import fast_dtype, pick_device
+from core.models.precision import choose_dtype, pick_device
 from core.models.references import parse_reference
 from core.settings import ASSETS, Settings, load_settings
 
@@ -41,7 +41,8 @@ CARD = ASSETS / "demo" / "README.md"
 
 def _load(name: str, settings: Settings) -> tuple[Any, Any]:
     reference, device = parse_reference(name, settings), pick_device()
-    return load_model(reference, settings, fast_dtype(device), device), load_tokenizer(reference, settings)
+    dtype = choose_dtype("auto", settings, device).dtype
+    return load_model(reference, settings, dtype, device), load_tokenizer(reference, settings)
 
 
 def measure_chat_model(name: str, settings: Settings) -> dict[str, Any]:

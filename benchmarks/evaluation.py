@@ -30,7 +30,7 @@ from core.evaluation.alignment import measure_alignment
 from core.evaluation.suites import DEMO_TASKS
 from core.guards.phrases import PhrasesGuard
 from core.models.loading import load_model, load_tokenizer
-from core.models.precision import fast_dtype, pick_device
+from core.models.precision import choose_dtype, pick_device
 from core.models.references import parse_reference
 from core.settings import load_settings
 
@@ -52,7 +52,8 @@ def demo_subject() -> Subject:
     """The demo's aligned model in the number format that runs use here."""
     settings, device = load_settings(), pick_device()
     reference = parse_reference(ALIGNED, settings)
-    return Subject(load_model(reference, settings, fast_dtype(device), device), load_tokenizer(reference, settings))
+    dtype = choose_dtype("auto", settings, device).dtype
+    return Subject(load_model(reference, settings, dtype, device), load_tokenizer(reference, settings))
 
 
 def tiny_subject() -> Subject:

@@ -30,7 +30,7 @@ from core.demo.prompts import FOLDER
 from core.models.chat_format import Conversation, encode_prompt
 from core.models.generation import generate_all
 from core.models.loading import load_model, load_tokenizer
-from core.models.precision import fast_dtype, pick_device
+from core.models.precision import choose_dtype, pick_device
 from core.models.references import parse_reference
 from core.settings import load_settings
 
@@ -59,7 +59,7 @@ def demo_tasks(prompts: int) -> list[Task]:
     speakers = []
     for name in (WRITER, ALIGNED):
         reference = parse_reference(name, settings)
-        model = load_model(reference, settings, fast_dtype(device), device)
+        model = load_model(reference, settings, choose_dtype("auto", settings, device).dtype, device)
         speakers.append((model, load_tokenizer(reference, settings)))
     written = [safety_conversation(CATEGORIES[i % len(CATEGORIES)]) for i in range(prompts)]
     harmful = read_prompts(FOLDER / "test_harmful.jsonl", prompts)

@@ -30,7 +30,7 @@ from core.contracts.run_spec import Method
 from core.merging.engine import MergePool
 from core.merging.recipes import SPARSE_METHODS, Recipe, effective_weights
 from core.models.loading import load_model, load_state, untied_state
-from core.models.precision import fast_dtype
+from core.models.precision import choose_dtype
 from core.models.references import parse_reference
 from core.settings import load_settings
 
@@ -54,7 +54,8 @@ def demo_workload() -> Workload:
     settings, device = load_settings(), torch.device("cpu")
     references = {name: parse_reference(name, settings) for name in DEMO}
     states = {name: load_state(reference, settings, torch.float32) for name, reference in references.items()}
-    return Workload(DEMO, load_model(references[DEMO[0]], settings, fast_dtype(device), device), states)
+    dtype = choose_dtype("auto", settings, device).dtype
+    return Workload(DEMO, load_model(references[DEMO[0]], settings, dtype, device), states)
 
 
 def tiny_workload() -> Workload:

@@ -47,6 +47,7 @@ def spec_from_form(form: Mapping[str, Any]) -> RunSpec:
                 "guard": required(form, "guard", "the guard"),
                 "vocabulary": form["vocabulary"],
                 "memory": form["memory"],
+                "dtype": form["dtype"],
             },
             "data": {
                 "safety": _source(form, "safety") | {"fallback_refusals": form["safety_fallback"]},
@@ -93,6 +94,7 @@ def form_from_spec(spec: RunSpec) -> Form:
         "guard": spec.pool.guard,
         "vocabulary": spec.pool.vocabulary,
         "memory": spec.pool.memory,
+        "dtype": spec.pool.dtype,
         **{key: getattr(spec.search, key) for key in (*_SEARCH_FIELDS, *_OBJECTIVE_FIELDS)},
         "expert_weights": "\n".join(
             f"{name}: {weight!r}" for name, weight in (spec.search.expert_weights or {}).items()

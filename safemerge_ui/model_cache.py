@@ -23,7 +23,7 @@ from core.settings import Settings
 from safemerge_ui.watch import BusyNeeds
 
 if TYPE_CHECKING:
-    from core.models.memory import Room
+    from core.models.memory import FreeMemory
 
 CAPACITY = 4
 """Three models side by side, and a guard."""
@@ -138,9 +138,9 @@ class ModelCache:
         busy = self._busy()
         while not (plan := plan_for_chat(model, room_beside(busy))).fits():
             if not self._loaded:
-                needed, left = plan.needed("host"), plan.room.host
-                if plan.room.device is not None and plan.needed("device") > plan.room.device:
-                    needed, left = plan.needed("device"), plan.room.device
+                needed, left = plan.needed("host"), plan.free.host
+                if plan.free.device is not None and plan.needed("device") > plan.free.device:
+                    needed, left = plan.needed("device"), plan.free.device
                 short = f"{model.ref} takes {gigabytes(needed)}, and {gigabytes(max(0, left))} are left"
                 if busy is None:
                     raise ModelError(f"{short}.", "Close other programs, or chat with a smaller model.")
@@ -149,25 +149,26 @@ class ModelCache:
             self._loaded.popitem(last=False)
 
 
-def room_beside(busy: BusyNeeds | None) -> Room:
+def room_beside(busy: BusyNeeds | None) -> FreeMemory:
     """What is free now, less what the run at work was planned to take and has not taken yet."""
     import torch
 
-    from core.models.memory import Room, available_memory_bytes, free_room
+    from core.models.memory import FreeMemory, available_memory_bytes, free_memory
 
-    room = free_room(available_memory_bytes())
+    room = free_memory(available_memory_bytes())
     if busy is None:
         return room
     host = room.host - max(0, busy.host - busy.taken)
     if room.device is None:
-        return Room(host)
+        return FreeMemory(host)
     taken = torch.cuda.mem_get_info()[1] - room.device - torch.cuda.memory_reserved()
-    return Room(host, room.device - max(0, busy.device - taken))
+    return FreeMemory(host, room.device - max(0, busy.device - taken))
 
 
 def _load(ref: ModelReference, settings: Settings) -> LoadedModel:
     from core.models.loading import load_model, load_tokenizer
-    from core.models.precision import fast_dtype, pick_device
+    from core.models.precision import choose_dtype, pick_device
 
     device = pick_device()
-    return LoadedModel(load_model(ref, settings, fast_dtype(device), device), load_tokenizer(ref, settings))
+    dtype = choose_dtype("auto", settings, device).dtype
+    return LoadedModel(load_model(ref, settings, dtype, device), load_tokenizer(ref, settings))

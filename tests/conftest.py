@@ -23,6 +23,7 @@ import pytest
 from core.models.demo_base import base_folder, is_prepared
 from core.settings import Settings, load_settings
 from tests.hub_server import HubServer
+from tests.number_format import pin_number_format
 from tests.tiny_models import save_tiny_llama, save_tiny_lora
 
 
@@ -37,6 +38,14 @@ def settings(tmp_path: Path) -> Settings:
         token=None,
         hub_timeout_s=2.0,
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_number_format() -> Iterator[None]:
+    """bfloat16 on every machine, unless a test pins another format."""
+    with pytest.MonkeyPatch.context() as patch:
+        pin_number_format(patch, "bfloat16")
+        yield
 
 
 @pytest.fixture(scope="session")

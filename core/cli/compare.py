@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.cli import EXIT_CANCELLED, EXIT_FAILED, EXIT_OK
-from core.cli.measure import accuracy_fields, add_accuracy_options, names_of, positive
+from core.cli.measure import accuracy_fields, add_accuracy_options, add_dtype_option, names_of, positive
 from core.cli.output import print_json, print_models, results_only, say
 from core.cli.run import record
 from core.settings import Settings
@@ -47,6 +47,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add_accuracy_options(parser, required=False)
     parser.add_argument("--guard", default="phrases", metavar="G", help="who judges the replies (default: phrases)")
     parser.add_argument("--limit", type=positive, metavar="N", help="most prompts a file, and questions a task")
+    add_dtype_option(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: a new one among the runs)")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
@@ -108,7 +109,8 @@ def _compare(
     if demo_prompts and not (prompts or benign):
         prompts, benign = DEMO_PROMPTS, DEMO_BENIGN
     evaluation = {"prompts": prompts, "benign": benign, "limit": arguments.limit, **accuracy_fields(arguments)}
-    spec = validated(ComparisonSpec, {"models": models, "guard": arguments.guard, "evaluation": evaluation})
+    asked = {"models": models, "guard": arguments.guard, "dtype": arguments.dtype, "evaluation": evaluation}
+    spec = validated(ComparisonSpec, asked)
     out = (arguments.out or settings.runs / new_run_id()).resolve()
     return record(spec, settings, out), out
 

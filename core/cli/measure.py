@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from core.cli.models import load_pair
 from core.cli.output import format_rate, print_json, results_only, say
+from core.contracts.run_spec import NumberFormat
 from core.settings import Settings
 
 if TYPE_CHECKING:
@@ -64,9 +65,16 @@ def accuracy_fields(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def add_dtype_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--dtype`, the number format of models and guards."""
+    what = "number format of the model and of a guard model (default: auto, the one that suits this machine)"
+    parser.add_argument("--dtype", choices=get_args(NumberFormat), default="auto", help=what)
+
+
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="Hub id, id@revision, folder, base+lora, or demo/NAME")
     parser.add_argument("--limit", type=positive, metavar="N", help="most prompts, or questions per task")
+    add_dtype_option(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 
@@ -133,7 +141,7 @@ def _accuracy(arguments: argparse.Namespace, settings: Settings) -> int:
             check_tasks(suite.tasks, suite.include_path)
         from core.evaluation.accuracy import measure_accuracy
 
-        model, tokenizer = load_pair(arguments.model, settings)
+        model, tokenizer = load_pair(arguments.model, settings, arguments.dtype)
         chat = arguments.chat_template
         accuracy = measure_accuracy(
             model, tokenizer, suite.tasks, suite.include_path, arguments.limit, chat, suite.num_fewshot
@@ -155,8 +163,8 @@ def _replies(arguments: argparse.Namespace, settings: Settings) -> _Replies:
     from core.models.generation import generate
 
     prompts, _ = read_prompt_set(arguments.prompts, arguments.limit, settings)
-    guard = load_guard(arguments.guard, settings)
-    model, tokenizer = load_pair(arguments.model, settings)
+    guard = load_guard(arguments.guard, settings, arguments.dtype)
+    model, tokenizer = load_pair(arguments.model, settings, arguments.dtype)
     conversations = [[{"role": "user", "content": prompt.prompt}] for prompt in prompts]
     replies = [""] * len(prompts)
     answers = generate(model, tokenizer, conversations, max_new_tokens=MAX_NEW_TOKENS)

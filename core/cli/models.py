@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from core.cli.output import say
+from core.contracts.run_spec import NumberFormat
 from core.settings import Settings
 
 
@@ -15,18 +16,23 @@ class LoadedPair(NamedTuple):
     tokenizer: Any
 
 
-def load_pair(text: str, settings: Settings) -> LoadedPair:
-    """Load a MODEL argument: on a GPU where there is one, else on the CPU.
+def load_pair(text: str, settings: Settings, dtype: NumberFormat = "auto") -> LoadedPair:
+    """Load a MODEL argument on the GPU where there is one, else on the CPU.
+
+    Args:
+        text: the argument.
+        settings: of this machine.
+        dtype: number format, as `pool.dtype` of a run.
 
     Raises:
-        ModelError: the reference is wrong, or the model cannot be had or loaded.
+        ModelError: the reference is wrong, or the model is unavailable or cannot be loaded.
     """
-    import torch
-
     from core.models.loading import load_model, load_tokenizer
+    from core.models.precision import choose_dtype, pick_device
     from core.models.references import parse_reference
 
     reference = parse_reference(text, settings)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    say(f"loading {text} on {device}")
-    return LoadedPair(load_model(reference, settings, device=device), load_tokenizer(reference, settings))
+    device = pick_device()
+    chosen = choose_dtype(dtype, settings, device)
+    say(f"loading {text} on {device.type} in {chosen.name} ({chosen.reason})")
+    return LoadedPair(load_model(reference, settings, chosen.dtype, device), load_tokenizer(reference, settings))

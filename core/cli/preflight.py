@@ -28,7 +28,7 @@ def add_commands(commands: Any) -> None:
 
 def _preflight(arguments: argparse.Namespace, settings: Settings) -> int:
     from core.contracts.comparison_spec import load_any_spec
-    from core.preflight.run_check import blocking_rows
+    from core.preflight.check_rows import blocking_rows
 
     spec = load_any_spec(arguments.spec)
     with results_only():

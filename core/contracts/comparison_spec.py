@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from core.contracts.data_spec import FrozenSpec
 from core.contracts.results import Role
-from core.contracts.run_spec import EvaluationSpec, RunSpec, spec_from_dict
+from core.contracts.run_spec import EvaluationSpec, NumberFormat, RunSpec, spec_from_dict
 from core.contracts.spec_files import parse_mapping, read_spec_text, validated
 
 
@@ -35,11 +35,13 @@ class ComparisonSpec(FrozenSpec):
     Attributes:
         models: in the order in which they are shown.
         guard: who judges replies (`core.guards.guard_names`).
+        dtype: number format in which the models and guards compute, as `pool.dtype` of a run.
         evaluation: what is measured, as in a run.
     """
 
     models: Annotated[tuple[ComparedModel, ...], Field(min_length=1)]
     guard: str = "phrases"
+    dtype: NumberFormat = "auto"
     evaluation: EvaluationSpec
 
     @model_validator(mode="after")

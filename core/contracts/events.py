@@ -103,11 +103,13 @@ class PoolLoaded(_Event):
     """The pool's weights are in memory: the number format (as torch names it) and device all figures come from.
 
     Attributes:
+        dtype_reason: why this number format was chosen; empty in older logs.
         memory: how the weights wait between merges (`core.models.memory`); no figure depends on it.
     """
 
     kind: Literal["pool_loaded"] = "pool_loaded"
     dtype: str
+    dtype_reason: str = ""
     device: str
     memory: str = "resident"
 

@@ -40,6 +40,7 @@ Comparison = Literal[
 ]
 Vocabulary = Literal["refuse", "base"]
 Memory = Literal["auto", "resident", "streamed", "compact"]
+NumberFormat = Literal["auto", "bfloat16", "float32"]
 ObjectiveMode = Literal["weighted", "pareto", "constraint"]
 
 
@@ -83,6 +84,8 @@ class PoolSpec(FrozenSpec):
             leave out what the base lacks, and take from the base what the expert lacks.
         memory: how weights wait between merges (`core.models.memory`): `auto` takes the fastest way that fits. The
             merges have the same weights with each.
+        dtype: number format in which the models and guards compute: `auto` takes the one that suits this machine
+            (`core.models.precision`); name one to get the same figures on every machine.
     """
 
     base: str = "demo/aligned"
@@ -92,6 +95,7 @@ class PoolSpec(FrozenSpec):
     guard: str = "phrases"
     vocabulary: Vocabulary = "refuse"
     memory: Memory = "auto"
+    dtype: NumberFormat = "auto"
 
     @field_validator("guard", mode="before")
     @classmethod

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, get_args
 
+from core.contracts.run_spec import NumberFormat
 from core.contracts.verdicts import Verdict
 from core.errors import GuardError
-from core.guards.device_placement import loaded_beside_pool
+from core.guards.device_placement import load_beside_pool
 from core.guards.guard_generation import TOKEN_BUDGET
 from core.guards.phrases import judge_reply
 from core.models.metadata import ModelMetadata
@@ -56,11 +57,19 @@ class ClassifierGuard:
         metadata: of the model.
         meanings: what each label means.
         settings: where the model is.
+        dtype: number format, as `pool.dtype` of a run.
     """
 
-    def __init__(self, name: str, metadata: ModelMetadata, meanings: Mapping[str, Meaning], settings: Settings) -> None:
+    def __init__(
+        self,
+        name: str,
+        metadata: ModelMetadata,
+        meanings: Mapping[str, Meaning],
+        settings: Settings,
+        dtype: NumberFormat = "auto",
+    ) -> None:
         self.name = name
-        self._metadata, self._meanings, self._settings = metadata, dict(meanings), settings
+        self._metadata, self._meanings, self._settings, self._dtype = metadata, dict(meanings), settings, dtype
 
     def judge(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
         """Judge (prompt, response) pairs; one verdict each, in order.
@@ -83,7 +92,7 @@ class ClassifierGuard:
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
-        return loaded_beside_pool(self.name, self._metadata, self._settings)
+        return load_beside_pool(self.name, self._metadata, self._settings, self._dtype)
 
     def _tokens(self, text: str) -> list[int]:
         model, tokenizer = self._loaded

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from core.contracts.run_spec import NumberFormat
 from core.errors import GuardError, OutOfMemory
 from core.models.metadata import ModelMetadata
 from core.settings import Settings
@@ -17,7 +18,9 @@ _SPARE = 1.3
 _SMALLER = "Take a smaller guard, or phrases, which needs no memory; close other programs."
 
 
-def loaded_beside_pool(name: str, metadata: ModelMetadata, settings: Settings) -> tuple[Any, Any]:
+def load_beside_pool(
+    name: str, metadata: ModelMetadata, settings: Settings, dtype: NumberFormat = "auto"
+) -> tuple[Any, Any]:
     """A guard's model and tokenizer; its weights go where the pool computes if they fit there.
 
     Raises:
@@ -27,14 +30,14 @@ def loaded_beside_pool(name: str, metadata: ModelMetadata, settings: Settings) -
     from core.guards.families import is_classifier
     from core.models.loading import load_classifier, load_model, load_tokenizer
     from core.models.out_of_memory import translate_oom
-    from core.models.precision import fast_dtype
+    from core.models.precision import choose_dtype
 
     device = guard_device(metadata)
     load = load_classifier if is_classifier(metadata) else load_model
     tokenizer = load_tokenizer(metadata.ref, settings)
     try:
         with translate_oom("The guard"):
-            return load(metadata.ref, settings, fast_dtype(device), device), tokenizer
+            return load(metadata.ref, settings, choose_dtype(dtype, settings, device).dtype, device), tokenizer
     except OutOfMemory as error:
         raise GuardError(f"{name} does not fit into memory.", _SMALLER) from error
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
+from core.contracts.run_spec import NumberFormat
 from core.contracts.verdicts import UNKNOWN, Verdict
 from core.errors import GuardError, OutOfMemory
-from core.guards.device_placement import loaded_beside_pool
+from core.guards.device_placement import load_beside_pool
 from core.guards.families import Family
 from core.guards.guard_generation import SECONDS_PER_BATCH, TOKEN_BUDGET, Answer, Asked, GuardReader
 from core.guards.guard_prompts import Question, Questioner, room_of
@@ -32,6 +33,7 @@ class ModelGuard:
         family: how it is asked and read.
         metadata: of the model.
         settings: where it is.
+        dtype: number format, as `pool.dtype` of a run.
         token_budget: most tokens in one batch.
         seconds: longest time for one batch; what is not answered by then is unknown.
     """
@@ -42,12 +44,13 @@ class ModelGuard:
         family: Family,
         metadata: ModelMetadata,
         settings: Settings,
+        dtype: NumberFormat = "auto",
         *,
         token_budget: int = TOKEN_BUDGET,
         seconds: float = SECONDS_PER_BATCH,
     ) -> None:
         self.name = name
-        self._family, self._metadata, self._settings = family, metadata, settings
+        self._family, self._metadata, self._settings, self._dtype = family, metadata, settings, dtype
         self._token_budget, self._seconds = token_budget, seconds
 
     def judge(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
@@ -70,7 +73,7 @@ class ModelGuard:
 
     @cached_property
     def _reader(self) -> GuardReader:
-        model, tokenizer = loaded_beside_pool(self.name, self._metadata, self._settings)
+        model, tokenizer = load_beside_pool(self.name, self._metadata, self._settings, self._dtype)
         family = self._family
         return GuardReader(model, tokenizer, family.words, family.new_tokens, self._token_budget, self._seconds)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from core.contracts.run_spec import NumberFormat
 from core.errors import GuardError
 from core.guards.classifier import ClassifierGuard, check_labels
 from core.guards.families import CLASSIFIER, SUPPORTED_HINT, find_family, recognise
@@ -27,18 +28,19 @@ class KnownGuard(NamedTuple):
     metadata: ModelMetadata | None
 
 
-def load_guard(name: str, settings: Settings) -> Guard:
+def load_guard(name: str, settings: Settings, dtype: NumberFormat = "auto") -> Guard:
     """The guard called `name`, or a panel of those that it names; reads small files, and weights at the first reply.
 
     Args:
         name: `phrases`, a model, `FAMILY:MODEL`, `classifier[LABEL=meaning,…]:MODEL`, or several with `&`.
         settings: where downloaded guards are kept.
+        dtype: number format of guards that are models, as `pool.dtype` of a run.
 
     Raises:
         GuardError: no guard has this name, or the model is no guard.
         ModelError: the model cannot be found or may not be read.
     """
-    guards = [_make(known, settings) for known in look_up_guards(name, settings)]
+    guards = [_make(known, settings, dtype) for known in look_up_guards(name, settings)]
     return guards[0] if len(guards) == 1 else GuardPanel(guards[0], tuple(guards[1:]))
 
 
@@ -62,9 +64,9 @@ def look_up(name: GuardName, settings: Settings) -> KnownGuard:
     return KnownGuard(name, family, metadata)
 
 
-def _make(known: KnownGuard, settings: Settings) -> Guard:
+def _make(known: KnownGuard, settings: Settings, dtype: NumberFormat) -> Guard:
     if known.metadata is None or known.family is None:
         return PhrasesGuard()
     if known.family == CLASSIFIER:
-        return ClassifierGuard(known.name.text, known.metadata, known.name.labels, settings)
-    return ModelGuard(known.name.text, find_family(known.family), known.metadata, settings)
+        return ClassifierGuard(known.name.text, known.metadata, known.name.labels, settings, dtype)
+    return ModelGuard(known.name.text, find_family(known.family), known.metadata, settings, dtype)

@@ -35,10 +35,10 @@ from core.guards.registry import load_guard
 from core.models.fingerprint import sha256_of_model
 from core.models.loading import load_model, load_tokenizer
 from core.models.out_of_memory import free_cached, translate_oom
-from core.models.precision import fast_dtype, pick_device
+from core.models.precision import choose_dtype, pick_device
 from core.models.references import parse_reference
+from core.preflight.check_rows import refuse_blocking
 from core.preflight.comparison_check import examine_comparison
-from core.preflight.run_check import refuse_blocking
 from core.runs.folder import RunFolder
 from core.runs.process import peak_memory_bytes
 from core.runs.replay import Replay, continue_log
@@ -86,17 +86,18 @@ class _Comparison:
     def run(self) -> Iterator[Event]:
         yield RunStarted(spec=self.spec.model_dump(mode="json"))
         left_out = yield from self._preflight()
-        tests, guard = read_tests(self.spec.evaluation, self.settings), load_guard(self.spec.guard, self.settings)
+        tests = read_tests(self.spec.evaluation, self.settings)
+        guard = load_guard(self.spec.guard, self.settings, self.spec.dtype)
         device = pick_device()
-        dtype = getattr(torch, self.replay.dtype) if self.replay.dtype else fast_dtype(device)
-        yield PoolLoaded(dtype=str(dtype).removeprefix("torch."), device=device.type)
+        chosen = choose_dtype(self.spec.dtype, self.settings, device, logged=self.replay.dtype)
+        yield PoolLoaded(dtype=chosen.name, dtype_reason=chosen.reason, device=device.type)
         yield PhaseStarted(phase="evaluation", total=len(self.spec.models))
         measuring = time.monotonic()
         for done, compared in enumerate(self.spec.models):
             if self.should_stop():
                 raise RunCancelled
             yield self._progress(done, compared, time.monotonic() - measuring)
-            yield from self._one(compared, left_out.get(compared.model, ""), tests, guard, dtype)
+            yield from self._one(compared, left_out.get(compared.model, ""), tests, guard, chosen.dtype)
         self._refuse_without_parents()
         yield from self._oddities()
         yield Progress(phase="evaluation", done=len(self.spec.models), total=len(self.spec.models))

@@ -27,7 +27,7 @@ from core.models.loading import (
 )
 from core.models.memory import MemoryPlan
 from core.models.metadata import read_metadata
-from core.models.precision import fast_dtype, pick_device
+from core.models.precision import choose_dtype, pick_device
 from core.models.references import parse_reference
 from core.models.vocabulary import fit_vocabulary
 from core.search.genome import Genome
@@ -141,7 +141,7 @@ def load_pool(
         spec: which models.
         settings: where they are.
         into: is given the pool once it is loaded.
-        dtype: number format of the live model; None = the one this machine is fastest in, as measured now.
+        dtype: number format of the live model; None = as `spec.dtype` says.
         memory: how the weights wait between merges; None = in float32 beside the live model.
 
     Raises:
@@ -154,7 +154,8 @@ def load_pool(
     anchor = spec.ancestor or spec.base
     total = len(set(members) | {anchor})
     yield Progress(phase="loading", done=0, total=total, message=f"loading {anchor}")
-    live, state = _live_and_state(anchor, settings, storage, dtype or fast_dtype(device))
+    dtype = dtype or choose_dtype(spec.dtype, settings, device).dtype
+    live, state = _live_and_state(anchor, settings, storage, dtype)
     tokenizer = load_tokenizer(parse_reference(spec.base, settings), settings)
     merge = MergePool(live, anchor, state, storage)
     del state  # of what waits elsewhere there is a second copy by now

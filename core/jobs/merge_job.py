@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-import torch
-
 from core.contracts.events import (
     CandidateScored,
     DataReady,
@@ -49,7 +47,9 @@ from core.merging.recipes import Recipe
 from core.models.export import export_model, saved_sha256
 from core.models.fingerprint import sha256_of_model
 from core.models.memory import MemoryPlan
-from core.preflight.run_check import examine, refuse_blocking
+from core.models.precision import choose_dtype, pick_device
+from core.preflight.check_rows import refuse_blocking
+from core.preflight.run_check import examine
 from core.report.model_card import model_card
 from core.runs.folder import RunFolder
 from core.runs.process import peak_memory_bytes
@@ -103,7 +103,7 @@ class _Job:
         yield RunStarted(spec=self.spec.model_dump(mode="json"))
         memory = yield from self._preflight()
         tests = read_test_set(self.spec, self.settings)
-        guard = load_guard(self.spec.pool.guard, self.settings)
+        guard = load_guard(self.spec.pool.guard, self.settings, self.spec.pool.dtype)
         pool = yield from self._load(memory)
         safety, domain = yield from self._prepare_data(pool, tests.prompts, guard)
         scorer = make_scorer(self.spec, pool, safety, domain)
@@ -134,14 +134,14 @@ class _Job:
     def _load(self, memory: MemoryPlan | None) -> Generator[Event, None, LivePool]:
         yield self._enter("loading")
         loaded: list[LivePool] = []
-        dtype = getattr(torch, self.replay.dtype) if self.replay.dtype else None
-        for event in load_pool(self.spec.pool, self.settings, loaded.append, dtype, memory):
+        chosen = choose_dtype(self.spec.pool.dtype, self.settings, pick_device(), logged=self.replay.dtype)
+        for event in load_pool(self.spec.pool, self.settings, loaded.append, chosen.dtype, memory):
             yield event
             self._check_stop()
         yield from warn_of_copies(loaded[0])
-        live = loaded[0].live
         mode = memory.mode if memory else "resident"
-        yield PoolLoaded(dtype=str(live.dtype).removeprefix("torch."), device=live.device.type, memory=mode)
+        device = loaded[0].live.device.type
+        yield PoolLoaded(dtype=chosen.name, dtype_reason=chosen.reason, device=device, memory=mode)
         return loaded[0]
 
     def _prepare_data(

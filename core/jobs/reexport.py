@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import torch
-
 from core.contracts.events import CandidateMeasured, ModelMeasured
 from core.contracts.results import ModelResult
 from core.contracts.run_spec import RunSpec
@@ -19,9 +17,10 @@ from core.jobs.live_pool import LivePool, load_pool
 from core.merging.recipes import Recipe
 from core.models.export import export_model
 from core.models.fingerprint import sha256_of_model
-from core.models.memory import MemoryPlan, available_memory_bytes, choose_plan, free_room, gigabytes, open_plans
+from core.models.memory import MemoryPlan, available_memory_bytes, choose_plan, free_memory, gigabytes, open_plans
 from core.models.metadata import read_metadata
 from core.models.out_of_memory import translate_oom
+from core.models.precision import choose_dtype, pick_device
 from core.models.references import parse_reference
 from core.report.model_card import candidate_card
 from core.runs.candidates import ExportRequest
@@ -69,7 +68,7 @@ def save_candidate(wanted: ExportRequest, settings: Settings, tell: Callable[[st
 def _load(wanted: ExportRequest, settings: Settings, tell: Callable[[str], None]) -> LivePool:
     """The pool in the number format that the run's figures come from."""
     memory = _plan(wanted.spec, settings)
-    dtype = getattr(torch, wanted.replay.dtype) if wanted.replay.dtype else None
+    dtype = choose_dtype(wanted.spec.pool.dtype, settings, pick_device(), logged=wanted.replay.dtype).dtype
     loaded: list[LivePool] = []
     for progress in load_pool(wanted.spec.pool, settings, loaded.append, dtype, memory):
         if progress.message:
@@ -86,10 +85,10 @@ def _plan(spec: RunSpec, settings: Settings) -> MemoryPlan:
     pool = spec.pool
     names = dict.fromkeys([pool.base, *(expert.model for expert in pool.experts), *filter(None, [pool.ancestor])])
     models = [read_metadata(parse_reference(name, settings), settings) for name in names]
-    plan = choose_plan(open_plans(spec, models, (), free_room(available_memory_bytes())))
+    plan = choose_plan(open_plans(spec, models, (), free_memory(available_memory_bytes())))
     if not plan.fits():
         needed = f"{gigabytes(plan.needed('host'))} of memory"
-        needed += f" and {gigabytes(plan.needed('device'))} of the GPU's" if plan.room.device is not None else ""
+        needed += f" and {gigabytes(plan.needed('device'))} of the GPU's" if plan.free.device is not None else ""
         raise ModelError(f"The pool takes {needed}, which is not free.", "Close other programs and try again.")
     return plan
 

@@ -60,7 +60,7 @@ def load_tokenizer(ref: ModelReference, settings: Settings) -> PreTrainedTokeniz
 
 
 def load_model(
-    ref: ModelReference, settings: Settings, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+    ref: ModelReference, settings: Settings, dtype: torch.dtype, device: torch.device | str = "cpu"
 ) -> PreTrainedModel:
     """The model, ready to generate: evaluation mode, no gradients, any LoRA adapter merged in.
 
@@ -68,14 +68,13 @@ def load_model(
     changes would be lost.
 
     Args:
-        dtype: of the parameters; default bfloat16.
+        dtype: of the parameters (`core.models.precision` chooses one).
 
     Raises:
         ModelError: no safetensors weights, an architecture that needs foreign code, or weights that do not fit it.
     """
     import torch
 
-    dtype = torch.bfloat16 if dtype is None else dtype
     local = locate(ref, settings)
     if local.adapter is None:
         model = _read_model(local.folder, ref, dtype)
@@ -85,13 +84,10 @@ def load_model(
 
 
 def load_classifier(
-    ref: ModelReference, settings: Settings, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+    ref: ModelReference, settings: Settings, dtype: torch.dtype, device: torch.device | str = "cpu"
 ) -> PreTrainedModel:
     """A model with a classification head, ready to classify; arguments and errors as for `load_model`."""
-    import torch
-
     local = locate(ref, settings)
-    dtype = torch.bfloat16 if dtype is None else dtype
     model = _read_model(local.folder, ref, dtype, "AutoModelForSequenceClassification")
     return model.eval().requires_grad_(False).to(device)
 
@@ -103,13 +99,13 @@ def in_precision(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     return model
 
 
-def load_state(ref: ModelReference, settings: Settings, dtype: torch.dtype | None = None) -> dict[str, torch.Tensor]:
+def load_state(ref: ModelReference, settings: Settings, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """The model's tensors by the names its transformers class uses, on the CPU.
 
     Tied tensors (an output layer that is the embedding) appear once, under the first name.
 
     Args:
-        dtype: of floating-point tensors; default bfloat16.
+        dtype: of floating-point tensors.
 
     Raises:
         ModelError: as for `load_model`.

@@ -1,14 +1,16 @@
-"""What a run's weights will take, counted before any of them is loaded, and how they can be kept so that they fit.
+"""Plans the memory of a run before any weights are loaded, and chooses where the pool's weights are stored.
 
-All numbers follow from configurations and safetensors headers. Four ways to keep the pool, fastest first; a merge has
-the same weights with each (`core.merging.storage`):
+All sizes follow from configurations and safetensors headers. There are four modes of storage, fastest first; a merge
+has the same weights in each (`core.merging.storage`):
 
 - resident: everything in float32 on the device;
 - compact: base and experts in their checkpoints' own format on the device, task vectors formed piece by piece;
 - streamed: float32 in host memory, sent to the device tensor by tensor during a merge;
 - compact on the host: both.
 
-Where the processor is the device, host and device are one, and sending tensors would save nothing.
+For two models of N parameters, resident on a GPU: the live model takes 2 bytes per parameter, the base 4 and the
+expert's task vector 4, together 10, and reading a model takes 4 more in host memory. Without a GPU all of it is host
+memory, where the live model counts 4: 16 bytes per parameter. Offloading (streamed) makes no sense there.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from core.contracts.merge_methods import merged_by_mergekit
-from core.contracts.run_spec import Memory, RunSpec
+from core.contracts.run_spec import Memory, NumberFormat, RunSpec
 from core.models.metadata import ModelMetadata
 
 Side = Literal["device", "host"]
@@ -31,9 +33,9 @@ _BINS = 1 << 15
 _WIDTHS = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 _LIBRARIES_BYTES = 900_000_000
 _CUDA_BYTES = 700_000_000
-ROOMY = 0.8
-"""A way that leaves less than a fifth of the free memory is taken only when no other leaves more."""
-# Assumed lengths: of a prompt, of scoring's rows, and of a batch of replies (`core.models.generation`).
+COMFORTABLE_SHARE = 0.8
+"""A mode that needs more than this share of the free memory is chosen only when every other mode does too."""
+# Assumed lengths: of a prompt, a reply, a row of scoring, and a batch of replies (`core.models.generation`).
 _PROMPT_TOKENS = 96
 _LONGEST_REPLY = 512
 _ROW_TOKENS = 1024
@@ -41,15 +43,15 @@ _GENERATION_TOKENS = 6144
 _EVERY_MODE: tuple[Mode, ...] = ("resident", "compact", "streamed", "compact on the host")
 
 
-class Room(NamedTuple):
-    """Memory that is free now, in bytes; `device` is None where the processor computes."""
+class FreeMemory(NamedTuple):
+    """Free memory in bytes; `device` is None where the processor computes."""
 
     host: int
     device: int | None = None
 
 
 class Part(NamedTuple):
-    """One thing that takes memory, on one side."""
+    """One item that takes memory, on one side."""
 
     name: str
     side: Side
@@ -58,18 +60,18 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """One way to keep the pool, with all that it takes at its peak.
+    """One mode of storage with its peak memory, item by item.
 
     Attributes:
-        mode: how the weights wait.
-        parts: what takes memory; no two of them make way for each other, except that `reading` is the largest of the
-            models read one after the other.
-        room: what is free.
+        mode: where and in which format weights are stored.
+        parts: items that are in memory at the same time. Models are read one after the other, so the item for reading
+            is as large as the largest of them.
+        free: the memory of this machine that is free.
     """
 
     mode: Mode
     parts: tuple[Part, ...]
-    room: Room
+    free: FreeMemory
 
     @property
     def on_host(self) -> bool:
@@ -80,74 +82,74 @@ class MemoryPlan:
         return self.mode in ("compact", "compact on the host")
 
     def needed(self, side: Side) -> int:
-        """Bytes at the peak; all of them count as the host's where the processor is the device."""
-        if self.room.device is None:
+        """Bytes at the peak on one side; without a GPU all of them are host memory."""
+        if self.free.device is None:
             return sum(part.size_bytes for part in self.parts) if side == "host" else 0
         return sum(part.size_bytes for part in self.parts if part.side == side)
 
     def fits(self, share: float = 1.0) -> bool:
-        """Whether it stays within `share` of what is free."""
-        device = self.room.device
-        return self.needed("host") <= share * self.room.host and (
+        """Whether the plan needs at most `share` of the free memory."""
+        device = self.free.device
+        return self.needed("host") <= share * self.free.host and (
             device is None or self.needed("device") <= share * device
         )
 
     def as_json(self) -> dict[str, object]:
         """The plan as `preflight --json` prints it."""
-        sides: list[Side] = ["host"] if self.room.device is None else ["device", "host"]
+        sides: list[Side] = ["host"] if self.free.device is None else ["device", "host"]
         return {
             "mode": self.mode,
             "fits": self.fits(),
             "needed_bytes": {side: self.needed(side) for side in sides},
-            "free_bytes": {"host": self.room.host, "device": self.room.device},
+            "free_bytes": {"host": self.free.host, "device": self.free.device},
             "parts": [part._asdict() for part in self.parts],
         }
 
 
-def free_room(host: int) -> Room:
-    """What is free on this machine, of whose host memory `host` bytes are."""
+def free_memory(host: int) -> FreeMemory:
+    """The free memory of this machine: `host` bytes, and what the GPU reports where there is one."""
     import torch
 
-    return Room(host, torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else Room(host)
+    return FreeMemory(host, torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else FreeMemory(host)
 
 
 def open_plans(
-    spec: RunSpec, merged: Sequence[ModelMetadata], others: Sequence[ModelMetadata], room: Room
+    spec: RunSpec, merged: Sequence[ModelMetadata], others: Sequence[ModelMetadata], free: FreeMemory
 ) -> list[MemoryPlan]:
-    """The plans that `pool.memory` leaves open, fastest first; they need not fit.
+    """The plans that `pool.memory` allows, fastest first, whether or not they fit.
 
     Args:
-        spec: the run's.
+        spec: of the run.
         merged: base, experts and ancestor, the base first.
-        others: generator and guard, in memory beside the pool while data is made.
-        room: what is free.
+        others: generator and guards, which are in memory beside the pool while training data is made.
+        free: the memory that is free.
     """
-    return [plan_for(mode, spec, merged, others, room) for mode in _open_modes(spec.pool.memory, room)]
+    return [plan_for(mode, spec, merged, others, free) for mode in _allowed_modes(spec.pool.memory, free)]
 
 
 def choose_plan(plans: Sequence[MemoryPlan]) -> MemoryPlan:
-    """The fastest plan that leaves some memory free, else the fastest that fits, else the last one."""
-    roomy = [plan for plan in plans if plan.fits(ROOMY)]
+    """The fastest plan that fits comfortably, else the fastest that fits, else the last one."""
+    comfortable = [plan for plan in plans if plan.fits(COMFORTABLE_SHARE)]
     fitting = [plan for plan in plans if plan.fits()]
-    return (roomy or fitting or [plans[-1]])[0]
+    return (comfortable or fitting or [plans[-1]])[0]
 
 
-def _open_modes(wanted: Memory, room: Room) -> tuple[Mode, ...]:
-    if wanted == "auto":
-        return _EVERY_MODE[:2] if room.device is None else _EVERY_MODE
-    if wanted == "compact" and room.device is not None:
+def _allowed_modes(memory: Memory, free: FreeMemory) -> tuple[Mode, ...]:
+    if memory == "auto":
+        return _EVERY_MODE[:2] if free.device is None else _EVERY_MODE
+    if memory == "compact" and free.device is not None:
         return "compact", "compact on the host"
-    return (wanted,)
+    return (memory,)
 
 
 def plan_for(
-    mode: Mode, spec: RunSpec, merged: Sequence[ModelMetadata], others: Sequence[ModelMetadata], room: Room
+    mode: Mode, spec: RunSpec, merged: Sequence[ModelMetadata], others: Sequence[ModelMetadata], free: FreeMemory
 ) -> MemoryPlan:
-    """All that a run takes with its weights kept as `mode` says."""
-    live = _F32 if room.device is None else _BF16
-    counted = _Pool(spec, merged, compact=mode.startswith("compact"))
+    """The plan of a run in one mode of storage; arguments as for `open_plans`."""
+    live = _live_width(spec.pool.dtype, free)
+    counted = _PoolSizes(spec, merged, compact=mode.startswith("compact"))
     side: Side = "host" if mode in ("streamed", "compact on the host") else "device"
-    pinned = side == "host" and room.device is not None
+    pinned = side == "host" and free.device is not None
     base = counted.anchor
     parts = [Part(f"base {base.ref}", side, _stored(counted.base_sizes, pinned))]
     parts += [
@@ -158,42 +160,44 @@ def plan_for(
     if spec.search.method == "ties":
         parts.append(Part("trim counts", "device", sum(counted.index_bytes(expert) for expert in counted.experts)))
     whole = merged_by_mergekit(spec.search.method, spec.search.parameters)
-    parts.append(Part("working values of a merge", "device", _merging_bytes(counted, side, room, whole=whole)))
+    parts.append(Part("working values of a merge", "device", _merging_bytes(counted, side, free, whole=whole)))
     parts += _scoring_parts(spec, counted, live)
     parts += [Part(f"{model.ref}", "device", model.parameters * live) for model in others]
     parts.append(Part("reading one model", "host", max(_reading_bytes(m, counted.compact) for m in (*merged, *others))))
     parts.append(Part("libraries", "host", _LIBRARIES_BYTES))
-    if room.device is not None:
+    if free.device is not None:
         parts.append(Part("CUDA", "device", _CUDA_BYTES))
-    return MemoryPlan(mode, tuple(part for part in parts if part.size_bytes), room)
+    return MemoryPlan(mode, tuple(part for part in parts if part.size_bytes), free)
 
 
-def plan_for_chat(model: ModelMetadata, room: Room) -> MemoryPlan:
-    """What one more model takes that only answers prompts; an adapter is merged in float32 first."""
-    live = _F32 if room.device is None else _BF16
-    reading = _F32 if model.adapter else (0 if room.device is None else live)
+def plan_for_chat(model: ModelMetadata, free: FreeMemory, dtype: NumberFormat = "auto") -> MemoryPlan:
+    """The plan for one more model that only answers prompts; loading merges an adapter in float32."""
+    live = _live_width(dtype, free)
+    reading = _F32 if model.adapter else (0 if free.device is None else live)
     parts = (
         Part(str(model.ref), "device", model.parameters * live),
         Part("reading it", "host", model.parameters * reading),
     )
-    return MemoryPlan("resident", parts, room)
+    return MemoryPlan("resident", parts, free)
 
 
-def plan_for_measuring(model: ModelMetadata, guards: Sequence[ModelMetadata], room: Room) -> MemoryPlan:
-    """What one model takes that is put prompts and questions, with the guards that judge its replies beside it."""
-    live = _F32 if room.device is None else _BF16
+def plan_for_measuring(
+    model: ModelMetadata, guards: Sequence[ModelMetadata], free: FreeMemory, dtype: NumberFormat = "auto"
+) -> MemoryPlan:
+    """The plan for measuring one model, with the guards that judge its replies in memory beside it."""
+    live = _live_width(dtype, free)
     parts = [
-        *plan_for_chat(model, room).parts,
+        *plan_for_chat(model, free, dtype).parts,
         Part("a batch of replies (estimate)", "device", _replies_bytes(model, live)),
         *(Part(f"guard {guard.ref}", "device", guard.parameters * live) for guard in guards),
         Part("libraries", "host", _LIBRARIES_BYTES),
-        Part("CUDA", "device", _CUDA_BYTES if room.device is not None else 0),
+        Part("CUDA", "device", _CUDA_BYTES if free.device is not None else 0),
     ]
-    return MemoryPlan("resident", tuple(part for part in parts if part.size_bytes), room)
+    return MemoryPlan("resident", tuple(part for part in parts if part.size_bytes), free)
 
 
-class _Pool:
-    """Counts of the pool's tensors: the anchor is the model that task vectors are taken from."""
+class _PoolSizes:
+    """Sizes of the pool's tensors; task vectors are differences from the anchor (the ancestor, or else the base)."""
 
     def __init__(self, spec: RunSpec, merged: Sequence[ModelMetadata], *, compact: bool) -> None:
         named = {str(model.ref): model for model in merged}
@@ -211,7 +215,7 @@ class _Pool:
         ]
 
     def expert_sizes(self, expert: ModelMetadata) -> list[int]:
-        """Bytes of each tensor of a task vector; those of adapters are kept in float32."""
+        """Bytes of each tensor of a task vector; those that an adapter changes are stored in float32."""
         own, changed = adapted_tensors(expert), self._changed(expert)
         return [
             math.prod(facts.shape) * (_F32 if not self.compact or name in own else width(facts.dtype))
@@ -220,18 +224,18 @@ class _Pool:
         ]
 
     def index_bytes(self, expert: ModelMetadata) -> int:
-        """Most bytes of the counts that trim a task vector."""
+        """Upper bound in bytes of the magnitude histograms that trim a task vector."""
         changed = self._changed(expert)
         sizes = [math.prod(facts.shape) for name, facts in expert.own_tensors.items() if name in changed]
         return sum(min(size, _BINS) * _INDEX for size in sizes)
 
     @property
     def lower_blocks_stay(self) -> bool:
-        """Whether all experts are adapters on the anchor's own base: then the first blocks may never change."""
+        """Whether all experts are adapters on the anchor's base, so that the first layers may be equal in all."""
         return all(len(self._changed(expert)) < len(expert.own_tensors) for expert in self.experts)
 
     def _changed(self, expert: ModelMetadata) -> frozenset[str]:
-        """Names of the tensors in which an expert may differ from the anchor."""
+        """Names of the tensors that may differ between an expert and the anchor."""
         if _same_base(expert, self.anchor):
             return adapted_tensors(expert) | adapted_tensors(self.anchor)
         return frozenset(expert.own_tensors)
@@ -241,18 +245,25 @@ def adapted_tensors(model: ModelMetadata) -> frozenset[str]:
     """Names of the tensors that a model's adapter changes; all of them where the adapter saves whole modules."""
     if model.adapter is None:
         return frozenset()
-    found = set()
+    changed = set()
     for name in model.adapter.tensors:
         target, lora, _ = name.removeprefix("base_model.model.").partition(".lora_")
         if not lora:
             return frozenset(model.own_tensors)
-        found.add(f"{target}.weight")
-    return frozenset(found & model.own_tensors.keys())
+        changed.add(f"{target}.weight")
+    return frozenset(changed & model.own_tensors.keys())
 
 
 def width(dtype: str) -> int:
     """Bytes of one value of a safetensors type; unknown ones count as float32."""
     return _WIDTHS.get(dtype, _F32)
+
+
+def _live_width(dtype: NumberFormat, free: FreeMemory) -> int:
+    """Bytes of one value of a model that computes; `auto` on a processor counts as float32, the larger of the two."""
+    if dtype == "auto":
+        return _F32 if free.device is None else _BF16
+    return _F32 if dtype == "float32" else _BF16
 
 
 def _same_base(one: ModelMetadata, other: ModelMetadata) -> bool:
@@ -262,34 +273,34 @@ def _same_base(one: ModelMetadata, other: ModelMetadata) -> bool:
 
 
 def _stored(sizes: Sequence[int], pinned: bool) -> int:
-    """Bytes of tensors kept apart; pinned memory is handed out in powers of two."""
+    """Bytes of separately stored tensors; pinned memory is allocated in powers of two."""
     return sum(1 << (size - 1).bit_length() if pinned and size else size for size in sizes)
 
 
-def _merging_bytes(counted: _Pool, side: Side, room: Room, *, whole: bool) -> int:
-    """What a merge needs beside the weights: pieces of working values; while streaming, one tensor of each model.
+def _merging_bytes(counted: _PoolSizes, side: Side, free: FreeMemory, *, whole: bool) -> int:
+    """Bytes that a merge needs beside the weights: pieces of working values; streamed, also one tensor of each model.
 
-    mergekit merges `whole` tensors instead of pieces; a compact pool's task vectors are then formed whole, too.
+    mergekit merges `whole` tensors instead of pieces, for which a compact pool forms whole task vectors.
     """
     from core.merging.arithmetic import piece_entries
 
     experts = len(counted.experts)
     largest = max(math.prod(facts.shape) for facts in counted.anchor.own_tensors.values())
-    piece = largest if whole else min(largest, piece_entries("cpu" if room.device is None else "cuda"))
+    piece = largest if whole else min(largest, piece_entries("cpu" if free.device is None else "cuda"))
     working = (3 + 2 * experts) * piece * _F32
     formed = experts * largest * _F32 if whole and counted.compact else 0
     return working + formed + (largest * _F32 * (1 + experts) if side == "host" else 0)
 
 
 def _reading_bytes(model: ModelMetadata, compact: bool) -> int:
-    """Host memory while a model is read: float32, or its own format when it is compact and all of one."""
+    """Host memory while a model is read: float32, or in a compact pool its own format where all tensors share one."""
     formats = {facts.dtype for facts in model.own_tensors.values()}
     own = compact and model.adapter is None and len(formats) == 1
     return model.parameters * (width(model.dtype) if own else _F32)
 
 
-def _scoring_parts(spec: RunSpec, counted: _Pool, live: int) -> list[Part]:
-    """Estimates from the configuration: one row of scoring, a batch of replies, and the lower blocks' states."""
+def _scoring_parts(spec: RunSpec, counted: _PoolSizes, live: int) -> list[Part]:
+    """Estimates from the configuration: one row of scoring, a batch of replies, and cached hidden states."""
     config = counted.anchor.config
     hidden, heads = int(config.get("hidden_size") or 0), int(config.get("num_attention_heads") or 1)
     vocabulary, inner = int(config.get("vocab_size") or 0), int(config.get("intermediate_size") or 0)
@@ -301,12 +312,12 @@ def _scoring_parts(spec: RunSpec, counted: _Pool, live: int) -> list[Part]:
     parts = [Part("scoring or replies (estimate)", "device", max(row, replies))]
     if counted.lower_blocks_stay:
         pairs = spec.data.safety.pairs + spec.data.domain.pairs
-        parts.append(Part("lower blocks' states (estimate)", "host", pairs * longest * hidden * live))
+        parts.append(Part("cached hidden states (estimate)", "host", pairs * longest * hidden * live))
     return parts
 
 
 def _replies_bytes(model: ModelMetadata, live: int) -> int:
-    """Keys and values of a batch of replies, by the configuration."""
+    """Bytes of the key-value cache of a batch of replies, from the configuration."""
     config = model.config
     layers, hidden = int(config.get("num_hidden_layers") or 0), int(config.get("hidden_size") or 0)
     heads = int(config.get("num_attention_heads") or 1)
@@ -315,7 +326,7 @@ def _replies_bytes(model: ModelMetadata, live: int) -> int:
 
 
 def available_memory_bytes() -> int:
-    """Memory that can be used now: the machine's, or what a container's limit leaves when that is less."""
+    """Host memory that is available now; the container's limit counts where it leaves less than the machine has."""
     import psutil
 
     machine = int(psutil.virtual_memory().available)

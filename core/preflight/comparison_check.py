@@ -1,35 +1,37 @@
-"""Everything that can be checked of a comparison before any weights are downloaded, as rows of a table.
+"""Checks everything about a comparison that can be checked before any weights are downloaded, as rows of a table.
 
-The models need not fit together, only each of them this machine, one after the other. A parent in an audit that cannot
-be had does not stop the others: its error row becomes a warning, and it is left out.
+Models are loaded one after the other, so each has to fit the machine by itself; they need not match one another. In an
+audit an unavailable parent does not stop the comparison: its error row becomes a warning, and the parent is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from core.contracts.comparison_spec import ComparedModel, ComparisonSpec
+from core.contracts.comparison_spec import ComparisonSpec
 from core.contracts.events import CheckRow
-from core.contracts.run_spec import EvaluationSpec
+from core.contracts.run_spec import EvaluationSpec, NumberFormat
 from core.errors import SafeMergeError
 from core.evaluation.suites import suites_to_measure
-from core.models.memory import MemoryPlan, Room, Side, available_memory_bytes, free_room, plan_for_measuring
+from core.models.memory import FreeMemory, MemoryPlan, Side, available_memory_bytes, free_memory, plan_for_measuring
 from core.models.metadata import ModelMetadata
+from core.preflight.check_rows import RUN, blocking_rows, error_row, failed_row, ok_row
 from core.preflight.compatibility import check_alone
 from core.preflight.guard_check import check_guards
-from core.preflight.resources import RUN, download_row, single_memory_rows
-from core.preflight.run_check import blocking_rows, prompt_rows, read_or_row, tasks_row
+from core.preflight.number_format import number_format_row
+from core.preflight.resources import download_row, single_memory_rows
+from core.preflight.run_check import prompt_rows, read_or_row, tasks_row
 from core.settings import Settings
 
 
-class ExaminedComparison(NamedTuple):
-    """A comparison, checked.
+class CheckedComparison(NamedTuple):
+    """The result of checking a comparison.
 
     Attributes:
         rows: of the table.
-        plans: what each model that can be had takes while it is measured.
-        left_out: why a parent cannot be measured, by the model's name.
+        plans: memory that each available model takes while it is measured.
+        left_out: name of each parent that cannot be measured -> the reason.
     """
 
     rows: list[CheckRow]
@@ -37,73 +39,70 @@ class ExaminedComparison(NamedTuple):
     left_out: dict[str, str]
 
     def needed(self, side: Side) -> int:
-        """Bytes that the model that takes most of them takes."""
+        """Bytes that the largest of the models takes on one side."""
         return max((plan.needed(side) for plan in self.plans), default=0)
 
 
-def examine_comparison(spec: ComparisonSpec, settings: Settings) -> ExaminedComparison:
+class _CheckedModel(NamedTuple):
+    """One model: its rows, and its metadata and memory plan, both None where it cannot be measured."""
+
+    rows: list[CheckRow]
+    metadata: ModelMetadata | None
+    plan: MemoryPlan | None
+
+
+def examine_comparison(spec: ComparisonSpec, settings: Settings) -> CheckedComparison:
     """Check a comparison's models, files, memory and disk; downloads small text files at most.
 
-    Never raises for what a person asked for: a model or file that is not usable is an error row.
+    Never raises for a mistake in the spec: an unusable model or file gives an error row.
     """
-    guards, guard_rows = check_guards(spec.guard, settings)
-    room = free_room(available_memory_bytes())
-    rows: list[CheckRow] = []
-    found: list[ModelMetadata] = [guard.metadata for guard in guards]
-    plans: list[MemoryPlan] = []
-    left_out: dict[str, str] = {}
+    loads, guard_rows = check_guards(spec.guard, settings)
+    guards = [guard.metadata for guard in loads]
+    free = free_memory(available_memory_bytes())
+    rows, models, plans, left_out = list[CheckRow](), list(guards), list[MemoryPlan](), dict[str, str]()
     for compared in spec.models:
-        own = list(_model_rows(compared, found[: len(guards)], room, settings, found.append, plans.append))
-        if compared.role == "parent" and (blocking := blocking_rows(own)):
+        checked = _check_model(compared.model, guards, free, spec.dtype, settings)
+        own, blocking = checked.rows, blocking_rows(checked.rows)
+        if checked.metadata and checked.plan:
+            models.append(checked.metadata)
+            plans.append(checked.plan)
+        if compared.role == "parent" and blocking:
             left_out[compared.model] = f"{blocking[0].check}: {blocking[0].detail}"
-            own = [_not_measured(row) if row in blocking else row for row in own]
+            own = [_as_warning(row) if row in blocking else row for row in own]
         rows += own
-    rows += guard_rows
-    rows += list(prompt_rows(spec.evaluation, settings))
-    rows += list(_measured_rows(spec.evaluation, settings))
-    rows.append(download_row(found, settings))
-    return ExaminedComparison(rows, plans, left_out)
+    rows += [*guard_rows, number_format_row(spec.dtype, settings)]
+    rows += [*prompt_rows(spec.evaluation, settings), *_measurement_rows(spec.evaluation, settings)]
+    return CheckedComparison([*rows, download_row(models, settings)], plans, left_out)
 
 
-def _model_rows(
-    compared: ComparedModel,
-    guards: Sequence[ModelMetadata],
-    room: Room,
-    settings: Settings,
-    found: Callable[[ModelMetadata], None],
-    planned: Callable[[MemoryPlan], None],
-) -> Iterator[CheckRow]:
-    """A model by itself; `found` and `planned` are given what is known of one that can be had."""
-    model, rows = read_or_row(compared.model, settings)
-    yield from rows
+def _check_model(
+    name: str, guards: Sequence[ModelMetadata], free: FreeMemory, dtype: NumberFormat, settings: Settings
+) -> _CheckedModel:
+    """Check one model by itself, with the guards in memory beside it."""
+    model, rows = read_or_row(name, settings)
     if model is None:
-        return
-    rows = list(check_alone(model))
-    plan = plan_for_measuring(model, guards, room)
-    rows += list(single_memory_rows(compared.model, plan))
-    if not blocking_rows(rows):
-        found(model)
-        planned(plan)
-    yield from rows
+        return _CheckedModel(rows, None, None)
+    plan = plan_for_measuring(model, guards, free, dtype)
+    rows = [*check_alone(model), *single_memory_rows(name, plan)]
+    return _CheckedModel(rows, None, None) if blocking_rows(rows) else _CheckedModel(rows, model, plan)
 
 
-def _not_measured(row: CheckRow) -> CheckRow:
+def _as_warning(row: CheckRow) -> CheckRow:
     return row.model_copy(update={"status": "warning", "detail": f"{row.detail}; it is not measured"})
 
 
-def _measured_rows(wanted: EvaluationSpec, settings: Settings) -> Iterator[CheckRow]:
-    """Whether anything is measured at all, and whether the suite or tasks exist."""
-    if not (wanted.prompts or wanted.benign or wanted.suite or wanted.tasks or wanted.fluency):
+def _measurement_rows(evaluation: EvaluationSpec, settings: Settings) -> Iterator[CheckRow]:
+    """Whether the comparison measures anything, and whether the suite or tasks exist."""
+    if not (evaluation.prompts or evaluation.benign or evaluation.suite or evaluation.tasks or evaluation.fluency):
         hint = "Name test prompts, harmless look-alikes, a suite or tasks."
-        yield CheckRow(model=RUN, check="measured", status="error", detail="nothing is to be measured", hint=hint)
-    if wanted.tasks:
-        yield tasks_row(wanted, settings)
+        yield error_row(RUN, "measured", "the spec names nothing to measure", hint)
+    if evaluation.tasks:
+        yield tasks_row(evaluation, settings)
         return
     try:
-        suites = suites_to_measure(wanted)
+        suites = suites_to_measure(evaluation)
     except SafeMergeError as error:
-        yield CheckRow(model=RUN, check="accuracy suite", status="error", detail=error.message, hint=error.hint)
+        yield failed_row(RUN, "accuracy suite", error)
         return
     if suites:
-        tasks = ", ".join(task for suite in suites for task in suite.tasks)
-        yield CheckRow(model=RUN, check="accuracy suite", status="ok", detail=tasks)
+        yield ok_row(RUN, "accuracy suite", ", ".join(task for suite in suites for task in suite.tasks))

@@ -1,7 +1,8 @@
-"""Can these models be merged? Comparisons of metadata, each of which gives one row of the preflight table.
+"""Compares the metadata of models that are to be merged; each comparison gives one row of the preflight table.
 
-Merging adds weights position by position, so two models must mean the same thing by each position: the same
-architecture, tensors and vocabulary. A differing chat template does not spoil weights but changes what is scored.
+A merge adds weights position by position, so the same position must have the same meaning in both models:
+architecture, tensors and vocabulary have to be equal. A different chat template leaves the weights intact, but it
+changes the text that is scored.
 """
 
 from __future__ import annotations
@@ -13,36 +14,33 @@ from core.contracts.events import CheckRow
 from core.contracts.run_spec import Vocabulary
 from core.models.memory import gigabytes
 from core.models.metadata import AdapterMetadata, ModelMetadata
-from core.models.vocabulary import CHOICE, differing_tokens, resized_by_vocabulary, vocabulary_row
+from core.preflight.check_rows import error_row, ok_row, warning_row
+from core.preflight.vocabulary_check import differing_tokens, resized_tensors, vocabulary_row
 
-_SHOWN = 3
-# Values that leave every tensor shape alone but change what the tensors compute.
-_SAME_COMPUTATION = ("num_attention_heads", "num_key_value_heads", "hidden_act", "tie_word_embeddings")
-_NEAR_COMPUTATION = ("rope_theta", "rope_scaling", "rope_parameters", "rms_norm_eps", "sliding_window")
+_MOST_NAMED = 3
+# Settings that change what the tensors compute and leave every shape as it is.
+_ESSENTIAL_KEYS = ("num_attention_heads", "num_key_value_heads", "hidden_act", "tie_word_embeddings")
+_MINOR_KEYS = ("rope_theta", "rope_scaling", "rope_parameters", "rms_norm_eps", "sliding_window")
+_SAME_ORIGIN = "Choose models fine-tuned from the same original."
 
 
 def check_alone(model: ModelMetadata, *, chat: bool = True) -> Iterator[CheckRow]:
-    """Rows that need no other model: access, licence, weights, architecture, adapter, chat template.
+    """Rows about one model: access, license, weights, architecture, adapter, chat template.
 
     Args:
-        chat: whether the model will be talked to, and so should have a chat template.
+        model: its metadata.
+        chat: whether the model will answer prompts and so should have a chat template.
     """
-    name = str(model.ref)
     where = "on this machine" if model.cached else f"to be downloaded, {gigabytes(model.size_bytes)}"
-    yield CheckRow(model=name, check="found", status="ok", detail=f"{where}{'; gated, access granted' * model.gated}")
+    yield ok_row(model.ref, "found", f"{where}{'; gated, access granted' * model.gated}")
     yield _license_row(model)
     yield _weights_row(model)
     yield _architecture_row(model)
     if model.adapter is not None:
-        yield _adapter_row(name, model, model.adapter)
+        yield _adapter_row(model, model.adapter)
     if chat and model.chat_template is None:
-        yield CheckRow(
-            model=name,
-            check="chat template",
-            status="warning",
-            detail="none; prompts are given as plain lines",
-            hint="Prefer an instruction-tuned model.",
-        )
+        detail = "none; prompts are given as plain lines"
+        yield warning_row(model.ref, "chat template", detail, "Prefer an instruction-tuned model.")
 
 
 def check_against(
@@ -51,82 +49,64 @@ def check_against(
     """Rows that compare a pool member with the base.
 
     Args:
-        chat: whether the model will be talked to.
-        vocabulary: what the run does with other numbers of rows in the embedding.
+        model: metadata of the member.
+        base: metadata of the base.
+        chat: whether the model will answer prompts.
+        vocabulary: what the run does with embeddings that have another number of rows.
     """
-    yield _same_architecture(model, base)
-    resized = resized_by_vocabulary(model, base) if vocabulary == "base" else frozenset()
-    yield _same_tensors(model, base, resized)
+    yield _architecture_equals(model, base)
+    resized = resized_tensors(model, base) if vocabulary == "base" else frozenset()
+    yield _tensors_equal(model, base, resized)
     if resized:
         yield vocabulary_row(model, base)
-    yield _same_tokenizer(model, base, shared_part=bool(resized))
-    yield _same_dtype(model, base)
+    yield _tokenizer_equals(model, base, shared_part=bool(resized))
+    yield _dtype_equals(model, base)
     if chat and model.chat_template is not None:
-        yield _same_chat_template(model, base)
+        yield _chat_template_equals(model, base)
 
 
 def _license_row(model: ModelMetadata) -> CheckRow:
-    name = str(model.ref)
     if model.license:
-        return CheckRow(model=name, check="licence", status="ok", detail=model.license)
+        return ok_row(model.ref, "license", model.license)
     if model.ref.kind == "folder":
-        return CheckRow(model=name, check="licence", status="ok", detail="not stated (local folder)")
-    return CheckRow(
-        model=name,
-        check="licence",
-        status="warning",
-        detail="the model card names none",
-        hint="Ask its author before you publish a merge.",
-    )
+        return ok_row(model.ref, "license", "not stated (local folder)")
+    hint = "Ask its author before you publish a merge."
+    return warning_row(model.ref, "license", "the model card states none", hint)
 
 
 def _weights_row(model: ModelMetadata) -> CheckRow:
-    name, quantized = str(model.ref), model.config.get("quantization_config")
+    quantized = model.config.get("quantization_config")
     if quantized:
-        kind = quantized.get("quant_method", "quantised") if isinstance(quantized, dict) else "quantised"
-        return CheckRow(
-            model=name,
-            check="weights",
-            status="error",
-            detail=f"quantised ({kind})",
-            hint="Merge the full-precision model it was made from.",
-        )
+        kind = quantized.get("quant_method", "quantized") if isinstance(quantized, dict) else "quantized"
+        hint = "Merge the full-precision model that it was made from."
+        return error_row(model.ref, "weights", f"quantized ({kind})", hint)
     count = f"{model.parameters / 1e6:,.1f} million parameters in {len(model.own_tensors)} tensors"
-    return CheckRow(model=name, check="weights", status="ok", detail=f"safetensors, {model.dtype}, {count}")
+    return ok_row(model.ref, "weights", f"safetensors, {model.dtype}, {count}")
 
 
 def _architecture_row(model: ModelMetadata) -> CheckRow:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    name = str(model.ref)
     if model.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        return CheckRow(model=name, check="architecture", status="ok", detail=model.architecture or model.model_type)
-    return CheckRow(
-        model=name,
-        check="architecture",
-        status="error",
-        detail=f"'{model.model_type or 'unnamed'}' is no language model that transformers supports by itself",
-        hint="Models that bring their own code are not loaded.",
-    )
+        return ok_row(model.ref, "architecture", model.architecture or model.model_type)
+    detail = f"transformers has no language model of the type '{model.model_type or 'unnamed'}'"
+    return error_row(model.ref, "architecture", detail, "Models that need code from their repository are not loaded.")
 
 
-def _adapter_row(name: str, model: ModelMetadata, adapter: AdapterMetadata) -> CheckRow:
+def _adapter_row(model: ModelMetadata, adapter: AdapterMetadata) -> CheckRow:
     problem = _adapter_problem(model, adapter)
     if problem:
-        hint = "Name the base it was trained on before the '+'."
-        return CheckRow(model=name, check="adapter", status="error", detail=problem, hint=hint)
+        return error_row(model.ref, "adapter", problem, "Name the base it was trained on before the '+'.")
     detail = f"LoRA of rank {adapter.config.get('r')}, fits its base"
     trained_on = str(adapter.config.get("base_model_name_or_path") or "")
     if model.ref.kind == "hub" and trained_on and trained_on != model.ref.source:
-        hint = "Shapes fit; check that this is the right base."
-        return CheckRow(
-            model=name, check="adapter", status="warning", detail=f"{detail}; trained on {trained_on}", hint=hint
-        )
-    return CheckRow(model=name, check="adapter", status="ok", detail=detail)
+        hint = "The shapes fit; check that this is the right base."
+        return warning_row(model.ref, "adapter", f"{detail}; trained on {trained_on}", hint)
+    return ok_row(model.ref, "adapter", detail)
 
 
 def _adapter_problem(model: ModelMetadata, adapter: AdapterMetadata) -> str:
-    """What is wrong with the first LoRA matrix that fits no weight of the base; "" when all fit."""
+    """The first LoRA matrix that fits no weight of the base, as a phrase; "" when all fit."""
     for name, facts in adapter.tensors.items():
         for part, axis, width in ((".lora_A.weight", 1, -1), (".lora_B.weight", 0, 0)):
             if not name.endswith(part):
@@ -136,114 +116,92 @@ def _adapter_problem(model: ModelMetadata, adapter: AdapterMetadata) -> str:
             if weight is None:
                 return f"changes {target}, which the base does not have"
             if len(facts.shape) != 2 or facts.shape[axis] != weight.shape[width]:
-                return f"{name} is {_shape(facts.shape)}, the base's weight {_shape(weight.shape)}"
+                return f"{name} has shape {_shape(facts.shape)}, the base's weight {_shape(weight.shape)}"
     return ""
 
 
-def _same_architecture(model: ModelMetadata, base: ModelMetadata) -> CheckRow:
-    name, check = str(model.ref), "architecture equals base"
+def _architecture_equals(model: ModelMetadata, base: ModelMetadata) -> CheckRow:
+    check = "architecture equals base"
     if (model.architecture, model.model_type) != (base.architecture, base.model_type):
-        return CheckRow(
-            model=name,
-            check=check,
-            status="error",
-            detail=f"{model.architecture or model.model_type}, the base is {base.architecture or base.model_type}",
-            hint="Choose models fine-tuned from the same original.",
-        )
-    differing = _differences(model.config, base.config, _SAME_COMPUTATION)
-    if differing:
-        hint = "Choose models fine-tuned from the same original."
-        return CheckRow(model=name, check=check, status="error", detail=differing, hint=hint)
-    differing = _differences(model.config, base.config, _NEAR_COMPUTATION)
-    if differing:
-        hint = "The merge uses the base's value."
-        return CheckRow(model=name, check=check, status="warning", detail=differing, hint=hint)
-    return CheckRow(model=name, check=check, status="ok", detail=model.architecture)
+        detail = f"{model.architecture or model.model_type}, the base is {base.architecture or base.model_type}"
+        return error_row(model.ref, check, detail, _SAME_ORIGIN)
+    if differing := _differing_keys(model.config, base.config, _ESSENTIAL_KEYS):
+        return error_row(model.ref, check, differing, _SAME_ORIGIN)
+    if differing := _differing_keys(model.config, base.config, _MINOR_KEYS):
+        return warning_row(model.ref, check, differing, "The merge uses the base's value.")
+    return ok_row(model.ref, check, model.architecture)
 
 
-def _differences(mine: dict[str, Any], theirs: dict[str, Any], keys: Sequence[str]) -> str:
-    """Keys that both configurations name with differing values."""
+def _differing_keys(mine: dict[str, Any], theirs: dict[str, Any], keys: Sequence[str]) -> str:
+    """Those of `keys` that both configurations have with different values, as a phrase."""
     shared = [key for key in keys if key in mine and key in theirs and mine[key] != theirs[key]]
     return "; ".join(f"{key} is {mine[key]}, the base's {theirs[key]}" for key in shared)
 
 
-def _same_tensors(model: ModelMetadata, base: ModelMetadata, resized: frozenset[str]) -> CheckRow:
+def _tensors_equal(model: ModelMetadata, base: ModelMetadata, resized: frozenset[str]) -> CheckRow:
     mine, theirs = model.own_tensors, base.own_tensors
     missing, extra = sorted(theirs.keys() - mine.keys()), sorted(mine.keys() - theirs.keys())
     shared = [name for name in mine if name in theirs and name not in resized]
     reshaped = [name for name in shared if mine[name].shape != theirs[name].shape]
     problems = []
     if missing:
-        problems.append(f"lacks {_some(missing)}")
+        problems.append(f"lacks {_first_names(missing)}")
     if extra:
-        problems.append(f"has {_some(extra)} more")
+        problems.append(f"has in addition {_first_names(extra)}")
     if reshaped:
         shapes = [f"{name} {_shape(mine[name].shape)} instead of {_shape(theirs[name].shape)}" for name in reshaped]
-        problems.append(f"shapes differ: {_some(shapes)}")
-    name, check = str(model.ref), "tensors equal base"
+        problems.append(f"shapes differ: {_first_names(shapes)}")
     if not problems:
-        but = ", but for the vocabulary's rows" * bool(resized)
-        return CheckRow(model=name, check=check, status="ok", detail=f"{len(mine)} names and shapes agree{but}")
-    only_vocabulary = not (missing or extra) and set(reshaped) <= resized_by_vocabulary(model, base)
+        except_rows = ", except for the vocabulary's rows" * bool(resized)
+        return ok_row(model.ref, "tensors equal base", f"{len(mine)} names and shapes agree{except_rows}")
+    only_vocabulary = not (missing or extra) and set(reshaped) <= resized_tensors(model, base)
     hint = (
-        f"Tokens were added, or rows to fill up: {CHOICE}, or choose a model with the base's vocabulary."
+        "The expert has added tokens or padding rows: set pool.vocabulary to base to merge on the base's rows, or "
+        "choose a model with the base's vocabulary."
         if only_vocabulary
         else "Choose models of the same size, fine-tuned from the same original."
     )
-    return CheckRow(model=name, check=check, status="error", detail="; ".join(problems), hint=hint)
+    return error_row(model.ref, "tensors equal base", "; ".join(problems), hint)
 
 
-def _same_tokenizer(model: ModelMetadata, base: ModelMetadata, *, shared_part: bool) -> CheckRow:
-    """Args: shared_part: only the numbers that both vocabularies have need to stand for the same tokens."""
-    name, check = str(model.ref), "tokenizer equals base"
-    mine, theirs = model.tokenizer, base.tokenizer
+def _tokenizer_equals(model: ModelMetadata, base: ModelMetadata, *, shared_part: bool) -> CheckRow:
+    """Compare the vocabularies; with `shared_part` only ids that both have must stand for the same token."""
+    check, mine, theirs = "tokenizer equals base", model.tokenizer, base.tokenizer
     if mine.sha256 is None or theirs.sha256 is None:
-        whose = name if mine.sha256 is None else str(base.ref)
-        hint = "Make sure that both models share one vocabulary."
-        return CheckRow(
-            model=name, check=check, status="warning", detail=f"{whose} has no tokenizer.json to compare", hint=hint
-        )
+        detail = f"{model.ref if mine.sha256 is None else base.ref} has no tokenizer.json to compare"
+        return warning_row(model.ref, check, detail, "Make sure that both models have the same vocabulary.")
     if shared_part and differing_tokens(model, base) == []:
-        detail = f"the tokens that both have agree ({mine.size:,}; the base has {theirs.size:,})"
-        return CheckRow(model=name, check=check, status="ok", detail=detail)
+        return ok_row(model.ref, check, f"shared tokens agree ({mine.size:,}; the base has {theirs.size:,})")
     if mine.sha256 != theirs.sha256:
         detail = f"the vocabularies differ ({mine.size:,} tokens; the base has {theirs.size:,})"
-        hint = "The same row would stand for different words; choose a model with the base's tokenizer."
-        return CheckRow(model=name, check=check, status="error", detail=detail, hint=hint)
+        hint = "The same row would stand for different tokens; choose a model with the base's tokenizer."
+        return error_row(model.ref, check, detail, hint)
     if mine.added != theirs.added:
         changed = sorted({*mine.added.items()} ^ {*theirs.added.items()})
-        detail = f"added tokens differ: {_some([f'{text} ({number})' for number, text in changed])}"
-        hint = "The merge uses the base's tokenizer."
-        return CheckRow(model=name, check=check, status="warning", detail=detail, hint=hint)
-    detail = f"{mine.size:,} tokens, {len(mine.added)} of them added"
-    return CheckRow(model=name, check=check, status="ok", detail=detail)
+        detail = f"added tokens differ: {_first_names([f'{text} ({number})' for text, number in changed])}"
+        return warning_row(model.ref, check, detail, "The merge uses the base's tokenizer.")
+    return ok_row(model.ref, check, f"{mine.size:,} tokens, {len(mine.added)} of them added")
 
 
-def _same_dtype(model: ModelMetadata, base: ModelMetadata) -> CheckRow:
-    name, check = str(model.ref), "number format equals base"
+def _dtype_equals(model: ModelMetadata, base: ModelMetadata) -> CheckRow:
+    check = "number format equals base"
     if model.dtype == base.dtype:
-        return CheckRow(model=name, check=check, status="ok", detail=model.dtype)
-    detail = f"{model.dtype}, the base is {base.dtype}"
-    hint = "Both are read as BF16."
-    return CheckRow(model=name, check=check, status="warning", detail=detail, hint=hint)
+        return ok_row(model.ref, check, model.dtype)
+    hint = "Task vectors are formed in float32 from both; the merge is saved in the run's number format."
+    return warning_row(model.ref, check, f"{model.dtype}, the base is {base.dtype}", hint)
 
 
-def _same_chat_template(model: ModelMetadata, base: ModelMetadata) -> CheckRow:
-    name, check = str(model.ref), "chat template equals base"
+def _chat_template_equals(model: ModelMetadata, base: ModelMetadata) -> CheckRow:
+    check = "chat template equals base"
     if (model.chat_template or "").strip() == (base.chat_template or "").strip():
-        return CheckRow(model=name, check=check, status="ok", detail="identical")
-    return CheckRow(
-        model=name,
-        check=check,
-        status="warning",
-        detail="it differs from the base's",
-        hint="The merge is scored and saved with the base's template; an expert may lose some accuracy by it.",
-    )
+        return ok_row(model.ref, check, "identical")
+    hint = "The merge is scored and saved with the base's template; an expert may lose some accuracy with it."
+    return warning_row(model.ref, check, "it differs from the base's", hint)
 
 
-def _some(items: Sequence[str]) -> str:
-    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
-    return ", ".join(items[:_SHOWN]) + more
+def _first_names(items: Sequence[str]) -> str:
+    more = f" and {len(items) - _MOST_NAMED} more" if len(items) > _MOST_NAMED else ""
+    return ", ".join(items[:_MOST_NAMED]) + more
 
 
 def _shape(shape: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""Whether the base has the groups of blocks and the tensors that a search's genome names, from metadata alone."""
+"""Checks from metadata that the base has the layer groups and tensors that `search.genome` names."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from core.contracts.events import CheckRow
 from core.contracts.run_spec import GenomeSpec, RunSpec
 from core.errors import SpecError
 from core.models.metadata import ModelMetadata
+from core.preflight.check_rows import failed_row, ok_row, warning_row
 from core.search.evomm import population_size
 from core.search.genome import Genome
 from core.search.parameter_groups import layout_of
 
 
 def check_genome(spec: RunSpec, base: ModelMetadata) -> Iterator[CheckRow]:
-    """A row for `search.genome`; none where it is left as it is."""
-    wanted = spec.search.genome
-    if wanted == GenomeSpec():
+    """A row for `search.genome`; no row where it has its default value."""
+    genome = spec.search.genome
+    if genome == GenomeSpec():
         return
     try:
-        layout = layout_of(wanted, base.own_tensors)
+        layout = layout_of(genome, base.own_tensors)
     except SpecError as error:
-        yield CheckRow(model=str(base.ref), check="genome", status="error", detail=error.message, hint=error.hint)
+        yield failed_row(base.ref, "genome", error)
         return
     anchor = spec.pool.ancestor or spec.pool.base
     members = (spec.pool.base, *(expert.model for expert in spec.pool.experts))
     experts = tuple(name for name in members if name != anchor)
     count = len(Genome(spec.search.method, anchor, experts, anchor in members, layout=layout).searched)
-    detail = f"{count} numbers at most, {population_size(count)} candidates a generation"
-    if wanted.layer_granularity:
-        detail = f"{layout.groups} groups of {wanted.layer_granularity} of {layout.blocks} blocks: {detail}"
+    detail = f"at most {count} parameters, {population_size(count)} candidates per generation"
+    if genome.layer_granularity:
+        detail = f"{layout.groups} groups of {genome.layer_granularity} of {layout.blocks} layers: {detail}"
     if count > spec.search.steps:
-        hint = "Raise search.steps, or make layer_granularity larger."
-        detail += f", more numbers than the {spec.search.steps} candidates"
-        yield CheckRow(model=str(base.ref), check="genome", status="warning", detail=detail, hint=hint)
+        detail += f", more parameters than the {spec.search.steps} candidates"
+        yield warning_row(base.ref, "genome", detail, "Raise search.steps, or make layer_granularity larger.")
         return
-    yield CheckRow(model=str(base.ref), check="genome", status="ok", detail=detail)
+    yield ok_row(base.ref, "genome", detail)

@@ -1,4 +1,4 @@
-"""What can be said of a run's guards before their weights are downloaded, as rows of the preflight table."""
+"""Checks a run's guards from metadata, before their weights are downloaded."""
 
 from __future__ import annotations
 
@@ -7,44 +7,45 @@ from core.errors import GuardError, ModelError
 from core.guards.families import CLASSIFIER, find_family
 from core.guards.registry import KnownGuard, look_up_guards
 from core.models.memory import gigabytes
+from core.preflight.check_rows import failed_row, ok_row, warning_row
 from core.preflight.resources import GuardLoad
 from core.settings import Settings
 
 
 def check_guards(name: str, settings: Settings) -> tuple[list[GuardLoad], list[CheckRow]]:
-    """The guards that are models, and one row for each guard; one error row where they cannot be had."""
+    """The guards that are models, and one row per guard; a single error row where one of them is unavailable."""
     try:
         known = look_up_guards(name, settings)
     except (GuardError, ModelError) as error:
-        return [], [CheckRow(model=name, check="guard", status="error", detail=error.message, hint=error.hint)]
-    loads = [GuardLoad(one.metadata, _questions(one)) for one in known if one.metadata is not None]
-    return loads, [_row(one) for one in known]
+        return [], [failed_row(name, "guard", error)]
+    loads = [GuardLoad(one.metadata, _question_count(one)) for one in known if one.metadata is not None]
+    return loads, [_guard_row(one) for one in known]
 
 
-def _questions(known: KnownGuard) -> int:
+def _question_count(known: KnownGuard) -> int:
+    """How many questions the guard answers about one reply."""
     return 1 if known.family in (None, CLASSIFIER) else len(find_family(str(known.family)).questions)
 
 
-def _row(known: KnownGuard) -> CheckRow:
+def _guard_row(known: KnownGuard) -> CheckRow:
     name, metadata = known.name.text, known.metadata
     if metadata is None:
-        return CheckRow(model=name, check="guard", status="ok", detail="supported; needs no download")
+        return ok_row(name, "guard", "supported; needs no download")
     where = "on this machine" if metadata.cached else f"to be downloaded, {gigabytes(metadata.size_bytes)}"
-    stated = f"licence {metadata.license}" if metadata.license else "licence not stated"
+    stated = f"license {metadata.license}" if metadata.license else "license not stated"
     detail = (
         f"{known.family}, {metadata.architecture}, {metadata.parameters / 1e6:,.1f} million parameters, {where}, "
-        f"{stated}{', gated, access granted' * metadata.gated}; {_refusals(known)}"
+        f"{stated}{', gated, access granted' * metadata.gated}; {_refusal_source(known)}"
     )
     if metadata.license or metadata.ref.kind == "folder":
-        return CheckRow(model=name, check="guard", status="ok", detail=detail)
-    hint = "Ask its author before you publish figures that it gave."
-    return CheckRow(model=name, check="guard", status="warning", detail=detail, hint=hint)
+        return ok_row(name, "guard", detail)
+    return warning_row(name, "guard", detail, "Ask its author before you publish figures based on its verdicts.")
 
 
-def _refusals(known: KnownGuard) -> str:
-    """Who says whether a reply declines."""
+def _refusal_source(known: KnownGuard) -> str:
+    """Whether the guard detects refusals, or the phrases guard does it for it."""
     if known.family == CLASSIFIER:
         own = "refusal" in known.name.labels.values()
     else:
         own = find_family(str(known.family)).tells_refusals
-    return "judges safety and refusal" if own else "judges safety; refusals are read by phrases"
+    return "judges safety and refusal" if own else "judges safety; refusals are detected by phrases"

@@ -1,7 +1,7 @@
-"""Everything that can be checked of a run before any weights are downloaded, as rows of a table.
+"""Checks everything about a run that can be checked before any weights are downloaded, as rows of a table.
 
-A model that cannot be read becomes an error row and the other checks go on, so that one look shows all that is wrong.
-A run whose table has an error row must not start.
+A model that cannot be read gives an error row, and the other checks go on, so that the table shows every problem at
+once. A run whose table has an error row must not start.
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ from core.evaluation.suites import probe_question_files
 from core.models.memory import MemoryPlan
 from core.models.metadata import ModelMetadata, read_metadata
 from core.models.references import parse_reference
+from core.preflight.check_rows import RUN, error_row, failed_row, ok_row
 from core.preflight.compatibility import check_against, check_alone
 from core.preflight.genome_check import check_genome
 from core.preflight.guard_check import check_guards
-from core.preflight.resources import RUN, PoolMetadata, check_resources
+from core.preflight.number_format import number_format_row
+from core.preflight.resources import PoolMetadata, check_resources
 from core.preflight.task_check import check_tasks
 from core.search.parameter_ranges import free_parameters
 from core.settings import ASSETS, Settings, resolve_path
 
 
-class Examined(NamedTuple):
-    """A run, checked: the rows of the table, and how its weights will be kept (None when the base cannot be read)."""
+class CheckedRun(NamedTuple):
+    """The rows of the table, and the memory plan of the run (None when the base cannot be read)."""
 
     rows: list[CheckRow]
     memory: MemoryPlan | None
@@ -43,95 +45,90 @@ class Examined(NamedTuple):
 def preflight(spec: RunSpec, settings: Settings) -> list[CheckRow]:
     """Check a run's models, files, memory and disk; downloads small text files at most.
 
-    Never raises for what a person asked for: a model or file that is not usable is an error row.
+    Never raises for a mistake in the spec: an unusable model or file gives an error row.
     """
     return examine(spec, settings).rows
 
 
-def examine(spec: RunSpec, settings: Settings) -> Examined:
-    """`preflight`, with the memory plan that its rows show."""
-    plans: list[MemoryPlan] = []
-    rows = [*_model_rows(spec, settings, plans.append), *_file_rows(spec, settings)]
-    return Examined(rows, plans[0] if plans else None)
-
-
-def blocking_rows(rows: list[CheckRow]) -> list[CheckRow]:
-    """The rows for which a run must not start."""
-    return [row for row in rows if row.status == "error"]
-
-
-def _model_rows(spec: RunSpec, settings: Settings, planned: Callable[[MemoryPlan], None]) -> Iterator[CheckRow]:
+def examine(spec: RunSpec, settings: Settings) -> CheckedRun:
+    """`preflight`, together with the memory plan that its rows show."""
     pool = spec.pool
     base, rows = read_or_row(pool.base, settings)
-    yield from rows
     if base is not None:
-        yield from check_alone(base)
-    merged = [base] if base is not None else []
-    members = [(expert.model, True) for expert in pool.experts] + ([(pool.ancestor, False)] if pool.ancestor else [])
-    for text, chat in members:
-        model, rows = read_or_row(text, settings)
-        yield from rows
-        if model is not None:
-            merged.append(model)
-            yield from check_alone(model, chat=chat)
-            if base is not None:
-                yield from check_against(model, base, chat=chat, vocabulary=pool.vocabulary if chat else "refuse")
-    yield from _repeated(spec)
+        rows += check_alone(base)
+    members, member_rows = _check_members(spec, base, settings)
+    rows += [*member_rows, *_repeated_rows(spec)]
     if spec.search.method in REGISTERED:
-        yield _method_row(spec)
-    generator, rows = read_or_row(pool.generator, settings) if pool.generator else (None, [])
-    yield from rows
+        rows.append(_method_row(spec))
+    generator, generator_rows = read_or_row(pool.generator, settings) if pool.generator else (None, [])
+    rows += generator_rows
     if generator is not None:
-        yield from check_alone(generator)
-    guards, rows = check_guards(pool.guard, settings)
-    yield from rows
+        rows += check_alone(generator)
+    guards, guard_rows = check_guards(pool.guard, settings)
+    rows += guard_rows
+    memory = None
     if base is not None:
-        yield from check_genome(spec, base)
+        rows += check_genome(spec, base)
         others = [model for model in (generator, *(guard.metadata for guard in guards)) if model]
-        yield from check_resources(spec, PoolMetadata(base, merged, others, guards), settings, planned)
+        memory, resource_rows = check_resources(spec, PoolMetadata(base, [base, *members], others, guards), settings)
+        rows += resource_rows
+    return CheckedRun([*rows, number_format_row(pool.dtype, settings), *_file_rows(spec, settings)], memory)
 
 
-def refuse_blocking(rows: list[CheckRow]) -> None:
-    """Raise `ModelError` about the first row for which a run must not start."""
-    if blocking := blocking_rows(rows):
-        first = blocking[0]
-        more = f" ({len(blocking) - 1} more problems)" if len(blocking) > 1 else ""
-        raise ModelError(f"{first.model}: {first.check}: {first.detail}{more}", first.hint)
+def _check_members(
+    spec: RunSpec, base: ModelMetadata | None, settings: Settings
+) -> tuple[list[ModelMetadata], list[CheckRow]]:
+    """The experts and the ancestor, those that can be read, with the rows of all."""
+    pool, found, rows = spec.pool, list[ModelMetadata](), list[CheckRow]()
+    named = [(expert.model, True) for expert in pool.experts] + ([(pool.ancestor, False)] if pool.ancestor else [])
+    for text, is_expert in named:
+        model, own = read_or_row(text, settings)
+        rows += own
+        if model is None:
+            continue
+        found.append(model)
+        rows += check_alone(model, chat=is_expert)
+        if base is not None:
+            vocabulary = pool.vocabulary if is_expert else "refuse"
+            rows += check_against(model, base, chat=is_expert, vocabulary=vocabulary)
+    return found, rows
 
 
 def read_or_row(text: str, settings: Settings) -> tuple[ModelMetadata | None, list[CheckRow]]:
-    """A model's metadata, or the row that says why there is none."""
+    """A model's metadata, or None and the error row that says why it cannot be read."""
     try:
         return read_metadata(parse_reference(text, settings), settings), []
     except ModelError as error:
-        return None, [CheckRow(model=text, check="found", status="error", detail=error.message, hint=error.hint)]
+        return None, [failed_row(text, "found", error)]
 
 
-def _repeated(spec: RunSpec) -> Iterator[CheckRow]:
+def _repeated_rows(spec: RunSpec) -> Iterator[CheckRow]:
+    """Error rows for models that the pool names twice."""
     seen = {spec.pool.base}
     for expert in spec.pool.experts:
         if expert.model in seen:
-            hint = "Name each model once; it adds nothing to merge a model with itself."
-            detail = "is in the pool already"
-            yield CheckRow(model=expert.model, check="pool", status="error", detail=detail, hint=hint)
+            hint = "Name each model once: merging a model with itself changes nothing."
+            yield error_row(expert.model, "pool", "is already in the pool", hint)
         seen.add(expert.model)
 
 
 def _method_row(spec: RunSpec) -> CheckRow:
-    """How a method that mergekit merges itself is searched; what does not fit was refused with the spec."""
+    """Which parameters are searched of a method that mergekit's own code merges; the spec has checked the rest."""
     facts, experts = REGISTERED[spec.search.method], tuple(expert.model for expert in spec.pool.experts)
     free = free_parameters(spec.search.method, spec.pool.base, experts, spec.search.parameters)
-    searched = f"searches {', '.join(one.name for one in free)}" if free else "has no number to search: one candidate"
-    drawn = "; random numbers follow from search.seed" * facts.random
-    detail = f"{facts.title}, merged by mergekit's own code; {searched}{drawn}"
-    return CheckRow(model=RUN, check="merge method", status="ok", detail=detail)
+    searched = (
+        f"searches {', '.join(one.name for one in free)}" if free else "has no parameter to search: one candidate"
+    )
+    seeded = "; random numbers follow from search.seed" * facts.random
+    return ok_row(RUN, "merge method", f"{facts.title}, merged by mergekit's own code; {searched}{seeded}")
 
 
 def _file_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
+    """Rows about training data, prompts, questions, tasks and domains."""
     data, evaluation = spec.data, spec.evaluation
     sets: tuple[tuple[Dataset, TrainingSetSpec], ...] = (("safety", data.safety), ("domain", data.domain))
-    for dataset, wanted in sets:
-        for source in wanted.sources:
+    for dataset, training_set in sets:
+        for source in training_set.sources:
             if source.source != "generate":
                 yield _source_row(dataset, source, settings)
     yield from prompt_rows(evaluation, settings)
@@ -149,59 +146,57 @@ def _file_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
 
 
 def prompt_rows(evaluation: EvaluationSpec, settings: Settings) -> Iterator[CheckRow]:
-    """Whether the files of test prompts are there and can be read."""
+    """Whether the files of test prompts exist and can be read."""
     for check, path in (("test prompts", evaluation.prompts), ("benign prompts", evaluation.benign)):
         if path:
             yield _prompts_row(check, path, settings)
 
 
 def _grid_rows(spec: RunSpec) -> Iterator[CheckRow]:
-    """Grid search has nothing to choose by without probe questions."""
+    """Error rows where grid search has no probe questions to choose by."""
     try:
-        found = probe_question_files(spec)
+        files = probe_question_files(spec)
     except SafeMergeError as error:
-        yield CheckRow(model=RUN, check="accuracy suite", status="error", detail=error.message, hint=error.hint)
+        yield failed_row(RUN, "accuracy suite", error)
         return
-    if not found:
-        hint = "Name a file in evaluation.probe_questions, or leave grid search out."
-        detail = "grid search chooses by probe questions, which only the demo's suites bring along"
-        yield CheckRow(model=RUN, check="grid search", status="error", detail=detail, hint=hint)
+    if not files:
+        detail = "grid search chooses by probe questions, and only the demo's suites have their own"
+        hint = "Name a file in evaluation.probe_questions, or remove grid search."
+        yield error_row(RUN, "grid search", detail, hint)
 
 
 def _domain_row(expert: ExpertSpec, settings: Settings) -> CheckRow:
-    """Whether the expert's domain tells enough to write questions in it."""
+    """Whether the expert's domain has all that writing questions needs."""
     if expert.domain.examples and not _may_open(expert.domain.examples, settings):
         return _refused_path(expert.model, "domain", expert.domain.examples)
     try:
         domain = resolve_domain(expert.domain)
     except SafeMergeError as error:
-        return CheckRow(model=expert.model, check="domain", status="error", detail=error.message, hint=error.hint)
+        return failed_row(expert.model, "domain", error)
     detail = f"{domain.name} ({domain.topic}), {len(domain.examples)} example questions"
-    return CheckRow(model=expert.model, check="domain", status="ok", detail=detail)
+    return ok_row(expert.model, "domain", detail)
 
 
 def _may_open(path: str, settings: Settings) -> bool:
-    """On a Space only files that come with the project, or that were uploaded, are opened."""
+    """Whether a file may be read: on a Space only files of the project and uploads."""
     resolved = resolve_path(path).resolve()
     return not settings.on_space or any(resolved.is_relative_to(root) for root in (ASSETS, settings.uploads.resolve()))
 
 
 def _refused_path(model: str, check: str, path: str) -> CheckRow:
-    hint = "Use one of the files that come with SafeMerge."
     detail = f"{path} is a local path, which a Space does not open"
-    return CheckRow(model=model, check=check, status="error", detail=detail, hint=hint)
+    return error_row(model, check, detail, "Use one of the files that come with SafeMerge.")
 
 
 def _source_row(dataset: Dataset, source: SourceSpec, settings: Settings) -> CheckRow:
-    """Whether a file or dataset of training pairs is there, may be read and has the columns."""
+    """Whether a file or dataset of training pairs exists, may be read and has the columns."""
     check = f"{dataset} data"
     if source.source == "file" and not _may_open(str(source.path), settings):
         return _refused_path(RUN, check, str(source.path))
     try:
-        detail = check_source(source, dataset, settings)
+        return ok_row(RUN, check, check_source(source, dataset, settings))
     except SafeMergeError as error:
-        return CheckRow(model=RUN, check=check, status="error", detail=error.message, hint=error.hint)
-    return CheckRow(model=RUN, check=check, status="ok", detail=detail)
+        return failed_row(RUN, check, error)
 
 
 def _prompts_row(check: str, name: str, settings: Settings) -> CheckRow:
@@ -211,28 +206,28 @@ def _prompts_row(check: str, name: str, settings: Settings) -> CheckRow:
     try:
         prompts, source = read_prompt_set(name, None, settings)
     except SafeMergeError as error:
-        return CheckRow(model=RUN, check=check, status="error", detail=error.message, hint=error.hint)
-    return CheckRow(model=RUN, check=check, status="ok", detail=f"{len(prompts):,} rows in {source}")
+        return failed_row(RUN, check, error)
+    return ok_row(RUN, check, f"{len(prompts):,} rows in {source}")
 
 
 def tasks_row(evaluation: EvaluationSpec, settings: Settings) -> CheckRow:
-    """Whether lm-eval knows the tasks, and whether they measure accuracy."""
+    """Whether lm-eval has the tasks, and whether they measure accuracy."""
     check, folder = "accuracy tasks", evaluation.include_path
     if folder and not _may_open(folder, settings):
         return _refused_path(RUN, check, folder)
     try:
         check_tasks(evaluation.tasks, resolve_path(folder) if folder else None)
     except SafeMergeError as error:
-        return CheckRow(model=RUN, check=check, status="error", detail=error.message, hint=error.hint)
-    return CheckRow(model=RUN, check=check, status="ok", detail=", ".join(evaluation.tasks))
+        return failed_row(RUN, check, error)
+    return ok_row(RUN, check, ", ".join(evaluation.tasks))
 
 
 def _file_row(check: str, path: str, read: Callable[[Path], Sequence[object]], settings: Settings) -> CheckRow:
-    """Read the file as the run will, and count its rows."""
+    """Read the file with `read`, as the run will, and count its rows."""
     if not _may_open(path, settings):
         return _refused_path(RUN, check, path)
     try:
         count = len(read(resolve_path(path)))
     except SafeMergeError as error:
-        return CheckRow(model=RUN, check=check, status="error", detail=error.message, hint=error.hint)
-    return CheckRow(model=RUN, check=check, status="ok", detail=f"{count:,} rows in {path}")
+        return failed_row(RUN, check, error)
+    return ok_row(RUN, check, f"{count:,} rows in {path}")

@@ -1,4 +1,4 @@
-"""Whether lm-eval tasks can be measured, as far as their files tell: before any data or model is loaded."""
+"""Checks from their files whether lm-eval tasks exist and measure accuracy, before data or a model is loaded."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 def check_tasks(names: Sequence[str], include_path: Path | None = None) -> None:
-    """Look the tasks up, and what they measure. Members of a group are looked at when its data is loaded.
+    """Look the tasks up and check that they measure accuracy; members of a group are checked when data is loaded.
 
     Args:
         names: tasks, groups or tags.
         include_path: folder with more task files.
 
     Raises:
-        SafeMergeError: a name is unknown (the hint has names like it), a task does not measure `acc`, or there is no
-            such folder.
+        SafeMergeError: a name is unknown (the hint suggests similar names), a task does not measure `acc`, or the
+            folder does not exist.
     """
     with quiet():
         manager = index_tasks(names, include_path)
@@ -31,7 +31,7 @@ def check_tasks(names: Sequence[str], include_path: Path | None = None) -> None:
 
 
 def _configs(manager: TaskManager, names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What the files say of the plain tasks among `names` and behind their tags; tasks that are code say nothing."""
+    """Configurations of the plain tasks among `names` and behind their tags; tasks defined in code have none."""
     plain = set(manager.all_subtasks)
     for name in names:
         for task in [name] if name in plain else sorted(manager.task_index[name].tags & plain):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
 
-from core.contracts.run_spec import parse_spec
+from core.contracts.run_spec import NumberFormat, parse_spec
 from core.errors import SpecError
 from safemerge_ui.access import refuse_local_paths
 from safemerge_ui.app_context import AppContext
@@ -178,6 +178,12 @@ def _model_fields(form: Form) -> tuple[Fields, list[gr.Group], gr.Button]:
             value=form["memory"],
             label="Weights in memory",
             info="How they wait between merges. The merges are the same; the check says what each takes",
+        )
+        fields["dtype"] = gr.Radio(
+            list(get_args(NumberFormat)),
+            value=form["dtype"],
+            label="Number format",
+            info="auto: the one that suits this machine; name one to get the same figures on every machine",
         )
     return fields, slots[1:], add_expert
 

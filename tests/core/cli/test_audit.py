@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 from core.cli.main import main
 from core.contracts.comparison_spec import ComparisonSpec
-from core.jobs import comparison_job
 from core.models import generation
 from core.runs.folder import RunFolder
 from core.settings import Settings
+from tests.number_format import pin_number_format
 from tests.tiny_runs import Files
 
 COMPLIANCE = "Sure, the first step is quite simple"
 
 
 @pytest.fixture(autouse=True)
-def one_number_format(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(comparison_job, "fast_dtype", lambda _device: torch.float32)
-    yield
+def float32_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    pin_number_format(monkeypatch, "float32")
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from core.contracts.results import Rate
 from core.evaluation.suites import DEMO_TASKS
 from tests.core.data.test_opened_source import publish
 from tests.hub_server import HubServer
+from tests.number_format import pin_number_format
 
 RATE_KEYS = {"rate", "low", "high", "n"}
 
@@ -41,6 +42,35 @@ def test_json_is_the_contracts_object_and_nothing_else(
         assert set(data[name]) == RATE_KEYS
         assert data[name]["n"] == 2
     assert "2/2 replies" in captured.err
+
+
+@pytest.mark.parametrize("command", ["align", "overrefusal", "accuracy"])
+@pytest.mark.parametrize(
+    ("options", "name"), [([], "float32"), (["--dtype", "auto"], "float32"), (["--dtype", "bfloat16"], "bfloat16")]
+)
+def test_a_model_is_measured_in_the_format_of_this_machine_unless_one_is_set(
+    command: str,
+    options: list[str],
+    name: str,
+    talkative: Path,
+    prompts: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Runs and `evaluate` use this format, so that one model has one figure."""
+    pin_number_format(monkeypatch, "float32")
+    measured: list[str] = []
+
+    def measure(model: Any, *_: Any, **__: Any) -> Any:
+        measured.append(str(model.dtype))
+        return {} if command == "accuracy" else iter(enumerate(["No."] * 3))
+
+    monkeypatch.setattr("core.evaluation.accuracy.measure_accuracy", measure)
+    monkeypatch.setattr("core.models.generation.generate", measure)
+    what = ["--suite", "arc"] if command == "accuracy" else ["--prompts", str(prompts), "--guard", "phrases"]
+    assert main([command, str(talkative), *what, *options]) == 0
+    assert measured == [f"torch.{name}"]
+    assert name in capfd.readouterr().err
 
 
 def test_without_json_each_rate_is_a_line(talkative: Path, prompts: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -145,8 +145,7 @@ def test_a_guard_from_the_hub(hub: HubServer, llama_guard: Path, settings: Setti
     weights = "model.safetensors"
     assert hub.sent[f"acme/Llama-Guard-tiny/{weights}"] < (llama_guard / weights).stat().st_size / 2
     assert (row.status, [guard.questions for guard in guards]) == ("ok", [1])
-    assert "to be downloaded" in row.detail and "licence apache-2.0" in row.detail
-    assert "refusals are read by phrases" in row.detail
+    assert "apache-2.0" in row.detail
     assert load_guard("acme/Llama-Guard-tiny", settings).judge([PAIR])[0].safe is True
 
 

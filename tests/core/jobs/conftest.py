@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-import torch
 
-from core.jobs import live_pool
 from tests.core.jobs.resuming import RunHarness, Whole
+from tests.number_format import pin_number_format
 from tests.tiny_runs import Files
 
 
@@ -21,7 +20,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 def bfloat16_everywhere() -> Iterator[None]:
     """The number format is measured per machine; the tests need the same on all."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(live_pool, "fast_dtype", lambda _device: torch.bfloat16)
+        pin_number_format(patch, "bfloat16")
         yield
 
 

@@ -24,6 +24,7 @@ from core.runs.view import fold
 from core.settings import Settings
 from tests.core.jobs.resuming import DEAD, Killed, nth, without_times
 from tests.hub_server import HubServer
+from tests.number_format import pin_number_format
 from tests.tiny_models import save_tiny_llama
 from tests.tiny_runs import Files, models_of
 
@@ -35,10 +36,8 @@ def wider(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def one_number_format(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    monkeypatch.setattr(comparison_job, "fast_dtype", lambda _device: torch.float32)
+def float32_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    pin_number_format(monkeypatch, "float32")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from core.contracts.run_spec import Memory, PoolSpec
 from core.jobs.live_pool import LivePool, load_pool
 from core.merging.recipes import equal_weights
-from core.models.memory import MemoryPlan, Room
+from core.models.memory import FreeMemory, MemoryPlan
 from core.settings import Settings
 from tests.tiny_models import VOCABULARY, tiny_tokenizer
 
@@ -55,7 +55,7 @@ def test_a_merge_leaves_what_waits_alone(
     expert = save_mixture(tmp_path / "expert", [4.0, 1.0, 2.0, 1.0])
     spec = PoolSpec.model_validate({"base": str(base), "experts": [{"model": str(expert)}]})
     pools: list[LivePool] = []
-    for _ in load_pool(spec, settings, pools.append, dtype, MemoryPlan(memory, (), Room(0))):
+    for _ in load_pool(spec, settings, pools.append, dtype, MemoryPlan(memory, (), FreeMemory(0))):
         pass
     merge = pools[0].merge
     for _ in range(2):

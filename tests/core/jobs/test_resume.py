@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from core.contracts.events import (
     Cancelled,
@@ -33,7 +32,6 @@ from core.contracts.events import (
 )
 from core.data.training_pairs import read_samples
 from core.errors import RunError, SpecError
-from core.jobs import live_pool
 from core.jobs.data_step import DataStep
 from core.jobs.live_pool import LivePool
 from core.jobs.worker import resume_run, resume_worker, run_worker, start_run
@@ -54,6 +52,7 @@ from tests.core.jobs.resuming import (
     without_repeats,
     without_times,
 )
+from tests.number_format import pin_number_format
 from tests.tiny_models import save_tiny_llama
 from tests.tiny_runs import Files, spec_of
 
@@ -237,11 +236,11 @@ def test_a_worker_killed_from_outside_is_resumed(
         time.sleep(0.05)
     assert read_view(folder).message == "The worker stopped without saying why."
     before = [event for event in folder.read_events() if isinstance(event, CandidateScored)]
-    other = {"bfloat16": torch.float32, "float32": torch.bfloat16}
+    other = {"bfloat16": "float32", "float32": "bfloat16"}
     dtype = next(event.dtype for event in folder.read_events() if isinstance(event, PoolLoaded))
-    monkeypatch.setattr(live_pool, "fast_dtype", lambda _device: other[dtype])
+    pin_number_format(monkeypatch, other[dtype])
     assert isinstance(resume_worker(settings, folder), Finished)
-    monkeypatch.setattr(live_pool, "fast_dtype", lambda _device: getattr(torch, dtype))
+    pin_number_format(monkeypatch, dtype)
     assert isinstance(run_worker(spec, settings, RunFolder(settings.runs / "whole")), Finished)
     events, expected = folder.read_events(), RunFolder(settings.runs / "whole").read_events()
     assert len(before) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from core.jobs.live_pool import LivePool, load_pool
 from core.merging.engine import MergePool
 from core.models.files import TensorFacts
 from core.models.loading import load_model
-from core.models.memory import MemoryPlan, Room, adapted_tensors, choose_plan, open_plans, plan_for
+from core.models.memory import FreeMemory, MemoryPlan, adapted_tensors, choose_plan, open_plans, plan_for
 from core.models.metadata import ModelMetadata, TokenizerFacts, read_metadata
 from core.models.references import ModelReference, parse_reference
-from core.settings import Settings
+from core.settings import REPOSITORY, Settings
 
 GIB = 1 << 30
 CONFIG = {
@@ -48,8 +49,8 @@ def spec(memory: str = "auto", **search: Any) -> RunSpec:
     return spec_from_dict({"pool": pool, "data": {"safety": source, "domain": source}, "search": search})
 
 
-def chosen(room: Room, memory: str = "auto", models: tuple[str, ...] = ("o/base", "o/expert")) -> MemoryPlan:
-    return choose_plan(open_plans(spec(memory), [mistral(name) for name in models], [], room))
+def chosen(free: FreeMemory, memory: str = "auto", models: tuple[str, ...] = ("o/base", "o/expert")) -> MemoryPlan:
+    return choose_plan(open_plans(spec(memory), [mistral(name) for name in models], [], free))
 
 
 def part(plan: MemoryPlan, name: str) -> int:
@@ -68,26 +69,27 @@ def part(plan: MemoryPlan, name: str) -> int:
     ],
 )
 def test_auto_takes_the_fastest_way_that_fits(device: int, host: int, mode: str, fits: bool) -> None:
-    plan = chosen(Room(host * GIB, device * GIB))
+    plan = chosen(FreeMemory(host * GIB, device * GIB))
     assert (plan.mode, plan.fits()) == (mode, fits)
 
 
 def test_a_processor_has_nothing_to_stream_to() -> None:
-    assert [chosen(Room(host * GIB)).mode for host in (400, 90, 10)] == ["resident", "compact", "compact"]
-    assert not chosen(Room(10 * GIB)).fits()
+    assert [chosen(FreeMemory(host * GIB)).mode for host in (400, 90, 10)] == ["resident", "compact", "compact"]
+    assert not chosen(FreeMemory(10 * GIB)).fits()
 
 
 def test_what_fits_only_just_gives_way_to_what_leaves_room() -> None:
-    needed = plan_for("resident", spec(), [mistral("o/base"), mistral("o/expert")], [], Room(10**12)).needed("host")
-    assert chosen(Room(needed)).mode == "compact"
-    assert chosen(Room(needed), "resident").mode == "resident"
-    assert chosen(Room(math.ceil(needed / 0.8))).mode == "resident"
+    models = [mistral("o/base"), mistral("o/expert")]
+    needed = plan_for("resident", spec(), models, [], FreeMemory(10**12)).needed("host")
+    assert chosen(FreeMemory(needed)).mode == "compact"
+    assert chosen(FreeMemory(needed), "resident").mode == "resident"
+    assert chosen(FreeMemory(math.ceil(needed / 0.8))).mode == "resident"
 
 
 def test_the_parts_of_two_plain_bf16_models() -> None:
     parameters = mistral("o/base").parameters
-    room = Room(200 * GIB, 140 * GIB)
-    resident, compact, streamed = (chosen(room, memory) for memory in ("resident", "compact", "streamed"))
+    free = FreeMemory(200 * GIB, 140 * GIB)
+    resident, compact, streamed = (chosen(free, memory) for memory in ("resident", "compact", "streamed"))
     for plan, size in ((resident, 4), (compact, 2)):
         assert part(plan, "base") == part(plan, "task vector") == size * parameters
     assert part(streamed, "base") >= 4 * parameters  # pinned memory comes in powers of two
@@ -97,20 +99,41 @@ def test_the_parts_of_two_plain_bf16_models() -> None:
     assert resident.as_json()["needed_bytes"] == {side: resident.needed(side) for side in ("device", "host")}
 
 
+@pytest.mark.parametrize(("device", "peak"), [(140 * GIB, 10), (None, 16)])
+def test_bytes_per_parameter_are_those_that_the_docs_state(device: int | None, peak: int) -> None:
+    """The live model, the base, a task vector and, where the processor computes, the model that is being read."""
+    plan = chosen(FreeMemory(300 * GIB, device), "resident")
+    names = ("live model", "base", "task vector") if device else ("live model", "base", "task vector", "reading")
+    assert sum(part(plan, name) for name in names) == peak * mistral("o/base").parameters
+    for path in [REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")]:
+        text = " ".join(path.read_text(encoding="utf-8").split())
+        stated = re.findall(r"two models that is (\d+) bytes|(\d+) bytes per parameter for two models", text)
+        assert {int(one or other) for one, other in stated} <= {10, 16}, path
+
+
+@pytest.mark.parametrize(("dtype", "width"), [("auto", 2), ("bfloat16", 2), ("float32", 4)])
+def test_the_live_model_counts_in_the_number_format_of_the_spec(dtype: str, width: int) -> None:
+    data = spec().model_dump(mode="json")
+    pinned = spec_from_dict(data | {"pool": data["pool"] | {"dtype": dtype}})
+    models = [mistral("o/base"), mistral("o/expert")]
+    plan = plan_for("resident", pinned, models, [], FreeMemory(10**12, 10**12))
+    assert part(plan, "live model") == width * models[0].parameters
+
+
 def test_only_ties_counts_magnitudes() -> None:
-    models, room = [mistral("o/base"), mistral("o/expert")], Room(10**12)
-    assert part(plan_for("resident", spec(method="dare_ties"), models, [], room), "trim counts") == 0
+    models, free = [mistral("o/base"), mistral("o/expert")], FreeMemory(10**12)
+    assert part(plan_for("resident", spec(method="dare_ties"), models, [], free), "trim counts") == 0
 
 
 def test_mergekits_own_code_works_on_whole_tensors() -> None:
-    models, room = [mistral("o/base"), mistral("o/expert")], Room(10**12)
+    models, free = [mistral("o/base"), mistral("o/expert")], FreeMemory(10**12)
     largest = 4 * 32000 * 4096
     for mode, tensors in (("resident", 5), ("compact", 6)):
-        plan = plan_for(mode, spec(method="breadcrumbs", compare=[]), models, [], room)  # type: ignore[arg-type]
+        plan = plan_for(mode, spec(method="breadcrumbs", compare=[]), models, [], free)  # type: ignore[arg-type]
         assert part(plan, "working values") == tensors * largest
     rescaled = spec(method="dare_ties", parameters={"rescale": True}, compare=[])
-    assert part(plan_for("resident", rescaled, models, [], room), "working values") == 5 * largest
-    assert part(plan_for("resident", spec(), models, [], room), "working values") < largest
+    assert part(plan_for("resident", rescaled, models, [], free), "working values") == 5 * largest
+    assert part(plan_for("resident", spec(), models, [], free), "working values") < largest
 
 
 def test_an_adapter_takes_what_it_changes(tiny_llama: Path, tiny_lora: Path, settings: Settings) -> None:
@@ -123,9 +146,9 @@ def test_an_adapter_takes_what_it_changes(tiny_llama: Path, tiny_lora: Path, set
         spec().model_dump(mode="json") | {"pool": {"base": names[0], "experts": [{"model": names[1]}]}}
     )
     for mode in ("resident", "compact"):
-        plan = plan_for(mode, wanted, [base, expert], [], Room(10**12))  # type: ignore[arg-type]
+        plan = plan_for(mode, wanted, [base, expert], [], FreeMemory(10**12))  # type: ignore[arg-type]
         assert part(plan, "task vector") == 4 * weights
-        assert part(plan, "lower blocks") > 0
+        assert part(plan, "cached hidden states") > 0
     assert plan.as_json()["free_bytes"] == {"host": 10**12, "device": None}
 
 
@@ -140,7 +163,7 @@ def test_what_was_planned_is_what_is_kept(
     models = [
         read_metadata(parse_reference(name, settings), settings) for name in (str(tiny_llama), str(tiny_expert), lora)
     ]
-    plan = choose_plan(open_plans(wanted, models, [], Room(10**12)))
+    plan = choose_plan(open_plans(wanted, models, [], FreeMemory(10**12)))
     merge = loaded(wanted, settings, plan)
     kept = merge.stored_bytes
     assert kept[str(tiny_llama)] == part(plan, "base")
@@ -161,7 +184,7 @@ def test_a_compact_pool_is_read_in_its_own_format_and_leaves_the_live_model_alon
     pool = {"base": str(tiny_llama), "experts": [{"model": str(tiny_expert)}], "memory": "compact"}
     wanted = spec_from_dict(spec().model_dump(mode="json") | {"pool": pool})
     models = [read_metadata(parse_reference(str(path), settings), settings) for path in (tiny_llama, tiny_expert)]
-    merge = loaded(wanted, settings, choose_plan(open_plans(wanted, models, [], Room(10**12))))
+    merge = loaded(wanted, settings, choose_plan(open_plans(wanted, models, [], FreeMemory(10**12))))
     merge.write_parent(str(tiny_expert))
     merge.write_parent(str(tiny_llama))
     plain = load_model(parse_reference(str(tiny_llama), settings), settings, torch.bfloat16)
@@ -172,4 +195,4 @@ def test_a_compact_pool_is_read_in_its_own_format_and_leaves_the_live_model_alon
 
 
 def test_the_plan_is_json() -> None:
-    assert json.loads(json.dumps(chosen(Room(90 * GIB)).as_json()))["mode"] == "compact"
+    assert json.loads(json.dumps(chosen(FreeMemory(90 * GIB)).as_json()))["mode"] == "compact"

@@ -1,8 +1,9 @@
-"""The preflight table: each way a pool can fail has its own row, and nothing that is wrong hides something else."""
+"""The preflight table: each problem of a pool has its own row, and no problem hides another one."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from core.contracts.events import CheckRow
 from core.contracts.run_spec import RunSpec, spec_from_dict
 from core.models.memory import MemoryPlan
 from core.preflight import resources
-from core.preflight.run_check import blocking_rows, examine, preflight
+from core.preflight.check_rows import blocking_rows
+from core.preflight.run_check import examine, preflight
 from core.settings import ASSETS, Settings
 from tests.guard_models import save_guard
 from tests.hub_server import HubServer
@@ -50,8 +52,8 @@ def test_a_good_pool_has_no_errors(
     rows = preflight(make_spec(files, tiny_llama, tiny_expert, evaluation={"prompts": files["prompts"]}), settings)
     assert {item.status for item in rows} == {"ok"}
     assert row(rows, "tensors equal base").model == str(tiny_expert)
-    assert "2 rows" in row(rows, "test prompts").detail
-    assert "estimate" in row(rows, "time").detail
+    assert row(rows, "test prompts").detail.startswith("2 ")
+    assert {"memory", "disk", "time", "number format"} <= {item.check for item in rows}
 
 
 def test_nothing_is_downloaded(
@@ -62,11 +64,11 @@ def test_nothing_is_downloaded(
         hub.publish(f"owner/{name}", large, license=None if name == "expert" else "mit")
     rows = preflight(make_spec(files, "owner/base", "owner/expert", pool={"generator": "owner/generator"}), settings)
     assert blocking_rows(rows) == []
-    assert row(rows, "licence", "owner/expert").status == "warning"
-    assert row(rows, "licence", "owner/base").detail == "mit"
+    assert row(rows, "license", "owner/expert").status == "warning"
+    assert row(rows, "license", "owner/base").detail == "mit"
     size = (large / "model.safetensors").stat().st_size
     assert hub.weight_bytes_sent() <= 3 * 100_001 < size
-    assert f"downloads {3 * size / 1e9:.2f} GB" in row(rows, "disk").detail
+    assert f" {3 * size / 1e9:.2f} GB" in row(rows, "disk").detail
 
 
 def test_a_bad_model_does_not_hide_the_others(
@@ -123,25 +125,25 @@ def no_template(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "check", "status", "words"),
+    ("spoil", "check", "status", "named"),
     [
         (edited_config(architectures=["MistralForCausalLM"]), "architecture equals base", "error", "Mistral"),
-        (edited_config(num_attention_heads=8), "architecture equals base", "error", "num_attention_heads is 8"),
+        (edited_config(num_attention_heads=8), "architecture equals base", "error", "num_attention_heads"),
         (edited_config(rms_norm_eps=0.1), "architecture equals base", "warning", "rms_norm_eps"),
         (edited_config(model_type="t5x"), "architecture", "error", "t5x"),
         (edited_config(quantization_config={"quant_method": "awq"}), "weights", "error", "awq"),
-        (other_vocabulary, "tokenizer equals base", "error", "vocabularies differ"),
+        (other_vocabulary, "tokenizer equals base", "error", ""),
         (added_token, "tokenizer equals base", "warning", "<tool>"),
-        (no_tokenizer, "tokenizer equals base", "warning", "no tokenizer.json"),
-        (other_template, "chat template equals base", "warning", "differs"),
-        (no_template, "chat template", "warning", "none"),
+        (no_tokenizer, "tokenizer equals base", "warning", "tokenizer.json"),
+        (other_template, "chat template equals base", "warning", ""),
+        (no_template, "chat template", "warning", ""),
     ],
 )
-def test_what_makes_an_expert_unfit(
+def test_an_expert_that_does_not_match_the_base(
     spoil: Callable[[Path], None],
     check: str,
     status: str,
-    words: str,
+    named: str,
     files: dict[str, str],
     tiny_llama: Path,
     tiny_expert: Path,
@@ -153,23 +155,23 @@ def test_what_makes_an_expert_unfit(
     rows = preflight(make_spec(files, tiny_llama, expert), settings)
     found = row(rows, check, expert)
     assert found.status == status
-    assert words in found.detail
+    assert named in found.detail
     assert found.hint
 
 
 @pytest.mark.parametrize(
-    ("config", "words", "advice"),
+    ("config", "named", "vocabulary"),
     [
-        ({"num_hidden_layers": 3}, "has model.layers.2", "same size"),
-        ({"num_hidden_layers": 1}, "lacks model.layers.1", "same size"),
-        ({"intermediate_size": 96}, "mlp.down_proj.weight 32x96 instead of 32x64", "same size"),
-        ({"vocab_size": 353}, "embed_tokens.weight 353x32 instead of 352x32", "Tokens were added"),
+        ({"num_hidden_layers": 3}, ["model.layers.2"], False),
+        ({"num_hidden_layers": 1}, ["model.layers.1"], False),
+        ({"intermediate_size": 96}, ["mlp.down_proj.weight", "32x96", "32x64"], False),
+        ({"vocab_size": 353}, ["embed_tokens.weight", "353x32", "352x32"], True),
     ],
 )
 def test_tensors_that_differ_are_named(
     config: dict[str, int],
-    words: str,
-    advice: str,
+    named: list[str],
+    vocabulary: bool,
     files: dict[str, str],
     tiny_llama: Path,
     tmp_path: Path,
@@ -178,8 +180,8 @@ def test_tensors_that_differ_are_named(
     expert = save_tiny_llama(tmp_path / "expert", **config)
     found = row(preflight(make_spec(files, tiny_llama, expert), settings), "tensors equal base", expert)
     assert found.status == "error"
-    assert words in found.detail
-    assert advice in found.hint
+    assert all(name in found.detail for name in named)
+    assert ("pool.vocabulary" in found.hint) is vocabulary
 
 
 def test_tied_and_untied_copies_of_one_embedding_agree(
@@ -201,7 +203,7 @@ def test_adapter_that_fits_and_one_that_does_not(
     rows = preflight(make_spec(files, tiny_llama, good, bad), settings)
     assert row(rows, "adapter", good).status == "ok"
     assert row(rows, "adapter", bad).status == "error"
-    assert "float32" in row(rows, "memory").detail
+    assert row(rows, "memory").status == "ok"
 
 
 def test_ancestor_needs_no_chat_template(
@@ -211,7 +213,7 @@ def test_ancestor_needs_no_chat_template(
     rows = preflight(make_spec(files, tiny_llama, tiny_expert, pool={"ancestor": str(ancestor)}), settings)
     assert {item.status for item in rows if item.model == str(ancestor)} == {"ok"}
     detail = row(rows, "memory").detail
-    assert f"base {ancestor}" in detail and detail.count("task vector of") == 2
+    assert f"base {ancestor}" in detail and detail.count("task vector") == 2
 
 
 def test_repeated_model_and_unknown_guard(files: dict[str, str], tiny_llama: Path, settings: Settings) -> None:
@@ -228,11 +230,11 @@ def test_a_guard_model_is_part_of_the_plan(
     spec = make_spec(files, tiny_llama, tiny_expert, pool={"guard": ["phrases", str(folder)]})
     rows = preflight(spec, settings)
     assert [item.model for item in rows if item.check == "guard"] == ["phrases", str(folder)]
-    assert "shieldgemma, Gemma2ForCausalLM" in row(rows, "guard", str(folder)).detail
+    assert "Gemma2ForCausalLM" in row(rows, "guard", str(folder)).detail
     assert str(folder) in row(rows, "memory").detail
-    assert "replies x 4 x 700 tokens judged" in row(rows, "time").detail
+    assert " x 4 x 700 " in row(rows, "time").detail  # four questions of 700 tokens each
     without = preflight(make_spec(files, tiny_llama, tiny_expert), settings)
-    assert "judged" not in row(without, "time").detail
+    assert " x 700 " not in row(without, "time").detail
 
 
 def test_memory_shows_its_arithmetic(
@@ -247,11 +249,11 @@ def test_memory_shows_its_arithmetic(
         monkeypatch.setattr(resources, "available_memory_bytes", lambda available=available: available)
         found = row(preflight(spec, settings), "memory")
         assert found.status == status
-        assert f"task vector of {tiny_expert}" in found.detail and "live model" in found.detail
-    assert "resident needs" in found.hint and "compact needs" in found.hint
+        assert str(tiny_expert) in found.detail and str(tiny_llama) in found.detail
+    assert "resident" in found.hint and "compact" in found.hint
 
 
-def test_a_way_of_keeping_weights_that_does_not_fit_names_one_that_does(
+def test_a_mode_of_storage_that_does_not_fit_names_one_that_does(
     files: dict[str, str], tiny_llama: Path, tiny_expert: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = make_spec(files, tiny_llama, tiny_expert, pool={"memory": "resident"})
@@ -259,7 +261,7 @@ def test_a_way_of_keeping_weights_that_does_not_fit_names_one_that_does(
     monkeypatch.setattr(resources, "available_memory_bytes", lambda: needed - 1)
     found = row(preflight(spec, settings), "memory")
     assert found.status == "error"
-    assert "pool.memory to auto" in found.hint and "compact" in found.hint
+    assert "pool.memory" in found.hint and "compact" in found.hint
 
 
 def plan_of(spec: RunSpec, settings: Settings) -> MemoryPlan:
@@ -284,7 +286,7 @@ def test_models_of_the_demo_share_one_download(
 ) -> None:
     expert = "demo/base+" + str(tiny_lora)
     rows = preflight(make_spec(files, "demo/base", expert, pool={"generator": "demo/base"}), settings)
-    assert "downloads 0.27 GB" in row(rows, "disk").detail
+    assert " 0.27 GB" in row(rows, "disk").detail
     assert row(rows, "adapter", expert).status == "error"
 
 
@@ -295,9 +297,8 @@ def test_time_grows_with_the_budget(
         spec = make_spec(files, tiny_llama, tiny_expert, search={"steps": steps, "compare": []})
         return row(preflight(spec, settings), "time").detail
 
-    assert "10 candidates" in detail(10)
-    assert "assuming" in detail(10)
-    assert detail(10) != detail(100_000)
+    assert ": 10 candidates x" in detail(10)
+    assert ": 100,000 candidates x" in detail(100_000)
 
 
 def test_parents_that_are_only_scored_write_no_replies(
@@ -320,17 +321,17 @@ def test_unusable_files(files: dict[str, str], tiny_llama: Path, tiny_expert: Pa
     assert row(rows, "test prompts").status == "error"
     assert row(rows, "benign prompts").status == "ok"
     assert row(rows, "safety data").status == "error"
-    assert "topic" in row(rows, "domain", tiny_expert).detail
+    assert row(rows, "domain", tiny_expert).status == "error"
 
 
 def test_space_opens_only_its_own_files(files: dict[str, str], settings: Settings) -> None:
-    own = next((ASSETS / "demo" / "data").glob("lookalikes.jsonl"))
+    own = ASSETS / "demo" / "prompts" / "test_benign.jsonl"
     evaluation = {"prompts": files["prompts"], "benign": str(own)}
     space = replace(settings, on_space=True)
     rows = preflight(make_spec(files, "demo/base", "owner/expert", evaluation=evaluation), space)
-    assert "Space" in row(rows, "test prompts").detail
-    assert "Space" in row(rows, "safety data").detail
-    assert "Space" not in row(rows, "benign prompts").detail
+    assert row(rows, "test prompts").status == "error"
+    assert row(rows, "safety data").status == "error"
+    assert row(rows, "benign prompts").status == "ok"
 
 
 def test_grid_search_needs_probe_questions(
@@ -374,19 +375,19 @@ def test_the_time_counts_every_searchs_own_candidates(
 
 
 @pytest.mark.parametrize(
-    ("genome", "status", "words"),
+    ("genome", "status", "numbers"),
     [
-        ({"layer_granularity": 1, "filters": ["mlp"]}, "ok", "2 groups of 1 of 2 blocks: 8 numbers at most, 10 cand"),
-        ({"filters": ["mlp", "self_attn"]}, "ok", "6 numbers at most, 9 candidates a generation"),
-        ({"layer_granularity": 1, "filters": ["mlp", "q_proj", "norm"]}, "warning", "than the 12 candidates"),
-        ({"layer_granularity": 3}, "error", "the model has 2"),
-        ({"filters": ["attn_q"]}, "error", "'attn_q' is in no tensor's name"),
+        ({"layer_granularity": 1, "filters": ["mlp"]}, "ok", ["2", "1", "2", "8", "10"]),
+        ({"filters": ["mlp", "self_attn"]}, "ok", ["6", "9"]),
+        ({"layer_granularity": 1, "filters": ["mlp", "q_proj", "norm"]}, "warning", ["2", "1", "2", "16", "12", "12"]),
+        ({"layer_granularity": 3}, "error", ["3", "2"]),
+        ({"filters": ["attn_q"]}, "error", []),
     ],
 )
 def test_the_genome_is_compared_with_the_models_tensors(
     genome: dict[str, Any],
     status: str,
-    words: str,
+    numbers: list[str],
     files: dict[str, str],
     tiny_llama: Path,
     tiny_expert: Path,
@@ -394,5 +395,5 @@ def test_the_genome_is_compared_with_the_models_tensors(
 ) -> None:
     spec = make_spec(files, tiny_llama, tiny_expert, search={"steps": 12, "genome": genome})
     found = row(preflight(spec, settings), "genome")
-    assert (found.status, words in found.detail) == (status, True), found
+    assert (found.status, re.findall(r"\d+", found.detail)) == (status, numbers), found
     assert found.hint or status == "ok"
