@@ -1,7 +1,7 @@
 """How close scoring comes to the machine's matmul rate: `python -m benchmarks.scoring --json`.
 
 The floating-point operations of the matrix products that one scoring pass does are counted: every linear layer by the
-rows it is given, attention by its stretches. Then `torch.matmul` is timed on the same shapes in the same number
+rows it is given, attention by its chunks. Then `torch.matmul` is timed on the same shapes in the same number
 format. `share` is the time that the pass would take at that rate, over the time that it takes. Same pool and training
 pairs as `benchmarks.candidate`; `kept_blocks` starts above the blocks that no candidate changes, as a run does,
 `every_block` runs all.
@@ -23,7 +23,7 @@ from torch import nn
 from benchmarks.candidate import open_pool, scorer_of
 from benchmarks.timing import spread, timed
 from benchmarks.workload import Checkpoints, demo_checkpoints, tiny_checkpoints
-from core.models.packed_attention import Stretches, products_of
+from core.models.packed_attention import Chunks, attended_pairs
 from core.search.scoring import Scorer
 from core.settings import load_settings
 
@@ -99,8 +99,8 @@ def count_products(model: Any, scorer: Scorer) -> Work:
 
     def see_attention(_layer: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
         length = (positional[0] if positional else named["hidden_states"]).shape[1]
-        stretches = named.get("stretches") or Stretches(0, ((0, length),))
-        attention[0] += 2 * 2 * products_of(stretches) * width  # queries by keys, then weights by values
+        chunks = named.get("chunks") or Chunks(0, ((0, length),))
+        attention[0] += 2 * 2 * attended_pairs(chunks) * width  # queries by keys, then weights by values
 
     hooks = [m.register_forward_pre_hook(see_linear) for m in model.modules() if isinstance(m, nn.Linear)]
     hooks += [

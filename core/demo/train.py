@@ -31,7 +31,7 @@ from core.demo.facts import Field, training_questions
 from core.demo.lora import Lesson, Schedule, add_adapter, save_on_top, train_adapter
 from core.guards.registry import load_guard
 from core.models.chat_format import EncodedPair, encode_pair
-from core.models.loading import in_precision
+from core.models.loading import cast_parameters
 from core.settings import ASSETS, Settings, load_settings
 
 ADAPTERS = ASSETS / "demo" / "adapters"
@@ -222,10 +222,12 @@ def _adapted(shop: Workshop, recipe: AdapterRecipe, stage: Stage, saved: Path | 
     base = shop.base()
     if saved is not None:
         model = PeftModel.from_pretrained(base, saved, is_trainable=True, autocast_adapter_dtype=False)
-        return in_precision(model, torch.bfloat16)
+        return cast_parameters(model, torch.bfloat16)
     if recipe.below is not None:
-        whole = PeftModel.from_pretrained(in_precision(base, torch.float32), folder / recipe.below).merge_and_unload()
-        base = in_precision(whole, torch.bfloat16)
+        whole = PeftModel.from_pretrained(
+            cast_parameters(base, torch.float32), folder / recipe.below
+        ).merge_and_unload()
+        base = cast_parameters(whole, torch.bfloat16)
     return add_adapter(base, stage.schedule.rank, shop.seed)
 
 

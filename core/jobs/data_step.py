@@ -33,7 +33,7 @@ from core.models.fingerprint import sha256_of_model
 from core.models.loading import load_model, load_tokenizer
 from core.models.precision import pick_device
 from core.models.references import parse_reference
-from core.models.reply_cache import RememberingModel, identify, open_cache
+from core.models.reply_cache import CachedModel, identify, open_cache
 from core.runs.replay import Replay
 from core.settings import Settings
 
@@ -186,4 +186,4 @@ class DataStep:
 
     def _remembering(self, model: TextModel, tokenizer: object, identity: Callable[[], str]) -> TextModel:
         replies = open_cache(self.settings)
-        return model if replies is None else RememberingModel(model, tokenizer, cache(identity), replies)
+        return model if replies is None else CachedModel(model, tokenizer, cache(identity), replies)

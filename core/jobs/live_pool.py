@@ -17,7 +17,7 @@ from core.models.allocation import keep_freed_memory
 from core.models.chat_format import Conversation
 from core.models.generation import generate_all
 from core.models.loading import (
-    in_precision,
+    cast_parameters,
     load_model,
     load_state,
     load_tokenizer,
@@ -209,7 +209,7 @@ def _live_and_state(
     place = torch.device("cpu") if storage.on_host else storage.device
     model = load_model(parse_reference(anchor, settings), settings, read_as, place)
     state = untied_state(model)
-    live = in_precision(model, dtype).to(storage.device)
+    live = cast_parameters(model, dtype).to(storage.device)
     # Tensors that got another format are new ones; merges are written into the others, buffers always among them.
     written = {tensor.data_ptr() for tensor in live.state_dict().values()}
     return live, {key: tensor.clone() if tensor.data_ptr() in written else tensor for key, tensor in state.items()}

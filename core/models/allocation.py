@@ -1,8 +1,7 @@
-"""What the system's memory allocator does with the memory of a pass that is over.
+"""Sets the C library's memory allocator to keep freed memory for the next pass.
 
-A pass over the training pairs makes and drops the same large tensors again and again. By default the C library gives
-them back to the system each time, which then hands out pages anew and clears them. Kept, the same pages serve the next
-pass.
+Each pass over the training pairs allocates and frees the same large tensors. By default the C library returns their
+pages to the operating system, which has to allocate and clear new ones every time. With kept pages a pass is faster.
 """
 
 from __future__ import annotations
@@ -10,16 +9,16 @@ from __future__ import annotations
 import ctypes
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h
-_LARGEST_KEPT = 1 << 30
-"""Bytes: larger tensors (whole embeddings of large models) are still given back when they are dropped."""
-_MOST_KEPT = (1 << 31) - 1
-"""Bytes of free memory in one piece, beyond which it is given back: the most that the setting takes."""
+_LARGEST_KEPT_BYTES = 1 << 30
+"""Tensors above this size (whole embeddings of large models) are still returned to the system when freed."""
+_TRIM_BYTES = (1 << 31) - 1
+"""Free memory at the end of the heap above this size is returned to the system; the largest value that is accepted."""
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep what it frees; its memory may stay at its peak from here on.
+    """Make this process keep the memory that it frees; its memory use may then stay at the peak.
 
-    To be called once the models are loaded, as what loading needs beside them should go back.
+    Call it after the models are loaded, so that the memory of loading itself is returned to the system.
 
     Returns:
         False where the C library has no such setting.
@@ -27,4 +26,4 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    return bool(mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)) and bool(mallopt(_TRIM_THRESHOLD, _MOST_KEPT))
+    return bool(mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT_BYTES)) and bool(mallopt(_TRIM_THRESHOLD, _TRIM_BYTES))

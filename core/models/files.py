@@ -1,7 +1,7 @@
-"""A model's files seen without its weights: sizes, small text files and safetensors headers.
+"""Gives access to a model's file sizes, small text files and safetensors headers, without its weights.
 
-The same three questions are put to a folder on this machine and to a repository on the Hub, so that reading metadata
-is one piece of code. Of weights only the headers are ever read, on the Hub by byte range.
+A local folder and a Hub repository have the same interface, so that metadata is read by the same code. Of weight files
+only the headers are read; on the Hub with HTTP range requests.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ if TYPE_CHECKING:
     from huggingface_hub import SafetensorsFileMetadata
 
 
+_AGAIN = "Download or export it again."
+
+
 class TensorFacts(NamedTuple):
-    """Shape and safetensors type name ("BF16", "F32", …) of one tensor."""
+    """Shape and safetensors dtype ("BF16", "F32", …) of one tensor."""
 
     shape: tuple[int, ...]
     dtype: str
 
 
 class WeightFacts(NamedTuple):
-    """All tensors of a model by name, and the bytes they take on disk."""
+    """All tensors of a model by name, and their size on disk."""
 
     tensors: dict[str, TensorFacts]
     size_bytes: int
@@ -37,10 +40,10 @@ class ModelFiles(Protocol):
     """The files of one model.
 
     Attributes:
-        sizes: bytes of each top-level file by name.
+        sizes: size in bytes of each top-level file by name.
         license: as the source states it, None when it states none.
-        gated: the licence must be accepted on the Hub.
-        cached: the weights are on this machine already.
+        gated: whether the license must be accepted on the Hub.
+        cached: whether the weights are already on this machine.
     """
 
     sizes: dict[str, int]
@@ -49,7 +52,7 @@ class ModelFiles(Protocol):
     cached: bool
 
     def text(self, name: str) -> str:
-        """Contents of a small text file that is in `sizes`."""
+        """Content of a small text file that is in `sizes`."""
         ...
 
     def header(self, name: str) -> SafetensorsFileMetadata:
@@ -78,18 +81,20 @@ class FolderFiles:
         try:
             header = parse_local_safetensors_file_metadata(self._folder / name)
             with (self._folder / name).open("rb") as file:
-                start = 8 + int.from_bytes(file.read(8), "little")  # the header's length, and the header
+                start = 8 + int.from_bytes(file.read(8), "little")  # the length field and the header
         except (SafetensorsParsingError, OSError) as error:
             raise ModelError(
-                f"{name} in {self._folder} is not a readable safetensors file.", "Copy or export it again."
+                f"{name} in {self._folder} is not a readable safetensors file.",
+                "Copy or export it again.",
+                code="damaged-safetensors",
             ) from error
         if self.sizes[name] < start + _data_bytes(header):
-            raise _cut_short(name, str(self._folder))
+            raise _truncated(name, str(self._folder))
         return header
 
 
 class HubFiles:
-    """A model on the Hub, at one commit."""
+    """A model on the Hub at one commit."""
 
     def __init__(self, ref: ModelReference, settings: Settings) -> None:
         self._ref, self._settings = ref, settings
@@ -110,7 +115,7 @@ class HubFiles:
 
 
 def open_files(ref: ModelReference, settings: Settings) -> ModelFiles:
-    """The files of a Hub model or a folder; a cached copy stands in when the Hub cannot be reached.
+    """The files of a Hub model or a folder; the cached copy if the Hub is unreachable.
 
     Raises:
         ModelError: the model does not exist, is gated, or is neither reachable nor cached.
@@ -127,42 +132,43 @@ def open_files(ref: ModelReference, settings: Settings) -> ModelFiles:
 
 
 def read_json(files: ModelFiles, name: str, source: str) -> dict[str, Any]:
-    """A JSON object among a model's files, empty when there is no such file; raises `ModelError` when malformed."""
+    """The JSON object in one of a model's files, {} without the file; raises `ModelError` if it is malformed."""
     if name not in files.sizes:
         return {}
     try:
         value = json.loads(files.text(name))
     except ValueError as error:
-        raise ModelError(f"{name} of {source} is not valid JSON: {error}.", "Download or export it again.") from error
+        message = f"{name} of {source} is not valid JSON: {error}."
+        raise ModelError(message, _AGAIN, code="malformed-json") from error
     if not isinstance(value, dict):
-        raise ModelError(f"{name} of {source} is not a JSON object.", "Download or export it again.")
+        raise ModelError(f"{name} of {source} is not a JSON object.", _AGAIN, code="malformed-json")
     return value
 
 
 def read_weights(files: ModelFiles, stem: str, source: str) -> WeightFacts:
-    """Tensor facts of `stem.safetensors`, or of the shards its index names.
+    """Tensor facts of `stem.safetensors`, or of the shards that its index names.
 
     Raises:
-        ModelError: no safetensors weights (pickled ones are refused), or a file is missing, cut or unreadable.
+        ModelError: no safetensors weights (pickled weights are refused), or a file is missing, truncated or unreadable.
     """
     tensors: dict[str, TensorFacts] = {}
     size_bytes = 0
     for name in _weight_names(files, stem, source):
         header = files.header(name)
         if files.sizes[name] < _data_bytes(header):
-            raise _cut_short(name, source)
+            raise _truncated(name, source)
         size_bytes += files.sizes[name]
         tensors.update({key: TensorFacts(tuple(info.shape), info.dtype) for key, info in header.tensors.items()})
     return WeightFacts(tensors, size_bytes)
 
 
 def _data_bytes(header: SafetensorsFileMetadata) -> int:
-    """Bytes of all tensors, as the header says."""
+    """Total size of the tensors according to the header."""
     return max((info.data_offsets[1] for info in header.tensors.values()), default=0)
 
 
-def _cut_short(name: str, source: str) -> ModelError:
-    return ModelError(f"{name} of {source} is cut short.", "Download or export it again.")
+def _truncated(name: str, source: str) -> ModelError:
+    return ModelError(f"{name} of {source} is truncated.", _AGAIN, code="weights-truncated")
 
 
 def _weight_names(files: ModelFiles, stem: str, source: str) -> list[str]:
@@ -178,6 +184,7 @@ def _weight_names(files: ModelFiles, stem: str, source: str) -> list[str]:
         raise ModelError(
             f"{source} lacks {missing[0] if missing else 'the weight files'} that its index names.",
             "Download or upload the model again.",
+            code="shard-missing",
         )
     return names
 
@@ -186,12 +193,13 @@ def _no_safetensors(files: ModelFiles, source: str) -> ModelError:
     pickled = sorted(name for name in files.sizes if name.endswith((".bin", ".pt", ".pth", ".ckpt")))
     hint = "Choose a model with safetensors weights, or convert it and use the converted folder."
     if pickled:
-        return ModelError(f"{source} has pickled weights only ({pickled[0]}), which can run code when opened.", hint)
-    return ModelError(f"{source} has no safetensors weights.", hint)
+        message = f"{source} has only pickled weights ({pickled[0]}), which can run code when they are loaded."
+        return ModelError(message, hint, code="pickled-weights")
+    return ModelError(f"{source} has no safetensors weights.", hint, code="no-safetensors")
 
 
 def _decoded(data: bytes, name: str, source: str) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ModelError(f"{name} of {source} is not UTF-8 text.", "Download or export it again.") from error
+        raise ModelError(f"{name} of {source} is not UTF-8 text.", _AGAIN, code="not-utf8") from error

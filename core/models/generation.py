@@ -1,7 +1,8 @@
-"""Batched text generation: many conversations in, (index, reply) pairs out as their batches finish.
+"""Generates replies to many conversations in batches and yields (index, reply) pairs as batches finish.
 
-Prompts are sorted by length and batched by a token budget, padded, and decoded with transformers' own `generate`; the
-system turn that a batch's prompts share is read once. Greedy by default; with a temperature, sampling is seeded.
+Prompts are sorted by length, batched by a token budget, padded, and decoded with transformers' own `generate`. A prefix
+that all prompts of a batch share, such as the system turn, is processed once. Decoding is greedy by default; with a
+temperature, sampling is seeded.
 """
 
 from __future__ import annotations
@@ -33,16 +34,18 @@ def generate(
     """Answer every conversation.
 
     Args:
-        conversations: chat messages, each list ending with the user's turn.
-        max_new_tokens: most tokens per reply.
+        model: a loaded causal language model.
+        tokenizer: its tokenizer.
+        conversations: chat messages; each list ends with the user's turn.
+        max_new_tokens: maximum number of tokens per reply.
         temperature: 0 for greedy decoding, else the sampling temperature.
-        seed: seed of the sampling; greedy decoding ignores it.
-        token_budget: most tokens (prompt and reply, padded) in one batch.
-        opening: how every reply is made to begin; the replies yielded go on from there.
+        seed: of the sampling; greedy decoding ignores it.
+        token_budget: maximum number of tokens (prompt and reply, padded) in one batch.
+        opening: text that every reply is forced to start with; the yielded replies do not contain it.
 
     Yields:
         (index into `conversations`, reply text without special tokens), batch by batch. A batch that does not fit into
-        memory is answered in parts.
+        memory is split.
 
     Raises:
         OutOfMemory: a single conversation does not fit.
@@ -52,12 +55,12 @@ def generate(
     if temperature > 0:
         torch.manual_seed(seed)
     for batch in _batches(prompts, max_new_tokens, token_budget):
-        decode = partial(_decode_some, model, tokenizer, prompts, max_new_tokens, temperature)
+        decode = partial(_decode_places, model, tokenizer, prompts, max_new_tokens, temperature)
         for answered in split_on_oom(batch, decode, "Writing a reply"):
             yield from answered
 
 
-def _decode_some(
+def _decode_places(
     model: Any,
     tokenizer: Any,
     prompts: Sequence[list[int]],
@@ -65,13 +68,13 @@ def _decode_some(
     temperature: float,
     places: Sequence[int],
 ) -> list[tuple[int, str]]:
-    """The prompts at `places`, answered as one batch."""
+    """Replies to the prompts at `places`, decoded as one batch, with their places."""
     replies = _decode_batch(model, tokenizer, [prompts[i] for i in places], max_new_tokens, temperature)
     return list(zip(places, replies, strict=True))
 
 
 def generate_all(model: Any, tokenizer: Any, conversations: Sequence[Conversation], **options: Any) -> list[str]:
-    """`generate`, collected in the order of `conversations`."""
+    """The replies of `generate` in the order of `conversations`."""
     replies = [""] * len(conversations)
     for index, reply in generate(model, tokenizer, conversations, **options):
         replies[index] = reply
@@ -91,11 +94,11 @@ def _decode_batch(
     model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int, temperature: float
 ) -> list[str]:
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    shared = 0 if model._is_stateful else _shared_prefix(prompts)  # a recurrent state cannot be shared like a cache
+    shared = 0 if model._is_stateful else _shared_prefix(prompts)  # a recurrent state is no cache
     width = max(len(prompt) for prompt in prompts)
     ids = torch.tensor([[*p[:shared], *[pad] * (width - len(p)), *p[shared:]] for p in prompts])
     mask = torch.tensor([[1] * shared + [0] * (width - len(p)) + [1] * (len(p) - shared) for p in prompts])
-    # Top-k alone: top-p would sort the whole vocabulary for every token, which costs as much as the model itself.
+    # Only top-k: top-p would sort the whole vocabulary for every token, which costs as much as the model itself.
     sampling = (
         {"do_sample": True, "temperature": temperature, "top_k": 50, "top_p": 1.0}
         if temperature > 0
@@ -105,7 +108,7 @@ def _decode_batch(
         output = model.generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),
-            past_key_values=_read_prefix(model, prompts[0][:shared], len(prompts)) if shared else None,
+            past_key_values=_prefix_cache(model, prompts[0][:shared], len(prompts)) if shared else None,
             max_new_tokens=max_new_tokens,
             pad_token_id=pad,
             **sampling,
@@ -115,10 +118,10 @@ def _decode_batch(
 
 @contextmanager
 def _contiguous_before_head(model: Any) -> Iterator[None]:
-    """Copy the last hidden states before the vocabulary projection.
+    """Make the last hidden states contiguous before the vocabulary projection.
 
-    After a prompt they are a slice with gaps, for which torch multiplies row by row with a copy of the whole head
-    each: on a CPU that takes as long as all of a short reply.
+    After a prompt they are a strided slice, which torch multiplies row by row, with a copy of the whole output layer
+    for each row. On a CPU this takes as long as the rest of a short reply.
     """
     head = model.get_output_embeddings()
     if head is None:
@@ -132,16 +135,16 @@ def _contiguous_before_head(model: Any) -> Iterator[None]:
 
 
 def _shared_prefix(prompts: Sequence[list[int]]) -> int:
-    """Length of the tokens all prompts of a batch start with; 0 for a single prompt."""
+    """Number of tokens that all prompts of a batch start with; 0 for a single prompt."""
     if len(prompts) < 2:
         return 0
-    shortest, longest = min(prompts), max(prompts)  # in order of tokens: all others lie between the two
+    shortest, longest = min(prompts), max(prompts)  # in lexical order, all others lie between the two
     most = min(len(prompt) for prompt in prompts) - 1
     return next((i for i in range(most) if shortest[i] != longest[i]), most)
 
 
-def _read_prefix(model: Any, prefix: list[int], rows: int) -> Any:
-    """The cache of keys and values after `prefix`, read once and repeated for every row of a batch."""
+def _prefix_cache(model: Any, prefix: list[int], rows: int) -> Any:
+    """The key-value cache after `prefix`, computed once and repeated for every row of a batch."""
     from transformers import DynamicCache
 
     cache = DynamicCache(config=model.config)

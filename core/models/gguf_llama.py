@@ -1,8 +1,8 @@
-"""From a Llama in GGUF form to a plain transformers folder: config, bfloat16 safetensors, tokenizer, chat template.
+"""Converts a Llama in GGUF format to a transformers folder: config, bfloat16 safetensors, tokenizer, chat template.
 
-transformers reads GGUF too, but parses every one of the 98,000 vocabulary entries several times over (27 s for a 135M
-model); this reads each field once (about 4 s) and gives the same tensors bit for bit. Quantised weights are spread
-out to float32 and rounded to bfloat16. Only byte-level BPE vocabularies are read: what the demo's base has.
+transformers reads GGUF too, but it parses each of the 98,000 vocabulary entries several times (27 s for a 135M model).
+This module reads each field once (about 4 s) and gives the same tensors bit for bit. Quantized weights are dequantized
+to float32 and rounded to bfloat16. Only byte-level BPE vocabularies are supported, which the demo's base has.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ def convert_gguf(source: Path, target: Path, on_tensor: OnTensor | None = None) 
     """Write the Llama in `source` as a transformers folder.
 
     Args:
+        source: the GGUF file.
         target: an existing folder.
-        on_tensor: told (tensors done, tensors in all) after each tensor.
+        on_tensor: called with (tensors done, tensors in total) after each tensor.
 
     Raises:
         ModelError: not a GGUF file, or not a Llama with a byte-level BPE vocabulary.
@@ -64,10 +65,12 @@ def _open(source: Path) -> GGUFReader:
     try:
         reader = GGUFReader(source)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{source.name} is not a readable GGUF file: {error}.", "Fetch the file again.") from error
+        message = f"{source.name} is not a readable GGUF file: {error}."
+        raise ModelError(message, "Download the file again.", code="not-gguf") from error
     found = (_value(reader, "general.architecture"), _value(reader, "tokenizer.ggml.model"))
     if found != ("llama", "gpt2"):
-        raise ModelError(f"{source.name} is {found[0]} with a {found[1]} vocabulary.", "Only Llama with BPE is read.")
+        message = f"{source.name} is {found[0]} with a {found[1]} vocabulary."
+        raise ModelError(message, "Only Llama with a BPE vocabulary is supported.", code="unsupported-gguf")
     return reader
 
 
@@ -77,7 +80,7 @@ def _value(reader: GGUFReader, key: str, default: Any = None) -> Any:
 
 
 def _config(reader: GGUFReader) -> dict[str, Any]:
-    """The `config.json` of a `LlamaForCausalLM` with the file's sizes."""
+    """The `config.json` of the `LlamaForCausalLM` in the file."""
     heads = _value(reader, "llama.attention.head_count")
     hidden = _value(reader, "llama.embedding_length")
     return {
@@ -127,7 +130,8 @@ def _tensor_name(name: str) -> str:
     parts = name.split(".")
     prefix = f"model.layers.{parts[1]}." if parts[0] == "blk" else ""
     if parts[-2] not in _TENSORS:
-        raise ModelError(f"The GGUF file has a tensor {name} that a Llama does not.", "Only plain Llamas are read.")
+        message = f"The GGUF file has a tensor {name} that a Llama does not have."
+        raise ModelError(message, "Only plain Llama models are supported.", code="unsupported-gguf")
     return f"{prefix}{_TENSORS[parts[-2]]}.{parts[-1]}"
 
 

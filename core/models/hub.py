@@ -1,7 +1,7 @@
-"""Everything that is asked of the Hugging Face Hub about models, with its failures in words a person can act on.
+"""Reads models from the Hugging Face Hub and translates its errors into messages that say what to do.
 
-Facts about a repository, small files, safetensors headers by byte range, and weights into the cache under
-`settings.home`. Pickled weights and subfolders are never fetched.
+It reads the facts of a repository, small files and safetensors headers (with range requests), and downloads weights
+into the cache under `settings.home`. Pickled weights and subfolders are never downloaded.
 """
 
 from __future__ import annotations
@@ -24,27 +24,28 @@ if TYPE_CHECKING:
 TEXT_FILES = ("*.json", "*.jinja", "*.txt", "tokenizer.model")
 WEIGHT_FILES = ("model.safetensors", "model-*.safetensors", "adapter_model.safetensors")
 _SUBFOLDERS = "*/*"
-_PATIENCE = 6
-"""How many times `hub_timeout_s` a request of the library's own may take, such as listing a large repository."""
+_TIMEOUT_FACTOR = 6
+"""A request of the library's own, such as listing a large repository, may take this many times `hub_timeout_s`."""
 _SUGGESTIONS = 5
-_LOOKED_THROUGH = 100
-_BEGINNING = 4
+_MOST_SEARCHED = 100
+_PREFIX_CHARACTERS = 4
 
 RepositoryKind = Literal["model", "dataset"]
 
 
 class HubUnreachable(ModelError):
-    """The Hub did not answer; what is cached may still do."""
+    """The Hub did not answer; a cached copy may still be usable."""
 
 
 class Repository(NamedTuple):
-    """What the Hub says of a model repository.
+    """The facts of a model repository on the Hub.
 
     Attributes:
+        repo_id: owner/name.
         commit: the revision's commit hash.
         files: size in bytes of each file at the top level.
-        gated: its licence must be accepted on the Hub before files can be fetched.
-        license: identifier from the model card, None when the card names none.
+        gated: whether its license must be accepted on the Hub before files can be downloaded.
+        license: identifier from the model card, None when the card states none.
     """
 
     repo_id: str
@@ -55,11 +56,11 @@ class Repository(NamedTuple):
 
 
 def describe(ref: ModelReference, settings: Settings) -> Repository:
-    """Ask the Hub for a repository's facts; one request.
+    """Request a repository's facts from the Hub.
 
     Raises:
         HubUnreachable: no answer within `settings.hub_timeout_s`.
-        ModelError: no such repository or revision, or it may not be seen.
+        ModelError: no such repository or revision, or no access to it.
     """
     with translate_errors(ref, settings):
         info = _api(settings).model_info(
@@ -77,7 +78,7 @@ def describe(ref: ModelReference, settings: Settings) -> Repository:
 
 
 def download_small(ref: ModelReference, commit: str, name: str, settings: Settings) -> Path:
-    """Fetch one small file into the cache and return its path; raises `ModelError`."""
+    """Download one small file into the cache and return its path; raises `ModelError`."""
     from huggingface_hub import hf_hub_download
 
     with translate_errors(ref, settings):
@@ -94,7 +95,7 @@ def download_small(ref: ModelReference, commit: str, name: str, settings: Settin
 
 
 def read_header(ref: ModelReference, commit: str, name: str, settings: Settings) -> SafetensorsFileMetadata:
-    """Names, types and shapes of the tensors in one safetensors file, by byte range; raises `ModelError`."""
+    """The header of one safetensors file, with a range request; raises `ModelError`."""
     from huggingface_hub.errors import SafetensorsParsingError
 
     with translate_errors(ref, settings):
@@ -103,23 +104,24 @@ def read_header(ref: ModelReference, commit: str, name: str, settings: Settings)
                 ref.source, name, revision=commit, timeout=settings.hub_timeout_s
             )
         except SafetensorsParsingError as error:
-            raise ModelError(f"{name} of {ref} is not a readable safetensors file.", "Upload it again.") from error
+            message = f"{name} of {ref} is not a readable safetensors file."
+            raise ModelError(message, "Upload it again.", code="damaged-safetensors") from error
 
 
 def fetch(ref: ModelReference, settings: Settings, *, weights: bool) -> Path:
-    """Folder with a model's text files and, if asked, its safetensors weights; downloads what is missing.
+    """Download missing files and return the folder with a model's text files and, if asked, safetensors weights.
 
-    Works without the Hub when everything is cached already.
+    Works without the Hub when everything is cached.
 
     Raises:
-        ModelError: not on the Hub, not allowed, or unreachable and not cached.
+        ModelError: the model is not on the Hub, not accessible, or unreachable and not cached.
     """
     with translate_errors(ref, settings):
         return _snapshot(ref, settings, weights=weights, local_files_only=False)
 
 
 def cached(ref: ModelReference, settings: Settings) -> Path | None:
-    """The model's folder if it was downloaded completely before, else None; never asks the Hub."""
+    """The model's folder if it was downloaded completely before, else None; sends no request."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
@@ -130,13 +132,13 @@ def cached(ref: ModelReference, settings: Settings) -> Path | None:
 
 
 def cache_folder(settings: Settings) -> Path:
-    """Where downloaded models are kept."""
+    """The folder of downloaded models."""
     return settings.home / "hub"
 
 
 @dataclass(frozen=True)
-class _Limit:
-    """Gives a request that would wait for ever a limit, in seconds for each step of it."""
+class _TimeLimit:
+    """Request hook that sets a timeout, in seconds per step, on requests that have none."""
 
     seconds: float
 
@@ -149,45 +151,55 @@ class _Limit:
 def translate_errors(ref: ModelReference, settings: Settings, what: RepositoryKind = "model") -> Iterator[None]:
     """Turn the Hub library's errors about `ref` into `ModelError`s that say what to do.
 
-    Requests that the library sends without a limit of their own, which else wait for ever, get one.
+    Requests that the library sends without a timeout get one; otherwise they could wait without end.
     """
     import httpx2
     from huggingface_hub import errors, get_session
 
     session = get_session()
-    others = [hook for hook in session.event_hooks["request"] if not isinstance(hook, _Limit)]
-    limit = _Limit(_PATIENCE * settings.hub_timeout_s)
+    others = [hook for hook in session.event_hooks["request"] if not isinstance(hook, _TimeLimit)]
+    limit = _TimeLimit(_TIMEOUT_FACTOR * settings.hub_timeout_s)
     session.event_hooks = {**session.event_hooks, "request": [*others, limit]}
     try:
         yield
     except errors.GatedRepoError as error:
         raise ModelError(
-            f"{ref.source} is gated and this token has no access.",
-            "Accept its licence on its Hub page, then set HF_TOKEN to a token of that account.",
+            f"{ref.source} is gated, and this token has no access.",
+            "Accept its license on its Hub page, then set HF_TOKEN to a token of that account.",
+            code="gated",
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise ModelError(
-            f"There is no {what} {ref.source} on the Hub, or it is private.", _suggestion(ref, settings, what)
+            f"There is no {what} {ref.source} on the Hub, or it is private.",
+            _suggestion(ref, settings, what),
+            code="repository-not-found",
         ) from error
     except errors.RevisionNotFoundError as error:
         raise ModelError(
-            f"{ref.source} has no revision '{ref.revision}'.", "Leave out @revision or name an existing branch or tag."
+            f"{ref.source} has no revision '{ref.revision}'.",
+            "Leave out @revision or name an existing branch or tag.",
+            code="revision-not-found",
         ) from error
     except errors.HFValidationError as error:
-        raise ModelError(f"'{ref.source}' is not a valid Hub id.", "Write it as owner/name.") from error
+        message = f"'{ref.source}' is not a valid Hub id."
+        raise ModelError(message, "Write it as owner/name.", code="invalid-hub-id") from error
     except (TimeoutError, httpx2.TimeoutException) as error:
         raise HubUnreachable(
             f"The Hub did not answer in time for {ref.source}.",
-            "Try again: what was downloaded is kept. SAFEMERGE_HUB_TIMEOUT sets how long it is waited for.",
+            "Try again: downloaded files are kept. SAFEMERGE_HUB_TIMEOUT sets the time limit in seconds.",
+            code="hub-timeout",
         ) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx2.TransportError) as error:
         raise HubUnreachable(
             f"The Hub could not be reached for {ref.source}.",
             "Check the network (and HF_ENDPOINT, HF_HUB_OFFLINE), or use a local folder.",
+            code="hub-unreachable",
         ) from error
     except errors.HfHubHTTPError as error:
         raise HubUnreachable(
-            f"The Hub answered {ref.source} with status {error.response.status_code}.", "Try again in a few minutes."
+            f"The Hub answered the request for {ref.source} with status {error.response.status_code}.",
+            "Try again in a few minutes.",
+            code="hub-error-status",
         ) from error
 
 
@@ -210,7 +222,7 @@ def _snapshot(ref: ModelReference, settings: Settings, *, weights: bool, local_f
 
 
 def _has_all_weights(folder: Path) -> bool:
-    """Reading metadata leaves a folder with text files only; that is not a downloaded model."""
+    """Whether a cached folder is complete; reading metadata leaves folders with text files only."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
@@ -219,7 +231,7 @@ def _has_all_weights(folder: Path) -> bool:
 
 
 def _suggestion(ref: ModelReference, settings: Settings, what: RepositoryKind) -> str:
-    """Names like the one that was not found; plain advice when the search fails too."""
+    """A hint with similar names, or without them when the search fails too."""
     import httpx2
 
     advice = f"Check the spelling; for a private {what} set HF_TOKEN."
@@ -232,14 +244,14 @@ def _suggestion(ref: ModelReference, settings: Settings, what: RepositoryKind) -
 
 
 def _similar_names(api: HfApi, owner: str, name: str, what: RepositoryKind) -> list[str]:
-    """Ids that hold the name; else those closest to it among the owner's and those that begin alike."""
+    """Ids that contain the name, else the closest ones among the owner's ids and those with the same prefix."""
     search = api.list_models if what == "model" else api.list_datasets
     found = [str(item.id) for item in search(search=name, limit=_SUGGESTIONS)]
     if found:
         return found
-    others = [str(item.id) for item in search(search=name[:_BEGINNING], limit=_LOOKED_THROUGH)]
+    others = [str(item.id) for item in search(search=name[:_PREFIX_CHARACTERS], limit=_MOST_SEARCHED)]
     if owner:
-        others += [str(item.id) for item in search(author=owner, limit=_LOOKED_THROUGH)]
+        others += [str(item.id) for item in search(author=owner, limit=_MOST_SEARCHED)]
     by_name = {item.rpartition("/")[2].casefold(): item for item in others}
     return [by_name[close] for close in get_close_matches(name.casefold(), by_name, n=_SUGGESTIONS)]
 

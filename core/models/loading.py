@@ -1,6 +1,6 @@
-"""Models and tokenizers into memory: safetensors only, no code from repositories, any LoRA adapter merged in.
+"""Loads models and tokenizers: safetensors only, no code from repositories, LoRA adapters merged.
 
-Whatever form a reference has, it becomes a folder (and perhaps an adapter's folder) on this machine first.
+Every reference is first resolved to a folder on this machine, and to an adapter's folder where it names one.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class LocalModel(NamedTuple):
-    """Where a model lies on this machine; `adapter` is None for a plain model."""
+    """Folders of a model on this machine; `adapter` is None for a model without one."""
 
     folder: Path
     adapter: Path | None
 
 
 def locate(ref: ModelReference, settings: Settings) -> LocalModel:
-    """Bring a model onto this machine (download or prepare what is missing) and say where it lies.
+    """Download or prepare a model where needed, and return its folders.
 
     Raises:
         ModelError: it is missing, gated, unreachable, or has no safetensors weights.
@@ -45,7 +45,7 @@ def locate(ref: ModelReference, settings: Settings) -> LocalModel:
 
 
 def load_tokenizer(ref: ModelReference, settings: Settings) -> PreTrainedTokenizerBase:
-    """The model's tokenizer; an adapter takes its base's. Downloads no weights, except for demo models.
+    """The model's tokenizer (an adapter uses its base's); downloads no weights, except for demo models.
 
     Raises:
         ModelError: the tokenizer is missing or cannot be read.
@@ -56,22 +56,27 @@ def load_tokenizer(ref: ModelReference, settings: Settings) -> PreTrainedTokeniz
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"The tokenizer of {ref} cannot be read: {_first_line(error)}", _REMOTE_CODE) from error
+        message = f"The tokenizer of {ref} cannot be read: {_first_line(error)}"
+        raise ModelError(message, _REMOTE_CODE, code="tokenizer-unreadable") from error
 
 
 def load_model(
     ref: ModelReference, settings: Settings, dtype: torch.dtype, device: torch.device | str = "cpu"
 ) -> PreTrainedModel:
-    """The model, ready to generate: evaluation mode, no gradients, any LoRA adapter merged in.
+    """The model, ready to generate: evaluation mode, no gradients, LoRA adapter merged.
 
-    An adapter is merged in float32 and only the sum is rounded to `dtype`: in bfloat16 half of a small adapter's
+    An adapter is merged in float32, and only the sum is rounded to `dtype`: in bfloat16 half of a small adapter's
     changes would be lost.
 
     Args:
+        ref: of the model.
+        settings: of this machine.
         dtype: of the parameters (`core.models.precision` chooses one).
+        device: where the parameters are stored.
 
     Raises:
-        ModelError: no safetensors weights, an architecture that needs foreign code, or weights that do not fit it.
+        ModelError: no safetensors weights, an architecture that needs code from its repository, or weights that do
+            not match the architecture.
     """
     import torch
 
@@ -79,32 +84,36 @@ def load_model(
     if local.adapter is None:
         model = _read_model(local.folder, ref, dtype)
     else:
-        model = in_precision(_merge_adapter(_read_model(local.folder, ref, torch.float32), local.adapter, ref), dtype)
+        model = cast_parameters(
+            _merge_adapter(_read_model(local.folder, ref, torch.float32), local.adapter, ref), dtype
+        )
     return model.eval().requires_grad_(False).to(device)
 
 
 def load_classifier(
     ref: ModelReference, settings: Settings, dtype: torch.dtype, device: torch.device | str = "cpu"
 ) -> PreTrainedModel:
-    """A model with a classification head, ready to classify; arguments and errors as for `load_model`."""
+    """A model with a classification head, ready to use; arguments and errors as for `load_model`."""
     local = locate(ref, settings)
     model = _read_model(local.folder, ref, dtype, "AutoModelForSequenceClassification")
     return model.eval().requires_grad_(False).to(device)
 
 
-def in_precision(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
-    """`model` with its parameters as `dtype`, in place; buffers (rotary frequencies) keep theirs."""
+def cast_parameters(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """Cast the parameters of `model` to `dtype` in place; buffers (rotary frequencies) keep their own."""
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
     return model
 
 
 def load_state(ref: ModelReference, settings: Settings, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """The model's tensors by the names its transformers class uses, on the CPU.
+    """The model's tensors on the CPU, by the names that its transformers class uses.
 
     Tied tensors (an output layer that is the embedding) appear once, under the first name.
 
     Args:
+        ref: of the model.
+        settings: of this machine.
         dtype: of floating-point tensors.
 
     Raises:
@@ -114,24 +123,24 @@ def load_state(ref: ModelReference, settings: Settings, dtype: torch.dtype) -> d
 
 
 def untied_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Parameters and saved buffers of a live model (views, not copies), tied duplicates left out."""
+    """Parameters and saved buffers of a loaded model (views, not copies), without tied duplicates."""
     kept = {name for name, _ in model.named_parameters()} | {name for name, _ in model.named_buffers()}
     return {name: tensor for name, tensor in model.state_dict().items() if name in kept}
 
 
 def vocabulary_size(ref: ModelReference, settings: Settings) -> int:
-    """Rows that the model's embedding has, by its configuration."""
+    """Number of rows of the model's embedding, from its configuration."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(locate(ref, settings).folder, local_files_only=True, trust_remote_code=False)
     return int(config.vocab_size)
 
 
-_REMOTE_CODE = "Models that need their own code are not loaded; choose one that transformers supports by itself."
+_REMOTE_CODE = "Models that need code from their repository are not loaded; choose one that transformers supports."
 
 _DAMAGED = "The file is damaged: download, copy or export it again."
 _MISSING = "Found missing adapter keys"
-"""How peft's warning begins."""
+"""Start of peft's warning."""
 
 
 def _folder(ref: ModelReference, settings: Settings, *, weights: bool = True) -> Path:
@@ -142,7 +151,8 @@ def _require(folder: Path, ref: ModelReference, *names: str) -> None:
     if not any((folder / name).is_file() for name in names):
         raise ModelError(
             f"{ref} has no safetensors weights ({' or '.join(names)}).",
-            "Pickled weights are not opened; save the model as safetensors.",
+            "Pickled weights are not loaded; save the model as safetensors.",
+            code="no-safetensors",
         )
 
 
@@ -166,25 +176,29 @@ def _read_model(
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{ref} cannot be loaded: {_first_line(error)}", _REMOTE_CODE) from error
+        message = f"{ref} cannot be loaded: {_first_line(error)}"
+        raise ModelError(message, _REMOTE_CODE, code="model-not-loadable") from error
     except SafetensorError as error:
-        raise ModelError(f"The weights of {ref} cannot be read: {_first_line(error)}", _DAMAGED) from error
+        message = f"The weights of {ref} cannot be read: {_first_line(error)}"
+        raise ModelError(message, _DAMAGED, code="damaged-safetensors") from error
     _check_complete(info, ref)
     return model
 
 
 def _refuse_quantized(config: PretrainedConfig, ref: ModelReference) -> None:
     if getattr(config, "quantization_config", None):
-        raise ModelError(f"{ref} is quantised.", "Use the full-precision model it was made from.")
+        hint = "Use the full-precision model that it was made from."
+        raise ModelError(f"{ref} is quantized.", hint, code="quantized")
 
 
 def _check_complete(info: dict[str, Any], ref: ModelReference) -> None:
-    """Refuse weights that transformers would fill up with random values."""
+    """Raise `ModelError` for missing tensors, which transformers would replace by random values."""
     missing = sorted(info["missing_keys"]) + [str(item[0]) for item in info["mismatched_keys"]]
     if missing:
         raise ModelError(
-            f"The weights of {ref} lack {len(missing)} tensors, {missing[0]} first.",
+            f"The weights of {ref} lack {len(missing)} tensors; the first is {missing[0]}.",
             "The checkpoint is incomplete or not a language model; download or export it again.",
+            code="weights-incomplete",
         )
 
 
@@ -194,17 +208,21 @@ def _merge_adapter(model: PreTrainedModel, adapter: Path, ref: ModelReference) -
 
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("error", _MISSING)  # what is missing would be left as if it were not trained
+            warnings.filterwarnings("error", _MISSING)  # peft would treat missing tensors as untrained
             return PeftModel.from_pretrained(model, adapter, local_files_only=True).merge_and_unload()
     except UserWarning as warning:
         count = str(warning).count("base_model.")
-        raise ModelError(f"The adapter of {ref} lacks {count} of its tensors.", _DAMAGED) from warning
+        message = f"The adapter of {ref} lacks {count} of its tensors."
+        raise ModelError(message, _DAMAGED, code="adapter-incomplete") from warning
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(
-            f"The adapter of {ref} does not fit its base: {_first_line(error)}", "Name the base it was trained on."
+            f"The adapter of {ref} does not fit its base: {_first_line(error)}",
+            "Name the base that it was trained on.",
+            code="adapter-mismatch",
         ) from error
     except SafetensorError as error:
-        raise ModelError(f"The adapter of {ref} cannot be read: {_first_line(error)}", _DAMAGED) from error
+        message = f"The adapter of {ref} cannot be read: {_first_line(error)}"
+        raise ModelError(message, _DAMAGED, code="damaged-safetensors") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -1,6 +1,6 @@
-"""What can be known of a model before its weights are downloaded: configuration, tensor shapes, tokenizer, licence.
+"""Reads a model's metadata before its weights are downloaded: configuration, tensor shapes, tokenizer, license.
 
-Everything a merge can fail on later is here, so that preflight can say so in seconds.
+It contains everything that can make a merge fail later, so that preflight reports problems within seconds.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _WEIGHTS_RECORD = "facts.json"
 
 
 class TokenizerFacts(NamedTuple):
-    """How a tokenizer numbers its tokens.
+    """The vocabulary of a tokenizer.
 
     Attributes:
-        sha256: over all (id, token) pairs but the added ones; None when the files do not tell.
-        size: number of tokens, added ones included; 0 when unknown.
-        added: id -> text of the added tokens (special marks, mostly).
-        tokens: id -> text of the others; None when the files do not tell.
+        sha256: of all (id, token) pairs except the added tokens; None when unknown.
+        size: number of tokens with the added ones; 0 when unknown.
+        added: id -> text of the added tokens (mostly special tokens).
+        tokens: id -> text of the other tokens; None when unknown.
     """
 
     sha256: str | None
@@ -53,11 +53,16 @@ class ModelMetadata:
     """A model as its small files describe it.
 
     Attributes:
-        config: `config.json`.
+        ref: the reference that names it.
+        config: content of `config.json`.
         tensors: by name, as saved.
+        tokenizer: its vocabulary.
         chat_template: None when it has none.
-        size_bytes: of the weight files, an adapter's included.
-        cached: the weights are on this machine already.
+        license: None when none is stated.
+        gated: whether its license must be accepted on the Hub.
+        size_bytes: of the weight files, with an adapter's.
+        cached: whether the weights are already on this machine.
+        adapter: of a `base+lora` reference.
     """
 
     ref: ModelReference
@@ -73,7 +78,7 @@ class ModelMetadata:
 
     @property
     def architecture(self) -> str:
-        """Class name of the model, "" when the configuration names none."""
+        """Class name of the model; "" when the configuration has none."""
         return str((self.config.get("architectures") or [""])[0])
 
     @property
@@ -82,18 +87,18 @@ class ModelMetadata:
 
     @property
     def parameters(self) -> int:
-        """Number of weights, of tied tensors once."""
+        """Number of weights; tied tensors count once."""
         return sum(math.prod(tensor.shape) for tensor in self.own_tensors.values())
 
     @property
     def own_tensors(self) -> dict[str, TensorFacts]:
-        """`tensors` without an output layer that is tied to the embedding and only saved a second time."""
+        """`tensors` without an output layer that is tied to the embedding but saved a second time."""
         tied = bool(self.config.get("tie_word_embeddings"))
         return {name: facts for name, facts in self.tensors.items() if not (tied and name == "lm_head.weight")}
 
     @property
     def dtype(self) -> str:
-        """Most common safetensors type of the tensors."""
+        """Most common safetensors dtype of the tensors."""
         counts = Counter(tensor.dtype for tensor in self.tensors.values())
         return counts.most_common(1)[0][0] if counts else ""
 
@@ -102,8 +107,8 @@ def read_metadata(ref: ModelReference, settings: Settings) -> ModelMetadata:
     """Read a model's metadata; downloads small text files at most.
 
     Raises:
-        ModelError: not found, gated, unreachable, without `config.json`, without safetensors weights, or an adapter
-            that was not named together with its base.
+        ModelError: the model is missing, gated, unreachable, has no `config.json` or no safetensors weights, or is an
+            adapter without its base.
     """
     if ref.kind == "demo":
         return _demo_metadata(ref, settings)
@@ -142,7 +147,8 @@ def _with_adapter(metadata: ModelMetadata, ref: ModelReference, files: ModelFile
     source = str(ref.adapter or ref)
     config = read_json(files, "adapter_config.json", source)
     if config.get("peft_type") != "LORA":
-        raise ModelError(f"{source} is not a LoRA adapter.", "Write base+lora with a PEFT adapter after the '+'.")
+        hint = "Write base+lora with a PEFT adapter after the '+'."
+        raise ModelError(f"{source} is not a LoRA adapter.", hint, code="not-a-lora-adapter")
     weights = read_weights(files, "adapter_model", source)
     return ModelMetadata(
         ref=ref,
@@ -159,7 +165,7 @@ def _with_adapter(metadata: ModelMetadata, ref: ModelReference, files: ModelFile
 
 
 def _demo_metadata(ref: ModelReference, settings: Settings) -> ModelMetadata:
-    """From the prepared base when there is one, else from the facts kept with the project."""
+    """Metadata from the prepared base, or from the recorded facts while it is not prepared."""
     if is_prepared(settings):
         metadata = _from_files(ref, FolderFiles(base_folder(settings), DEMO_LICENSE))
     else:
@@ -172,7 +178,7 @@ def _demo_metadata(ref: ModelReference, settings: Settings) -> ModelMetadata:
 
 
 def read_recorded_facts() -> tuple[WeightFacts, TokenizerFacts]:
-    """Weights and tokenizer of the demo's base as recorded with the project; `record_facts` writes them."""
+    """Weights and tokenizer of the demo's base as recorded in the repository by `record_facts`."""
     data = json.loads((DEMO_FACTS / _WEIGHTS_RECORD).read_text(encoding="utf-8"))
     tensors = {name: TensorFacts(tuple(shape), data["dtype"]) for name, shape in data["shapes"].items()}
     added = {int(number): text for number, text in data["added_tokens"].items()}
@@ -196,14 +202,16 @@ def record_facts(metadata: ModelMetadata) -> str:
 def _not_a_model(files: ModelFiles, source: str) -> ModelError:
     if "adapter_config.json" in files.sizes:
         base = read_json(files, "adapter_config.json", source).get("base_model_name_or_path") or "BASE"
-        return ModelError(f"{source} is a LoRA adapter, not a whole model.", f"Write {base}+{source}.")
+        message = f"{source} is a LoRA adapter, not a whole model."
+        return ModelError(message, f"Write {base}+{source}.", code="adapter-without-base")
     if any(name.endswith(".gguf") for name in files.sizes):
-        return ModelError(f"{source} holds GGUF files only.", "Use the original safetensors model.")
-    return ModelError(f"{source} has no config.json.", "Name a folder or repository saved by transformers.")
+        return ModelError(f"{source} has only GGUF files.", "Use the original safetensors model.", code="gguf-only")
+    hint = "Name a folder or repository saved by transformers."
+    return ModelError(f"{source} has no config.json.", hint, code="no-config")
 
 
 def _read_tokenizer(files: ModelFiles, source: str) -> TokenizerFacts:
-    """Facts of `tokenizer.json`; of a SentencePiece model alone, only that it is the same file."""
+    """Vocabulary from `tokenizer.json` or `vocab.json`; unknown for other files, such as a SentencePiece model."""
     data = read_json(files, "tokenizer.json", source)
     if data:
         added = {int(item["id"]): str(item["content"]) for item in data.get("added_tokens", ())}
@@ -216,7 +224,7 @@ def _read_tokenizer(files: ModelFiles, source: str) -> TokenizerFacts:
 
 
 def tokenizer_facts(vocabulary: dict[str, int] | list[Any], added: dict[int, str]) -> TokenizerFacts:
-    """Facts of a vocabulary: token -> id (BPE, WordPiece), or a list of [token, score] (Unigram)."""
+    """Facts of a vocabulary given as token -> id (BPE, WordPiece) or as a list of [token, score] (Unigram)."""
     pairs = vocabulary.items() if isinstance(vocabulary, dict) else ((item[0], i) for i, item in enumerate(vocabulary))
     tokens = {int(number): str(token) for token, number in pairs}
     lines = (f"{number} {json.dumps(tokens[number])}\n" for number in sorted(tokens) if number not in added)

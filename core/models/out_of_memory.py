@@ -1,6 +1,6 @@
-"""Work that did not fit into memory is done in smaller parts; what does not fit even so is an error with a hint.
+"""Splits work that does not fit into memory, and raises an error with a hint when the smallest part does not fit.
 
-torch says so in three ways: a GPU's OutOfMemoryError, and a RuntimeError or MemoryError of the processor's allocator.
+torch reports a lack of memory in three ways: OutOfMemoryError on a GPU, and RuntimeError or MemoryError on a CPU.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from core.errors import OutOfMemory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_CPU_WORDS = ("can't allocate memory", "not enough memory", "storage size calculation overflowed")
-_HINT = "Shorter replies or samples, a smaller pool, or pool.memory: compact leave more room."
+_CPU_MESSAGES = ("can't allocate memory", "not enough memory", "storage size calculation overflowed")
+_HINT = "Use shorter replies or samples, a smaller pool, or pool.memory: compact."
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that memory could not be had."""
+    """Whether `error` reports that memory could not be allocated."""
     if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _CPU_WORDS)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _CPU_MESSAGES)
 
 
 @contextmanager
 def translate_oom(what: str) -> Iterator[None]:
-    """Turn an allocator's error into one that says what did not fit.
+    """Turn an allocator's error into `OutOfMemory`, whose message names `what` did not fit.
 
     Raises:
         OutOfMemory: there was not enough memory.
@@ -38,8 +38,8 @@ def translate_oom(what: str) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        # Without its cause: the traceback would keep alive what filled the memory.
-        reason = OutOfMemory(f"{what} did not fit into memory.", _HINT)
+        # Without a cause: the traceback would keep the tensors that filled the memory alive.
+        reason = OutOfMemory(f"{what} did not fit into memory.", _HINT, code="out-of-memory")
     else:
         return
     free_cached()
@@ -47,21 +47,21 @@ def translate_oom(what: str) -> Iterator[None]:
 
 
 def free_cached() -> None:
-    """Give back what torch keeps for later on a GPU."""
+    """Free the GPU memory that torch has cached."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def split_on_oom(items: Sequence[Item], work: Callable[[Sequence[Item]], Result], what: str) -> Iterator[Result]:
-    """`work` on all items at once or, where that does not fit into memory, on each half of them, and so on.
+    """Call `work` on all items, or, if they do not fit into memory, on each half, recursively.
 
     Args:
         items: at least one.
-        work: is given some of the items, in their order.
-        what: names the work in the error.
+        work: called with some of the items, in order.
+        what: name of the work for the error message.
 
     Yields:
-        what `work` returns, part by part.
+        The results of `work`, part by part.
 
     Raises:
         OutOfMemory: a single item does not fit.

@@ -1,8 +1,8 @@
-"""Attention over a packed row in parts: each stretch of samples sees the shared prefix and itself.
+"""Computes attention over a packed row in chunks: each chunk of samples attends to the shared prefix and itself.
 
-A mask over the whole row hides most of what it covers: samples of a row never see one another. Attending stretch by
-stretch leaves those products out, so that rows can be long and the shared prefix is read less often. It is torch's own
-scaled dot-product attention, once for each stretch; models that attend in another way run on the mask alone.
+Samples of a row never attend to one another, so a mask over the whole row hides most products. Attending chunk by chunk
+does not compute these products. Rows can then be long, and the shared prefix is processed less often. Each chunk uses
+torch's own scaled dot-product attention; models with another attention implementation use the mask alone.
 """
 
 from __future__ import annotations
@@ -15,45 +15,45 @@ import torch
 from torch import Tensor
 
 _PLAIN = "sdpa"
-_NAME = "sdpa_in_stretches"
+_NAME = "sdpa_in_chunks"
 
 
-class Stretches(NamedTuple):
-    """How a row may be cut.
+class Chunks(NamedTuple):
+    """How attention may split a row.
 
     Attributes:
-        prefix: tokens at its beginning that all others may see.
-        bounds: (start, end) of each stretch, in order; together they are the row, and the first one begins at 0.
+        prefix: number of tokens at its start that all others may attend to.
+        bounds: (start, end) of each chunk, in order; together they cover the row from 0.
     """
 
     prefix: int
     bounds: tuple[tuple[int, int], ...]
 
 
-def stretches_of(segments: list[int], prefix: int, tokens: int) -> Stretches:
-    """Cut a row between samples, at the first border after every `tokens` tokens.
+def chunk_row(segments: list[int], prefix: int, tokens: int) -> Chunks:
+    """Split a row between samples, at the first boundary after every `tokens` tokens.
 
     Args:
-        segments: (L) number of the sample of each token; those of the prefix have the number 0.
+        segments: (L) number of the sample of each token; 0 for the prefix.
         prefix: length of the shared prefix.
-        tokens: fewest tokens of a stretch, but for the last.
+        tokens: minimum number of tokens of a chunk, except the last.
     """
     bounds, start = [], 0
     for place in range(prefix + 1, len(segments)):
         if segments[place] != segments[place - 1] and place - max(start, prefix) >= tokens:
             bounds.append((start, place))
             start = place
-    return Stretches(prefix, (*bounds, (start, len(segments))))
+    return Chunks(prefix, (*bounds, (start, len(segments))))
 
 
-def products_of(stretches: Stretches) -> int:
-    """Pairs of tokens that attention looks at."""
-    prefix = stretches.prefix
-    return sum((end - start) * (end if start <= prefix else prefix + end - start) for start, end in stretches.bounds)
+def attended_pairs(chunks: Chunks) -> int:
+    """Number of token pairs for which attention computes a product."""
+    prefix = chunks.prefix
+    return sum((end - start) * (end if start <= prefix else prefix + end - start) for start, end in chunks.bounds)
 
 
-def takes_stretches(model: Any) -> bool:
-    """Whether `model` attends through transformers' interface, by scaled dot-product attention."""
+def supports_chunks(model: Any) -> bool:
+    """Whether `model` uses scaled dot-product attention through transformers' attention interface."""
     return bool(getattr(model, "_supports_attention_backend", False)) and model.config._attn_implementation in (
         _PLAIN,
         _NAME,
@@ -61,9 +61,9 @@ def takes_stretches(model: Any) -> bool:
 
 
 @contextmanager
-def attending_in_stretches(model: Any) -> Iterator[None]:
-    """Within the context, `model` heeds the `stretches` that it is given beside its inputs."""
-    if not takes_stretches(model):
+def chunked_attention(model: Any) -> Iterator[None]:
+    """Within the context `model` uses the `chunks` that are passed with its inputs."""
+    if not supports_chunks(model):
         yield
         return
     from transformers import AttentionInterface
@@ -83,31 +83,31 @@ def _attend(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    stretches: Stretches | None = None,
+    chunks: Chunks | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of (1, H, L, d) heads, stretch by stretch; (1, L, H, d) as transformers wants it."""
+    """Attention of (1, H, L, d) heads chunk by chunk, as (1, L, H, d), the layout of transformers."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    if stretches is None or attention_mask is None or query.shape[2] != stretches.bounds[-1][1]:
+    if chunks is None or attention_mask is None or query.shape[2] != chunks.bounds[-1][1]:
         whole: Tensor = sdpa_attention_forward(module, query, key, value, attention_mask, **options)[0]
         return whole, None
     parts = [
         sdpa_attention_forward(
             module,
             query[:, :, start:end],
-            _seen(key, start, end, stretches.prefix),
-            _seen(value, start, end, stretches.prefix),
-            _seen(attention_mask[:, :, start:end].mT, start, end, stretches.prefix).mT,
+            _visible(key, start, end, chunks.prefix),
+            _visible(value, start, end, chunks.prefix),
+            _visible(attention_mask[:, :, start:end].mT, start, end, chunks.prefix).mT,
             **options,
         )[0]
-        for start, end in stretches.bounds
+        for start, end in chunks.bounds
     ]
     return torch.cat(parts, dim=1), None
 
 
-def _seen(places: Tensor, start: int, end: int, prefix: int) -> Tensor:
-    """Of (1, H, L, d), the places that tokens from `start` to `end` may see: the prefix and themselves."""
+def _visible(heads: Tensor, start: int, end: int, prefix: int) -> Tensor:
+    """The part of (1, H, L, d) that tokens from `start` to `end` may attend to: the prefix and themselves."""
     if start <= prefix:
-        return places[:, :, :end]
-    return torch.cat([places[:, :, :prefix], places[:, :, start:end]], dim=2)
+        return heads[:, :, :end]
+    return torch.cat([heads[:, :, :prefix], heads[:, :, start:end]], dim=2)

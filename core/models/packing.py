@@ -1,10 +1,10 @@
-"""Answer losses of many samples in few dense rows: teacher forcing without padding.
+"""Computes answer losses of many samples in few dense rows: teacher forcing without padding (sequence packing).
 
-Samples are laid one after another in rows of about `row_tokens` tokens. The tokens all samples of a row start with
-(the template's system turn) are laid once and seen by each; a block mask keeps samples from seeing one another, and
-positions restart after the shared prefix. Every loss equals that of the sample run alone, up to rounding. Attention
-goes stretch by stretch through the row (`core.models.packed_attention`).
-The vocabulary projection is done at answer positions only. Search scores with this, and adapters train with it.
+Samples follow one another in rows of about `row_tokens` tokens. Tokens that all samples of a row start with (the
+template's system turn) are stored once. An attention mask lets each sample see this prefix and itself only, and
+positions restart after the prefix. Every loss equals that of the sample run alone, up to rounding. Attention runs over
+the row in chunks (`core.models.packed_attention`), and the vocabulary projection at answer positions only. The search
+scores with this module, and adapters train with it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from torch.nn import functional as F
 
 from core.models.chat_format import EncodedPair
 from core.models.lower_blocks import starting_at
-from core.models.packed_attention import Stretches, attending_in_stretches, stretches_of, takes_stretches
+from core.models.packed_attention import Chunks, chunk_row, chunked_attention, supports_chunks
 
 DEFAULT_ROW_TOKENS = 1024
-"""Short rows repeat the prefix, and processors like long ones; the stretches keep attention cheap."""
-STRETCH_TOKENS = 64
-"""Fewest tokens that attention takes at a time: 64 to 100 did best on two cores."""
+"""Long rows repeat the prefix less often and use the processor better; chunks keep attention cheap."""
+CHUNK_TOKENS = 64
+"""Minimum number of tokens of an attention chunk; 64 to 100 were fastest on two cores."""
 _OPENING_TOKENS = 12
 _SLIDING = "sliding_attention"  # transformers' name
 
@@ -34,15 +34,15 @@ class PackedRow(NamedTuple):
 
     Attributes:
         input_ids: (1, L) tokens: the shared prefix, then each sample's own tokens.
-        position_ids: (1, L) positions each sample would have alone.
-        mask: (1, 1, L, L) True where a token (row) may see another (column).
-        predict_at: (A,) places in the row whose next token is an answer token.
+        position_ids: (1, L) positions that each sample would have alone.
+        mask: (1, 1, L, L) True where a token (row) may attend to another (column).
+        predict_at: (A,) indices in the row whose next token is an answer token.
         targets: (A,) the answer tokens.
-        owner: (A,) number of the sample, in the caller's order, of each answer token.
-        order: (A,) place of each answer token within its answer, 0 = first.
-        members: numbers of the samples laid in the row, in order.
+        owner: (A,) index of the sample of each answer token, in the caller's order.
+        order: (A,) index of each answer token within its answer, 0 = first.
+        members: indices of the samples in the row, in order.
         prefix: length of the shared prefix.
-        stretches: where attention may cut the row.
+        chunks: how attention may split the row.
     """
 
     input_ids: Tensor
@@ -54,29 +54,29 @@ class PackedRow(NamedTuple):
     order: Tensor
     members: tuple[int, ...]
     prefix: int
-    stretches: Stretches
+    chunks: Chunks
 
 
 def pack(pairs: Sequence[EncodedPair], row_tokens: int = DEFAULT_ROW_TOKENS) -> list[PackedRow]:
-    """Lay `pairs` into rows of at most `row_tokens` tokens (a longer sample gets a row of its own)."""
+    """Pack `pairs` into rows of at most `row_tokens` tokens (a longer sample gets its own row)."""
     rows: list[PackedRow] = []
-    for kin in _by_opening(pairs):
-        prefix = _common_prefix([pairs[index] for index in kin])
+    for similar in _by_opening(pairs):
+        prefix = _common_prefix([pairs[index] for index in similar])
         group: list[int] = []
         used = prefix
-        for index in kin:
+        for index in similar:
             own = len(pairs[index].input_ids) - prefix
             if group and used + own > row_tokens:
-                rows.append(_lay(pairs, group, prefix))
+                rows.append(_pack_row(pairs, group, prefix))
                 group, used = [], prefix
             group.append(index)
             used += own
-        rows.append(_lay(pairs, group, prefix))
+        rows.append(_pack_row(pairs, group, prefix))
     return rows
 
 
 def _by_opening(pairs: Sequence[EncodedPair]) -> list[list[int]]:
-    """Places of samples that begin alike, together: those with different system turns share no prefix."""
+    """Indices of samples grouped by their first tokens: samples with different system turns share no prefix."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for index, pair in enumerate(pairs):
         groups.setdefault(tuple(pair.input_ids[:_OPENING_TOKENS]), []).append(index)
@@ -84,7 +84,7 @@ def _by_opening(pairs: Sequence[EncodedPair]) -> list[list[int]]:
 
 
 def _common_prefix(pairs: Sequence[EncodedPair]) -> int:
-    """Length of the token prefix that all samples share, short of every sample's last prompt token."""
+    """Length of the prefix that all samples share, without any sample's last prompt token."""
     if len(pairs) < 2:
         return 0
     first = pairs[0].input_ids
@@ -95,7 +95,7 @@ def _common_prefix(pairs: Sequence[EncodedPair]) -> int:
     return max(length, 0)
 
 
-def _lay(pairs: Sequence[EncodedPair], group: Sequence[int], prefix: int) -> PackedRow:
+def _pack_row(pairs: Sequence[EncodedPair], group: Sequence[int], prefix: int) -> PackedRow:
     tokens = list(pairs[group[0]].input_ids[:prefix])
     positions = list(range(prefix))
     segments = [0] * prefix
@@ -123,17 +123,17 @@ def _lay(pairs: Sequence[EncodedPair], group: Sequence[int], prefix: int) -> Pac
         torch.tensor(order),
         tuple(group),
         prefix,
-        stretches_of(segments, prefix, STRETCH_TOKENS),
+        chunk_row(segments, prefix, CHUNK_TOKENS),
     )
 
 
 def row_of(pairs: Sequence[EncodedPair], row: PackedRow, members: Sequence[int]) -> PackedRow:
-    """Some of a row's samples in a row of their own; `pairs` are those that `row` was laid from."""
-    return row if tuple(members) == row.members else _lay(pairs, members, row.prefix)
+    """A row with only some of a row's samples; `pairs` are the samples that `row` was packed from."""
+    return row if tuple(members) == row.members else _pack_row(pairs, members, row.prefix)
 
 
 def places_in(row: PackedRow, pairs: Sequence[EncodedPair], members: Sequence[int]) -> Tensor:
-    """Where the tokens of `row_of(pairs, row, members)` stand in `row`."""
+    """Indices in `row` of the tokens of `row_of(pairs, row, members)`."""
     places, start = list(range(row.prefix)), row.prefix
     for member in row.members:
         end = start + len(pairs[member].input_ids) - row.prefix
@@ -144,12 +144,12 @@ def places_in(row: PackedRow, pairs: Sequence[EncodedPair], members: Sequence[in
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """The mask as numbers to add to attention scores: every attention implementation reads it the same way."""
+    """The mask as values to add to attention scores, a form that every attention implementation accepts."""
     return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
 
 
 def _attention_mask(model: Any, row: PackedRow, device: torch.device) -> Tensor | dict[str, Tensor]:
-    """What tokens may see; by kind of block where some look no further back than a window that a sample exceeds."""
+    """The additive mask; one per layer type where some layers have a sliding window and a sample is longer."""
     config = model.config.get_text_config()
     window, kinds = getattr(config, "sliding_window", None), set(getattr(config, "layer_types", None) or [_SLIDING])
     mask, places = row.mask.to(device), row.position_ids[0].to(device)
@@ -170,23 +170,23 @@ class AnswerTokens(NamedTuple):
 
 
 def decoder_inputs(model: Any, row: PackedRow) -> dict[str, Any]:
-    """The row as a decoder of `model` takes it."""
+    """The row as arguments of the decoder of `model`."""
     device = next(model.parameters()).device
     inputs: dict[str, Any] = {
         "input_ids": row.input_ids.to(device),
         "position_ids": row.position_ids.to(device),
         "attention_mask": _attention_mask(model, row, device),
     }
-    return inputs | {"stretches": row.stretches} if takes_stretches(model) else inputs
+    return inputs | {"chunks": row.chunks} if supports_chunks(model) else inputs
 
 
 def answer_tokens(model: Any, row: PackedRow, below: tuple[int, Tensor] | None = None) -> AnswerTokens:
-    """Run one packed row and look at its answer tokens; differentiable in the loss.
+    """Run one packed row and evaluate its answer tokens; the loss is differentiable.
 
     Args:
-        model: a transformers causal language model; its own head makes the logits, at answer positions only.
+        model: a transformers causal language model; its output layer runs at answer positions only.
         row: a row made by `pack`.
-        below: number of lower blocks to leave out and what they make of the row (`states_below`); None runs all.
+        below: number of first blocks to skip and their output for the row (`states_below`); None runs all blocks.
 
     Returns:
         float32 losses (A,) with the row's `owner` and `order`.
@@ -195,10 +195,10 @@ def answer_tokens(model: Any, row: PackedRow, below: tuple[int, Tensor] | None =
     if below is not None:
         del inputs["input_ids"]
         inputs["inputs_embeds"] = below[1]
-    kept = row.predict_at.to(inputs["position_ids"].device)
+    positions = row.predict_at.to(inputs["position_ids"].device)
     start = starting_at(model, below[0]) if below is not None else nullcontext()
-    with start, attending_in_stretches(model):
-        logits = model(**inputs, use_cache=False, logits_to_keep=kept).logits[0].float()
+    with start, chunked_attention(model):
+        logits = model(**inputs, use_cache=False, logits_to_keep=positions).logits[0].float()
     targets = row.targets.to(logits.device)
     loss = F.cross_entropy(logits, targets, reduction="none")
     return AnswerTokens(loss, (logits.argmax(-1) == targets), row.owner, row.order)

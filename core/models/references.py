@@ -1,7 +1,7 @@
-"""How a person names a model: a Hub id, `id@revision`, a local folder, `base+lora` or `demo/NAME`.
+"""Parses model references: a Hub id, `id@revision`, a local folder, `base+lora` or `demo/NAME`.
 
-Parsing looks at the text, at this machine's folders and at the demo's adapters, never at the network: whether a Hub
-id exists is found out when its metadata is read.
+Parsing uses the text, this machine's folders and the demo's adapters, never the network. Whether a Hub id exists is
+checked when its metadata is read.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ _HUB_ID = re.compile(r"(?P<id>\w[\w.-]*(?:/\w[\w.-]*)?)(?:@(?P<revision>\w[\w./-
 
 @dataclass(frozen=True)
 class ModelReference:
-    """A model as it was named; `str()` gives the text back.
+    """A reference to a model; `str()` returns its text.
 
     Attributes:
+        kind: where the model is.
         source: Hub id, folder as written, or the demo model's name.
-        revision: branch, tag or commit of a Hub id; None means its main branch.
-        adapter: a LoRA adapter to be merged into the model.
+        revision: branch, tag or commit of a Hub id; None means the main branch.
+        adapter: a LoRA adapter to merge into the model.
     """
 
     kind: Kind
@@ -51,30 +52,30 @@ class ModelReference:
 
     @property
     def folder(self) -> Path:
-        """The local folder that is meant; only for kind "folder"."""
+        """The local folder; only for kind "folder"."""
         return Path(self.source).expanduser()
 
 
 def parse_reference(text: str, settings: Settings) -> ModelReference:
-    """Read a model reference.
+    """Parse a model reference.
 
-    A relative folder that exists wins over a Hub id of the same form, as it does in transformers; on a Space the
-    disk is never consulted.
+    An existing relative folder takes precedence over a Hub id of the same form, as in transformers. On a Space local
+    folders are ignored.
 
     Raises:
-        ModelError: the text has none of the forms, names a folder that is missing or not allowed, or an unknown
-            demo model (the message lists those that exist).
+        ModelError: the text has none of the forms, or names a folder that is missing or not allowed, or an unknown demo
+            model (the hint lists the known ones).
     """
     text = text.strip()
     if not text:
-        raise ModelError("No model was named.", _FORMS)
+        raise ModelError("The model's name is empty.", _FORMS, code="no-model-named")
     if "+" in text and not _is_local_folder(text, settings):
         return _parse_with_adapter(text, settings)
     return _parse_single(text, settings)
 
 
 def demo_names(adapters: Path = DEMO_ADAPTERS) -> list[str]:
-    """Names that may follow `demo/`: the plain base and each adapter folder."""
+    """Names of the demo models: the base and each adapter folder."""
     found = sorted(path.parent.name for path in adapters.glob("*/adapter_config.json"))
     return [DEMO_BASE, *found]
 
@@ -83,13 +84,16 @@ def _parse_with_adapter(text: str, settings: Settings) -> ModelReference:
     parts = [part.strip() for part in text.split("+")]
     if len(parts) != 2 or not all(parts):
         raise ModelError(
-            f"'{text}' is not of the form base+lora.", "Name one base and one adapter around a single '+'."
+            f"'{text}' is not of the form base+lora.",
+            "Name one base and one adapter, separated by a single '+'.",
+            code="invalid-reference",
         )
     base, adapter = (_parse_single(part, settings) for part in parts)
     if adapter.kind == "demo" or (base.kind == "demo" and base.source != DEMO_BASE):
         raise ModelError(
-            f"'{text}' puts an adapter where a demo model is.",
-            "Demo models carry their adapter already; only demo/base takes another one.",
+            f"'{text}' combines a demo model with an adapter.",
+            "Demo models already have an adapter; only demo/base accepts another one.",
+            code="adapter-on-demo-model",
         )
     return ModelReference(base.kind, base.source, base.revision, adapter)
 
@@ -103,7 +107,7 @@ def _parse_single(text: str, settings: Settings) -> ModelReference:
         return ModelReference("folder", text)
     match = _HUB_ID.fullmatch(text)
     if match is None or ".." in text or "--" in match["id"]:
-        raise ModelError(f"'{text}' does not name a model.", _FORMS)
+        raise ModelError(f"'{text}' is not a model reference.", _FORMS, code="invalid-reference")
     return ModelReference("hub", match["id"], match["revision"])
 
 
@@ -111,16 +115,20 @@ def _parse_demo(name: str) -> ModelReference:
     known = demo_names()
     if name not in known:
         raise ModelError(
-            f"There is no demo model '{name}'.", f"Use one of {', '.join(DEMO_PREFIX + item for item in known)}."
+            f"There is no demo model '{name}'.",
+            f"Use one of {', '.join(DEMO_PREFIX + item for item in known)}.",
+            code="unknown-demo-model",
         )
     return ModelReference("demo", name)
 
 
 def _parse_folder(text: str, settings: Settings) -> ModelReference:
     if settings.on_space:
-        raise ModelError(f"'{text}' is a local path, which a Space does not open.", "Use a Hub id instead.")
+        message = f"'{text}' is a local path, which a Space does not open."
+        raise ModelError(message, "Use a Hub id instead.", code="local-path-refused")
     if not Path(text).expanduser().is_dir():
-        raise ModelError(f"There is no folder '{text}'.", "Check the path, or write a Hub id as owner/name.")
+        hint = "Check the path, or write a Hub id as owner/name."
+        raise ModelError(f"There is no folder '{text}'.", hint, code="folder-not-found")
     return ModelReference("folder", text)
 
 

@@ -1,13 +1,13 @@
-"""Replies that models have written before, kept on disk, so that no run has a model write the same again.
+"""Caches replies of models on disk, so that a later run need not generate them again.
 
-What counts is a whole call: all its prompts, the settings, and the weights themselves, by hash. Replies depend in the
-last digits on what else is in their batch, so that only a whole call that comes again gives what it gave: a run with
-a full cache ends exactly as one with an empty cache.
+The key of an entry is a whole call: all its prompts, the settings, and a hash of the weights. Replies depend slightly,
+through rounding, on the other prompts of their batch. Only an identical call gives identical replies, so that a run
+with a full cache gives exactly the results of one with an empty cache.
 
-It is for replies that may be kept: written questions, and answers to domain questions. Models that are asked unsafe
-questions are never wrapped in it, as a reply may comply (`core.jobs.data_step`). The folder is for this user alone,
-as written questions may be unsafe. Files appear whole, so that several processes can share it; the ones used longest
-ago go first when it is full.
+Only written questions and answers to domain questions are cached. Models that get unsafe questions never use the cache,
+because a reply may be harmful (`core.jobs.data_step`). Only this user can read the folder, because written questions
+may be unsafe. Files are written atomically, so that several processes can share the cache. When it is full, the least
+recently used files are deleted first.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from core.models.chat_format import Conversation, encode_prompt
 from core.settings import Settings
 
 _FORMAT = 1
-_KEPT_SHARE = 0.9
-"""How full the cache is after making room."""
+_SHARE_AFTER_EVICTION = 0.9
+"""How full the cache is after old files were deleted."""
 
 
 @dataclass(frozen=True)
 class ReplyCache:
-    """A folder of replies, one file for each call.
+    """A folder with one file of replies per call.
 
     Attributes:
-        folder: made when something is first kept.
-        max_bytes: most it may hold.
+        folder: created when the first replies are stored.
+        max_bytes: maximum total size of the files.
     """
 
     folder: Path
     max_bytes: int
 
-    def recall(self, key: str) -> list[str] | None:
-        """The replies kept under a key, which count as used now; None when there are none, or they are damaged."""
+    def get(self, key: str) -> list[str] | None:
+        """The replies stored under a key, marked as just used; None without an entry, or when it is damaged."""
         path = self.folder / f"{key}.json"
         try:
             replies = json.loads(path.read_text(encoding="utf-8"))
@@ -51,24 +51,24 @@ class ReplyCache:
             return None
         return replies if isinstance(replies, list) else None
 
-    def keep(self, key: str, replies: Sequence[str]) -> None:
-        """Keep replies under a key, making room for them; a full or read-only disk only means that nothing is kept."""
+    def put(self, key: str, replies: Sequence[str]) -> None:
+        """Store replies under a key and delete old files; does nothing on a full or read-only disk."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor, draft = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 json.dump(list(replies), file, ensure_ascii=False)
             Path(draft).replace(self.folder / f"{key}.json")
-            self._make_room()
+            self._evict()
         except OSError:
             return
 
-    def _make_room(self) -> None:
+    def _evict(self) -> None:
         files = []
         for entry in os.scandir(self.folder):
             try:
                 facts = entry.stat()
-            except FileNotFoundError:  # another process made room
+            except FileNotFoundError:  # deleted by another process
                 continue
             files.append((facts.st_mtime, facts.st_size, Path(entry.path)))
         size_bytes = sum(size for _, size, _ in files)
@@ -77,11 +77,11 @@ class ReplyCache:
         for _, size, path in sorted(files):
             path.unlink(missing_ok=True)
             size_bytes -= size
-            if size_bytes <= _KEPT_SHARE * self.max_bytes:
+            if size_bytes <= _SHARE_AFTER_EVICTION * self.max_bytes:
                 return
 
 
-class Speaker(Protocol):
+class ReplyingModel(Protocol):
     """A model that answers conversations."""
 
     def reply(
@@ -90,17 +90,17 @@ class Speaker(Protocol):
 
 
 @dataclass(frozen=True)
-class RememberingModel:
-    """A model that looks into the cache before it writes.
+class CachedModel:
+    """A model that looks up its replies in the cache before it generates them.
 
     Attributes:
-        model: writes what was not written before.
-        tokenizer: of that model; its tokens of the prompts are part of the key.
-        identity: hash of the weights and of how they are run (`identify`); asked for once at most.
-        cache: where replies are kept.
+        model: generates replies that are not in the cache.
+        tokenizer: of that model; the prompts' token ids are part of the key.
+        identity: returns the hash of the weights and of how they are run (`identify`).
+        cache: of the replies.
     """
 
-    model: Speaker
+    model: ReplyingModel
     tokenizer: Any
     identity: Callable[[], str]
     cache: ReplyCache
@@ -108,28 +108,28 @@ class RememberingModel:
     def reply(
         self, conversations: Sequence[Conversation], *, max_new_tokens: int, temperature: float, seed: int
     ) -> list[str]:
-        """As the model would reply; raises what it raises."""
+        """The model's replies; raises what the model raises."""
         prompts = [encode_prompt(self.tokenizer, conversation) for conversation in conversations]
         settings = [max_new_tokens, temperature, seed if temperature > 0 else 0]
         text = json.dumps([_FORMAT, self.identity(), settings, prompts])
         key = hashlib.sha256(text.encode()).hexdigest()
-        known = self.cache.recall(key)
+        known = self.cache.get(key)
         if known is not None and len(known) == len(conversations):
             return known
         replies = self.model.reply(conversations, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
-        self.cache.keep(key, replies)
+        self.cache.put(key, replies)
         return replies
 
 
 def open_cache(settings: Settings) -> ReplyCache | None:
-    """The cache under `settings.home`; None when it is switched off."""
+    """The cache under `settings.home`; None when it is disabled."""
     if settings.reply_cache_bytes <= 0:
         return None
     return ReplyCache(settings.home / "replies", settings.reply_cache_bytes)
 
 
 def identify(model: Any, weights_sha256: str) -> str:
-    """What decides a model's replies beside the prompts: weights, number format, device, libraries and defaults."""
+    """Hash of all that determines a model's replies besides the prompts: weights, number format, device, libraries."""
     import torch
     import transformers
 

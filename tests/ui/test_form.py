@@ -60,6 +60,7 @@ def specs(draw: st.DrawFn) -> RunSpec:
     pool = {"base": draw(WORDS), "experts": experts, "generator": draw(WORDS), "ancestor": draw(st.none() | WORDS)}
     pool["vocabulary"] = draw(st.sampled_from(["refuse", "base"]))
     pool["memory"] = draw(st.sampled_from(["auto", "resident", "streamed", "compact"]))
+    pool["dtype"] = draw(st.sampled_from(["auto", "bfloat16", "float32"]))
     models = {pool["base"], *(expert["model"] for expert in experts)}
     if len(models) > 1:
         methods += ["breadcrumbs", "multislerp", "della"]

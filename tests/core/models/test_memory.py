@@ -1,4 +1,4 @@
-"""The memory plan: what each way of keeping the weights takes, and which one is chosen, from headers alone."""
+"""The memory plan from headers alone: what each mode of storage takes, and which one is chosen."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def part(plan: MemoryPlan, name: str) -> int:
         (12, 200, "compact on the host", False),
     ],
 )
-def test_auto_takes_the_fastest_way_that_fits(device: int, host: int, mode: str, fits: bool) -> None:
+def test_auto_takes_the_fastest_mode_that_fits(device: int, host: int, mode: str, fits: bool) -> None:
     plan = chosen(FreeMemory(host * GIB, device * GIB))
     assert (plan.mode, plan.fits()) == (mode, fits)
 
@@ -78,7 +78,7 @@ def test_a_processor_has_nothing_to_stream_to() -> None:
     assert not chosen(FreeMemory(10 * GIB)).fits()
 
 
-def test_what_fits_only_just_gives_way_to_what_leaves_room() -> None:
+def test_a_mode_that_barely_fits_loses_to_one_that_fits_comfortably() -> None:
     models = [mistral("o/base"), mistral("o/expert")]
     needed = plan_for("resident", spec(), models, [], FreeMemory(10**12)).needed("host")
     assert chosen(FreeMemory(needed)).mode == "compact"
@@ -153,7 +153,7 @@ def test_an_adapter_takes_what_it_changes(tiny_llama: Path, tiny_lora: Path, set
 
 
 @pytest.mark.parametrize("memory", ["resident", "streamed", "compact"])
-def test_what_was_planned_is_what_is_kept(
+def test_the_loaded_pool_takes_the_planned_bytes(
     memory: str, tiny_llama: Path, tiny_expert: Path, tiny_lora: Path, settings: Settings
 ) -> None:
     """The plan's numbers for base and task vectors are the bytes that the loaded pool keeps."""

@@ -1,6 +1,6 @@
-"""Work that does not fit into memory is done in parts: the same results, and an error that says what did not fit.
+"""Work that does not fit into memory is split: the results are the same, and an error names what did not fit.
 
-What runs out is the processor's own allocator: the models here ask it for more than any machine has.
+The tests exhaust the CPU allocator: they request more memory than any machine has.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def run_out() -> None:
 
 
 @contextmanager
-def room_for(model: Any, tokens: int) -> Iterator[list[int]]:
+def memory_for(model: Any, tokens: int) -> Iterator[list[int]]:
     """Within the context, a forward pass of more than `tokens` tokens runs out of memory; those done are listed."""
     done: list[int] = []
 
@@ -61,24 +61,26 @@ def test_parts_are_halved_until_they_fit_and_keep_their_order(fitting: int) -> N
     assert max(map(len, parts)) <= fitting
 
 
-def test_what_does_not_fit_alone_is_named_with_advice() -> None:
-    with pytest.raises(OutOfMemory, match="Squaring did not fit") as caught:
+def test_an_item_that_does_not_fit_alone_is_an_error() -> None:
+    with pytest.raises(OutOfMemory) as caught:
         list(split_on_oom([1, 2], lambda _items: run_out(), "Squaring"))
+    assert caught.value.code == "out-of-memory" and "Squaring" in caught.value.message
     assert "pool.memory" in caught.value.hint
     assert isinstance(caught.value, MergeError)  # so a search gives the candidate its penalty and goes on
     assert caught.value.__cause__ is None  # a traceback would keep alive what filled the memory
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), ValueError("1")])
-def test_other_errors_stay_what_they_are(error: Exception) -> None:
-    with pytest.raises(type(error), match=str(error)), translate_oom("Nothing"):
+def test_other_errors_pass_unchanged(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, translate_oom("Nothing"):
         raise error
+    assert caught.value is error
 
 
 def test_scores_in_parts_are_the_scores(model: Any, tokenizer: Any) -> None:
     rows = TrainingSet(tokenizer, SAMPLES, opening=REFUSAL_OPENING)
     whole = rows.score(model)
-    with room_for(model, 60) as done:
+    with memory_for(model, 60) as done:
         parts = rows.score(model)
     assert len(done) > 1
     assert torch.allclose(parts.per_sample, whole.per_sample, atol=2e-5)
@@ -89,21 +91,21 @@ def test_scores_in_parts_start_from_the_kept_lower_blocks(model: Any, tokenizer:
     rows = TrainingSet(tokenizer, SAMPLES, opening=REFUSAL_OPENING)
     whole = rows.score(model)
     rows.keep_lower_blocks(model, 1)
-    with room_for(model, 60) as done:
+    with memory_for(model, 60) as done:
         parts = rows.score(model)
     assert len(done) > 1
     assert torch.allclose(parts.per_sample, whole.per_sample, atol=2e-5)
 
 
 def test_a_sample_that_does_not_fit_by_itself_is_an_error(model: Any, tokenizer: Any) -> None:
-    with room_for(model, 5), pytest.raises(OutOfMemory, match="Scoring a sample"):
+    with memory_for(model, 5), pytest.raises(OutOfMemory):
         TrainingSet(tokenizer, SAMPLES, opening=None).score(model)
 
 
 def test_lower_blocks_that_do_not_fit_are_run_each_time(model: Any, tokenizer: Any) -> None:
     rows = TrainingSet(tokenizer, SAMPLES, opening=None)
     whole = rows.score(model)
-    with room_for(model, 60):
+    with memory_for(model, 60):
         rows.keep_lower_blocks(model, 1)
     assert torch.equal(rows.score(model).per_sample, whole.per_sample)
 
@@ -114,17 +116,17 @@ def test_replies_in_parts_are_the_replies(tokenizer: Any, tmp_path: Path) -> Non
     asked = [[{"role": "user", "content": sample.question}] for sample in SAMPLES]
     whole = generate_all(model, tokenizer, asked, max_new_tokens=4)
     assert len(set(whole)) > 1
-    with room_for(model, 90) as done:
+    with memory_for(model, 90) as done:
         assert generate_all(model, tokenizer, asked, max_new_tokens=4) == whole
     assert len(done) > 4  # more than one batch's steps
-    with room_for(model, 0), pytest.raises(OutOfMemory, match="Writing a reply"):
+    with memory_for(model, 0), pytest.raises(OutOfMemory):
         generate_all(model, tokenizer, asked, max_new_tokens=4)
 
 
 def test_answers_in_parts_have_the_same_likelihood(model: Any, tokenizer: Any) -> None:
     requests = [(("", ""), list(range(5, 9 + i)), [20 + i, 7]) for i in range(9)]
     whole = PackedLM(model, tokenizer)._loglikelihood_tokens(requests)
-    with room_for(model, 20) as done:
+    with memory_for(model, 20) as done:
         parts = PackedLM(model, tokenizer)._loglikelihood_tokens(requests)
     assert len(done) > 1
     assert [total for total, _ in parts] == pytest.approx([total for total, _ in whole], abs=1e-4)

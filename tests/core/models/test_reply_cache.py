@@ -1,4 +1,4 @@
-"""The cache of replies: the same call is not made twice, another one is, and it never grows beyond its bound."""
+"""The cache of replies: identical calls are answered from it, and it never exceeds its size limit."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import pytest
 from core.jobs.live_pool import LoadedModel
 from core.models.chat_format import Conversation
 from core.models.fingerprint import sha256_of_model
-from core.models.reply_cache import RememberingModel, ReplyCache, identify, open_cache
+from core.models.reply_cache import CachedModel, ReplyCache, identify, open_cache
 from core.settings import Settings, load_settings
 
 ASKED: list[Conversation] = [[{"role": "user", "content": text}] for text in ("What is gold?", "And iron?")]
 
 
-class Counting:
+class CountingModel:
     """A model that counts how often it really writes."""
 
     def __init__(self, model: LoadedModel) -> None:
@@ -32,16 +32,16 @@ class Counting:
 
 
 @pytest.fixture
-def counting(model: Any, tokenizer: Any) -> Counting:
-    return Counting(LoadedModel(model, tokenizer))
+def counting(model: Any, tokenizer: Any) -> CountingModel:
+    return CountingModel(LoadedModel(model, tokenizer))
 
 
-def remember(counting: Counting, cache: ReplyCache, identity: str = "weights") -> RememberingModel:
-    return RememberingModel(counting, counting.model.tokenizer, lambda: identity, cache)
+def cached(counting: CountingModel, cache: ReplyCache, identity: str = "weights") -> CachedModel:
+    return CachedModel(counting, counting.model.tokenizer, lambda: identity, cache)
 
 
-def test_only_the_very_same_call_is_recalled(counting: Counting, tmp_path: Path) -> None:
-    model = remember(counting, ReplyCache(tmp_path / "replies", 10**6))
+def test_only_an_identical_call_is_found(counting: CountingModel, tmp_path: Path) -> None:
+    model = cached(counting, ReplyCache(tmp_path / "replies", 10**6))
     greedy: dict[str, Any] = {"max_new_tokens": 4, "temperature": 0.0}
     first = model.reply(ASKED, seed=0, **greedy)
     assert model.reply(ASKED, seed=1, **greedy) == first, "greedy replies do not depend on the seed"
@@ -51,7 +51,7 @@ def test_only_the_very_same_call_is_recalled(counting: Counting, tmp_path: Path)
     sampled = model.reply(ASKED, max_new_tokens=4, temperature=1.0, seed=0)
     assert model.reply(ASKED, max_new_tokens=4, temperature=1.0, seed=0) == sampled
     model.reply(ASKED, max_new_tokens=4, temperature=1.0, seed=1)
-    remember(counting, model.cache, "other weights").reply(ASKED, seed=0, **greedy)
+    cached(counting, model.cache, "other weights").reply(ASKED, seed=0, **greedy)
     assert counting.calls == 6
 
 
@@ -68,40 +68,40 @@ def test_the_identity_follows_weights_and_number_format(model: Any) -> None:
     assert changed != before == identify(model, sha256_of_model(model))
 
 
-def test_it_stays_within_its_bound_and_forgets_what_was_not_used(tmp_path: Path) -> None:
+def test_it_stays_within_its_limit_and_evicts_the_least_recently_used(tmp_path: Path) -> None:
     cache = ReplyCache(tmp_path, 1000)
     for number in range(8):
-        cache.keep(str(number), ["x" * 100])
+        cache.put(str(number), ["x" * 100])
         os.utime(tmp_path / f"{number}.json", (number, number))
-    assert cache.recall("0") is not None, "now the newest"
+    assert cache.get("0") is not None, "now the newest"
     for number in range(8, 12):
-        cache.keep(str(number), ["x" * 100])
+        cache.put(str(number), ["x" * 100])
         assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 1000
-    assert cache.recall("0") is not None and cache.recall("1") is None
+    assert cache.get("0") is not None and cache.get("1") is None
 
 
-def test_a_damaged_file_counts_as_nothing(tmp_path: Path) -> None:
+def test_a_damaged_file_is_a_miss(tmp_path: Path) -> None:
     cache = ReplyCache(tmp_path, 1000)
-    cache.keep("a", ["x"])
+    cache.put("a", ["x"])
     (tmp_path / "a.json").write_text('["x', encoding="utf-8")
-    assert cache.recall("a") is None
+    assert cache.get("a") is None
 
 
 def test_many_writers_leave_whole_files_only(tmp_path: Path) -> None:
     cache = ReplyCache(tmp_path, 20_000)
 
     def work(number: int) -> None:
-        cache.keep(f"{number % 7}", [str(number)] * 200)
-        cache.recall(f"{number % 5}")
+        cache.put(f"{number % 7}", [str(number)] * 200)
+        cache.get(f"{number % 5}")
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(work, range(200)))
-    found = [cache.recall(f"{number}") for number in range(7)]
+    found = [cache.get(f"{number}") for number in range(7)]
     assert all(len(set(replies)) == 1 and len(replies) == 200 for replies in found if replies is not None)
     assert any(found) and not list(tmp_path.glob("*.tmp"))
 
 
-def test_it_can_be_switched_off(settings: Settings) -> None:
+def test_it_can_be_disabled(settings: Settings) -> None:
     assert open_cache(replace(settings, reply_cache_bytes=0)) is None
     assert load_settings({"SAFEMERGE_REPLY_CACHE_MB": "0"}).reply_cache_bytes == 0
     assert load_settings({}).reply_cache_bytes == 256_000_000

@@ -1,4 +1,4 @@
-"""Vocabularies with other numbers of rows: refused unless asked for, then fitted to the base's and said in full."""
+"""Vocabularies with another number of rows than the base: refused by default, adapted on request."""
 
 from __future__ import annotations
 
