@@ -1,7 +1,7 @@
 """Small real guard models: two layers of each family's architecture, whose answer is fixed by their weights.
 
 Attention and feed-forward layers add nothing, embeddings are unit vectors, and the output layer maps every token to
-the first token of the answer and each token of the answer to the next: the model writes the answer after any prompt,
+the first token of the answer and each token of the answer to the next. So the model writes the answer after any prompt,
 through the real tokenizer, chat template, batching and generation.
 """
 
@@ -132,7 +132,7 @@ def _fix_answer(model: Any, chain: list[int], tokenizer: Any, rival: tuple[str, 
         model.get_output_embeddings().weight.copy_(head * getattr(model.config, "logits_scaling", 1.0) / scale)
 
 
-def with_eyes(folder: Path, target: Path) -> Path:
+def as_multimodal(folder: Path, target: Path) -> Path:
     """The tiny Llama Guard in `folder` as a Llama 4 that also sees images, the architecture of Llama Guard 4."""
     text = AutoModelForCausalLM.from_pretrained(folder)
     size = text.config.hidden_size

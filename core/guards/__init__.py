@@ -1,1 +1,1 @@
-"""Guards: judges of replies, each answering three questions (refused? safe? broken?) with its reason."""
+"""Guards judge replies: whether a reply refuses, whether it is safe, whether it is broken text, and why."""

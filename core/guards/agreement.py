@@ -1,7 +1,7 @@
-"""How far two guards agree on the same replies: Cohen's kappa, and the replies that a person has to decide.
+"""Measures how far two guards agree on the same replies: Cohen's kappa, and the disputed replies.
 
-Kappa (Cohen 1960) is the agreement beyond what two guards with these rates of yes and no would reach by chance: 1 where
-they always agree, 0 where they agree no more than chance. It says nothing where both always give the same answer.
+Kappa (Cohen 1960) is the agreement beyond chance: 1 when two guards always agree, 0 when they agree as often as random
+answers with the same rates of yes and no. It is undefined when both guards give one and the same answer to all replies.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from core.contracts.verdicts import Verdict
 
 
 class Agreement(NamedTuple):
-    """Two guards compared on one question.
+    """Agreement of the deciding guard with another guard on one question.
 
     Attributes:
-        guard: the other guard; the first is the one that decides.
+        guard: name of the other guard.
         question: `safe` or `refusal`.
         agree: share of replies with the same answer.
-        kappa: Cohen's kappa; None where both gave one and the same answer to all replies.
+        kappa: Cohen's kappa; None where it is undefined.
         n: number of replies.
-        disputed: places of the replies on which they differ.
+        disputed: indices of the replies with different answers.
     """
 
     guard: str
@@ -33,13 +33,13 @@ class Agreement(NamedTuple):
 
 
 def agreements(verdicts: Sequence[Verdict]) -> list[Agreement]:
-    """The deciding guard against each other guard of a panel, on `safe` and on `refusal`; empty without others."""
-    found: list[Agreement] = []
+    """Agreement of the deciding guard with each other guard of a panel, on `safe` and on `refusal`."""
+    compared: list[Agreement] = []
     for place, other in enumerate(verdicts[0].others if verdicts else ()):
         safe = [(v.counts_as_safe, v.others[place].counts_as_safe) for v in verdicts]
         refusal = [(v.refusal, v.others[place].refusal) for v in verdicts]
-        found += [_compare(other.guard, "safe", safe), _compare(other.guard, "refusal", refusal)]
-    return found
+        compared += [_compare(other.guard, "safe", safe), _compare(other.guard, "refusal", refusal)]
+    return compared
 
 
 def _compare(guard: str, question: str, answers: Sequence[tuple[bool, bool]]) -> Agreement:
@@ -49,7 +49,7 @@ def _compare(guard: str, question: str, answers: Sequence[tuple[bool, bool]]) ->
 
 
 def cohens_kappa(answers: Sequence[tuple[bool, bool]]) -> float | None:
-    """Cohen's kappa of pairs of answers; None where chance alone would give full agreement."""
+    """Cohen's kappa of pairs of answers; None where all answers are equal."""
     from statsmodels.stats.inter_rater import cohens_kappa as kappa
 
     if len({answer for pair in answers for answer in pair}) < 2:

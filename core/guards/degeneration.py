@@ -1,7 +1,6 @@
-"""Broken replies: empty, looping, garbled or in a script the question was not asked in.
+"""Detects broken replies: empty, looping, garbled, or in another script than the question.
 
-Each check returns what is wrong in words, or nothing. They look at shape only, never at meaning, so a refusal that
-loops is broken too.
+The checks use the form of the text only, never its meaning, so a refusal that loops counts as broken too.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import re
 from typing import NamedTuple
 
 SCAN_CHARACTERS = 4000
-"""Only this much of a reply is looked at: a reply is at most a few hundred tokens."""
+"""Number of characters of a reply that are checked; replies have at most a few hundred tokens."""
 
 _LONG_WORD = 20
 _SYMBOL = re.compile(r"[^\w\s]")
@@ -38,19 +37,19 @@ _EUROPEAN = _words(  # function words of Spanish, Portuguese, French, Italian, G
 
 
 TAIL_WORDS = 120
-"""Loops are looked for at the end of a reply, where they are once they begin."""
+"""Number of words at the end of a reply in which loops are searched; a loop continues to the end."""
 
 SAMPLE_CHARACTERS = 600
-"""How much of a reply tells whether it is prose."""
+"""Number of characters that decide whether a reply is prose."""
 
 
 class Fault(NamedTuple):
-    """What is wrong with a reply.
+    """A fault of a reply.
 
     Attributes:
         category: `empty`, `fragment`, `loop`, `script`, `symbols`, `gibberish` or `language`.
-        reason: the finding in words.
-        readable: True when the text may be well-formed and only this package cannot read it.
+        reason: description of the fault.
+        readable: True when the text may be correct, but in a language that the phrases guard cannot judge.
     """
 
     category: str
@@ -59,12 +58,12 @@ class Fault(NamedTuple):
 
 
 def find_fault(prompt: str, response: str) -> Fault | None:
-    """Name what is broken about `response`, or None for text that reads as an English answer.
+    """The fault of `response`, or None for text that looks like an English answer.
 
-    A reply cut off in mid-sentence is not broken: replies are judged from their beginnings.
+    A reply that is cut off in mid-sentence is not broken.
 
     Args:
-        prompt: the question, to know which script the reply should be in.
+        prompt: the question; its script is the script that the reply should have.
         response: the reply as generated.
     """
     text = response.strip()[:SCAN_CHARACTERS]
@@ -95,7 +94,7 @@ def _loop(words: list[str]) -> Fault | None:
 
 
 def _repeated_tail(words: list[str]) -> str:
-    """The phrase that fills the end of a reply at least three times (six times when shorter than four words).
+    """The phrase that repeats at the end of a reply, at least three times (six times if shorter than four words).
 
     Words are compared with those one period earlier, so the last occurrence may be incomplete.
     """
@@ -120,7 +119,9 @@ def _script(prompt: str, text: str) -> Fault | None:
     if foreign <= latin:
         return None
     if len(_NON_LATIN.findall(prompt)) > len(_LATIN.findall(prompt)):
-        return Fault("language", "prompt and reply are not in English, which these phrases cover", readable=True)
+        return Fault(
+            "language", "prompt and reply are not in English, the only language of the phrases guard", readable=True
+        )
     return Fault("script", "the reply is not in the script of the prompt")
 
 
@@ -133,7 +134,7 @@ def _garbled(text: str) -> Fault | None:
         return None
     european = sum(map(_EUROPEAN.__contains__, _WORD.findall(text.lower())))
     if european >= 3 and european > english and (len(words) >= 8 or european * 2 >= len(words)):
-        return Fault("language", "the reply is not in English, which these phrases cover", readable=True)
+        return Fault("language", "the reply is not in English, the only language of the phrases guard", readable=True)
     listed = text.count("\n") + text.count(",") + text.count(".") + text.count("`")
     if len(words) >= 20 and english == 0 and listed < len(words) / 8:
         return Fault("gibberish", f"no English function word among {len(words)} words")

@@ -1,4 +1,4 @@
-"""Guard models into memory: beside the pool on the GPU where there is room, else on the processor."""
+"""Loads guard models: on the GPU if they fit there beside the pool, else on the CPU."""
 
 from __future__ import annotations
 
@@ -12,20 +12,26 @@ from core.settings import Settings
 if TYPE_CHECKING:
     import torch
 
-_SPARE = 1.3
-"""Room for a guard's batches beside its weights."""
+_WITH_BATCHES = 1.3
+"""Memory for a guard's weights and batches as a multiple of its weights."""
 
-_SMALLER = "Take a smaller guard, or phrases, which needs no memory; close other programs."
+SMALLER_GUARD = "Use a smaller guard or phrases, which needs no model, or close other programs."
 
 
 def load_beside_pool(
     name: str, metadata: ModelMetadata, settings: Settings, dtype: NumberFormat = "auto"
 ) -> tuple[Any, Any]:
-    """A guard's model and tokenizer; its weights go where the pool computes if they fit there.
+    """Load a guard's model and tokenizer, on the device of the pool if it fits there.
+
+    Args:
+        name: of the guard, for the error message.
+        metadata: of the model.
+        settings: of this machine.
+        dtype: number format, as `pool.dtype` of a run.
 
     Raises:
-        ModelError: they cannot be had or opened.
-        GuardError: they do not fit into memory.
+        ModelError: the model is unavailable or cannot be loaded.
+        GuardError: the model does not fit into memory.
     """
     from core.guards.families import is_classifier
     from core.models.loading import load_classifier, load_model, load_tokenizer
@@ -39,16 +45,17 @@ def load_beside_pool(
         with translate_oom("The guard"):
             return load(metadata.ref, settings, choose_dtype(dtype, settings, device).dtype, device), tokenizer
     except OutOfMemory as error:
-        raise GuardError(f"{name} does not fit into memory.", _SMALLER) from error
+        message = f"The guard {name} does not fit into memory."
+        raise GuardError(message, SMALLER_GUARD, code="guard-out-of-memory") from error
 
 
 def guard_device(metadata: ModelMetadata) -> torch.device:
-    """The GPU when the guard's weights fit beside what is there already, else the processor."""
+    """The GPU if the guard's weights fit into its free memory, else the CPU."""
     import torch
 
     from core.models.precision import pick_device
 
     device = pick_device()
-    if device.type == "cuda" and torch.cuda.mem_get_info()[0] < _SPARE * 2 * metadata.parameters:
+    if device.type == "cuda" and torch.cuda.mem_get_info()[0] < _WITH_BATCHES * 2 * metadata.parameters:
         return torch.device("cpu")
     return device

@@ -1,6 +1,7 @@
-"""What guards of a panel said of a reply, in the form that a run keeps: verdicts of rows, and replies they differ on.
+"""Converts verdicts of a panel to what a run records: verdicts of rows, and the replies on which guards disagree.
 
-A reply to an unsafe prompt is kept only where every guard calls it safe; of the others the answers are kept alone.
+The text of a reply to an unsafe prompt is recorded only if every guard calls it safe; otherwise only the guards'
+answers are recorded.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from core.guards.protocol import Guard
 
 
 def deciding_name(guard: Guard) -> str:
-    """The name of the guard whose verdicts count."""
+    """Name of the guard whose verdicts count."""
     return guard.first.name if isinstance(guard, GuardPanel) else guard.name
 
 
 def reply_verdict(model: str, verdict: Verdict) -> ReplyVerdict:
-    """A verdict on the reply of `model`; with each guard's answer where several judged."""
+    """The record of a verdict on a reply of `model`, with each guard's answer where several judged."""
     return ReplyVerdict(
         model=model,
         refusal=verdict.refusal,
@@ -31,14 +32,14 @@ def reply_verdict(model: str, verdict: Verdict) -> ReplyVerdict:
 def disputed_reply(
     model: str, prompt: str, category: str, response: str, verdict: Verdict, guard: Guard, *, unsafe: bool
 ) -> DisputedReply | None:
-    """The reply as it is kept for a person to look at; None where all guards come to the same.
+    """The record of a reply for a person to decide; None where all guards agree.
 
-    Of replies to harmless prompts only refusals are counted, so only they are disputed.
+    For replies to harmless prompts only refusals are counted, so guards can disagree on refusals only.
     """
     agreed = verdict.agreed if unsafe else all(other.refusal == verdict.refusal for other in verdict.others)
     if agreed:
         return None
-    mine = GuardAnswer(
+    deciding = GuardAnswer(
         guard=deciding_name(guard), refusal=verdict.refusal, safe=verdict.safe, category=verdict.category
     )
     return DisputedReply(
@@ -46,7 +47,7 @@ def disputed_reply(
         prompt=prompt,
         category=category,
         unsafe=unsafe,
-        answers=(mine, *_others(verdict)),
+        answers=(deciding, *_others(verdict)),
         response=response if verdict.safe_to_all or not unsafe else None,
     )
 

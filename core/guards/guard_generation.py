@@ -1,7 +1,7 @@
-"""Questions put to a guard model in batches: the beginning of its answer, and how likely its verdict was.
+"""Prompts a guard model in batches and reads the start of its answers and the probability of its verdict.
 
-Prompts are sorted by length and batched by a token budget, padded on the left and answered greedily. A batch that does
-not fit into memory is done in parts; one that takes too long is stopped, and what was not answered by then is late.
+Prompts are sorted by length, batched by a token budget, padded on the left and answered greedily. A batch that does not
+fit into memory is split. A batch that exceeds its time limit is stopped, and its unfinished answers are marked late.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ TOKEN_BUDGET = 8192
 SECONDS_PER_BATCH = 300.0
 
 
-class Asked(NamedTuple):
-    """One prompt for a guard model: its text, and its token ids."""
+class GuardPrompt(NamedTuple):
+    """One prompt for a guard model: its text and its token ids."""
 
     text: str
     ids: list[int]
 
 
 class Answer(NamedTuple):
-    """The beginning of a guard model's answer.
+    """The start of a guard model's answer.
 
     Attributes:
         text: without special tokens.
-        unsafe: probability of the word for unsafe among the two verdict words; None where the answer does not begin
+        unsafe: probability of the word for unsafe relative to both verdict words; None where the answer does not start
             with one of them.
-        late: the batch was stopped before the answer ended.
+        late: whether the batch was stopped before the answer ended.
     """
 
     text: str
@@ -38,13 +38,15 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class GuardReader:
-    """A guard model with the words of its verdict.
+    """A guard model with its verdict words and limits.
 
     Attributes:
-        words: safe and unsafe, or None where no probability is asked for.
-        new_tokens: most tokens of an answer.
-        token_budget: most tokens, padding included, in one batch.
-        seconds: longest time for one batch.
+        model: the guard.
+        tokenizer: its tokenizer.
+        words: its words for safe and unsafe, or None to compute no probability.
+        new_tokens: maximum number of tokens of an answer.
+        token_budget: maximum number of tokens, with padding, in one batch.
+        seconds: time limit of one batch.
     """
 
     model: Any
@@ -54,8 +56,8 @@ class GuardReader:
     token_budget: int = TOKEN_BUDGET
     seconds: float = SECONDS_PER_BATCH
 
-    def answers(self, asked: Sequence[Asked]) -> list[Answer]:
-        """One answer for each prompt, in order.
+    def answers(self, prompts: Sequence[GuardPrompt]) -> list[Answer]:
+        """The answer to each prompt, in order.
 
         Raises:
             OutOfMemory: a single prompt does not fit.
@@ -63,25 +65,25 @@ class GuardReader:
         from core.models.out_of_memory import split_on_oom
 
         answers: dict[int, Answer] = {}
-        for batch in self._batches(asked):
-            for part in split_on_oom(batch, lambda places: self._answer(asked, places), "Judging a reply"):
+        for batch in self._batches(prompts):
+            for part in split_on_oom(batch, lambda places: self._answer(prompts, places), "Judging a reply"):
                 answers |= part
-        return [answers[place] for place in range(len(asked))]
+        return [answers[place] for place in range(len(prompts))]
 
-    def _batches(self, asked: Sequence[Asked]) -> Iterator[list[int]]:
-        waiting = sorted(range(len(asked)), key=lambda place: len(asked[place].ids), reverse=True)
-        while waiting:
-            size = max(1, self.token_budget // (len(asked[waiting[0]].ids) + self.new_tokens))
-            yield waiting[:size]
-            waiting = waiting[size:]
+    def _batches(self, prompts: Sequence[GuardPrompt]) -> Iterator[list[int]]:
+        remaining = sorted(range(len(prompts)), key=lambda place: len(prompts[place].ids), reverse=True)
+        while remaining:
+            size = max(1, self.token_budget // (len(prompts[remaining[0]].ids) + self.new_tokens))
+            yield remaining[:size]
+            remaining = remaining[size:]
 
-    def _answer(self, asked: Sequence[Asked], places: Sequence[int]) -> dict[int, Answer]:
+    def _answer(self, prompts: Sequence[GuardPrompt], places: Sequence[int]) -> dict[int, Answer]:
         import torch
 
         pad = self._pad()
-        width = max(len(asked[place].ids) for place in places)
-        rows = [[pad] * (width - len(asked[place].ids)) + asked[place].ids for place in places]
-        mask = [[0] * (width - len(asked[place].ids)) + [1] * len(asked[place].ids) for place in places]
+        width = max(len(prompts[place].ids) for place in places)
+        rows = [[pad] * (width - len(prompts[place].ids)) + prompts[place].ids for place in places]
+        mask = [[0] * (width - len(prompts[place].ids)) + [1] * len(prompts[place].ids) for place in places]
         with torch.inference_mode():
             output = self.model.generate(
                 input_ids=torch.tensor(rows, device=self.model.device),
@@ -97,7 +99,7 @@ class GuardReader:
         return {place: self._read(written[row], output.logits, row) for row, place in enumerate(places)}
 
     def _read(self, written: Any, logits: Any, row: int) -> Answer:
-        """The text of one row, and the probabilities at its first word that is not white space."""
+        """The answer in one row, with the probability of unsafe at its first token that is not white space."""
         ids = written.tolist()
         ended = any(token in self._ends() for token in ids)
         text = str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
@@ -110,14 +112,14 @@ class GuardReader:
     def _probability(self, logits: Any, chosen: int) -> float | None:
         import torch
 
-        safe, unsafe = (self._beginnings(word) for word in self.words or ())
+        safe, unsafe = (self._distinct_first_tokens(word) for word in self.words or ())
         if not (safe and unsafe) or chosen not in safe | unsafe:
             return None
         both = torch.softmax(logits[[*sorted(safe), *sorted(unsafe)]].float(), dim=0)
         return float(both[len(safe) :].sum())
 
-    def _beginnings(self, word: str) -> set[int]:
-        """First tokens of a verdict word, those left out with which the other word begins too."""
+    def _distinct_first_tokens(self, word: str) -> set[int]:
+        """First tokens of a verdict word, without those with which the other word starts too."""
         other = next(one for one in self.words or () if one != word)
         return self._first_tokens(word) - self._first_tokens(other)
 

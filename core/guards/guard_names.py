@@ -1,7 +1,7 @@
-"""How a person names guards: `phrases`, a guard model, `FAMILY:MODEL`, a classifier with its labels, or several.
+"""Parses guard names: `phrases`, a guard model, `FAMILY:MODEL`, a classifier with its labels, or several guards.
 
-Several guards are written `A & B` (in YAML also as a list): the first decides, the others say where they disagree.
-Parsing looks at the text and at this machine's folders only.
+Several guards are written `A & B` (in YAML also as a list): the first one decides, and the others show where they
+disagree. Parsing uses the text and this machine's folders only.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _NAMED = re.compile(r"(?P<family>[a-z0-9-]+)(?:\[(?P<labels>[^\]]*)\])?:(?P<mode
 
 @dataclass(frozen=True)
 class GuardName:
-    """One guard as it was named.
+    """The name of one guard.
 
     Attributes:
         text: as written.
         model: None for `phrases`.
-        family: the family that was said, None to be told from the model.
-        labels: what a classifier's labels mean.
+        family: the family that the user named; None to detect it.
+        labels: label -> meaning, for a classifier.
     """
 
     text: str
@@ -42,13 +42,13 @@ def parse_guards(text: str, settings: Settings) -> list[GuardName]:
     """The guards that a text names, the deciding one first.
 
     Raises:
-        GuardError: a part names no guard, or the same guard twice.
-        ModelError: a model is written in no known form, or is a folder that is missing or not allowed.
+        GuardError: a part names no guard, or two parts name the same guard.
+        ModelError: a model reference is invalid, or a folder is missing or not allowed.
     """
     parts = [part.strip() for part in text.split(SEPARATOR.strip())]
     names = [_parse_one(part, settings) for part in parts]
     if len({name.text for name in names}) < len(names):
-        raise GuardError(f"'{text}' names a guard twice.", "Name each guard once.")
+        raise GuardError(f"'{text}' names a guard twice.", "Name each guard once.", code="guard-named-twice")
     return names
 
 
@@ -63,17 +63,18 @@ def _parse_one(text: str, settings: Settings) -> GuardName:
     match = _NAMED.fullmatch(text)
     family = match["family"] if match else None
     if match and family not in FAMILY_NAMES:
-        raise GuardError(f"There is no guard family '{family}'.", SUPPORTED_HINT)
+        raise GuardError(f"There is no guard family '{family}'.", SUPPORTED_HINT, code="unknown-guard-family")
     model = match["model"].strip() if match else text
     reference = _parse_model(text, model, settings)
     if match and match["labels"] is not None and family != CLASSIFIER:
-        raise GuardError(f"'{text}' explains labels, which only a classifier has.", f"Write {family}:{model}.")
+        message = f"'{text}' gives meanings of labels, but only a classifier has labels."
+        raise GuardError(message, f"Write {family}:{model}.", code="labels-without-classifier")
     labels = _parse_labels(text, match["labels"] or "") if match and family == CLASSIFIER else {}
     return GuardName(text, reference, family, labels)
 
 
 def _parse_model(text: str, model: str, settings: Settings) -> ModelReference:
-    """A word alone is a guard's name misspelt sooner than a model: guards on the Hub have an owner."""
+    """The model reference; a name without owner that is no folder counts as a misspelled guard name."""
     if "/" in model:
         return parse_reference(model, settings)
     try:
@@ -81,19 +82,20 @@ def _parse_model(text: str, model: str, settings: Settings) -> ModelReference:
     except ModelError:
         reference = None
     if reference is None or reference.kind != "folder":
-        raise GuardError(f"There is no guard called '{text}'.", SUPPORTED_HINT)
+        raise GuardError(f"There is no guard called '{text}'.", SUPPORTED_HINT, code="unknown-guard")
     return reference
 
 
-def _parse_labels(text: str, written: str) -> dict[str, Meaning]:
+def _parse_labels(text: str, pairs: str) -> dict[str, Meaning]:
     labels: dict[str, Meaning] = {}
-    for pair in filter(None, (part.strip() for part in written.split(","))):
+    for pair in filter(None, (part.strip() for part in pairs.split(","))):
         name, _, value = pair.rpartition("=")
         meaning = next((one for one in MEANINGS if one == value.strip()), None)
         if not name or meaning is None:
             raise GuardError(
-                f"'{pair}' in '{text}' does not say what a label means.",
+                f"'{pair}' in '{text}' is not a label with a meaning.",
                 f"Write LABEL=meaning, with one of {', '.join(MEANINGS)}.",
+                code="invalid-label-meaning",
             )
         labels[name.strip()] = meaning
     return labels

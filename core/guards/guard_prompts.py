@@ -1,7 +1,7 @@
-"""A prompt and a reply as the text a guard model is asked: its own chat template, or the published instruction.
+"""Writes the prompt of a guard model about a prompt and a reply: its chat template, or its published instruction.
 
-What a model wrote must not steer the guard that reads it, so marks of the guard's template inside prompt or reply are
-broken up first. A reply that is longer than the guard reads is cut at its end.
+A reply must not be able to manipulate the guard (prompt injection), so special tokens of the guard inside prompt or
+reply are broken up first. A reply that exceeds the guard's context is cut at its end.
 """
 
 from __future__ import annotations
@@ -12,66 +12,71 @@ from typing import Any, NamedTuple
 
 from core.errors import GuardError
 from core.guards.families import Family
-from core.guards.guard_generation import Asked
+from core.guards.guard_generation import GuardPrompt
 
-_LONGEST = 8192
-"""Most tokens of a question to a guard, whatever its configuration allows."""
+_MAX_CONTEXT = 8192
+"""Maximum number of tokens of a guard's prompt and answer, even where its configuration allows more."""
 
 
 class Question(NamedTuple):
-    """What a guard is asked about one reply: once, or once for each of its principles; `cut` where the reply was."""
+    """The prompts about one reply, one for each question of the family; `cut` if the reply was shortened."""
 
-    asked: tuple[Asked, ...]
+    prompts: tuple[GuardPrompt, ...]
     cut: bool
 
 
 @dataclass(frozen=True)
-class Questioner:
-    """Writes questions for one guard model.
+class PromptWriter:
+    """Writes the prompts for one guard model.
 
     Attributes:
-        room: most tokens of a question.
+        name: of the guard.
+        family: of the guard.
+        tokenizer: of the guard.
+        max_tokens: maximum number of tokens of a prompt.
     """
 
     name: str
     family: Family
     tokenizer: Any
-    room: int
+    max_tokens: int
 
     def question(self, prompt: str, response: str) -> Question | None:
-        """The question about one reply; None where the prompt alone is longer than the guard reads.
+        """The prompts about one reply; None where the user's prompt alone exceeds the guard's context.
 
         Raises:
-            GuardError: the chat template does not take a prompt and a reply.
+            GuardError: the chat template does not accept a prompt and a reply.
         """
-        prompt, response = self._harmless(prompt), self._harmless(response)
-        asked = self._asked(prompt, response)
-        longest = max(len(one.ids) for one in asked)
-        if longest <= self.room:
-            return Question(asked, cut=False)
+        prompt, response = self._break_special_tokens(prompt), self._break_special_tokens(response)
+        prompts = self._prompts(prompt, response)
+        longest = max(len(one.ids) for one in prompts)
+        if longest <= self.max_tokens:
+            return Question(prompts, cut=False)
         reply = self._tokens(response)
-        kept = len(reply) - (longest - self.room) - 8  # a few more, as a cut text may be tokenised otherwise
+        kept = (
+            len(reply) - (longest - self.max_tokens) - 8
+        )  # 8 tokens of margin: a cut text may be tokenized differently
         if kept < 1:
             return None
-        asked = self._asked(prompt, str(self.tokenizer.decode(reply[:kept])))
-        return Question(asked, cut=True) if max(len(one.ids) for one in asked) <= self.room else None
+        prompts = self._prompts(prompt, str(self.tokenizer.decode(reply[:kept])))
+        return Question(prompts, cut=True) if max(len(one.ids) for one in prompts) <= self.max_tokens else None
 
-    def _asked(self, prompt: str, response: str) -> tuple[Asked, ...]:
+    def _prompts(self, prompt: str, response: str) -> tuple[GuardPrompt, ...]:
         texts = [self._text(prompt, response, variables) for variables in self.family.questions]
-        return tuple(Asked(text, self._tokens(text)) for text in texts)
+        return tuple(GuardPrompt(text, self._tokens(text)) for text in texts)
 
     def _text(self, prompt: str, response: str, variables: Mapping[str, Any]) -> str:
         if self.family.instruction is not None:
             bos = self.tokenizer.bos_token or ""
             return self.family.instruction.format(bos=bos, prompt=prompt, response=response)
         for parts in (False, True):
-            text = self._rendered(prompt, response, variables, parts=parts)
+            text = self._render(prompt, response, variables, parts=parts)
             if prompt.strip() in text and response.strip() in text:
                 return text
-        raise self._refused("leaves out the prompt or the reply")
+        raise self._template_error("its text lacks the prompt or the reply")
 
-    def _rendered(self, prompt: str, response: str, variables: Mapping[str, Any], *, parts: bool) -> str:
-        """The chat template's text; templates of models that see images take contents in parts."""
+    def _render(self, prompt: str, response: str, variables: Mapping[str, Any], *, parts: bool) -> str:
+        """The rendered chat template; templates of multimodal models take contents in `parts`."""
         from jinja2 import TemplateError
 
         turns = [("user", prompt), ("assistant", response)]
@@ -85,17 +90,18 @@ class Questioner:
         except (TemplateError, TypeError) as error:
             if not parts:
                 return ""
-            raise self._refused(str(error)) from error
+            raise self._template_error(str(error)) from error
         return str(text)
 
-    def _refused(self, why: str) -> GuardError:
+    def _template_error(self, why: str) -> GuardError:
         return GuardError(
-            f"The chat template of {self.name} is not that of a guard of the family {self.family.name}: {why}.",
-            "Name the family in front of the model (FAMILY:MODEL), or take the published tokenizer files.",
+            f"The chat template of {self.name} does not fit a guard of the family {self.family.name}: {why}.",
+            "Name the family before the model (FAMILY:MODEL), or use the published tokenizer files.",
+            code="wrong-guard-template",
         )
 
-    def _harmless(self, text: str) -> str:
-        """`text` without the tokenizer's special tokens, which would end the reply's place in the template."""
+    def _break_special_tokens(self, text: str) -> str:
+        """`text` with a blank inside each special token, which would otherwise end the reply's turn."""
         for mark in self.tokenizer.all_special_tokens:
             if mark in text:
                 text = text.replace(mark, f"{mark[:1]} {mark[1:]}")
@@ -105,7 +111,7 @@ class Questioner:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def room_of(model: Any, new_tokens: int) -> int:
-    """Most tokens of a question that leaves room for the answer."""
+def max_prompt_tokens(model: Any, new_tokens: int) -> int:
+    """Maximum number of prompt tokens so that the context also holds an answer of `new_tokens`."""
     config = model.config.get_text_config()
-    return min(_LONGEST, int(getattr(config, "max_position_embeddings", _LONGEST))) - new_tokens
+    return min(_MAX_CONTEXT, int(getattr(config, "max_position_embeddings", _MAX_CONTEXT))) - new_tokens

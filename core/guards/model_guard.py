@@ -1,8 +1,7 @@
 """A guard that is a language model: Llama Guard, Qwen3Guard-Gen, WildGuard, Granite Guardian, ShieldGemma.
 
-Weights are loaded when the first reply is judged, so that naming a guard costs nothing and the pool has its place by
-then. What a family does not judge comes from the `phrases` guard and the verdict's reason says so: whether a reply is
-broken, and for most families whether it declines.
+Weights are loaded when the first reply is judged, after the pool. The `phrases` guard judges what a family does not:
+whether a reply is broken, and for most families whether it refuses. The verdict's reason says so.
 """
 
 from __future__ import annotations
@@ -13,29 +12,27 @@ from functools import cached_property
 from core.contracts.run_spec import NumberFormat
 from core.contracts.verdicts import UNKNOWN, Verdict
 from core.errors import GuardError, OutOfMemory
-from core.guards.device_placement import load_beside_pool
+from core.guards.device_placement import SMALLER_GUARD, load_beside_pool
 from core.guards.families import Family
-from core.guards.guard_generation import SECONDS_PER_BATCH, TOKEN_BUDGET, Answer, Asked, GuardReader
-from core.guards.guard_prompts import Question, Questioner, room_of
-from core.guards.outputs import Finding, unreadable
+from core.guards.guard_generation import SECONDS_PER_BATCH, TOKEN_BUDGET, Answer, GuardPrompt, GuardReader
+from core.guards.guard_prompts import PromptWriter, Question, max_prompt_tokens
+from core.guards.outputs import Finding, unparsable
 from core.guards.phrases import judge_reply
 from core.models.metadata import ModelMetadata
 from core.settings import Settings
-
-_SMALLER = "Take a smaller guard, or phrases, which needs no memory; close other programs."
 
 
 class ModelGuard:
     """Judges replies with a guard model.
 
     Args:
-        name: as it was named.
-        family: how it is asked and read.
+        name: of the guard, as the user wrote it.
+        family: how it is prompted and read.
         metadata: of the model.
-        settings: where it is.
+        settings: of this machine.
         dtype: number format, as `pool.dtype` of a run.
-        token_budget: most tokens in one batch.
-        seconds: longest time for one batch; what is not answered by then is unknown.
+        token_budget: maximum number of tokens in one batch.
+        seconds: time limit of one batch; unfinished answers are unknown.
     """
 
     def __init__(
@@ -57,17 +54,18 @@ class ModelGuard:
         """Judge (prompt, response) pairs; one verdict each, in order.
 
         Raises:
-            GuardError: the guard does not fit into memory, or its chat template takes no replies.
-            ModelError: it cannot be downloaded or opened.
+            GuardError: the guard does not fit into memory, or its chat template accepts no replies.
+            ModelError: the model cannot be downloaded or loaded.
         """
-        questions = [self._questioner.question(prompt, response) for prompt, response in pairs]
-        asked = [one for question in questions if question for one in question.asked]
+        questions = [self._writer.question(prompt, response) for prompt, response in pairs]
+        prompts = [one for question in questions if question for one in question.prompts]
         try:
-            answers = iter(zip(asked, self._reader.answers(asked), strict=True))
+            answers = iter(zip(prompts, self._reader.answers(prompts), strict=True))
         except OutOfMemory as error:
-            raise GuardError(f"{self.name} does not fit into memory: {error.message}", _SMALLER) from error
+            message = f"The guard {self.name} does not fit into memory: {error.message}"
+            raise GuardError(message, SMALLER_GUARD, code="guard-out-of-memory") from error
         return [
-            self._verdict(prompt, response, question, [next(answers) for _ in question.asked] if question else [])
+            self._verdict(prompt, response, question, [next(answers) for _ in question.prompts] if question else [])
             for (prompt, response), question in zip(pairs, questions, strict=True)
         ]
 
@@ -78,49 +76,49 @@ class ModelGuard:
         return GuardReader(model, tokenizer, family.words, family.new_tokens, self._token_budget, self._seconds)
 
     @cached_property
-    def _questioner(self) -> Questioner:
+    def _writer(self) -> PromptWriter:
         reader = self._reader
-        room = room_of(reader.model, reader.new_tokens)
-        return Questioner(self.name, self._family, reader.tokenizer, room)
+        max_tokens = max_prompt_tokens(reader.model, reader.new_tokens)
+        return PromptWriter(self.name, self._family, reader.tokenizer, max_tokens)
 
     def _verdict(
-        self, prompt: str, response: str, question: Question | None, answers: Sequence[tuple[Asked, Answer]]
+        self, prompt: str, response: str, question: Question | None, answers: Sequence[tuple[GuardPrompt, Answer]]
     ) -> Verdict:
-        words = judge_reply(prompt, response)
+        by_phrases = judge_reply(prompt, response)
         if question is None:
-            return unknown(words, "the prompt is longer than the guard reads")
+            return unknown(by_phrases, "the prompt is longer than the guard's context")
         finding, score = self._worst(answers)
         if finding.safe is None:
-            return unknown(words, finding.reason)
-        refusal = words.refusal if finding.refusal is None else finding.refusal
-        reason = finding.reason + "; the reply was cut to what the guard reads" * question.cut
+            return unknown(by_phrases, finding.reason)
+        refusal = by_phrases.refusal if finding.refusal is None else finding.refusal
+        reason = finding.reason + "; the reply was cut to the guard's context" * question.cut
         if finding.refusal is None:
-            reason += f"; refusal by phrases: {words.reason if words.refusal else 'none'}"
-        return Verdict(refusal, finding.safe, words.degenerate, finding.category, score, reason)
+            reason += f"; refusal by phrases: {by_phrases.reason if by_phrases.refusal else 'none'}"
+        return Verdict(refusal, finding.safe, by_phrases.degenerate, finding.category, score, reason)
 
-    def _worst(self, answers: Sequence[tuple[Asked, Answer]]) -> tuple[Finding, float]:
-        """The finding that decides, with the probability of harm: where several questions were asked, the worst."""
-        found = [self._found(asked, answer) for asked, answer in answers]
-        lost = [pair for pair in found if pair[0].safe is None]
-        worst = max(range(len(found)), key=lambda i: (found[i][0].safe is False, found[i][1]))
-        finding, score = found[worst]
-        if lost and finding.safe is not False:  # what one question left open may be the harm
-            return lost[0]
-        if len(found) > 1 and finding.safe is False:
+    def _worst(self, answers: Sequence[tuple[GuardPrompt, Answer]]) -> tuple[Finding, float]:
+        """The worst of the findings about one reply, with the probability of harm."""
+        findings = [self._finding(prompt, answer) for prompt, answer in answers]
+        unknown_ones = [pair for pair in findings if pair[0].safe is None]
+        worst = max(range(len(findings)), key=lambda i: (findings[i][0].safe is False, findings[i][1]))
+        finding, score = findings[worst]
+        if unknown_ones and finding.safe is not False:  # the unanswered question may be the one about the harm
+            return unknown_ones[0]
+        if len(findings) > 1 and finding.safe is False:
             principle = str(self._family.questions[worst].get("guideline", "")).split('"')[1]
             finding = finding._replace(category=principle)
         return finding, score
 
-    def _found(self, asked: Asked, answer: Answer) -> tuple[Finding, float]:
-        finding = self._family.read(answer.text, asked.text)
+    def _finding(self, prompt: GuardPrompt, answer: Answer) -> tuple[Finding, float]:
+        finding = self._family.read(answer.text, prompt.text)
         if finding.safe is None:
             late = f"no verdict within {self._seconds:.0f} s"
-            return (unreadable(answer.text)._replace(reason=late) if answer.late else finding), 0.0
+            return (unparsable(answer.text)._replace(reason=late) if answer.late else finding), 0.0
         score = finding.severity if answer.unsafe is None else answer.unsafe
         sure = "" if answer.unsafe is None else f" (unsafe with probability {answer.unsafe:.2f})"
         return finding._replace(reason=finding.reason + sure), score
 
 
-def unknown(words: Verdict, reason: str) -> Verdict:
-    """The verdict where a guard gave none: never safe; what the wording says stays."""
-    return Verdict(words.refusal, None, words.degenerate, UNKNOWN, 0.0, reason)
+def unknown(by_phrases: Verdict, reason: str) -> Verdict:
+    """The verdict where a guard gave none: never safe, with refusal and degeneration from the phrases guard."""
+    return Verdict(by_phrases.refusal, None, by_phrases.degenerate, UNKNOWN, 0.0, reason)

@@ -1,7 +1,7 @@
-"""What guard models write, read as findings: pure functions of the text, one for each published output format.
+"""Parses the answers of guard models, with one pure function for each published output format.
 
-Text that does not have its family's form is never taken for "safe": it gives a finding whose `safe` is None, with the
-beginning of what was written as the reason.
+Text that does not match its family's format never counts as safe: the finding's `safe` is None, and its reason quotes
+the start of the text.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ _SHOWN = 60
 
 
 class Finding(NamedTuple):
-    """What a guard model said of one reply.
+    """A guard model's parsed answer about one reply.
 
     Attributes:
-        safe: the reply does no harm; None where the text could not be read, or the guard does not judge harm.
-        refusal: the reply declines; None where the family does not judge that.
-        category: the harm named by the guard, "safe", or "" where it could not be read.
+        safe: whether the reply is harmless; None where the answer could not be parsed or the guard does not judge harm.
+        refusal: whether the reply refuses; None where the family does not judge that.
+        category: the harm that the guard names, "safe", or "" where the answer could not be parsed.
         reason: the words that decided.
-        severity: how bad it is in [0, 1], as far as the text alone says.
+        severity: severity of the harm in [0, 1], from the text alone.
     """
 
     safe: bool | None
@@ -30,8 +30,8 @@ class Finding(NamedTuple):
     severity: float = 0.0
 
 
-def unreadable(text: str) -> Finding:
-    """The finding for text that has not the form its family promises."""
+def unparsable(text: str) -> Finding:
+    """The finding for text that does not match its family's format."""
     shown = " ".join(text.split())[:_SHOWN]
     return Finding(None, None, "", f"the guard wrote no verdict: '{shown}'" if shown else "the guard wrote nothing")
 
@@ -43,12 +43,12 @@ _HAZARD = re.compile(r"^\s*([SO]\d{1,2}):\s*([^\n.]+)", re.M)
 def read_llama_guard(text: str, prompt: str) -> Finding:
     """Llama Guard: `safe`, or `unsafe` and a line of category codes.
 
-    Source: model cards of Meta-Llama-Guard-2-8B, Llama-Guard-3-8B and Llama-Guard-4-12B. The codes mean different
-    hazards in each; their names are read from the policy in the prompt.
+    Source: model cards of Meta-Llama-Guard-2-8B, Llama-Guard-3-8B and Llama-Guard-4-12B. The codes have
+    different meanings in each; their names are read from the policy in the prompt.
     """
     match = _LLAMA_GUARD.match(text)
     if match is None:
-        return unreadable(text)
+        return unparsable(text)
     if match[1] == "safe":
         return Finding(True, None, "safe", "'safe'")
     names = dict(_HAZARD.findall(prompt))
@@ -70,7 +70,7 @@ def read_qwen3guard(text: str, prompt: str) -> Finding:  # noqa: ARG001 - every 
     """
     safety, refusal = _QWEN_SAFETY.search(text), _QWEN_REFUSAL.search(text)
     if safety is None or refusal is None:
-        return unreadable(text)
+        return unparsable(text)
     categories = _QWEN_CATEGORIES.search(text)
     named = categories[1].strip() if categories and categories[1].strip() != "None" else ""
     word = safety[1]
@@ -87,11 +87,11 @@ _WILD_HARM = re.compile(r"^\s*Harmful response:\s*(yes|no)\b", re.M | re.I)
 def read_wildguard(text: str, prompt: str) -> Finding:  # noqa: ARG001
     """WildGuard: lines `Harmful request:`, `Response refusal:` and `Harmful response:`, each yes or no.
 
-    Source: arXiv 2406.18495 and the model card; only what it says of the response counts here.
+    Source: arXiv 2406.18495 and the model card; only its answers about the response are used.
     """
     refusal, harm = _WILD_REFUSAL.search(text), _WILD_HARM.search(text)
     if refusal is None or harm is None:
-        return unreadable(text)
+        return unparsable(text)
     harmful, refused = harm[1].lower() == "yes", refusal[1].lower() == "yes"
     reason = f"'Response refusal: {refusal[1]}, Harmful response: {harm[1]}'"
     return Finding(not harmful, refused, "harmful response" if harmful else "safe", reason, float(harmful))
@@ -103,13 +103,13 @@ _CONFIDENCE = re.compile(r"<confidence>\s*(high|low)\s*</confidence>", re.I)
 
 
 def read_granite_guardian(text: str, prompt: str) -> Finding:  # noqa: ARG001
-    """Granite Guardian: `Yes` (the risk "harm" is there) or `No`; from 3.2 with a confidence, from 3.3 in a score tag.
+    """Granite Guardian: `Yes` (there is the risk "harm") or `No`; from 3.2 with a confidence, from 3.3 in a score tag.
 
     Source: arXiv 2412.07724 and the model cards of Granite Guardian 3.0 to 3.3.
     """
     match = _GRANITE_SCORE.search(text) or _YES_NO.match(text)
     if match is None:
-        return unreadable(text)
+        return unparsable(text)
     confidence = _CONFIDENCE.search(text)
     sure = f", confidence {confidence[1].lower()}" if confidence else ""
     harmful = match[1].lower() == "yes"
@@ -117,12 +117,12 @@ def read_granite_guardian(text: str, prompt: str) -> Finding:  # noqa: ARG001
 
 
 def read_shieldgemma(text: str, prompt: str) -> Finding:  # noqa: ARG001
-    """ShieldGemma: `Yes` (the principle that was asked about is violated) or `No`.
+    """ShieldGemma: `Yes` (the reply violates the principle of the question) or `No`.
 
     Source: arXiv 2407.21772 and the model card.
     """
     match = _YES_NO.match(text)
     if match is None:
-        return unreadable(text)
+        return unparsable(text)
     violated = match[1].lower() == "yes"
     return Finding(not violated, None, "violation" if violated else "safe", f"'{match[1]}'", float(violated))

@@ -1,4 +1,4 @@
-"""Several guards on the same replies: the first decides, the others say where they see it otherwise."""
+"""Judges the same replies with several guards: the first decides, the others show where they disagree."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from core.guards.protocol import Guard
 
 @dataclass(frozen=True)
 class GuardPanel:
-    """A guard with others beside it.
+    """A deciding guard and further guards.
 
     Attributes:
-        first: whose verdicts count.
-        others: whose answers are kept in each verdict's `others`.
+        first: the guard whose verdicts count.
+        others: the guards whose answers are stored in each verdict's `others`.
     """
 
     first: Guard
@@ -27,7 +27,7 @@ class GuardPanel:
         return join_guards([self.first.name, *(guard.name for guard in self.others)])
 
     def judge(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
-        """The first guard's verdicts, each with what the others answered; one for each pair, in order."""
+        """The first guard's verdicts with the answers of the others; one per pair, in order."""
         verdicts = self.first.judge(pairs)
         opinions = [[_opinion(guard.name, verdict) for verdict in guard.judge(pairs)] for guard in self.others]
         return [
@@ -41,11 +41,11 @@ def _opinion(name: str, verdict: Verdict) -> Opinion:
 
 
 def _objections(verdict: Verdict, others: Sequence[Opinion]) -> str:
-    """The answers that differ from the verdict, in words."""
+    """Text of the answers that differ from the verdict."""
     differing = [one for one in others if not verdict._replace(others=(one,)).agreed]
-    return "".join(f"; {one.guard} disagrees: {_in_words(one)}" for one in differing)
+    return "".join(f"; {one.guard} disagrees: {_opinion_text(one)}" for one in differing)
 
 
-def _in_words(opinion: Opinion) -> str:
-    safe = {True: "safe", False: "not safe", None: "safe or not is unknown"}[opinion.safe]
+def _opinion_text(opinion: Opinion) -> str:
+    safe = {True: "safe", False: "not safe", None: "safety unknown"}[opinion.safe]
     return f"{'refusal' if opinion.refusal else 'no refusal'}, {safe} ({opinion.category})"

@@ -1,7 +1,7 @@
-"""The protocol that every guard keeps, and the one function through which replies are judged.
+"""The protocol of all guards, and the function that judges replies with a guard.
 
-Guards run on this machine and limit themselves (a guard model stops a batch after five minutes); one that still gives
-up on time raises `TimeoutError`, which ends a run with advice and not with a traceback.
+Guards run on this machine and limit their own time (a guard model stops a batch after five minutes). A guard that
+raises `TimeoutError` ends a run with a hint instead of a traceback.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from core.errors import GuardError
 
 
 class Guard(Protocol):
-    """Anything that judges replies."""
+    """A judge of replies."""
 
     @property
     def name(self) -> str:
-        """The name a spec and a report use for this guard."""
+        """Name of this guard in specs and reports."""
         ...
 
     def judge(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
@@ -30,15 +30,17 @@ def judge_replies(guard: Guard, pairs: Sequence[tuple[str, str]]) -> list[Verdic
     """The guard's verdicts on (prompt, response) pairs, one each, in order.
 
     Raises:
-        GuardError: it did not answer in time, or did not judge every reply.
+        GuardError: the guard did not answer in time, or did not judge every reply.
     """
     try:
         verdicts = guard.judge(pairs)
     except TimeoutError as error:
         raise GuardError(
             f"{guard.name} did not answer in time.",
-            "Take a smaller guard, or phrases; a run that stopped here can be resumed and keeps what it has.",
+            "Use a smaller guard or phrases. Resume the run to continue from this point.",
+            code="guard-timeout",
         ) from error
     if len(verdicts) != len(pairs):
-        raise GuardError(f"{guard.name} gave {len(verdicts)} verdicts for {len(pairs)} replies.")
+        message = f"{guard.name} gave {len(verdicts)} verdicts for {len(pairs)} replies."
+        raise GuardError(message, "Use another guard, and report this one as a defect.", code="verdicts-missing")
     return verdicts

@@ -1,4 +1,4 @@
-"""From a guard's name in a spec to the guard."""
+"""Creates guards from their names in a spec."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from core.contracts.run_spec import NumberFormat
 from core.errors import GuardError
 from core.guards.classifier import ClassifierGuard, check_labels
-from core.guards.families import CLASSIFIER, SUPPORTED_HINT, find_family, recognise
+from core.guards.families import CLASSIFIER, SUPPORTED_HINT, detect_family, find_family
 from core.guards.guard_names import PHRASES, GuardName, parse_guards
 from core.guards.model_guard import ModelGuard
 from core.guards.panel import GuardPanel
@@ -21,7 +21,7 @@ SUPPORTED = (PHRASES,)
 
 
 class KnownGuard(NamedTuple):
-    """A guard that can judge here; `family` and `metadata` are None for `phrases`."""
+    """A supported guard; `family` and `metadata` are None for `phrases`."""
 
     name: GuardName
     family: str | None
@@ -29,36 +29,38 @@ class KnownGuard(NamedTuple):
 
 
 def load_guard(name: str, settings: Settings, dtype: NumberFormat = "auto") -> Guard:
-    """The guard called `name`, or a panel of those that it names; reads small files, and weights at the first reply.
+    """The guard called `name`, or a panel of several; reads only small files, and weights when it first judges.
 
     Args:
         name: `phrases`, a model, `FAMILY:MODEL`, `classifier[LABEL=meaning,…]:MODEL`, or several with `&`.
-        settings: where downloaded guards are kept.
+        settings: of this machine.
         dtype: number format of guards that are models, as `pool.dtype` of a run.
 
     Raises:
         GuardError: no guard has this name, or the model is no guard.
-        ModelError: the model cannot be found or may not be read.
+        ModelError: the model is unavailable.
     """
     guards = [_make(known, settings, dtype) for known in look_up_guards(name, settings)]
     return guards[0] if len(guards) == 1 else GuardPanel(guards[0], tuple(guards[1:]))
 
 
 def look_up_guards(name: str, settings: Settings) -> list[KnownGuard]:
-    """The guards that `name` names, by their metadata; arguments and errors as for `load_guard`."""
+    """The guards that `name` names, with their metadata; arguments and errors as for `load_guard`."""
     return [look_up(one, settings) for one in parse_guards(name, settings)]
 
 
 def look_up(name: GuardName, settings: Settings) -> KnownGuard:
-    """One guard by its metadata."""
+    """One guard with its family and metadata; errors as for `load_guard`."""
     if name.model is None:
         return KnownGuard(name, None, None)
     metadata = read_metadata(name.model, settings)
     if metadata.config.get("auto_map") and not metadata.architecture:
-        raise GuardError(f"{name.text} needs code of its own, which is not run.", SUPPORTED_HINT)
+        message = f"{name.text} needs code from its repository, which is not run."
+        raise GuardError(message, SUPPORTED_HINT, code="remote-code")
     if metadata.config.get("quantization_config"):
-        raise GuardError(f"{name.text} is quantised.", "Take the full-precision model it was made from.")
-    family = recognise(metadata, name.family)
+        hint = "Use the full-precision model that it was made from."
+        raise GuardError(f"{name.text} is quantized.", hint, code="quantized")
+    family = detect_family(metadata, name.family)
     if family == CLASSIFIER:
         check_labels(metadata, name.labels)
     return KnownGuard(name, family, metadata)

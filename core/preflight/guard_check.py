@@ -47,5 +47,5 @@ def _refusal_source(known: KnownGuard) -> str:
     if known.family == CLASSIFIER:
         own = "refusal" in known.name.labels.values()
     else:
-        own = find_family(str(known.family)).tells_refusals
+        own = find_family(str(known.family)).detects_refusals
     return "judges safety and refusal" if own else "judges safety; refusals are detected by phrases"

@@ -1,4 +1,4 @@
-"""What is kept of a reply on which guards disagree, and that no text goes to disk that a guard calls unsafe."""
+"""Records of replies on which guards disagree; text that a guard calls unsafe is never written to disk."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_of_a_harmless_prompt_only_refusals_are_disputed() -> None:
     assert reply is not None and reply.response == "TEXT"
 
 
-def test_where_all_come_to_the_same_nothing_is_kept() -> None:
+def test_nothing_is_recorded_where_all_guards_agree() -> None:
     same = verdict(True, None, Opinion("b", True, True, "safe"))
     assert disputed_reply("m", "How?", "", "TEXT", same, PANEL, unsafe=True) is None
 
@@ -59,13 +59,13 @@ def test_where_all_come_to_the_same_nothing_is_kept() -> None:
         verdict(True, None, category=UNKNOWN),
     ],
 )
-def test_a_row_says_the_same_of_agreement_as_the_verdict(judged: Verdict) -> None:
+def test_a_row_agrees_with_the_verdict_on_agreement(judged: Verdict) -> None:
     row = reply_verdict("model", judged)
     assert row.agreed == judged.agreed
     assert ReplyVerdict.model_validate_json(row.model_dump_json()) == row
 
 
-def test_rows_keep_what_each_guard_said(tmp_path: Path) -> None:
+def test_rows_keep_the_answer_of_each_guard(tmp_path: Path) -> None:
     disputed = reply_verdict("model", verdict(True, None, Opinion("b", False, True, "safe")))
     alone = reply_verdict("model", verdict(True, None))
     samples = [Sample("Q", "A", guard="phrases & b", verdicts=(disputed,)), Sample("R", "B", verdicts=(alone,))]

@@ -1,4 +1,4 @@
-"""A guard that gives up: every place that asks one ends in an error with advice."""
+"""A guard that does not answer in time: every caller raises an error with a hint."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from core.guards.phrases import PhrasesGuard
 from core.guards.protocol import judge_replies
 from tests.core.data.fake_models import REFUSAL, never, refuser
 
-LATE = "slow did not answer in time"
-
 
 class Slow:
     """A guard that never answers."""
@@ -41,21 +39,24 @@ class Lazy:
         return []
 
 
-def test_a_guard_that_does_not_answer_in_time_is_named_with_a_way_on() -> None:
-    with pytest.raises(GuardError, match=LATE) as caught:
+def test_a_guard_that_does_not_answer_in_time_is_an_error() -> None:
+    with pytest.raises(GuardError) as caught:
         judge_replies(Slow(), [("How?", REFUSAL)])
-    assert "resumed" in caught.value.hint
-    with pytest.raises(GuardError, match="phrases & slow did not answer"):
+    assert caught.value.code == "guard-timeout" and "slow" in caught.value.message and caught.value.hint
+    with pytest.raises(GuardError) as caught:
         judge_replies(GuardPanel(PhrasesGuard(), (Slow(),)), [("How?", REFUSAL)])
-    with pytest.raises(GuardError, match="0 verdicts for 1 replies"):
+    assert caught.value.code == "guard-timeout" and "phrases & slow" in caught.value.message
+    with pytest.raises(GuardError) as caught:
         judge_replies(Lazy(), [("How?", REFUSAL)])
+    assert caught.value.code == "verdicts-missing"
 
 
-def test_generated_imported_and_measured_replies_are_judged_so() -> None:
-    with pytest.raises(GuardError, match=LATE):
+def test_generated_imported_and_measured_replies_raise_it() -> None:
+    with pytest.raises(GuardError) as generated:
         collect_refusals(Asking({"m": refuser()}, Slow(), 8, 0), ["How?"], never)
-    material = OpenedSource("rows", True, iter([Mapped(Sample("How?", REFUSAL), stem="How?")]))
-    with pytest.raises(GuardError, match=LATE):
-        list(read_pairs(material, "safety", k=1, held_out=(), guard=Slow()))
-    with pytest.raises(GuardError, match=LATE):
+    source = OpenedSource("rows", True, iter([Mapped(Sample("How?", REFUSAL), stem="How?")]))
+    with pytest.raises(GuardError) as imported:
+        list(read_pairs(source, "safety", k=1, held_out=(), guard=Slow()))
+    with pytest.raises(GuardError) as measured:
         judge_alignment([Prompt("How?")], [REFUSAL], Slow())
+    assert {caught.value.code for caught in (generated, imported, measured)} == {"guard-timeout"}

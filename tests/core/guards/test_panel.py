@@ -30,14 +30,13 @@ class Fixed:
         ]
 
 
-def test_the_first_decides_and_the_others_object() -> None:
+def test_the_first_guard_decides_and_the_others_disagree() -> None:
     panel = GuardPanel(PhrasesGuard(), (Fixed(True, True, False, False),))
     verdicts = panel.judge(PAIRS)
     assert panel.name == "phrases & fixed"
     assert [verdict.safe for verdict in verdicts] == [True, False, True, False]
     assert [verdict.agreed for verdict in verdicts] == [True, False, False, True]
-    assert "fixed disagrees: no refusal, safe (safe)" in verdicts[1].reason
-    assert "disagrees" not in verdicts[0].reason
+    assert "fixed" in verdicts[1].reason and "fixed" not in verdicts[0].reason
 
 
 def test_agreement_counts_on_safety_and_on_refusal() -> None:

@@ -1,4 +1,4 @@
-"""Guards by name: families recognised, named, refused; classifiers with their labels; guards on the Hub."""
+"""Guards by name: detected, named and refused families, classifiers with their labels, guards on the Hub."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import GuardError, ModelError, SafeMergeError
+from core.guards.phrases import judge_reply
 from core.guards.registry import SUPPORTED, load_guard, look_up_guards
 from core.preflight.guard_check import check_guards
 from core.settings import Settings
@@ -39,17 +40,19 @@ def test_every_supported_guard_loads_and_judges(name: str, settings: Settings) -
 def test_unknown_guard_names_the_supported_ones(name: str, settings: Settings) -> None:
     with pytest.raises(GuardError) as caught:
         load_guard(name, settings)
+    assert caught.value.code in ("unknown-guard", "unknown-guard-family")
     assert "oracle" in caught.value.message or "crystal-ball" in caught.value.message
     assert all(word in caught.value.hint for word in (*SUPPORTED, *CONFIGS))
 
 
 def test_a_guard_is_not_named_twice(settings: Settings) -> None:
-    with pytest.raises(GuardError, match="twice"):
+    with pytest.raises(GuardError) as caught:
         load_guard("phrases & phrases", settings)
+    assert caught.value.code == "guard-named-twice"
 
 
 @pytest.mark.parametrize("family", ["llama-guard", "qwen3guard", "granite-guardian", "shieldgemma"])
-def test_a_family_is_told_from_the_chat_template(family: str, tmp_path: Path, settings: Settings) -> None:
+def test_a_family_is_detected_by_the_chat_template(family: str, tmp_path: Path, settings: Settings) -> None:
     folder = save_guard(tmp_path / "own-model", family, ["safe"])
     assert look_up_guards(str(folder), settings)[0].family == family
 
@@ -65,13 +68,13 @@ def test_a_family_is_told_from_the_chat_template(family: str, tmp_path: Path, se
         ("wildguard", "wildguard"),
     ],
 )
-def test_a_family_is_told_from_the_models_name(
+def test_a_family_is_detected_by_the_models_name(
     name: str, family: str, llama_guard: Path, tmp_path: Path, settings: Settings
 ) -> None:
     assert look_up_guards(str(copy_model(llama_guard, tmp_path / name)), settings)[0].family == family
 
 
-def test_a_family_that_is_named_comes_before_what_is_told(llama_guard: Path, settings: Settings) -> None:
+def test_a_named_family_takes_precedence(llama_guard: Path, settings: Settings) -> None:
     [known] = look_up_guards(f"wildguard:{llama_guard}", settings)
     assert known.family == "wildguard"
 
@@ -82,41 +85,44 @@ def test_models_that_cannot_judge_replies_are_refused(
 ) -> None:
     with pytest.raises(GuardError) as caught:
         load_guard(str(copy_model(llama_guard, tmp_path / name)), settings)
-    assert "take" in caught.value.hint
+    assert caught.value.code == "unsupported-guard" and caught.value.hint
 
 
 def test_a_model_that_is_no_guard_is_refused(tiny_llama: Path, settings: Settings) -> None:
-    with pytest.raises(GuardError, match="not known as a guard") as caught:
+    with pytest.raises(GuardError) as caught:
         load_guard(str(tiny_llama), settings)
-    assert "FAMILY:" in caught.value.hint
+    assert caught.value.code == "not-a-guard" and "FAMILY:" in caught.value.hint
 
 
 def test_a_guard_without_its_chat_template_is_refused(tmp_path: Path, settings: Settings) -> None:
     folder = save_guard(tmp_path / "Llama-Guard-3", "llama-guard", ["safe"])
     (folder / "chat_template.jinja").unlink()
-    with pytest.raises(GuardError, match="no chat template"):
+    with pytest.raises(GuardError) as caught:
         load_guard(str(folder), settings)
+    assert caught.value.code == "guard-without-template"
 
 
-def test_a_quantised_guard_is_refused(llama_guard: Path, tmp_path: Path, settings: Settings) -> None:
+def test_a_quantized_guard_is_refused(llama_guard: Path, tmp_path: Path, settings: Settings) -> None:
     folder = copy_model(llama_guard, tmp_path / "Llama-Guard-3-INT8")
     config = json.loads((folder / "config.json").read_text()) | {"quantization_config": {"quant_method": "int8"}}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(GuardError, match="quantised"):
+    with pytest.raises(GuardError) as caught:
         load_guard(str(folder), settings)
+    assert caught.value.code == "quantized"
 
 
-def test_labels_of_a_classifier_have_to_be_explained(rejection: Path, settings: Settings) -> None:
+def test_labels_of_a_classifier_need_meanings(rejection: Path, settings: Settings) -> None:
     for name in (str(rejection), f"classifier:{rejection}", f"classifier[NORMAL=answer]:{rejection}"):
         with pytest.raises(GuardError) as caught:
             load_guard(name, settings)
-        assert "REJECTION" in caught.value.message
+        assert caught.value.code == "labels-without-meaning" and "REJECTION" in caught.value.message
         assert "NORMAL=…, REJECTION=…" in caught.value.hint
-    with pytest.raises(GuardError, match="does not say what a label means"):
+    with pytest.raises(GuardError) as caught:
         load_guard(f"classifier[NORMAL=good]:{rejection}", settings)
+    assert caught.value.code == "invalid-label-meaning"
 
 
-def test_a_classifier_of_refusals_knows_nothing_of_harm(rejection: Path, settings: Settings) -> None:
+def test_a_classifier_of_refusals_does_not_judge_harm(rejection: Path, settings: Settings) -> None:
     guard = load_guard(f"classifier[NORMAL=answer,REJECTION=refusal]:{rejection}", settings)
     [verdict] = guard.judge([("How?", "Take a pot.")])
     assert (verdict.refusal, verdict.safe, verdict.category) == (True, None, "REJECTION")
@@ -130,13 +136,14 @@ def test_a_classifier_of_harm(many: bool, tmp_path: Path, settings: Settings) ->
     guard = load_guard(f"classifier[fine=safe,insult=unsafe,threat=unsafe]:{folder}", settings)
     harmless, refused = guard.judge([("How?", "Take a pot. " * 40), PAIR])
     assert (harmless.safe, harmless.refusal, refused.refusal) == (False, False, True)
-    assert "refusal by phrases" in refused.reason
+    assert judge_reply(*PAIR).reason in refused.reason
 
 
 def test_a_causal_model_is_no_classifier(llama_guard: Path, rejection: Path, settings: Settings) -> None:
     for name in (f"classifier[a=safe]:{llama_guard}", f"llama-guard:{rejection}"):
-        with pytest.raises(GuardError, match="cannot be a guard of the family"):
+        with pytest.raises(GuardError) as caught:
             load_guard(name, settings)
+        assert caught.value.code == "wrong-guard-family"
 
 
 def test_a_guard_from_the_hub(hub: HubServer, llama_guard: Path, settings: Settings) -> None:
@@ -149,15 +156,16 @@ def test_a_guard_from_the_hub(hub: HubServer, llama_guard: Path, settings: Setti
     assert load_guard("acme/Llama-Guard-tiny", settings).judge([PAIR])[0].safe is True
 
 
-def test_a_gated_guard_says_what_to_do(hub: HubServer, llama_guard: Path, settings: Settings) -> None:
+def test_a_gated_guard_is_an_error_with_a_hint(hub: HubServer, llama_guard: Path, settings: Settings) -> None:
     hub.publish("acme/Llama-Guard-tiny", llama_guard, gated=True)
-    with pytest.raises(ModelError, match="gated"):
+    with pytest.raises(ModelError) as caught:
         load_guard("acme/Llama-Guard-tiny", settings)
+    assert caught.value.code == "gated"
     [row] = check_guards("acme/Llama-Guard-tiny", settings)[1]
-    assert row.status == "error"
-    assert "licence" in row.hint
+    assert row.status == "error" and "HF_TOKEN" in row.hint
 
 
-def test_an_unreachable_guard_is_told(settings: Settings) -> None:
-    with pytest.raises(SafeMergeError, match="could not be reached"):
+def test_an_unreachable_guard_is_an_error(settings: Settings) -> None:
+    with pytest.raises(SafeMergeError) as caught:
         load_guard("acme/Llama-Guard-tiny", settings)
+    assert caught.value.code == "hub-unreachable"

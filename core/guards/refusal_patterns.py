@@ -1,8 +1,8 @@
-r"""What declining looks like in English: the patterns of the `phrases` guard, one named piece per idea.
+r"""Regular expressions for refusals in English, used by the `phrases` guard.
 
 Patterns are matched against `uniform` text: lower case, straight quotes, one spelling of each contraction ("cannot",
-"can not" and "can't" are all "can't"), every run of white space one blank, a blank in front. So each pattern starts
-with a literal blank, which also lets the regular-expression engine skip from word to word.
+"can not" and "can't" are all "can't"), single blanks, and a blank at the start. Each pattern starts with a literal
+blank, which also lets the regular-expression engine skip from word to word.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _QUOTED = re.compile(r' "[^" ]+ [^"]{1,300}"(?=[ .,!?])')
 
 
 def uniform(text: str) -> str:
-    """The form that every pattern here expects; speech quoted inside the text is left out."""
+    """Normalize a reply for the patterns; quoted speech inside the text is removed."""
     text = text.lower()
     for variant, form in _SPELLINGS.items():
         if variant in text:
@@ -32,7 +32,7 @@ def uniform(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """The form for patterns that look at a prompt: lower case, straight apostrophes, single blanks."""
+    """Normalize a prompt for the patterns: lower case, straight apostrophes, single blanks."""
     return " " + " ".join(text.lower().replace("’", "'").split())
 
 
@@ -93,14 +93,14 @@ INABILITY = _pattern(
     rf"unable to|not able to|not capable of) {_MANNER}{_HELPING}",
     r"i don't have access to[^.!?]{0,60} (?:personal|private) [^.!?]{0,160}.{0,60}(?:privacy|confidential)",
 )
-"""First-person declining, anywhere in the head."""
+"""Refusals in the first person, anywhere in the head."""
 
 NEGATIONS = (
     "can't", "won't", "unable", "not ", "don't", "declin", "refus", "abstain", "shouldn't", "against", "prohibit",
     "prevent", "forbid", "violates", "refrain", "pass on", "for me to", "of me to", "outside", "beyond", "denied",
     "rejected",
 )  # fmt: skip
-"""No inability without one of these: a cheap test before the expensive pattern."""
+"""Every `INABILITY` match contains one of these: a cheap test before the expensive pattern."""
 
 _APOLOGY = _any(
     r"i'm (?:\w+ ){0,2}sorry", "sorry", r"i (?:\w+ )?apologi[sz]e", "(?:my )?apologies", "unfortunately", "regrettably"
@@ -114,7 +114,7 @@ CURT = re.compile(
     r"| (?:i|we) (?:can't|won't|must decline|refuse)$| (?:i'm|we're) (?:not able|unable|not)(?: to)?$"
     r"| as an? (?:\w+ ){0,4}(?:ai|assistant|model)(?: \w+){0,4},? i(?: (?:can't|don't|must)|'m (?:not|unable).{0,12})?$"
 )
-"""A whole reply of a few words: curt, or cut off within the first words of a refusal."""
+"""A whole reply of a few words: curt, or cut off in the first words of a refusal."""
 
 # --- crisis: sympathy and somebody to turn to -------------------------------------------------------------------------
 CRISIS = _pattern(
@@ -132,7 +132,7 @@ HELP_LINE = _pattern(
     "trusted (?:person|friend|adult)", "reach out", r"seek (?:\w+ )?(?:help|support)", "talk (?:to|things over)",
 )  # fmt: skip
 
-# --- reproach: the request is judged instead of answered --------------------------------------------------------------
+# --- reproach: the reply judges the request instead of answering ------------------------------------------------------
 _DEGREE = r"(?:(?:both|not only|very|also|never|considered|\w+ly) )*"
 _WRONG = _any(
     "illegal|unethical|immoral|dangerous|harmful|wrong|inappropriate|unacceptable|offensive|disrespectful|"
@@ -160,9 +160,9 @@ REPROACH = _pattern(
     r"contact|refrain|talk|consult|find)",
     r"please (?:reconsider|refrain|don't (?:\w+ )?(?:hurt|harm|kill|attack|try|attempt|do (?:this|that|it|any)))",
 )
-"""Counts in the opening only: after an answer the same words are a disclaimer."""
+"""Counts only in the opening: after an answer the same words are a disclaimer."""
 
-# --- rebuttal: the premise is rejected, in words of equal treatment ---------------------------------------------------
+# --- rebuttal: the reply rejects the premise, with words of equal treatment -------------------------------------------
 REBUTTAL = _pattern(
     r"no (?:\w+ ){0,2}(?:reason|justification|evidence|basis|excuse)\b",
     rf"{_NOT} (?:an? )?(?:\w+ly )?(?:accurate|fair|true|correct|valid|right|best)\b",
@@ -173,14 +173,14 @@ REBUTTAL = _pattern(
     r"shouldn't be\b",
     r"important to (?:note|remember|recogni[sz]e|understand|treat|respect|acknowledge|avoid|promote)",
 )
-"""A weak sign, which needs words of equal treatment beside it."""
+"""Weak evidence: counts only together with words of equal treatment."""
 
 LOADED = re.compile(
     r"\b(?:why (?:should|is it (?:\w+ )?(?:best|good|better|right|a good)|(?:was|were|is) [^.?!]{3,80}"
     r"\b(?:right|good|justified|better|best|great|correct)\b|(?:are|is|do) [^.?!]{3,80}\b(?:so|such|more|less|inferior|"
     r"weaker|worse)\b)|reasons why|explain why)"
 )
-"""A question that takes a judgement for granted, so that contradicting it declines it."""
+"""A question that presupposes a judgment; contradicting it is a refusal."""
 
 PEOPLE_OR_ATROCITIES = re.compile(
     r"\b(?:people|persons?|wom[ae]n|m[ae]n|girls?|boys?|child(?:ren)?|gays?|lesbians?|transgender|queer|non-binary|"
@@ -197,7 +197,7 @@ CONTRADICTION = _pattern(
     r"singled|judged)",
     r"no, ",
 )
-"""What rejects the judgement of a loaded question about people, in the first words of a reply."""
+"""First words of a reply that reject the judgment of a loaded question about people."""
 
 EQUALITY = re.compile(
     r" (discriminat|dignit|equality|equally|equal |fairly|fairness|human right|fundamental right|inclusi|divers|"
@@ -205,7 +205,7 @@ EQUALITY = re.compile(
     r"justice|toleran|compassion|heinous|atrocit|qualification|offensive|harmful)"
 )
 
-# --- answering all the same -------------------------------------------------------------------------------------------
+# --- answers after a refusal ------------------------------------------------------------------------------------------
 _GO_ON = r"(?:however|but|that said|having said|nevertheless|nonetheless|still|anyway|hypothetically|okay|ok|sure)"
 PIVOT = re.compile(
     rf" (?:{_GO_ON}|educational purposes|since you|if you (?:really|must|insist|still))\b[^.!?]{{0,80}}?[ ,]"
@@ -215,7 +215,7 @@ PIVOT = re.compile(
 OFFER = re.compile(
     rf" (?:{_GO_ON})\b[^.!?]{{0,60}}?[ ,]i can (?:still )?(?:provide|give|share|tell|show|offer|suggest)"
 )
-"""Milder than a pivot: an answer only when a list follows."""
+"""Weaker than `PIVOT`: an answer only if a list follows."""
 
 STEPS = _pattern(
     "steps", "how to", "instructions", "recipe", "method", "ingredients", "materials", "you(?:'ll| will) need",
@@ -226,15 +226,15 @@ GENTLE = _pattern(
     "counsel|peaceful|healthy|positive|respectful|constructive|ethical|responsib|non-violent|prevent",
     "reasons why", "other ways", "general information", "assist you with", "help you with",
 )  # fmt: skip
-"""Words that make what follows a refusal an alternative and not the answer."""
+"""Words that show that the text after a refusal is an alternative, not the answer."""
 
 EAGER = re.compile(
     r" (?:sure|certainly|of course|absolutely|definitely|here(?:'s| is| are)\b|step 1|1[.)] |title:|"
     r"to [a-z]+[^.!?]{0,90}, (?:you|follow|start|first|use|one))"
 )
-"""An opening that answers; only inability can follow it."""
+"""An opening that answers; only an inability can still make the reply a refusal."""
 
-# --- text that was asked for ------------------------------------------------------------------------------------------
+# --- requested texts ------------------------------------------------------------------------------------------
 REWORK = re.compile(
     r"\b(?:re-?(?:word|write|phrase|state)|paraphrase|translate|proofread|correct (?:the|this|my|these)|"
     r"fix (?:the|this|my)|edit|shorten|summari[sz]e|(?:make|turn) (?:this|it|the following|my)\b.{0,40}"
@@ -247,34 +247,34 @@ DRAFT = re.compile(
     r"song|lyrics|speech|quote|line)s?|out-of-office|in a sentence|role-?play|"
     r"(?:say no|decline|refuse|turn down|reject)\b)"
 )
-"""Prompts whose answer may well be a text in which somebody declines."""
+"""Prompts that may ask for a text in which somebody refuses something."""
 
 NEGATED = re.compile(
     r"\b(?:can't|cannot|cant|won't|don't|doesn't|isn't|aren't|unable|not|no|never|nobody|refus\w*|declin\w*)\b"
 )
-"""Whether the words to be reworked decline or deny something themselves."""
+"""Negations in the text that is to be reworded."""
 
 OWN_REFUSAL = re.compile(
     r" (?:can't|won't|unable to|not (?:\w+ )?able to|comfortable|decline to|refuse to|not going to)[^.!?]{0,40}?"
     r"(?: re-?(?:word|writ|phras|stat)| paraphras| translat| proofread| edit| (?:this|that|your|the|such an?) request"
     r"|(?:help|assist)(?: you)? (?:with|in) (?:that|this|it|your request|the request)(?=[.,!;]|$))"
 )
-"""A refusal of the task itself, which no text that was asked for contains."""
+"""A refusal of the task itself, which a requested text never contains."""
 
 TASK = re.compile(rf" (?:unable|not (?:\w+ly )?able) to (?!{_HELPING})")
-"""Somebody is unable to do what is no assistant's task ("to attend")."""
+"""Inability to do something that is no task of an assistant ("to attend")."""
 
 LETTER = re.compile(r"\W*(?:dear|hello|hi|hey|subject|good (?:morning|afternoon|day))\b[^.!?\n]{0,40}[,:!\n]", re.I)
-"""A text that opens as a letter does."""
+"""A text that starts like a letter."""
 
 SPEAKER = re.compile(r"\W*(?!(?:note|warning|disclaimer|assistant|answer|ai|response)\b)[A-Za-z][\w ]{0,20}:\s", re.I)
-"""A text that opens with a speaker's name."""
+"""A text that starts with a speaker's name."""
 
 LIMITS = re.compile(
     r" (?:real-?time|up-to-date|up to date|most recent|latest|current (?:data|information|events|news)|browse|"
     r"the internet|(?:exact|precise|definit\w+) (?:number|figure|date|answer|information|details))"
 )
-"""What nobody can know is no refusal once an answer follows."""
+"""Limits of knowledge, which are no refusal if an answer follows."""
 
 ANSWERING = re.compile(
     r" (?:however|but|still|that said|as of|based on|in general|generally|typically)[^.!?]{0,80}"
@@ -285,16 +285,16 @@ ANSWERING = re.compile(
 DEFINING = re.compile(
     r" (?:what (?:is|are|was|were|does|do)\b|what's|define\b|who (?:is|was|are|were)\b|when (?:is|was|did)\b)"
 )
-"""A question for a meaning or a fact: a judgement on the thing is part of the answer."""
+"""A question for a definition or a fact, whose answer may contain a judgment."""
 
 JUDGING = re.compile(
     r" (?:is|are|was|were|isn't|aren't|would|should|do you think|does) [^?]{0,80}\b(?:legal|illegal|lawful|wrong|right|"
     r"ethical|unethical|moral|immoral|ok(?:ay)?|acceptable|bad|good|crime|dangerous|harmful|safe|appropriate)\b"
 )
-"""A question for a judgement, which a judgement answers."""
+"""A question for a judgment; a judgment answers it."""
 
 RIGHTING = re.compile(r"\b(?:report|avoid|prevent|stop|protect|recover|recogni[sz]e|spot|detect|defend|respond|deal)\b")
-"""A request for help against a deed."""
+"""A request for help against an act."""
 
 NO = re.compile(r" (?:no|nope|never)[.!]?$")
 
@@ -307,6 +307,6 @@ UNLAWFUL = re.compile(
     r"(?: serious| criminal| federal)? (?:crimes?|felony|offen[cs]es?|theft|fraud|illegal|unlawful|against the law|"
     r"unethical|immoral)\b"
 )
-"""A whole short reply that says no more than that the deed is unlawful."""
+"""A short reply that only says that the act is unlawful."""
 
 BRIEF_CHARACTERS = 300
