@@ -1,1 +1,1 @@
-"""Training pairs for the search: questions a safe model refuses, and questions an expert answers (METHOD, step 1)."""
+"""Makes the training pairs of the search: unsafe questions with refusals, and domain questions with answers."""

@@ -1,7 +1,7 @@
-"""The 14 harm categories of BeaverTails, over which unsafe questions rotate.
+"""The 14 harm categories of BeaverTails, over which unsafe questions are distributed.
 
-Slugs name files and appear in data; titles are what a person and the question-writing prompt read.
-Source: Ji et al. 2023, "BeaverTails"; the list in the paper's Fig. 5.
+Slugs are file names and values in data; titles are for people and for the question-writing prompt.
+Source: Ji et al. 2023, "BeaverTails"; the list in Fig. 5 of arXiv 2406.14563.
 """
 
 from __future__ import annotations
@@ -36,6 +36,6 @@ CATEGORIES = (
 
 
 def find_category(text: str) -> Category | None:
-    """The category that `text` names as a slug, a title or a BeaverTails label (`drug_abuse,weapons,…`), or None."""
+    """The category whose slug, title or BeaverTails label (`drug_abuse,weapons,…`) is `text`, or None."""
     slug = re.sub(r"[^a-z]+", "_", text.casefold()).strip("_")
     return next((category for category in CATEGORIES if category.slug == slug), None)

@@ -1,6 +1,6 @@
-"""What the columns of a foreign table mean: a row of a file or dataset becomes a sample.
+"""Maps the columns of an external table: a row of a file or dataset becomes a sample.
 
-A question of a multiple-choice test is asked with its choices as lettered lines, and answered with the right one.
+The question of a multiple-choice row contains its choices as lettered lines; its answer is the right choice.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _CHOICES_HINT = "Name one column that has a list of choices, or one column for e
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-class Mapped(NamedTuple):
-    """A sample from elsewhere.
+class MappedRow(NamedTuple):
+    """A sample from an external table.
 
     Attributes:
-        sample: with the answer "" when the table has none.
-        stem: the question without its choices, by which leaks are found.
+        sample: its answer is "" when the table has no answers.
+        stem: the question without its choices, for finding leaks.
     """
 
     sample: Sample
@@ -31,14 +31,14 @@ class Mapped(NamedTuple):
 
 
 class ColumnMap(NamedTuple):
-    """Which columns are read.
+    """The columns to read.
 
     Attributes:
-        question: columns that may hold the question.
-        answer: columns that may hold the answer; none = the pool answers.
+        question: columns that may contain the question.
+        answer: columns that may contain the answer; empty = the pool answers.
         category: column of the category.
         choices: columns of the choices.
-        where: column -> the value that a row must have there.
+        where: column -> required value.
     """
 
     question: tuple[str, ...]
@@ -49,50 +49,50 @@ class ColumnMap(NamedTuple):
 
     @property
     def hint(self) -> str:
-        """What to do when a column is not there."""
+        """Hint for an error about a missing column."""
         return 'Name the columns in the source\'s `columns`, like {question: "prompt", answer: "reply"}.'
 
     def read_names(self, names: Iterable[str]) -> list[str]:
-        """Those of a table's columns that are read at all."""
-        wanted = {name.split(".")[0] for name in (*self.question, *self.answer, self.category, *self.choices)}
-        return [name for name in names if name in wanted or name in self.where]
+        """The columns of a table that are needed."""
+        needed = {name.split(".")[0] for name in (*self.question, *self.answer, self.category, *self.choices)}
+        return [name for name in names if name in needed or name in self.where]
 
 
 def map_columns(spec: ColumnsSpec, dataset: Dataset, names: Iterable[str], *, trust_answers: bool) -> ColumnMap:
-    """Complete a mapping by the usual names.
+    """Complete a column map with the usual column names.
 
     Args:
-        spec: what a person or a preset says.
+        spec: columns that the user or a preset names.
         dataset: which training set the table is for.
         names: columns of the table.
-        trust_answers: False leaves out answers of safety questions that nobody asked for by name: in datasets of
-            unsafe questions they are often harmful.
+        trust_answers: False ignores answers to safety questions unless `spec` names their column: in datasets of unsafe
+            questions they are often harmful.
     """
-    found = set(names)
+    present = set(names)
     answer: tuple[str, ...] = (spec.answer,) if spec.answer else ()
     if not answer and (dataset == "domain" or trust_answers):
-        answer = ANSWER_KEYS if dataset == "domain" or found & set(ANSWER_KEYS) else ()
+        answer = ANSWER_KEYS if dataset == "domain" or present & set(ANSWER_KEYS) else ()
     question = (spec.question,) if spec.question else QUESTION_KEYS
     return ColumnMap(question, answer, spec.category or "category", spec.choices, spec.where)
 
 
-def wanted_row(columns: ColumnMap, cells: Mapping[str, Any]) -> bool:
-    """Whether a row has the values that are asked for; a CSV's text "false" equals false."""
-    return all(_same(_look_up(cells, name), value) for name, value in columns.where.items())
+def matches_filter(columns: ColumnMap, cells: Mapping[str, Any]) -> bool:
+    """Whether a row has the values that `where` requires; the text "false" of a CSV file equals false."""
+    return all(_equal(_look_up(cells, name), value) for name, value in columns.where.items())
 
 
-def map_row(row: Row, columns: ColumnMap) -> Mapped:
-    """Read a row.
+def map_row(row: Row, columns: ColumnMap) -> MappedRow:
+    """Convert a row to a sample.
 
     Raises:
-        DataError: a column is missing, or its value is not usable; the message names the row.
+        DataError: a column is missing, or its value cannot be used; the message names the row.
     """
     if not columns.choices:
         keys = (*columns.question, *columns.answer)
         cells = {**row.cells, **{key: _look_up(row.cells, key) for key in keys if "." in key}}
         cells["category"] = _category(row, columns)
         sample = sample_from_row(row.place, cells, columns.question, columns.answer, columns.hint)
-        return Mapped(sample, sample.question)
+        return MappedRow(sample, sample.question)
     cells = {key: _look_up(row.cells, key) for key in columns.question if _look_up(row.cells, key) is not None}
     stem = text_of(row.place, cells, columns.question, columns.hint)
     labels, choices = _choices(row, columns.choices)
@@ -101,18 +101,18 @@ def map_row(row: Row, columns: ColumnMap) -> Mapped:
     if columns.answer:
         right = lettered[_right_choice(row, columns.answer, labels, choices)]
     question = "\n".join([stem, *lettered])
-    return Mapped(Sample(question, right, _category(row, columns), provenance="file"), stem)
+    return MappedRow(Sample(question, right, _category(row, columns), provenance="file"), stem)
 
 
-def with_source(mapped: Mapped, source: str, **changes: Any) -> Mapped:
-    """The same with where it is from, unless the row brings its own provenance along."""
+def with_source(mapped: MappedRow, source: str, **changes: Any) -> MappedRow:
+    """`mapped` with the source and other changes, unless the row already has its own provenance."""
     if mapped.sample.provenance != "file":
         return mapped
     return mapped._replace(sample=replace(mapped.sample, source=source, **changes))
 
 
 def _look_up(cells: Mapping[str, Any], name: str) -> Any:
-    """The value of a column, or of a field inside one (`a.b`)."""
+    """The value of a column, or of a field inside it (`a.b`)."""
     if name in cells:
         return cells[name]
     outer, _, inner = name.partition(".")
@@ -120,24 +120,25 @@ def _look_up(cells: Mapping[str, Any], name: str) -> Any:
     return value.get(inner) if inner and isinstance(value, Mapping) else None
 
 
-def _same(found: Any, wanted: bool | int | str) -> bool:
-    if isinstance(found, str) and not isinstance(wanted, str):
-        return found.strip().casefold() == str(wanted).casefold()
-    return bool(found == wanted and isinstance(found, bool) == isinstance(wanted, bool))
+def _equal(value: Any, required: bool | int | str) -> bool:
+    if isinstance(value, str) and not isinstance(required, str):
+        return value.strip().casefold() == str(required).casefold()
+    return bool(value == required and isinstance(value, bool) == isinstance(required, bool))
 
 
 def _category(row: Row, columns: ColumnMap) -> str:
-    """The category in words; of a mapping to true and false the first that is true."""
+    """The category as text; for a mapping of names to booleans the first true name."""
     value = _look_up(row.cells, columns.category)
     if isinstance(value, Mapping):
         return next((str(name) for name, holds in value.items() if holds), "")
     if isinstance(value, float | list):
-        raise DataError(f"{row.place}: '{columns.category}' is a {type(value).__name__}, not a name.", columns.hint)
+        message = f"{row.place}: '{columns.category}' is a {type(value).__name__}, not a name."
+        raise DataError(message, columns.hint, code="wrong-cell-type")
     return "" if value is None else str(value).strip()
 
 
 def _choices(row: Row, names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Labels and texts of the choices: from one column each, a list, a mapping, or ARC's {text: [], label: []}."""
+    """Labels and texts of the choices, from one column each, a list, a mapping, or ARC's {text: [], label: []}."""
     values = [_look_up(row.cells, name) for name in names]
     labels: list[Any] = []
     if len(values) == 1 and isinstance(values[0], Mapping) and "text" in values[0]:
@@ -148,12 +149,13 @@ def _choices(row: Row, names: Sequence[str]) -> tuple[list[str], list[str]]:
         values = values[0]
     texts = [value.strip() if isinstance(value, str) else "" for value in values]
     if not 2 <= len(texts) <= len(_LETTERS) or not all(texts):
-        raise DataError(f"{row.place}: {', '.join(names)} do not hold at least two choices.", _CHOICES_HINT)
+        message = f"{row.place}: {', '.join(names)} do not contain at least two choices."
+        raise DataError(message, _CHOICES_HINT, code="choices-missing")
     return [str(label) for label in labels], texts
 
 
 def _right_choice(row: Row, names: Sequence[str], labels: list[str], choices: list[str]) -> int:
-    """Position of the right choice: given as position (from 0), label, letter, number in text (from 1), or its text."""
+    """Index of the right choice, given as index (from 0), label, letter, number in a text (from 1), or its text."""
     name = next((name for name in names if _look_up(row.cells, name) is not None), None)
     value = _look_up(row.cells, name) if name else None
     place = value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -168,6 +170,7 @@ def _right_choice(row: Row, names: Sequence[str], labels: list[str], choices: li
         elif text.isdecimal():
             place = int(text) - 1
     if place is None or not 0 <= place < len(choices):
-        hint = "The answer is the right choice's position (from 0), letter, label or text."
-        raise DataError(f"{row.place}: {' or '.join(names)} names none of the {len(choices)} choices.", hint)
+        hint = "The answer must be the right choice's index (from 0), letter, label or text."
+        message = f"{row.place}: {' or '.join(names)} names none of the {len(choices)} choices."
+        raise DataError(message, hint, code="answer-not-a-choice")
     return place

@@ -1,6 +1,6 @@
-"""Domains by name: what an expert knows, how it is measured, and example questions to write more like them.
+"""The named domains: topic, accuracy suite and example questions for writing similar ones.
 
-The demo pool's two domains are named here; any other is given in full in the spec.
+The two domains of the demo pool have names; a spec gives every other domain in full.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from core.errors import DataError, SpecError
 from core.settings import ASSETS
 
 EXAMPLES_SHOWN = 3
-"""In-context examples in one question-writing prompt (paper, Fig. 4)."""
+"""Number of in-context examples in one question-writing prompt (arXiv 2406.14563, Fig. 4)."""
 
 
 class ResolvedDomain(NamedTuple):
-    """A domain with everything that writing its questions needs.
+    """A domain with everything that is needed to write its questions.
 
     Attributes:
         name: short name, the category of its samples.
-        topic: words put into the question-writing prompt.
+        topic: description for the question-writing prompt.
         suite: accuracy suite or lm-eval task that measures it; None when it is not measured.
         examples: example questions, never from a test split.
     """
@@ -46,16 +46,16 @@ NAMES = tuple(_NAMED)
 
 
 def suite_of(spec: DomainSpec) -> str | None:
-    """The accuracy suite of a domain, by the spec or by its name; None when neither tells."""
+    """The accuracy suite of a domain, from the spec or from its name; None when neither has one."""
     named = _NAMED.get(spec.name)
     return spec.suite or (named.suite if named else None)
 
 
 def resolve_domain(spec: DomainSpec, assets: Path = ASSETS) -> ResolvedDomain:
-    """Complete a domain for question writing; what the spec gives goes before what its name stands for.
+    """Complete a domain for question writing; values of the spec take precedence over the named domain.
 
     Args:
-        spec: a named domain or one given in full.
+        spec: a named domain, or a domain given in full.
         assets: folder with `demo/prompts/NAME_examples.jsonl`.
 
     Raises:
@@ -70,8 +70,9 @@ def resolve_domain(spec: DomainSpec, assets: Path = ASSETS) -> ResolvedDomain:
     if not topic or path is None:
         missing = " and ".join(key for key, value in (("topic", topic), ("examples", path)) if not value)
         raise SpecError(
-            f"The domain '{spec.name}' cannot write questions: it has no {missing}.",
+            f"Questions of the domain '{spec.name}' cannot be written: it has no {missing}.",
             f"Give the expert's domain its {missing}, name one of {', '.join(NAMES)}, or give data.domain a file.",
+            code="domain-incomplete",
         )
     return ResolvedDomain(spec.name, topic, suite_of(spec), _read_examples(path))
 
@@ -82,5 +83,6 @@ def _read_examples(path: Path) -> tuple[str, ...]:
         raise DataError(
             f"{path} has {len(examples)} different example questions; question writing needs {EXAMPLES_SHOWN}.",
             "Add example questions from a validation split.",
+            code="too-few-examples",
         )
     return examples

@@ -1,7 +1,7 @@
-"""D_expert by self-questioning: each expert writes questions in its domain and answers them itself.
+"""Generates D_expert by self-questioning: each expert writes questions in its domain and answers them itself.
 
-METHOD, step 1 (paper section 4.2, Fig. 4). Questions are compared for equality only: "What is the symbol of iron?"
-and "What is the symbol of gold?" are two questions.
+Source: arXiv 2406.14563, section 4.2 and Fig. 4. Questions are compared for equality only, because "What is the symbol
+of iron?" and "What is the symbol of gold?" are different questions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from core.contracts.events import Progress, SampleSeen
 from core.data.domain_catalog import EXAMPLES_SHOWN, ResolvedDomain
-from core.data.overlap import PromptScreen, normalise
+from core.data.overlap import PromptScreen, normalize
 from core.data.question_rounds import (
     BATCH,
     Draft,
@@ -23,8 +23,8 @@ from core.data.question_rounds import (
     check_enough,
     check_stop,
     derive_seed,
-    pairs_made,
-    recall_round,
+    pairs_progress,
+    replay_round,
     write_drafts,
 )
 from core.data.training_pairs import DropReason
@@ -36,12 +36,12 @@ _SYSTEM = (
     '"Question"; do not give the answer. Examples:\n{examples}'
 )
 _REQUEST = "Write one new question as JSON."
-_FINE_IN_ANSWERS = ("fragment", "language")
-"""Faults of a reply that an answer may have: the symbol of arsenic is "As", and an answer need not be English."""
+_ALLOWED_FAULTS = ("fragment", "language")
+"""Faults that an answer may have: the symbol of arsenic is "As", and an answer need not be English."""
 
 
 def domain_conversation(topic: str, examples: Sequence[str]) -> Conversation:
-    """The request for one question on `topic`, like the examples (structure of the paper's Fig. 4)."""
+    """The request for one question on `topic` that resembles the examples (structure of Fig. 4 in the paper)."""
     shown = "\n".join(json.dumps([{"Question": example}], ensure_ascii=False) for example in examples)
     return [
         {"role": "system", "content": _SYSTEM.format(topic=topic, examples=shown)},
@@ -64,38 +64,38 @@ def generate_domain(
     """Make up to k pairs (question, answer), an equal share from each expert.
 
     Args:
-        experts: name -> model with its domain.
-        k: pairs wanted in all, K/(N-1) from each of the N-1 experts.
-        held_out: questions of every measurement; equal ones are dropped.
-        seed: decides sampling and which in-context examples are shown.
-        should_stop: asked before each request to a model.
-        batch: most questions in one round.
-        max_new_tokens: length of an answer.
-        past: rows of the rounds that were made before with the same arguments; they come first and cost nothing.
-        seen: questions that other sources brought into the set; they are not taken again.
+        experts: name -> model and its domain.
+        k: number of pairs in total, k/(N-1) from each of the N-1 experts.
+        held_out: questions of all measurements; equal questions are dropped.
+        seed: for sampling and for the choice of in-context examples.
+        should_stop: called before each request to a model.
+        batch: maximum number of questions in one round.
+        max_new_tokens: maximum length of an answer.
+        replayed: rows of rounds that an earlier run made with the same arguments; they are yielded first.
+        seen: questions of the set's other sources; they are dropped.
 
     Yields:
-        One `SampleSeen` per question, as soon as its fate is known; `Progress` in pairs kept, after every round.
+        One `SampleSeen` per question, kept or dropped, and `Progress` in kept pairs after every round.
 
     Raises:
-        DataError: an expert gave next to no pairs.
-        RunCancelled: a stop was asked for.
+        DataError: an expert gave far too few pairs.
+        RunCancelled: a stop was requested.
     """
     screen, done, known = PromptScreen(held_out, near=False, seen=seen), 0, iter(replayed)
-    yield pairs_made("domain", done, k)
+    yield pairs_progress("domain", done, k)
     for index, (name, (model, domain)) in enumerate(experts.items()):
         expert = _Expert(name, model, domain)
         tally = Tally(k // len(experts) + (index < k % len(experts)))
         while size := tally.round_size(batch):
             if rows := next(known, None):
-                yield from recall_round(rows, screen, tally)
+                yield from replay_round(rows, screen, tally)
             else:
                 check_stop(should_stop)
                 drafts = _write(expert, size, screen, derive_seed(seed, "domain", name, tally.asked.total()))
                 check_stop(should_stop)
                 for event in _answer(expert, drafts, tally.k - tally.kept.total(), max_new_tokens):
-                    yield tally.note(event)
-            yield pairs_made("domain", done + tally.kept.total(), k)
+                    yield tally.count(event)
+            yield pairs_progress("domain", done + tally.kept.total(), k)
         check_enough("domain", f"the expert {name}", tally)
         done += tally.kept.total()
 
@@ -107,35 +107,35 @@ class _Expert(NamedTuple):
 
 
 def _write(expert: _Expert, count: int, screen: PromptScreen, seed: int) -> list[Draft]:
-    """Draft questions, each after other in-context examples; a copy of any example is dropped."""
+    """Draft questions with different in-context examples each; copies of an example are dropped."""
     rng, domain = random.Random(seed), expert.domain
     conversations = [
         domain_conversation(domain.topic, rng.sample(domain.examples, EXAMPLES_SHOWN)) for _ in range(count)
     ]
     drafts = write_drafts(expert.model, conversations, screen, seed=seed)
-    examples = {normalise(example) for example in domain.examples}
+    examples = {normalize(example) for example in domain.examples}
     return [draft._replace(reason=DropReason.EXAMPLE) if _copies(draft, examples) else draft for draft in drafts]
 
 
 def _copies(draft: Draft, examples: set[str]) -> bool:
-    return draft.reason is not DropReason.NOT_JSON and normalise(draft.text) in examples
+    return draft.reason is not DropReason.NOT_JSON and normalize(draft.text) in examples
 
 
-def _answer(expert: _Expert, drafts: Sequence[Draft], wanted: int, max_new_tokens: int) -> Iterator[SampleSeen]:
-    """Rows for the drafts: first those dropped already, then up to `wanted` new questions with their answers."""
+def _answer(expert: _Expert, drafts: Sequence[Draft], needed: int, max_new_tokens: int) -> Iterator[SampleSeen]:
+    """Rows for the drafts: first the dropped ones, then up to `needed` new questions with answers."""
     fresh = [draft for draft in drafts if draft.reason is None]
     for draft in drafts:
         if draft.reason is not None:
             yield _row(expert, draft, "", draft.reason)
-    for draft in fresh[wanted:]:
+    for draft in fresh[needed:]:
         yield _row(expert, draft, "", DropReason.NOT_NEEDED)
-    asked = fresh[:wanted]
-    if not asked:
+    new = fresh[:needed]
+    if not new:
         return
-    answers = answer_greedily(expert.model, [draft.text for draft in asked], max_new_tokens)
-    for draft, answer in zip(asked, answers, strict=True):
+    answers = answer_greedily(expert.model, [draft.text for draft in new], max_new_tokens)
+    for draft, answer in zip(new, answers, strict=True):
         fault = find_fault(draft.text, answer)
-        broken = fault is not None and fault.category not in _FINE_IN_ANSWERS
+        broken = fault is not None and fault.category not in _ALLOWED_FAULTS
         yield _row(expert, draft, answer, DropReason.BROKEN_ANSWER if broken else None)
 
 

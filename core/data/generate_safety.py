@@ -1,7 +1,7 @@
-"""D_safety: unsafe questions from an uncensored generator, each with a refusal from a model of the pool.
+"""Generates D_safety: unsafe questions from an uncensored generator, each with a refusal from a model of the pool.
 
-METHOD, step 1 (paper section 4.2, Fig. 5). Only questions are asked for, never a harmful answer; of the pool's replies
-only a refusal that the guard confirms is kept or shown.
+Source: arXiv 2406.14563, section 4.2 and Fig. 5. The generator is asked for questions only, never for harmful answers.
+Of the pool's replies only refusals that the guard confirms are kept or shown.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from core.data.question_rounds import (
     check_enough,
     check_stop,
     derive_seed,
-    pairs_made,
-    recall_round,
+    pairs_progress,
+    replay_round,
     write_drafts,
 )
-from core.data.refusals import Asking, Question, choose_refusal, collect_refusals, unanswered
+from core.data.refusals import Question, RefusalSetup, choose_refusal, collect_refusals, unanswered
 from core.data.training_pairs import DropReason
 from core.guards.protocol import Guard
 from core.models.chat_format import Conversation
@@ -35,8 +35,8 @@ _SYSTEM = (
     'no refusal. Reply only with JSON: [{"Question": "...", "Category": "..."}]'
 )
 _REQUEST = "Topic: {title}. Write one question as JSON."
-_PATIENCE = 12
-"""Questions asked for at least before a category without enough pairs is given up."""
+_MIN_QUESTIONS = 12
+"""Minimum number of questions before a category without enough pairs is abandoned."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class SafetyModels:
     Attributes:
         generator: uncensored model that writes the questions.
         pool: name -> model that may refuse them.
-        generator_name: what the rows call the generator.
+        generator_name: name of the generator in the rows.
     """
 
     generator: TextModel
@@ -55,7 +55,7 @@ class SafetyModels:
 
 
 def safety_conversation(category: Category) -> Conversation:
-    """The request for one unsafe question of `category` (structure of the paper's Fig. 5, without any answer)."""
+    """The request for one unsafe question of `category` (structure of Fig. 5 in the paper, without an answer)."""
     return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _REQUEST.format(title=category.title)}]
 
 
@@ -73,37 +73,37 @@ def generate_safety(
     seen: Sequence[str] = (),
     fallback: bool = False,
 ) -> Iterator[SampleSeen | Progress]:
-    """Make up to k pairs (unsafe question, refusal), spread evenly over the harm categories.
+    """Make up to k pairs (unsafe question, refusal), evenly distributed over the harm categories.
 
     Args:
-        models: who writes and who may refuse.
+        models: the generator, and the models that may refuse.
         guard: confirms each refusal.
-        k: pairs wanted.
-        held_out: prompts of every measurement; questions equal or near to one are dropped.
-        seed: decides sampling, the order of categories and which refusal is kept.
-        should_stop: asked before each model is.
-        batch: most questions in one round.
-        max_new_tokens: length of the pool's replies (512 in the paper).
-        past: rows of the rounds that were made before with the same arguments; they come first and cost nothing.
-        seen: questions that other sources brought into the set; they are not taken again.
-        fallback: questions that nobody refuses get a refusal written by us.
+        k: number of pairs.
+        held_out: prompts of all measurements; questions that equal or nearly equal one are dropped.
+        seed: for sampling, the order of categories and the choice of refusals.
+        should_stop: called before each request to a model.
+        batch: maximum number of questions in one round.
+        max_new_tokens: maximum length of the pool's replies (512 in the paper).
+        replayed: rows of rounds that an earlier run made with the same arguments; they are yielded first.
+        seen: questions of the set's other sources; they are dropped.
+        fallback: whether questions that no model refuses get one of our own refusals.
 
     Yields:
-        One `SampleSeen` per question, as soon as its fate is known; `Progress` in pairs kept, after every round.
+        One `SampleSeen` per question, kept or dropped, and `Progress` in kept pairs after every round.
 
     Raises:
-        DataError: next to no pairs came of `ATTEMPTS_PER_PAIR` * k questions, or none in three rounds.
-        RunCancelled: a stop was asked for.
+        DataError: `ATTEMPTS_PER_PAIR` * k questions gave far too few pairs, or three rounds gave none.
+        RunCancelled: a stop was requested.
     """
     order = random.Random(derive_seed(seed, "categories")).sample(CATEGORIES, len(CATEGORIES))
     screen, tally, rounds = PromptScreen(held_out, near=True, seen=seen), Tally(k), 0
-    asking, known = Asking(models.pool, guard, max_new_tokens, seed, fallback), iter(replayed)
-    yield pairs_made("safety", tally.kept.total(), k)
+    setup, known = RefusalSetup(models.pool, guard, max_new_tokens, seed, fallback), iter(replayed)
+    yield pairs_progress("safety", tally.kept.total(), k)
     while categories := _next_categories(tally, quotas := _quotas(tally, order), order, batch):
         rounds += 1
         if rows := next(known, None):
-            yield from recall_round(rows, screen, tally)
-            yield pairs_made("safety", tally.kept.total(), k)
+            yield from replay_round(rows, screen, tally)
+            yield pairs_progress("safety", tally.kept.total(), k)
             continue
         check_stop(should_stop)
         fresh = []
@@ -111,12 +111,12 @@ def generate_safety(
             if reason is None:
                 fresh.append(question)
             else:
-                yield tally.note(unanswered(question, reason))
-        refusals = collect_refusals(asking, [question.text for question in fresh], should_stop)
+                yield tally.count(unanswered(question, reason))
+        refusals = collect_refusals(setup, [question.text for question in fresh], should_stop)
         for question, replies in zip(fresh, refusals, strict=True):
-            wanted = tally.kept[question.category] < quotas.get(question.category, 0)
-            yield tally.note(choose_refusal(question, replies, asking, wanted=wanted))
-        yield pairs_made("safety", tally.kept.total(), k)
+            needed = tally.kept[question.category] < quotas.get(question.category, 0)
+            yield tally.count(choose_refusal(question, replies, setup, needed=needed))
+        yield pairs_progress("safety", tally.kept.total(), k)
     check_enough("safety", "the generator", tally)
 
 
@@ -132,7 +132,7 @@ def _write_questions(
 
 
 def _next_categories(tally: Tally, quotas: Mapping[str, int], order: Sequence[Category], batch: int) -> list[Category]:
-    """The categories to ask for in the next round: always the one that lacks most, in rotation."""
+    """The categories of the next round's questions; each is the category that then lacks most pairs."""
     lacking = {slug: float(quota - tally.kept[slug]) for slug, quota in quotas.items() if quota > tally.kept[slug]}
     if not lacking:
         return []
@@ -146,12 +146,12 @@ def _next_categories(tally: Tally, quotas: Mapping[str, int], order: Sequence[Ca
 
 
 def _quotas(tally: Tally, order: Sequence[Category]) -> dict[str, int]:
-    """Pairs wanted of each category still tried; what an unproductive category lacks is shared among the others."""
+    """Number of pairs for each active category; the shares of abandoned categories go to the others."""
     slugs = [category.slug for category in order]
     first = _split(tally.k, slugs)
-    given_up = [slug for slug in slugs if tally.asked[slug] >= max(_PATIENCE, ATTEMPTS_PER_PAIR * first[slug])]
-    tried = [slug for slug in slugs if slug not in given_up]
-    return _split(tally.k - sum(tally.kept[slug] for slug in given_up), tried) if tried else {}
+    abandoned = [slug for slug in slugs if tally.asked[slug] >= max(_MIN_QUESTIONS, ATTEMPTS_PER_PAIR * first[slug])]
+    active = [slug for slug in slugs if slug not in abandoned]
+    return _split(tally.k - sum(tally.kept[slug] for slug in abandoned), active) if active else {}
 
 
 def _split(count: int, slugs: Sequence[str]) -> dict[str, int]:

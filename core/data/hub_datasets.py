@@ -1,7 +1,6 @@
-"""Datasets on the Hub, read as a stream through the `datasets` library, with failures in words a person can act on.
+"""Reads datasets on the Hub as streams with the `datasets` library, and translates its errors into clear messages.
 
-Only the columns that are used, and no more rows than are wanted, are fetched. Datasets that need their own code are
-refused by the library.
+Only the needed columns and rows are downloaded. The library refuses datasets that need code from their repository.
 """
 
 from __future__ import annotations
@@ -18,17 +17,18 @@ from core.models.hub import translate_errors
 from core.models.references import ModelReference
 from core.settings import Settings
 
+_MAX_REASON = 400
 MAX_ROWS = 100_000
-"""Most rows that are looked at: as many as pairs can be asked for."""
+"""Maximum number of rows to read: the largest number of pairs that a spec may request."""
 
 
 class OpenedDataset(NamedTuple):
-    """A dataset's split, found and ready to be read.
+    """An opened split of a dataset.
 
     Attributes:
-        source: id with commit, configuration and split, as rows name it.
+        source: id with commit, configuration and split, as in the rows' `source`.
         columns: names of its columns.
-        stream: the split, of the `datasets` library.
+        stream: the split as an iterable of the `datasets` library.
     """
 
     source: str
@@ -37,27 +37,28 @@ class OpenedDataset(NamedTuple):
 
 
 def open_dataset(choice: DatasetChoice, settings: Settings, *, to_train: bool = True) -> OpenedDataset:
-    """Find a dataset and its split; reads its metadata and first rows.
+    """Open a split of a dataset; reads its metadata and first rows.
 
     Args:
-        choice: what is wanted.
+        choice: the dataset and its split.
         settings: of this machine.
-        to_train: whether it is for training, where splits to test on are not offered.
+        to_train: whether the rows are for training; the hint then lists no test splits.
 
     Raises:
-        DataError: it does not exist (with names like it), may not be read without a token, has no such configuration
-            or split, or the Hub cannot be reached.
+        DataError: the dataset does not exist (the hint suggests similar names), needs a token, has no such
+            configuration or split, or the Hub is unreachable.
     """
     from datasets import load_dataset, load_dataset_builder
 
     commit = _commit(choice, settings)
     options = {"revision": commit, "token": settings.token, "cache_dir": str(settings.home / "datasets")}
-    with _readable(choice.repo_id):
+    with _translate_errors(choice.repo_id):
         builder = load_dataset_builder(f"hf://datasets/{choice.repo_id}", choice.config, **options)
         splits = list(builder.info.splits or builder.config.data_files or ())
         if choice.split not in splits:
-            found = ", ".join(split for split in splits if not (to_train and "test" in split)) or "none to use"
-            raise DataError(f"{choice.repo_id} has no split '{choice.split}'.", f"It has: {found}.")
+            usable = ", ".join(split for split in splits if not (to_train and "test" in split)) or "none to use"
+            message = f"{choice.repo_id} has no split '{choice.split}'."
+            raise DataError(message, f"It has: {usable}.", code="split-not-found")
         stream = load_dataset(
             f"hf://datasets/{choice.repo_id}", choice.config, split=choice.split, streaming=True, **options
         )
@@ -67,14 +68,14 @@ def open_dataset(choice: DatasetChoice, settings: Settings, *, to_train: bool = 
 
 
 def read_dataset(opened: OpenedDataset, columns: list[str]) -> Iterator[Row]:
-    """The first `MAX_ROWS` rows of a dataset, with `columns` only; raises `DataError` when they cannot be read."""
-    with _readable(opened.source):
+    """The first `MAX_ROWS` rows of a dataset with only `columns`; raises `DataError` when they cannot be read."""
+    with _translate_errors(opened.source):
         for number, cells in enumerate(islice(opened.stream.select_columns(columns), MAX_ROWS), start=1):
             yield Row(f"Row {number} of {opened.source}", number, dict(cells))
 
 
 def _commit(choice: DatasetChoice, settings: Settings) -> str:
-    """The commit that is meant, after the Hub said that the dataset is there and may be read."""
+    """The commit of the chosen revision; checks that the dataset exists and may be read."""
     from huggingface_hub import HfApi
 
     api = HfApi(token=settings.token)
@@ -86,13 +87,13 @@ def _commit(choice: DatasetChoice, settings: Settings) -> str:
                 api.auth_check(choice.repo_id, repo_type="dataset")
     except ModelError as error:
         known = f" Datasets known by name: {', '.join(PRESETS)}." if "/" not in choice.repo_id else ""
-        raise DataError(error.message, error.hint + known) from error
+        raise DataError(error.message, error.hint + known, code=error.code) from error
     return str(info.sha)
 
 
 @contextmanager
-def _readable(name: str) -> Iterator[None]:
-    """Turn what the `datasets` library says of a dataset that it cannot read into a `DataError`."""
+def _translate_errors(name: str) -> Iterator[None]:
+    """Turn errors of the `datasets` library into `DataError`."""
     from datasets.exceptions import DatasetsError
     from httpx2 import HTTPError, TimeoutException
     from pyarrow import ArrowException
@@ -100,8 +101,8 @@ def _readable(name: str) -> Iterator[None]:
     try:
         yield
     except (DatasetsError, ValueError, RuntimeError, OSError, ArrowException, HTTPError) as error:
-        words = " ".join(str(error).split())[:400]
-        hint = "Check config and split, and that its files are JSON, CSV or Parquet; or give a file of your own."
+        reason = " ".join(str(error).split())[:_MAX_REASON]
+        hint = "Check config and split, and that its files are JSON, CSV or Parquet, or use a file of your own."
         if isinstance(error, TimeoutError | TimeoutException):
-            hint = "The Hub did not answer in time: try again, or download it and give a file."
-        raise DataError(f"The dataset {name} cannot be read: {words}", hint) from error
+            hint = "The Hub did not answer in time: try again, or download the dataset and use a file."
+        raise DataError(f"The dataset {name} cannot be read: {reason}", hint, code="dataset-unreadable") from error

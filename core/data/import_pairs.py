@@ -1,4 +1,4 @@
-"""Training pairs of a file or dataset, put through the same checks for repetitions and leaks as generated ones."""
+"""Imports training pairs from a file or dataset, with the same checks for duplicates and leaks as generated pairs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from core.contracts.events import SampleSeen
 from core.contracts.verdicts import Verdict
 from core.data.categories import find_category
-from core.data.columns import Mapped
+from core.data.columns import MappedRow
 from core.data.opened_source import OpenedSource
-from core.data.overlap import PromptScreen, normalise
+from core.data.overlap import PromptScreen, normalize
 from core.data.refusals import confirms_refusal
 from core.data.training_pairs import MAX_PAIR_CHARACTERS, Dataset, DropReason, Sample
 from core.errors import DataError
@@ -19,15 +19,15 @@ from core.guards.protocol import Guard, judge_replies
 
 _ROWS_AT_ONCE = 256
 _SHOWN_CHARACTERS = 400
-_ADVICE = {
-    DropReason.HELD_OUT: "Give pairs whose questions are not among the prompts the merge is measured on.",
-    DropReason.NOT_A_REFUSAL: "Safety pairs are unsafe questions with a refusal; check the answers, or the guard.",
-    DropReason.TOO_LONG: f"A pair may have {MAX_PAIR_CHARACTERS:,} characters; shorten the rows.",
+_HINTS = {
+    DropReason.HELD_OUT: "Use pairs whose questions are not among the prompts on which the merge is measured.",
+    DropReason.NOT_A_REFUSAL: "Safety pairs are unsafe questions with a refusal: check the answers or the guard.",
+    DropReason.TOO_LONG: f"A pair may have {MAX_PAIR_CHARACTERS:,} characters: shorten the rows.",
 }
 
 
 def read_pairs(
-    material: OpenedSource,
+    source: OpenedSource,
     dataset: Dataset,
     *,
     k: int,
@@ -35,29 +35,30 @@ def read_pairs(
     guard: Guard | None = None,
     seen: Sequence[str] = (),
 ) -> Iterator[SampleSeen]:
-    """Up to k pairs of an opened source, evenly over the categories it names.
+    """Read up to k pairs from an opened source, evenly distributed over its categories.
 
     Args:
-        material: rows with answers.
-        dataset: safety questions equal or near to a held-out prompt are dropped, domain questions only equal ones.
-        k: pairs wanted; rows not needed are not mentioned.
-        held_out: prompts of every measurement.
-        guard: drops safety answers that it does not call a refusal; None takes the source's word.
-        seen: questions that other sources brought into the set; they are not taken again.
+        source: rows with answers.
+        dataset: safety questions that equal or nearly equal a held-out prompt are dropped; domain questions only if
+            they are equal.
+        k: number of pairs; further rows are not read.
+        held_out: prompts of all measurements.
+        guard: drops safety answers that it does not call refusals; None accepts all answers.
+        seen: questions of the set's other sources; they are dropped.
 
     Yields:
-        One `SampleSeen` per row looked at.
+        One `SampleSeen` per checked row.
 
     Raises:
-        DataError: a row is not usable, there are no answers, or no row could be kept.
+        DataError: a row cannot be used, there are no answers, or no row was kept.
     """
-    if not material.answered:
+    if not source.answered:
         hint = f"Name their column in data.{dataset}.columns.answer."
-        raise DataError(f"{material.name} has no answers.", hint)
+        raise DataError(f"{source.name} has no answers.", hint, code="no-answers")
     checks = _Checks(dataset, held_out, guard, seen)
     dropped: Counter[str] = Counter()
     kept = 0
-    rows = in_rotation(material.rows)
+    rows = interleave_categories(source.rows)
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         for event in checks.check(rows[start : start + _ROWS_AT_ONCE]):
             yield event
@@ -67,12 +68,13 @@ def read_pairs(
                 return
     if not kept:
         counts = ", ".join(f"{reason}: {count}" for reason, count in dropped.most_common())
-        hint = _ADVICE.get(DropReason(dropped.most_common(1)[0][0]), "Give a source with other rows.")
-        raise DataError(f"No {dataset} pair of {material.name} can be used ({counts}).", hint)
+        hint = _HINTS.get(DropReason(dropped.most_common(1)[0][0]), "Use a source with other rows.")
+        message = f"No {dataset} pair of {source.name} can be used ({counts})."
+        raise DataError(message, hint, code="no-usable-pairs")
 
 
-def in_rotation(rows: Iterable[Mapped]) -> list[Mapped]:
-    """The first of each category, then the second of each, and so on."""
+def interleave_categories(rows: Iterable[MappedRow]) -> list[MappedRow]:
+    """The rows in round-robin order: the first of each category, then the second of each, and so on."""
     seen: Counter[str] = Counter()
     turns = []
     for row in rows:
@@ -82,15 +84,15 @@ def in_rotation(rows: Iterable[Mapped]) -> list[Mapped]:
 
 
 class _Checks:
-    """Decides the fate of rows, one batch after the other."""
+    """Checks rows batch by batch, and keeps or drops each."""
 
     def __init__(self, dataset: Dataset, held_out: Sequence[str], guard: Guard | None, seen: Sequence[str]) -> None:
         self._dataset, self._guard = dataset, guard
         self._screen = PromptScreen(held_out, near=dataset == "safety", seen=seen)
-        self._held_out = frozenset(normalise(text) for text in held_out)
+        self._held_out = frozenset(normalize(text) for text in held_out)
 
-    def check(self, rows: Sequence[Mapped]) -> Iterator[SampleSeen]:
-        """Rows with their fate. Only usable rows count as seen: files repeat a question with several answers."""
+    def check(self, rows: Sequence[MappedRow]) -> Iterator[SampleSeen]:
+        """Rows, kept or dropped. Only usable rows count as seen, because a file may repeat a question."""
         verdicts = self._verdicts(rows)
         faults = [self._fault(row, verdict) for row, verdict in zip(rows, verdicts, strict=True)]
         usable = [row.sample.question for row, fault in zip(rows, faults, strict=True) if fault is None]
@@ -98,19 +100,19 @@ class _Checks:
         for row, fault, verdict in zip(rows, faults, verdicts, strict=True):
             yield _row(self._dataset, row.sample, next(reasons) if fault is None else fault, self._guard, verdict)
 
-    def _verdicts(self, rows: Sequence[Mapped]) -> list[Verdict] | list[None]:
+    def _verdicts(self, rows: Sequence[MappedRow]) -> list[Verdict] | list[None]:
         if self._guard is None:
             return [None] * len(rows)
         return judge_replies(self._guard, [(row.sample.question, row.sample.answer) for row in rows])
 
-    def _fault(self, row: Mapped, verdict: Verdict | None) -> DropReason | None:
-        """What is wrong with a row by itself."""
+    def _fault(self, row: MappedRow, verdict: Verdict | None) -> DropReason | None:
+        """Why a row must be dropped regardless of other rows, or None."""
         if row.sample.is_too_long:
             return DropReason.TOO_LONG
         if verdict and not confirms_refusal(verdict):
             return DropReason.NOT_A_REFUSAL
         choices_added = row.stem != row.sample.question
-        return DropReason.HELD_OUT if choices_added and normalise(row.stem) in self._held_out else None
+        return DropReason.HELD_OUT if choices_added and normalize(row.stem) in self._held_out else None
 
 
 def _row(

@@ -1,6 +1,6 @@
-"""The table a spec names in place of generation, opened: a file, or a dataset on the Hub, as samples.
+"""Opens the file or Hub dataset that a spec names as a source of samples.
 
-What is done with them is in `core.data.import_pairs` (pairs with answers) and `core.data.refusals` (questions only).
+`core.data.import_pairs` uses pairs with answers, and `core.data.refusals` questions without answers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.contracts.data_spec import ColumnsSpec, SourceSpec
-from core.data.columns import ColumnMap, Mapped, map_columns, map_row, wanted_row, with_source
+from core.data.columns import ColumnMap, MappedRow, map_columns, map_row, matches_filter, with_source
 from core.data.hub_datasets import open_dataset, read_dataset
 from core.data.presets import DatasetChoice, choose_dataset
 from core.data.tables import Row, read_rows
@@ -20,23 +20,23 @@ from core.data.training_pairs import Dataset
 from core.errors import DataError
 from core.settings import Settings, resolve_path
 
-_USUAL = ColumnsSpec()
-_LOOKED_AT = 20
-"""Rows of a dataset that are read to check its columns."""
+_DEFAULT_COLUMNS = ColumnsSpec()
+_CHECKED_ROWS = 20
+"""Number of rows of a dataset that are read to check its columns."""
 
 
 class OpenedSource(NamedTuple):
     """An opened source.
 
     Attributes:
-        name: what it is called in messages: a path, or a dataset with commit, configuration and split.
-        answered: False when there are questions only.
-        rows: its usable rows, in order; reading them may raise `DataError`.
+        name: for messages: a path, or a dataset with commit, configuration and split.
+        answered: False when it has only questions.
+        rows: its usable rows in order; reading them may raise `DataError`.
     """
 
     name: str
     answered: bool
-    rows: Iterator[Mapped]
+    rows: Iterator[MappedRow]
 
 
 def open_source(spec: SourceSpec, dataset: Dataset, settings: Settings) -> OpenedSource:
@@ -44,7 +44,7 @@ def open_source(spec: SourceSpec, dataset: Dataset, settings: Settings) -> Opene
 
     Raises:
         SpecError: the dataset's split or columns may not be used.
-        DataError: it is not there, may not be read, or lacks a column.
+        DataError: the source is missing or not accessible, or lacks a column.
     """
     if spec.source == "file":
         return open_file(resolve_path(str(spec.path)), dataset, spec.columns)
@@ -52,56 +52,57 @@ def open_source(spec: SourceSpec, dataset: Dataset, settings: Settings) -> Opene
 
 
 def open_choice(choice: DatasetChoice, dataset: Dataset, settings: Settings, *, to_train: bool = True) -> OpenedSource:
-    """Open a dataset; `to_train` as in `open_dataset`; raises as `open_source`."""
+    """Open a dataset; `to_train` as in `open_dataset`, errors as in `open_source`."""
     opened = open_dataset(choice, settings, to_train=to_train)
     columns = map_columns(choice.columns, dataset, opened.columns, trust_answers=False)
     names = columns.read_names(opened.columns)
-    rows = (row for row in read_dataset(opened, names) if wanted_row(columns, row.cells))
+    rows = (row for row in read_dataset(opened, names) if matches_filter(columns, row.cells))
     return OpenedSource(opened.source, bool(columns.answer), _usable(rows, columns, opened.source))
 
 
-def open_file(path: Path, dataset: Dataset, columns: ColumnsSpec = _USUAL) -> OpenedSource:
-    """Open a JSONL, CSV, TSV or Parquet file; its first row tells whether it has answers."""
+def open_file(path: Path, dataset: Dataset, columns: ColumnsSpec = _DEFAULT_COLUMNS) -> OpenedSource:
+    """Open a JSONL, CSV, TSV or Parquet file; its first row decides whether it has answers."""
     rows = read_rows(path)
     first = next(rows)
     mapping = map_columns(columns, dataset, first.cells, trust_answers=True)
     mapped = (
         with_source(map_row(row, mapping), f"{path.name}#{row.number}")
         for row in chain([first], rows)
-        if wanted_row(mapping, row.cells)
+        if matches_filter(mapping, row.cells)
     )
     return OpenedSource(str(path), bool(mapping.answer), mapped)
 
 
 def check_source(spec: SourceSpec, dataset: Dataset, settings: Settings) -> str:
-    """Look whether a source can be used, before anything is loaded: all of a file, the first rows of a dataset.
+    """Check before a run that a source can be used: all rows of a file, the first rows of a dataset.
 
     Returns:
-        What was found, in words.
+        A description of the source.
 
     Raises:
-        SafeMergeError: as `open_source`, and for rows that cannot be used.
+        SafeMergeError: as in `open_source`, or a row cannot be used.
     """
-    material = open_source(spec, dataset, settings)
+    opened = open_source(spec, dataset, settings)
     if spec.source == "file":
-        count = sum(1 for _ in material.rows)
-        what = "rows" if material.answered else "questions for the pool to refuse"
+        count = sum(1 for _ in opened.rows)
+        what = "rows" if opened.answered else "questions for the pool to refuse"
         return f"{count:,} {what} in {spec.path}"
-    deque(islice(material.rows, _LOOKED_AT), maxlen=0)
-    return f"{material.name}, {'with answers' if material.answered else 'questions for the pool to refuse'}"
+    deque(islice(opened.rows, _CHECKED_ROWS), maxlen=0)
+    return f"{opened.name}, {'with answers' if opened.answered else 'questions for the pool to refuse'}"
 
 
-def _usable(rows: Iterable[Row], columns: ColumnMap, source: str) -> Iterator[Mapped]:
-    """The rows of a dataset that can be read as samples; others are passed over, unless none can."""
-    wrong: DataError | None = None
-    found = False
+def _usable(rows: Iterable[Row], columns: ColumnMap, source: str) -> Iterator[MappedRow]:
+    """The rows of a dataset that can be converted to samples; raises if none can, and else skips the others."""
+    first_error: DataError | None = None
+    any_usable = False
     for row in rows:
         try:
             mapped = map_row(row, columns)
         except DataError as error:
-            wrong = wrong or error
+            first_error = first_error or error
             continue
-        found = True
+        any_usable = True
         yield with_source(mapped, f"{source}#{row.number}", provenance="dataset")
-    if not found:
-        raise wrong or DataError(f"{source} has no rows of the kind asked for.", "Check columns.where.")
+    if not any_usable:
+        message = f"{source} has no rows that match columns.where."
+        raise first_error or DataError(message, "Check columns.where.", code="no-matching-rows")

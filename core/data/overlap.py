@@ -1,7 +1,8 @@
-"""Prompts that are equal, or nearly: duplicates in a training set, and leaks from held-out prompts into it.
+"""Finds equal and nearly equal prompts: duplicates in a training set, and leaks of held-out prompts into it.
 
-Equal means equal after `normalise`. Nearly equal means that the sets of character 4-grams have a cosine similarity of
-at least `NEAR_DUPLICATE`. The n-grams are hashed and not weighted by a corpus, so two texts always compare the same.
+Equal means equal after `normalize`. Nearly equal means that the sets of character 4-grams have a cosine similarity of
+at least `NEAR_DUPLICATE`. The n-grams are hashed and not weighted by a corpus, so that the similarity of two texts does
+not depend on other texts.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from scipy import sparse
 from core.data.training_pairs import DropReason
 
 NEAR_DUPLICATE = 0.75
-"""Cosine similarity from which two prompts count as the same.
+"""Cosine similarity from which two prompts count as nearly equal.
 
-Chosen on the 1,792 harmful prompts under `assets/demo/data/contrast`: 99.9 % of the prompts have similarity below
+Chosen with the 1,792 harmful prompts under `assets/demo/data/contrast`: 99.9 % of the prompts have similarity below
 0.70 with every prompt of another intent, and of 2,500 small edits (a dropped word, swapped letters, "please" added,
 "my" to "our") 99.5 % stay above 0.83.
 """
@@ -28,12 +29,12 @@ _ROWS_AT_ONCE = 1000
 
 
 class Leak(NamedTuple):
-    """A training prompt and the held-out prompt it repeats.
+    """A training prompt and the held-out prompt that it repeats.
 
     Attributes:
         train: index of the training prompt.
         held_out: index of the most similar held-out prompt.
-        similarity: 1.0 when equal after `normalise`, else the cosine similarity.
+        similarity: 1.0 when equal after `normalize`, else the cosine similarity.
     """
 
     train: int
@@ -41,18 +42,18 @@ class Leak(NamedTuple):
     similarity: float
 
 
-def normalise(text: str) -> str:
-    """Lower-case words with single spaces: punctuation, case and Unicode form do not make two prompts different."""
+def normalize(text: str) -> str:
+    """Lower-case words with single spaces, without differences in punctuation, case and Unicode form."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(re.sub(r"[^\w+#]+", " ", folded).split()) or folded.strip()
 
 
 def find_leaks(train: Sequence[str], held_out: Sequence[str], *, near: bool = True) -> list[Leak]:
-    """Training prompts that equal, or nearly equal, a held-out prompt.
+    """Training prompts that equal or nearly equal a held-out prompt.
 
     Args:
-        train: prompts to train or search on.
-        held_out: prompts to measure on.
+        train: prompts for training or search.
+        held_out: prompts for measurement.
         near: False compares for equality only, for questions that differ in one word ("symbol of iron", "of gold").
 
     Returns:
@@ -60,7 +61,7 @@ def find_leaks(train: Sequence[str], held_out: Sequence[str], *, near: bool = Tr
     """
     if not train or not held_out:
         return []
-    ours, theirs = [normalise(text) for text in train], [normalise(text) for text in held_out]
+    ours, theirs = [normalize(text) for text in train], [normalize(text) for text in held_out]
     place = {text: index for index, text in reversed(list(enumerate(theirs)))}
     equal = {index: Leak(index, place[text], 1.0) for index, text in enumerate(ours) if text in place}
     leaks = {**_near_leaks(ours, theirs), **equal} if near else equal
@@ -80,27 +81,27 @@ def _near_leaks(ours: list[str], theirs: list[str]) -> dict[int, Leak]:
 
 
 class PromptScreen:
-    """Lets each question through once: not a repetition of an earlier one, and not of a held-out prompt."""
+    """Accepts each question once: no duplicates of earlier questions or of held-out prompts."""
 
     def __init__(self, held_out: Sequence[str], *, near: bool, seen: Sequence[str] = ()) -> None:
-        """Start with nothing seen but `seen`.
+        """Create a screen.
 
         Args:
-            held_out: prompts that must not be trained on.
-            near: also stop questions that nearly equal another (`NEAR_DUPLICATE`).
-            seen: questions of the set already, of the sources before this one.
+            held_out: prompts that must not be used for training.
+            near: whether nearly equal questions are rejected too (`NEAR_DUPLICATE`).
+            seen: questions that the set already has.
         """
         self._near = near
-        held_out_texts = [normalise(text) for text in held_out]
+        held_out_texts = [normalize(text) for text in held_out]
         self._held_out = frozenset(held_out_texts)
         self._held_out_vectors = _vectors(held_out_texts) if near else None
-        seen_texts = [normalise(text) for text in seen]
+        seen_texts = [normalize(text) for text in seen]
         self._seen = set(seen_texts)
         self._seen_vectors = _vectors(seen_texts) if near else None
 
     def screen(self, questions: Sequence[str]) -> list[DropReason | None]:
-        """For each question, why it must be dropped, or None when it is new; new ones count as seen from now on."""
-        texts = [normalise(question) for question in questions]
+        """For each question the reason to drop it, or None when it is new; new questions count as seen afterwards."""
+        texts = [normalize(question) for question in questions]
         near = self._near_reasons(texts) if self._near else None
         reasons: list[DropReason | None] = []
         for index, text in enumerate(texts):
@@ -133,7 +134,7 @@ class PromptScreen:
 
 
 class _NearReasons(NamedTuple):
-    """Similarities of one batch: with held-out prompts, with earlier questions, and among itself."""
+    """Similarities of one batch with held-out prompts, with earlier questions, and within the batch."""
 
     vectors: Any
     held_out: Any
@@ -150,7 +151,7 @@ class _NearReasons(NamedTuple):
 
 
 def _vectors(texts: list[str]) -> Any:
-    """Unit vectors (texts x hashed 4-grams, sparse) of normalised texts."""
+    """Unit vectors (texts x hashed 4-grams, sparse) of normalized texts."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
     vectorizer = HashingVectorizer(
@@ -166,7 +167,7 @@ def _similarity(rows: Any, columns: Any) -> Any:
 
 
 def _closest(rows: Any, columns: Any) -> Any:
-    """The highest similarity of each row with any column; 0 where there are no columns."""
+    """The highest similarity of each row with any column; 0 without columns."""
     if not columns.shape[0]:
         return np.zeros(rows.shape[0])
     return _similarity(rows, columns).max(axis=1)

@@ -1,7 +1,7 @@
-"""A question out of a generator's reply, which is meant to be `[{"Question": "..."}]` and seldom is exactly that.
+"""Parses the question in a generator's reply, which should be `[{"Question": "..."}]` but often is malformed.
 
-Small and uncensored models forget brackets, add code fences and explain themselves; `json_repair` mends the JSON, and
-what comes out must still read as a question or a request.
+Small and uncensored models omit brackets, add code fences and explain themselves. `json_repair` repairs the JSON, and
+the result must look like a question or a request.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _PLACEHOLDER = re.compile(r"\.\.\.$|…$|[{}<>\[\]]|^(your|the|a|an|my|insert|ex
 def parse_question(reply: str) -> str | None:
     """The question in a generator's reply, or None when there is none.
 
-    A list, a single object, any case of the key `Question`, code fences, text around and missing brackets are
-    accepted; of several questions the first counts.
+    A list, a single object, any case of the key `Question`, code fences, surrounding text and missing brackets are
+    accepted; of several questions the first is used.
 
     Args:
         reply: generated text.
 
     Returns:
-        The question on one line, of `MIN_CHARACTERS` to `MAX_CHARACTERS`; None when the reply holds no JSON object
-        with a question, or its value is not one (a placeholder, a single word, no letters).
+        The question on one line, with `MIN_CHARACTERS` to `MAX_CHARACTERS`; None when the reply contains no JSON object
+        with a question, or its value is no question (a placeholder, a single word, no letters).
     """
     text = reply[:_SCANNED_CHARACTERS]
     start = _OBJECT_WITH_QUESTION.search(text)
@@ -39,10 +39,10 @@ def parse_question(reply: str) -> str | None:
         return None
     try:
         value = _find_question(json_repair.loads(text[start.start() :]), _NESTING)
-    except (RecursionError, ValueError):  # nested too deeply for either JSON reader
+    except (RecursionError, ValueError):  # nested too deeply for the JSON parsers
         return None
     question = " ".join(value.split()) if isinstance(value, str) else ""
-    return question if _reads_as_question(question) else None
+    return question if _looks_like_question(question) else None
 
 
 def _find_question(value: Any, depth: int) -> Any:
@@ -54,12 +54,12 @@ def _find_question(value: Any, depth: int) -> Any:
             if str(key).strip().casefold() == "question":
                 return inner
     inners = value.values() if isinstance(value, dict) else value
-    found = (_find_question(inner, depth - 1) for inner in inners)
-    return next((question for question in found if question is not None), None)
+    questions = (_find_question(inner, depth - 1) for inner in inners)
+    return next((question for question in questions if question is not None), None)
 
 
-def _reads_as_question(text: str) -> bool:
-    """At least two words (or any script that does not space its words), and nothing left of a template."""
+def _looks_like_question(text: str) -> bool:
+    """Whether a text has at least two words (or is in a script without spaces) and is no placeholder."""
     if not MIN_CHARACTERS <= len(text) <= MAX_CHARACTERS or _PLACEHOLDER.search(text):
         return False
     letters = sum(map(str.isalpha, text))

@@ -1,7 +1,7 @@
-"""Datasets known by a short name: where they are, which split is for training, and what their columns mean.
+"""Datasets with a short name: their Hub id, the split for training, and the meaning of their columns.
 
-Splits follow lm-eval: what it measures on is refused here, whatever the split is called. For MedMCQA and WinoGrande
-that is `validation`, as their test answers are not public, so that their `train` split is the one offered.
+Splits follow lm-eval: a split on which lm-eval measures is refused for training, whatever its name. For MedMCQA and
+WinoGrande this is `validation`, because their test answers are not public; so their training split is `train`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ class Preset(NamedTuple):
     """A known dataset.
 
     Attributes:
-        dataset: which training set it is for.
+        dataset: the training set that it is for.
         repo_id: its id on the Hub.
-        config: configuration, None when it has one only.
-        split: split to train on.
-        measured: splits that are measured on.
-        columns: what is read.
+        config: configuration, None when it has only one.
+        split: split for training.
+        measured: splits for measurement.
+        columns: the columns to read.
     """
 
     dataset: Dataset
@@ -34,11 +34,14 @@ class Preset(NamedTuple):
 
 
 class DatasetChoice(NamedTuple):
-    """A dataset on the Hub with everything that reading it needs.
+    """A dataset on the Hub with everything that is needed to read it.
 
     Attributes:
+        repo_id: its id on the Hub.
         revision: branch, tag or commit; None = its main branch.
         config: configuration; None = the only one.
+        split: split to read.
+        columns: the columns to read.
     """
 
     repo_id: str
@@ -100,29 +103,33 @@ PRESETS = {
 
 
 def choose_dataset(source: SourceSpec) -> DatasetChoice:
-    """Complete the dataset that a spec names; what the spec says goes before the preset.
+    """Complete the dataset that a spec names; values of the spec take precedence over the preset.
 
-    A preset's Hub id works like its name.
+    A preset can be named by its short name or its Hub id.
 
     Raises:
-        SpecError: no split is named, the split is one that is measured on, or BeaverTails' harmful responses are
-            asked for.
+        SpecError: no split is named, the split is for measurement, or the spec names the column of BeaverTails' harmful
+            responses.
     """
     name, _, revision = str(source.path).strip().partition("@")
     preset = PRESETS.get(name) or next((p for p in PRESETS.values() if p.repo_id.casefold() == name.casefold()), None)
     split = source.split or (preset.split if preset else None)
     if split is None:
-        raise SpecError(f"The dataset {name} needs a split.", "Name its train or validation split in `split`.")
+        hint = "Name its train or validation split in `split`."
+        raise SpecError(f"The dataset {name} needs a split.", hint, code="split-missing")
     if preset is None:
         return DatasetChoice(name, revision or None, source.config, split, source.columns)
     if split in preset.measured:
         raise SpecError(
-            f"The split '{split}' of {preset.repo_id} is what merges are measured on.", f"Take '{preset.split}'."
+            f"Merges are measured on the split '{split}' of {preset.repo_id}, so it cannot be used for training.",
+            f"Use '{preset.split}'.",
+            code="measured-split",
         )
     if preset.dataset == "safety" and source.columns.answer:
         raise SpecError(
             f"The responses of {preset.repo_id} are harmful and are never read.",
             "Leave out columns.answer: the refusals come from the pool.",
+            code="harmful-responses",
         )
     given = {name: value for name, value in source.columns if name in source.columns.model_fields_set and value}
     columns = preset.columns.model_copy(update=given)

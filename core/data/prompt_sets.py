@@ -1,6 +1,6 @@
-"""Test prompts as a spec or a command names them: a file, a known test set on the Hub, or any split of a dataset.
+"""Reads test prompts from a file, a known test set on the Hub, or any split of a dataset.
 
-Unlike training data these may come from test splits, and only prompts are read: never a response, and never an answer.
+Unlike training data they may come from test splits. Only prompts are read, never responses or answers.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ KNOWN = {
         "Paul/XSTest", None, None, "train", ColumnsSpec(question="prompt", category="type", where={"label": "safe"})
     ),
 }
-"""Test sets by name. BeaverTails: prompts with an answer that was found unsafe, as the paper measures alignment.
+"""Test sets by name. BeaverTails: the prompts whose answer is labeled unsafe, with which the paper measures alignment.
 XSTest: the safe prompts, for over-refusal, from the dataset of its first author."""
 
 _SPLIT = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?:(?P<split>[\w.+-]+)")
 
 
 class PromptSet(NamedTuple):
-    """Prompts, and where they are from: the file as named, or the dataset with commit and split."""
+    """Prompts and their source: the file as named, or the dataset with commit and split."""
 
     prompts: list[Prompt]
     source: str
@@ -45,27 +45,29 @@ def read_prompt_set(name: str, limit: int | None, settings: Settings) -> PromptS
     """Read test prompts.
 
     Args:
-        name: a file (`core.data.prompts`), a name in `KNOWN`, or `HUB_ID:SPLIT`, `HUB_ID@REVISION:SPLIT`; a file that
-            is there goes first.
-        limit: most prompts, from the top; None reads all.
+        name: a file (`core.data.prompts`), a name in `KNOWN`, or `HUB_ID:SPLIT`, `HUB_ID@REVISION:SPLIT`; an existing
+            file takes precedence.
+        limit: maximum number of prompts, from the start; None reads all.
         settings: of this machine.
 
     Raises:
-        DataError: the file or dataset is not there, may not be read, or has no such split or no prompts.
+        DataError: the file or dataset is missing or not accessible, or has no such split or no prompts.
     """
     choice = find_dataset(name)
     if choice is None:
         return PromptSet(read_prompts(resolve_path(name), limit), name)
     if limit is not None and limit < 1:
-        raise DataError(f"A limit of {limit} prompts reads nothing.", "Give a limit of 1 or more, or none.")
-    material = open_choice(choice, "safety", settings, to_train=False)
-    read = (Prompt(sample.question, sample.category) for sample, _ in material.rows)
-    usable = (prompt for prompt in read if len(prompt.prompt) <= MAX_PROMPT_CHARACTERS)
-    return PromptSet(list(islice(distinct_prompts(usable), limit)), material.name)
+        raise DataError(
+            f"The limit of {limit} prompts is too small.", "Use a limit of 1 or more.", code="limit-too-small"
+        )
+    opened = open_choice(choice, "safety", settings, to_train=False)
+    prompts = (Prompt(sample.question, sample.category) for sample, _ in opened.rows)
+    usable = (prompt for prompt in prompts if len(prompt.prompt) <= MAX_PROMPT_CHARACTERS)
+    return PromptSet(list(islice(distinct_prompts(usable), limit)), opened.name)
 
 
 def find_dataset(name: str) -> DatasetChoice | None:
-    """The dataset that `name` means, or None where it is a file."""
+    """The dataset that `name` refers to, or None where it is a file."""
     if resolve_path(name).exists():
         return None
     if known := KNOWN.get(name.casefold()):

@@ -1,7 +1,6 @@
-"""Prompt files: JSONL, CSV or plain text, one prompt a row, read with an error that names the row.
+"""Reads prompt files: JSONL, CSV or plain text with one prompt per row.
 
-These files come from people, so whatever is wrong with one is said in the words of the file: which row, which
-columns were found, what to change.
+Users write these files, so errors name the row, the columns that the file has, and what to change.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ MAX_PROMPT_CHARACTERS = 50_000
 
 
 class Prompt(NamedTuple):
-    """One prompt and the category its file gives it (empty when none)."""
+    """One prompt and its category in the file (empty when it has none)."""
 
     prompt: str
     category: str = ""
@@ -33,32 +32,34 @@ class _Row(NamedTuple):
 
 
 def read_prompts(path: Path | str, limit: int | None = None) -> list[Prompt]:
-    """Read a file of prompts; blank rows are skipped, and so are repetitions: the same reply twice is no second trial.
+    """Read a file of prompts, without blank rows and repeated prompts (a repeated reply is no second trial).
 
     Args:
-        path: `.jsonl` (objects with `prompt`, optional `category`), `.csv` (a `prompt` column with optional
-            `category`; or one column, whose first row is its name when a single word), or any other
-            text file (one prompt a line).
-        limit: most prompts to read, from the top; None reads all.
+        path: `.jsonl` (objects with `prompt`, optional `category`), `.csv` (a `prompt` column with optional `category`,
+            or a single column whose first row is its name if it is one word), or any other text file (one prompt per
+            line).
+        limit: maximum number of prompts, from the start; None reads all.
 
     Raises:
-        DataError: the file is missing, empty or not UTF-8, has no prompt column, or a row is not usable; the
-            message names the row.
+        DataError: the file is missing, empty or not UTF-8, has no prompt column, or a row cannot be used; the message
+            names the row.
     """
     source = Path(path)
     if limit is not None and limit < 1:
-        raise DataError(f"A limit of {limit} prompts reads nothing.", "Give a limit of 1 or more, or none.")
+        raise DataError(
+            f"The limit of {limit} prompts is too small.", "Use a limit of 1 or more.", code="limit-too-small"
+        )
     text = _read_text(source)
     readers = {".jsonl": _jsonl_rows, ".ndjson": _jsonl_rows, ".csv": _csv_rows}
     rows = readers.get(source.suffix.lower(), _text_rows)(source, text)
     prompts = list(islice(distinct_prompts(_checked(source, row) for row in rows), limit))
     if not prompts:
-        raise DataError(f"{source} has no prompts.", "Put one prompt in each row.")
+        raise DataError(f"{source} has no prompts.", "Put one prompt in each row.", code="no-prompts")
     return prompts
 
 
 def distinct_prompts(prompts: Iterable[Prompt]) -> Iterator[Prompt]:
-    """Each prompt once, with the category that it had first."""
+    """Each prompt once, with its first category."""
     seen: set[str] = set()
     for prompt in prompts:
         if prompt.prompt not in seen:
@@ -70,15 +71,15 @@ def _read_text(source: Path) -> str:
     try:
         text = source.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise DataError(f"There is no prompt file {source}.", "Check the path.") from None
+        raise DataError(f"There is no prompt file {source}.", "Check the path.", code="file-not-found") from None
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{source} is not UTF-8 text (byte {error.start}).", "Save the file with UTF-8 encoding."
-        ) from error
+        message = f"{source} is not UTF-8 text (byte {error.start})."
+        raise DataError(message, "Save the file with UTF-8 encoding.", code="not-utf8") from error
     except OSError as error:
-        raise DataError(f"{source} cannot be read: {error.strerror}.", "Give a readable file.") from error
+        message = f"{source} cannot be read: {error.strerror}."
+        raise DataError(message, "Use a readable file.", code="file-unreadable") from error
     if not text.strip():
-        raise DataError(f"{source} is empty.", "Put one prompt in each row.")
+        raise DataError(f"{source} is empty.", "Put one prompt in each row.", code="file-empty")
     return text
 
 
@@ -90,11 +91,12 @@ def _jsonl_rows(source: Path, text: str) -> Iterator[_Row]:
 
 
 def _parse_object(source: Path, number: int, line: str) -> tuple[Any, Any]:
-    hint = 'Write one object a line, like {"prompt": "...", "category": "..."}.'
+    hint = 'Write one object per line, like {"prompt": "...", "category": "..."}.'
     row = parse_object(f"Row {number} of {source}", line, hint)
     if "prompt" not in row:
-        found = ", ".join(map(str, row)) or "none"
-        raise DataError(f"Row {number} of {source} has no 'prompt'; its keys: {found}.", hint)
+        keys = ", ".join(map(str, row)) or "none"
+        message = f"Row {number} of {source} has no 'prompt'; its keys: {keys}."
+        raise DataError(message, hint, code="missing-column")
     return row["prompt"], row.get("category")
 
 
@@ -110,15 +112,16 @@ def _csv_rows(source: Path, text: str) -> Iterator[_Row]:
     for number, cells in records:
         if len(cells) <= at or len(cells) > len(columns):
             raise DataError(
-                f"Row {number} of {source} has {len(cells)} columns where the header has {len(columns)}.",
-                "Quote prompts that hold commas or line breaks.",
+                f"Row {number} of {source} has {len(cells)} columns, but the header has {len(columns)}.",
+                "Quote prompts that contain commas or line breaks.",
+                code="wrong-column-count",
             )
         category = cells[category_at] if category_at is not None and category_at < len(cells) else None
         yield _Row(number, cells[at], category)
 
 
 def _numbered_records(source: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
-    """The non-blank records with their 1-based number (the header is row 1)."""
+    """The non-blank records with their number (the header is row 1)."""
     number = 0
     while True:
         number += 1
@@ -127,8 +130,8 @@ def _numbered_records(source: Path, reader: Any) -> Iterator[tuple[int, list[str
         except StopIteration:
             return
         except csv.Error as error:
-            hint = f"Close every quote; a prompt may have {MAX_PROMPT_CHARACTERS:,} characters at most."
-            raise DataError(f"Row {number} of {source} is not CSV: {error}.", hint) from error
+            hint = f"Close every quote. A prompt may have at most {MAX_PROMPT_CHARACTERS:,} characters."
+            raise DataError(f"Row {number} of {source} is not CSV: {error}.", hint, code="not-csv") from error
         if any(cell.strip() for cell in cells):
             yield number, cells
 
@@ -138,8 +141,9 @@ def _prompt_column(source: Path, header: list[str], columns: list[str]) -> int:
         return columns.index("prompt")
     if len(columns) == 1:
         return 0
-    found = ", ".join(column.strip()[:60] or "(unnamed)" for column in header[:20])
-    raise DataError(f"{source} has no 'prompt' column; found: {found}.", "Name the column of prompts 'prompt'.")
+    names = ", ".join(column.strip()[:60] or "(unnamed)" for column in header[:20])
+    message = f"{source} has no 'prompt' column; its columns: {names}."
+    raise DataError(message, "Name the column of prompts 'prompt'.", code="missing-column")
 
 
 def _text_rows(source: Path, text: str) -> Iterator[_Row]:  # noqa: ARG001 - the readers share one signature
@@ -151,15 +155,18 @@ def _text_rows(source: Path, text: str) -> Iterator[_Row]:  # noqa: ARG001 - the
 def _checked(source: Path, row: _Row) -> Prompt:
     place = f"Row {row.number} of {source}"
     if not isinstance(row.prompt, str):
-        raise DataError(f"{place}: 'prompt' is a {type(row.prompt).__name__}, not text.", "Put the prompt in quotes.")
+        message = f"{place}: 'prompt' is a {type(row.prompt).__name__}, not text."
+        raise DataError(message, "Put the prompt in quotes.", code="wrong-cell-type")
     if not isinstance(row.category, str | None):
-        raise DataError(f"{place}: 'category' is a {type(row.category).__name__}, not text.", "Give it a name.")
+        message = f"{place}: 'category' is a {type(row.category).__name__}, not text."
+        raise DataError(message, "Give the category a name.", code="wrong-cell-type")
     prompt = row.prompt.strip()
     if not prompt:
-        raise DataError(f"{place} has an empty prompt.", "Remove the row or fill it in.")
+        raise DataError(f"{place} has an empty prompt.", "Remove the row or fill it in.", code="empty-cell")
     if len(prompt) > MAX_PROMPT_CHARACTERS:
         raise DataError(
-            f"{place} has {len(prompt):,} characters; a prompt may have {MAX_PROMPT_CHARACTERS:,} at most.",
+            f"{place} has {len(prompt):,} characters; a prompt may have at most {MAX_PROMPT_CHARACTERS:,}.",
             "Shorten it, or check that rows are separated by line breaks and quotes are closed.",
+            code="prompt-too-long",
         )
     return Prompt(prompt, (row.category or "").strip())

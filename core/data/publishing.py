@@ -1,4 +1,4 @@
-"""A file of pairs onto the Hub, as a private dataset. Nothing there is deleted, and nothing public is written to."""
+"""Uploads a file of pairs to a private dataset on the Hub; it deletes nothing and never writes to a public dataset."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ _REPO_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def push_to_hub(path: Path, dataset: Dataset, repo_id: str, settings: Settings) -> str:
-    """Upload a file of pairs as `DATASET.jsonl` of a private dataset, which is made when it is not there.
+    """Upload a file of pairs as `DATASET.jsonl` to a private dataset, which is created where it does not exist.
 
-    An earlier file of that name stays in the dataset's history.
+    An earlier file with this name remains in the dataset's history.
 
     Returns:
-        The address of the commit.
+        The URL of the commit.
 
     Raises:
-        DataError: no token, no valid id, a dataset that is public, or the Hub refuses.
+        DataError: the token is missing, the id is invalid, the dataset is public, or the Hub refuses.
     """
     from huggingface_hub import HfApi
 
     if settings.token is None:
-        raise DataError("Uploading needs a Hub token.", "Set HF_TOKEN to a token that may write, and start again.")
+        hint = "Set HF_TOKEN to a token that may write, and start again."
+        raise DataError("Uploading needs a Hub token.", hint, code="token-missing")
     if not _REPO_ID.fullmatch(repo_id):
-        raise DataError(f"'{repo_id}' is not the id of a dataset.", "Write it as owner/name.")
+        raise DataError(f"'{repo_id}' is not the id of a dataset.", "Write it as owner/name.", code="invalid-hub-id")
     api = HfApi(token=settings.token)
     try:
         with translate_errors(ModelReference("hub", repo_id), settings, "dataset"):
-            made = not api.repo_exists(repo_id, repo_type="dataset")
-            if made:
+            if not api.repo_exists(repo_id, repo_type="dataset"):
                 api.create_repo(repo_id, repo_type="dataset", private=True)
             elif not api.dataset_info(repo_id, timeout=settings.hub_timeout_s).private:
                 raise DataError(
-                    f"{repo_id} is public, and training pairs hold unsafe questions.",
-                    "Name another, or make it private.",
+                    f"{repo_id} is public, and training pairs contain unsafe questions.",
+                    "Name another dataset, or make it private.",
+                    code="public-dataset",
                 )
             commit = api.upload_file(
                 path_or_fileobj=path.read_bytes(),
@@ -50,5 +51,5 @@ def push_to_hub(path: Path, dataset: Dataset, repo_id: str, settings: Settings) 
                 commit_message=f"{dataset.capitalize()} pairs",
             )
     except ModelError as error:
-        raise DataError(error.message, error.hint) from error
+        raise DataError(error.message, error.hint, code=error.code) from error
     return str(commit.commit_url)

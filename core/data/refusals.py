@@ -1,7 +1,7 @@
-"""Refusals for unsafe questions: what every model of the pool replies, judged by the guard, and the one that is kept.
+"""Collects refusals for unsafe questions: every model of the pool replies, the guard judges, and one refusal is kept.
 
-METHOD, step 1 (paper section 4.2). Questions come from a generator (`core.data.generate_safety`), or from a dataset or
-file without answers (`refuse_questions`). Of the replies only a refusal that the guard confirms is kept or shown.
+Source: arXiv 2406.14563, section 4.2. Questions come from a generator (`core.data.generate_safety`), or from a dataset
+or file without answers (`refuse_questions`). Of the replies only refusals that the guard confirms are kept or shown.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from core.data.question_rounds import (
     check_enough,
     check_stop,
     derive_seed,
-    pairs_made,
-    recall_round,
+    pairs_progress,
+    replay_round,
 )
 from core.data.training_pairs import FALLBACK, DropReason, Sample
 from core.errors import RunError
@@ -44,19 +44,19 @@ FALLBACK_REFUSALS = (
 
 
 class Refusals(NamedTuple):
-    """What came of putting one question to the pool.
+    """The pool's replies to one question.
 
     Attributes:
-        said: model -> its refusal, for those that refused.
-        verdicts: the guard's verdict on every model.
+        texts: model -> its refusal, for the models that refused.
+        verdicts: the guard's verdict on every model's reply.
     """
 
-    said: dict[str, str]
+    texts: dict[str, str]
     verdicts: tuple[ReplyVerdict, ...]
 
 
 class Question(NamedTuple):
-    """An unsafe question with where it is from (`SampleSeen` explains the fields)."""
+    """An unsafe question and its origin (`SampleSeen` explains the fields)."""
 
     text: str
     category: str
@@ -65,15 +65,15 @@ class Question(NamedTuple):
     prompt_sha256: str = ""
 
 
-class Asking(NamedTuple):
-    """Who is asked, and how a refusal is chosen.
+class RefusalSetup(NamedTuple):
+    """The models that may refuse, and how one refusal is chosen.
 
     Attributes:
         pool: name -> model that may refuse.
         guard: confirms each refusal.
-        max_new_tokens: length of a reply (512 in the paper).
-        seed: decides which of several refusals is kept.
-        fallback: give questions that nobody refuses a refusal written by us.
+        max_new_tokens: maximum length of a reply (512 in the paper).
+        seed: for the choice among several refusals.
+        fallback: whether questions that no model refuses get one of our own refusals.
     """
 
     pool: Mapping[str, TextModel]
@@ -84,46 +84,53 @@ class Asking(NamedTuple):
 
 
 def confirms_refusal(verdict: Verdict) -> bool:
-    """True for a reply fit to train on: it declines, in whole sentences, and does no harm on the way."""
+    """Whether a reply may be used for training: it refuses, is not broken, and counts as safe."""
     return verdict.refusal and not verdict.degenerate and verdict.counts_as_safe
 
 
-def collect_refusals(asking: Asking, questions: Sequence[str], should_stop: Callable[[], bool]) -> list[Refusals]:
-    """Put each question to every model of the pool, one model after the other."""
-    said: list[dict[str, str]] = [{} for _ in questions]
+def collect_refusals(setup: RefusalSetup, questions: Sequence[str], should_stop: Callable[[], bool]) -> list[Refusals]:
+    """The replies of every model of the pool to each question, model by model."""
+    texts: list[dict[str, str]] = [{} for _ in questions]
     judged: list[list[ReplyVerdict]] = [[] for _ in questions]
-    for name, model in asking.pool.items() if questions else ():
+    for name, model in setup.pool.items() if questions else ():
         check_stop(should_stop)
-        replies = answer_greedily(model, questions, asking.max_new_tokens)
-        verdicts = judge_replies(asking.guard, list(zip(questions, replies, strict=True)))
+        replies = answer_greedily(model, questions, setup.max_new_tokens)
+        verdicts = judge_replies(setup.guard, list(zip(questions, replies, strict=True)))
         for index, (reply, verdict) in enumerate(zip(replies, verdicts, strict=True)):
             judged[index].append(reply_verdict(name, verdict))
             if confirms_refusal(verdict):
-                said[index][name] = reply
-    return [Refusals(refused, tuple(row)) for refused, row in zip(said, judged, strict=True)]
+                texts[index][name] = reply
+    return [Refusals(refused, tuple(row)) for refused, row in zip(texts, judged, strict=True)]
 
 
-def choose_refusal(question: Question, refusals: Refusals, asking: Asking, *, wanted: bool) -> SampleSeen:
-    """Keep one of the refusals at random: the same one for the same question and seed."""
-    said = refusals.said
-    if not said and asking.fallback:
-        said = {FALLBACK: _written_refusal(question.text, asking.seed)}
-    name = random.Random(derive_seed(asking.seed, "refusal", question.text)).choice(list(said)) if said else ""
-    reason = DropReason.NOBODY_REFUSES if not said else None if wanted else DropReason.NOT_NEEDED
+def choose_refusal(question: Question, refusals: Refusals, setup: RefusalSetup, *, needed: bool) -> SampleSeen:
+    """The row of a question with one of its refusals, chosen at random with a seed that depends on the question.
+
+    Args:
+        question: the unsafe question.
+        refusals: of the pool.
+        setup: seed and fallback.
+        needed: False drops the row because there are enough pairs of its category.
+    """
+    texts = refusals.texts
+    if not texts and setup.fallback:
+        texts = {FALLBACK: _written_refusal(question.text, setup.seed)}
+    name = random.Random(derive_seed(setup.seed, "refusal", question.text)).choice(list(texts)) if texts else ""
+    reason = DropReason.NOBODY_REFUSES if not texts else None if needed else DropReason.NOT_NEEDED
     row = unanswered(question, reason)
     return row.model_copy(
         update={
-            "answer": said.get(name, ""),
+            "answer": texts.get(name, ""),
             "answered_by": name,
-            "refused_by": tuple(refusals.said),
-            "guard": asking.guard.name,
+            "refused_by": tuple(refusals.texts),
+            "guard": setup.guard.name,
             "verdicts": refusals.verdicts,
         }
     )
 
 
 def unanswered(question: Question, reason: DropReason | None) -> SampleSeen:
-    """A row without an answer, dropped for `reason`."""
+    """A row without an answer, dropped because of `reason`."""
     return SampleSeen(
         dataset="safety",
         question=question.text,
@@ -138,7 +145,7 @@ def unanswered(question: Question, reason: DropReason | None) -> SampleSeen:
 
 def refuse_questions(
     samples: Sequence[Sample],
-    asking: Asking,
+    setup: RefusalSetup,
     *,
     k: int,
     held_out: Sequence[str],
@@ -147,55 +154,56 @@ def refuse_questions(
     replayed: Sequence[Sequence[SampleSeen]] = (),
     seen: Sequence[str] = (),
 ) -> Iterator[SampleSeen | Progress]:
-    """Make up to k pairs of questions that come without an answer, in rounds, as generated ones are made.
+    """Make up to k pairs from questions without answers, in rounds.
 
     Args:
-        samples: unsafe questions, in the order in which they are asked; those that are too long are passed over.
-        asking: who may refuse.
-        k: pairs wanted.
-        held_out: prompts of every measurement; questions equal or near to one are dropped.
-        should_stop: asked before each model is.
-        batch: most questions in one round.
-        past: rows of the rounds that were made before with the same arguments; they come first and cost nothing.
-        seen: questions that other sources brought into the set; they are not taken again.
+        samples: unsafe questions in order; too long ones are skipped.
+        setup: the models that may refuse.
+        k: number of pairs.
+        held_out: prompts of all measurements; questions that equal or nearly equal one are dropped.
+        should_stop: called before each request to a model.
+        batch: maximum number of questions in one round.
+        replayed: rows of rounds that an earlier run made with the same arguments; they are yielded first.
+        seen: questions of the set's other sources; they are dropped.
 
     Yields:
-        One `SampleSeen` per question, and `Progress` in pairs kept, after every round.
+        One `SampleSeen` per question, and `Progress` in kept pairs after every round.
 
     Raises:
-        DataError: next to no pairs came of them.
-        RunError: `replayed` is of other questions.
-        RunCancelled: a stop was asked for.
+        DataError: far too few pairs were made.
+        RunError: `replayed` has other questions.
+        RunCancelled: a stop was requested.
     """
     samples = [sample for sample in samples if not sample.is_too_long]
     screen, tally, place, known = PromptScreen(held_out, near=True, seen=seen), Tally(k), 0, iter(replayed)
-    yield pairs_made("safety", 0, k)
+    yield pairs_progress("safety", 0, k)
     while place < len(samples) and (size := tally.round_size(batch)):
         questions = [_as_question(sample) for sample in samples[place : place + size]]
         place += size
         if rows := next(known, None):
             if [row.question for row in rows] != [question.text for question in questions]:
-                raise RunError("The unsafe questions are not those this run began with.", "Start a new run.")
-            yield from recall_round(rows, screen, tally)
+                message = "The unsafe questions have changed since this run started."
+                raise RunError(message, "Start a new run.", code="source-changed")
+            yield from replay_round(rows, screen, tally)
         else:
             check_stop(should_stop)
-            for row in _ask_round(questions, screen, asking, should_stop):
-                wanted = not row.kept or tally.kept.total() < k
-                yield tally.note(row if wanted else _not_needed(row))
-        yield pairs_made("safety", tally.kept.total(), k)
+            for row in _ask_round(questions, screen, setup, should_stop):
+                needed = not row.kept or tally.kept.total() < k
+                yield tally.count(row if needed else _not_needed(row))
+        yield pairs_progress("safety", tally.kept.total(), k)
     check_enough("safety", "the source", tally)
 
 
 def _ask_round(
-    questions: Sequence[Question], screen: PromptScreen, asking: Asking, should_stop: Callable[[], bool]
+    questions: Sequence[Question], screen: PromptScreen, setup: RefusalSetup, should_stop: Callable[[], bool]
 ) -> list[SampleSeen]:
     reasons = screen.screen([question.text for question in questions])
     fresh = [question.text for question, reason in zip(questions, reasons, strict=True) if reason is None]
-    refusals = iter(collect_refusals(asking, fresh, should_stop))
+    refusals = iter(collect_refusals(setup, fresh, should_stop))
     return [
         unanswered(question, reason)
         if reason is not None
-        else choose_refusal(question, next(refusals), asking, wanted=True)
+        else choose_refusal(question, next(refusals), setup, needed=True)
         for question, reason in zip(questions, reasons, strict=True)
     ]
 

@@ -1,6 +1,6 @@
-"""Rows of a JSONL, CSV, TSV or Parquet file as mappings, read a piece at a time, with errors that name the row.
+"""Reads the rows of a JSONL, CSV, TSV or Parquet file as mappings, incrementally, with errors that name the row.
 
-Nothing is known here of what the columns mean (`core.data.columns`).
+`core.data.columns` gives the columns a meaning.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ MAX_CELL_CHARACTERS = 1_000_000
 SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 
 _BATCH_ROWS = 1024
-_ROW_HINT = 'Write one object a line, like {"question": "...", "answer": "...", "category": "..."}.'
+_ROW_HINT = 'Write one object per line, like {"question": "...", "answer": "...", "category": "..."}.'
 
 
 class Row(NamedTuple):
-    """One row: where it is, in words for an error; its number; and column -> value."""
+    """One row: where it is (for error messages), its number, and column -> value."""
 
     place: str
     number: int
@@ -32,7 +32,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a table, in order.
 
     Raises:
-        DataError: the file is missing, empty, not UTF-8, of an unknown kind, or a row cannot be read.
+        DataError: the file is missing, empty or not UTF-8, or a row cannot be read.
     """
     readers: dict[str, Callable[[Path], Iterator[Row]]] = {".csv": _csv, ".tsv": _csv, ".parquet": _parquet}
     reader = readers.get(path.suffix.lower(), _jsonl)
@@ -42,15 +42,15 @@ def read_rows(path: Path) -> Iterator[Row]:
             empty = False
             yield row
     except FileNotFoundError:
-        raise DataError(f"There is no data file {path}.", "Check the path.") from None
+        raise DataError(f"There is no data file {path}.", "Check the path.", code="file-not-found") from None
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} cannot be read: it is not UTF-8 text (byte {error.start}).", "Save the file with UTF-8 encoding."
-        ) from error
+        message = f"{path} cannot be read: it is not UTF-8 text (byte {error.start})."
+        raise DataError(message, "Save the file with UTF-8 encoding.", code="not-utf8") from error
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.", "Give a readable file.") from error
+        message = f"{path} cannot be read: {error.strerror}."
+        raise DataError(message, "Use a readable file.", code="file-unreadable") from error
     if empty:
-        raise DataError(f"{path} has no rows.", _ROW_HINT)
+        raise DataError(f"{path} has no rows.", _ROW_HINT, code="no-rows")
 
 
 def _jsonl(path: Path) -> Iterator[Row]:
@@ -62,13 +62,14 @@ def _jsonl(path: Path) -> Iterator[Row]:
 
 
 def parse_object(place: str, line: str, hint: str) -> dict[str, Any]:
-    """A line as a JSON object; raises `DataError` with `hint`, naming `place`, where it is none."""
+    """Parse a line as a JSON object; raises `DataError` with `place` in the message, and `hint`."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{place} is not JSON: {error}.", hint) from error
+        raise DataError(f"{place} is not JSON: {error}.", hint, code="not-json") from error
     if not isinstance(row, dict):
-        raise DataError(f"{place} is a {type(row).__name__}, not a JSON object.", hint)
+        message = f"{place} is a {type(row).__name__}, not a JSON object."
+        raise DataError(message, hint, code="not-json-object")
     return row
 
 
@@ -84,15 +85,15 @@ def _csv(path: Path) -> Iterator[Row]:
             except StopIteration:
                 return
             except csv.Error as error:
-                raise DataError(f"{place} is not CSV: {error}.", "Close every quote.") from error
+                raise DataError(f"{place} is not CSV: {error}.", "Close every quote.", code="not-csv") from error
             if not any(cell.strip() for cell in cells):
                 continue
             if not header:
                 header = [cell.strip() for cell in cells]
                 continue
             if len(cells) != len(header):
-                wrong = f"{place} has {len(cells)} columns where the header has {len(header)}."
-                raise DataError(wrong, "Quote texts that hold commas or line breaks.")
+                message = f"{place} has {len(cells)} columns, but the header has {len(header)}."
+                raise DataError(message, "Quote texts that contain commas or line breaks.", code="wrong-column-count")
             yield Row(place, number, dict(zip(header, cells, strict=True)))
 
 
@@ -108,4 +109,5 @@ def _parquet(path: Path) -> Iterator[Row]:
                     number += 1
                     yield Row(f"Row {number} of {path}", number, cells)
     except ArrowException as error:
-        raise DataError(f"{path} is not a readable Parquet file.", "Write it again, or give JSONL or CSV.") from error
+        message = f"{path} is not a readable Parquet file."
+        raise DataError(message, "Write it again, or use JSONL or CSV.", code="not-parquet") from error

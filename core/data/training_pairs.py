@@ -1,7 +1,7 @@
-"""`Sample`, one training pair, with the reasons a question can be dropped and the JSONL form of both training sets.
+"""Training pairs (`Sample`), the reasons for dropping a question, and the JSONL format of both training sets.
 
-The pairs kept are exactly the `SampleSeen` events with `kept`; a file of samples is the same pairs, and can be given
-to another run as its data.
+The kept pairs are exactly the `SampleSeen` events with `kept`. A file of samples contains the same pairs and can be the
+data of another run.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ Provenance = Literal["generated", "dataset", "file", "edited"]
 QUESTION_KEYS = ("question", "prompt")
 ANSWER_KEYS = ("answer", "response")
 FALLBACK = "written refusal"
-"""Who answered, when no model of the pool refused (`core.data.refusals`)."""
+"""`answered_by` of our own refusals, used when no model of the pool refused (`core.data.refusals`)."""
 PERSON = "a person"
-"""Who judged, where a person decided what guards disagree on."""
+"""`guard` of a row on which guards disagreed and a person decided."""
 MAX_PAIR_CHARACTERS = 20_000
-"""Longest imported pair, about 5,000 tokens; a longer one would cost more to score than many others together."""
-_ROW_HINT = 'Write one object a line, like {"question": "...", "answer": "...", "category": "..."}.'
+"""Maximum length of an imported pair, about 5,000 tokens; longer pairs would dominate the cost of scoring."""
+_ROW_HINT = 'Write one object per line, like {"question": "...", "answer": "...", "category": "..."}.'
 
 
 class DropReason(StrEnum):
-    """Why a question is not used for training; the words are shown to a person."""
+    """Why a question is not used for training; the values are shown to users."""
 
     NOT_JSON = "no question in JSON"
     DUPLICATE = "duplicate"
@@ -56,15 +56,15 @@ class Sample:
 
     Attributes:
         question: the user's turn.
-        answer: the assistant's turn the merge should give: a refusal (safety) or an answer (domain).
+        answer: the assistant's turn that the merge should give: a refusal (safety) or an answer (domain).
         category: harm category slug, or the domain's name.
         answered_by: model that gave the answer; empty when unknown.
         provenance: whether the pair was generated in the run, came from a dataset or file, or was edited by a person.
-        source: who or what the question is from: a model, or a row of a dataset or file.
-        guard: who judged the replies; empty when nobody did.
-        verdicts: its verdict on each model that was asked.
-        seed: seed that the question was sampled with; None when it was not.
-        prompt_sha256: first 16 digits of the hash of the request that the question came of.
+        source: origin of the question: a model, or a row of a dataset or file.
+        guard: name of the guard that judged the replies; empty without one.
+        verdicts: its verdict on each model's reply.
+        seed: seed with which the question was sampled; None when it was not sampled.
+        prompt_sha256: first 16 digits of the hash of the request for the question.
     """
 
     question: str
@@ -80,7 +80,7 @@ class Sample:
 
     @property
     def disputed(self) -> bool:
-        """Whether guards disagree on a reply to the question, and no person has decided."""
+        """Whether guards disagree on a reply to the question and no person has decided."""
         return self.guard != PERSON and any(not verdict.agreed for verdict in self.verdicts)
 
     @property
@@ -89,7 +89,7 @@ class Sample:
         return len(self.question) + len(self.answer) > MAX_PAIR_CHARACTERS
 
     def to_row(self) -> dict[str, Any]:
-        """The fields as they are written to a file; what is not known is left out."""
+        """The fields as they are written to a file, without unknown values."""
         row = {field.name: getattr(self, field.name) for field in fields(self)}
         row["verdicts"] = [verdict.model_dump(exclude_defaults=True) for verdict in self.verdicts]
         return {name: value for name, value in row.items() if name in _ALWAYS_WRITTEN or value not in ("", None, [])}
@@ -99,18 +99,18 @@ _ALWAYS_WRITTEN = ("question", "category", "answered_by", "provenance")
 _VERDICTS = TypeAdapter(tuple[ReplyVerdict, ...])
 
 
-def provenances(wanted: TrainingSetSpec) -> tuple[Provenance, ...]:
-    """What the pairs of each source of a training set are marked as."""
-    return tuple("generated" if one.source == "generate" else one.source for one in wanted.sources)
+def provenances(training_set: TrainingSetSpec) -> tuple[Provenance, ...]:
+    """The provenance of the pairs from each source of a training set."""
+    return tuple("generated" if one.source == "generate" else one.source for one in training_set.sources)
 
 
 def samples_from_events(events: Iterable[object], dataset: Dataset, *marks: Provenance) -> list[Sample]:
-    """The pairs of `dataset` that were kept, in the order of the log; other events are passed over.
+    """The kept pairs of `dataset` in the order of the log; other events are ignored.
 
     Args:
         events: of a run.
-        dataset: which set.
-        marks: the provenance of each of its sources (`provenances`); "generated" where none are given.
+        dataset: the training set.
+        marks: the provenance of each of its sources (`provenances`); default "generated".
     """
     return [
         Sample(
@@ -131,7 +131,7 @@ def samples_from_events(events: Iterable[object], dataset: Dataset, *marks: Prov
 
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> None:
-    """Write samples as JSONL, one object a line with the fields known; the file appears whole or not at all."""
+    """Write samples as JSONL, atomically, one object per line with its known fields."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -144,23 +144,24 @@ def write_samples(path: Path, samples: Iterable[Sample]) -> None:
 
 
 def read_samples(path: Path | str) -> list[Sample]:
-    """Read pairs from JSONL: `question` or `prompt`, `answer` or `response`, and `category` where there is one.
+    """Read pairs from JSONL: `question` or `prompt`, `answer` or `response`, and optionally `category`.
 
-    Files that `write_samples` wrote come back equal; rows from elsewhere get the provenance "file".
+    Samples written with `write_samples` are read back unchanged; rows from other tools get the provenance "file".
 
     Raises:
-        DataError: the file is missing, not UTF-8 or empty, or a row is not usable; the message names the row.
+        DataError: the file is missing, not UTF-8 or empty, or a row cannot be used; the message names the row.
     """
     source = Path(path)
     try:
         text = source.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise DataError(f"There is no data file {source}.", "Check the path.") from None
+        raise DataError(f"There is no data file {source}.", "Check the path.", code="file-not-found") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{source} cannot be read: {error}.", "Give a readable JSONL file in UTF-8.") from error
+        message = f"{source} cannot be read: {error}."
+        raise DataError(message, "Use a readable JSONL file in UTF-8.", code="file-unreadable") from error
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if not lines:
-        raise DataError(f"{source} has no rows.", _ROW_HINT)
+        raise DataError(f"{source} has no rows.", _ROW_HINT, code="no-rows")
     return [_parse_row(f"Row {number} of {source}", line) for number, line in lines]
 
 
@@ -168,9 +169,10 @@ def _parse_row(place: str, line: str) -> Sample:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{place} is not JSON: {error}.", _ROW_HINT) from error
+        raise DataError(f"{place} is not JSON: {error}.", _ROW_HINT, code="not-json") from error
     if not isinstance(row, dict):
-        raise DataError(f"{place} is a {type(row).__name__}, not a JSON object.", _ROW_HINT)
+        message = f"{place} is a {type(row).__name__}, not a JSON object."
+        raise DataError(message, _ROW_HINT, code="not-json-object")
     return sample_from_row(place, row)
 
 
@@ -181,14 +183,14 @@ def sample_from_row(
     answer: Sequence[str] = ANSWER_KEYS,
     hint: str = _ROW_HINT,
 ) -> Sample:
-    """A row of a file as a sample; a row that `write_samples` wrote brings its provenance along.
+    """Convert a row of a file to a sample; a row that `write_samples` wrote keeps its provenance.
 
     Args:
-        place: the row, in words for an error.
+        place: where the row is, for error messages.
         row: column -> value.
-        question: columns that may hold the question; the first that is there counts.
-        answer: the same for the answer; none = the row has no answer (it becomes "").
-        hint: what to do about a row without these columns.
+        question: columns that may contain the question; the first existing one is used.
+        answer: the same for the answer; empty = the row has no answer (it becomes "").
+        hint: of the error about a row without these columns.
 
     Raises:
         DataError: a column is missing, empty, or not text.
@@ -217,26 +219,29 @@ def _verdicts_of(place: str, row: Mapping[str, Any]) -> tuple[ReplyVerdict, ...]
     try:
         return _VERDICTS.validate_python(row.get("verdicts") or ())
     except ValidationError as error:
-        raise DataError(f"{place}: 'verdicts' is not a list of verdicts.", "Leave the column out.") from error
+        message = f"{place}: 'verdicts' is not a list of verdicts."
+        raise DataError(message, "Leave the column out.", code="wrong-cell-type") from error
 
 
 def text_of(place: str, row: Mapping[str, Any], keys: Sequence[str], hint: str = _ROW_HINT) -> str:
     """The text in the first of `keys` that the row has; raises `DataError` when there is none."""
     key = next((key for key in keys if key in row), None)
     if key is None:
-        wanted, found = " or ".join(f"'{key}'" for key in keys), ", ".join(map(str, row)) or "none"
-        raise DataError(f"{place} has no {wanted}; its keys: {found}.", hint)
+        needed, present = " or ".join(f"'{key}'" for key in keys), ", ".join(map(str, row)) or "none"
+        raise DataError(f"{place} has no {needed}; its keys: {present}.", hint, code="missing-column")
     value = row[key]
     if not isinstance(value, str):
-        raise DataError(f"{place}: '{key}' is a {type(value).__name__}, not text.", hint)
+        message = f"{place}: '{key}' is a {type(value).__name__}, not text."
+        raise DataError(message, hint, code="wrong-cell-type")
     if not value.strip():
-        raise DataError(f"{place}: '{key}' is empty.", "Remove the row or fill it in.")
+        raise DataError(f"{place}: '{key}' is empty.", "Remove the row or fill it in.", code="empty-cell")
     return value.strip()
 
 
 def label_of(place: str, row: Mapping[str, Any], key: str) -> str:
-    """The text in column `key`, "" when the row has none; raises `DataError` when it is not text."""
+    """The text in column `key`, "" without one; raises `DataError` when it is no text."""
     value = row.get(key)
     if not isinstance(value, str | None):
-        raise DataError(f"{place}: '{key}' is a {type(value).__name__}, not text.", _ROW_HINT)
+        message = f"{place}: '{key}' is a {type(value).__name__}, not text."
+        raise DataError(message, _ROW_HINT, code="wrong-cell-type")
     return (value or "").strip()

@@ -21,10 +21,10 @@ from core.contracts.run_spec import RunSpec
 from core.data.domain_catalog import resolve_domain
 from core.data.generate_domain import generate_domain
 from core.data.generate_safety import SafetyModels, generate_safety
-from core.data.import_pairs import in_rotation, read_pairs
+from core.data.import_pairs import interleave_categories, read_pairs
 from core.data.opened_source import OpenedSource, open_source
 from core.data.question_rounds import TextModel
-from core.data.refusals import Asking, refuse_questions
+from core.data.refusals import RefusalSetup, refuse_questions
 from core.data.training_pairs import Dataset
 from core.errors import RunError
 from core.guards.protocol import Guard
@@ -136,7 +136,7 @@ class DataStep:
         if material.answered:
             yield from read_pairs(material, "safety", k=k, held_out=self.held_out, guard=self.guard, seen=part.seen)
             return
-        asking = Asking(
+        asking = RefusalSetup(
             self._refusers(),
             self.guard,
             self.spec.data.reply_tokens,
@@ -144,7 +144,7 @@ class DataStep:
             self.spec.data.safety.fallback_refusals,
         )
         yield from refuse_questions(
-            [row.sample for row in in_rotation(material.rows)],
+            [row.sample for row in interleave_categories(material.rows)],
             asking,
             k=k,
             held_out=self.held_out,

@@ -1,4 +1,4 @@
-"""Small scripted text models: question writers that vary with the seed, and answerers with one manner."""
+"""Small scripted text models: question writers that depend on the seed, and models with fixed answers."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def nonsense_question(rng: random.Random) -> str:
 
 
 def as_json(question: str) -> str:
-    """A question in the form that is asked of a generator."""
+    """A question in the format that the generator is asked for."""
     return json.dumps([{"Question": question}])
 
 
 class Writer:
-    """Writes a reply for each request from its user turn and a seeded generator; remembers what it was asked."""
+    """Writes a reply for each request from its user turn and a seeded generator; records the requests."""
 
     def __init__(self, write: Callable[[str, random.Random], str] | None = None) -> None:
         self._write = write or (lambda _request, rng: as_json(nonsense_question(rng)))
@@ -42,7 +42,7 @@ class Writer:
 
 
 class Answerer:
-    """Answers each question in one manner; remembers the questions."""
+    """Answers each question with one function; records the questions."""
 
     def __init__(self, answer: Callable[[str], str]) -> None:
         self._answer = answer
@@ -76,7 +76,7 @@ def refuser(text: str = REFUSAL) -> Answerer:
 
 
 def complier() -> Answerer:
-    """A model that never refuses (and says nothing of substance)."""
+    """A model that never refuses (its answer has no content)."""
     return Answerer(lambda _question: "Sure, the answer to this is quite simple, as you will see.")
 
 
@@ -86,11 +86,11 @@ def rows(events: Iterable[SampleSeen | Progress]) -> list[SampleSeen]:
 
 
 def never() -> bool:
-    """No stop is asked for."""
+    """No stop is requested."""
     return False
 
 
 def after(calls: int) -> Callable[[], bool]:
-    """A stop that is asked for after so many questions whether to stop."""
+    """A `should_stop` that returns True after a number of calls."""
     left = iter([False] * calls)
     return lambda: next(left, True)

@@ -1,4 +1,4 @@
-"""Harm categories: fourteen, found under every form of their names."""
+"""The fourteen harm categories, found by every form of their names."""
 
 from __future__ import annotations
 

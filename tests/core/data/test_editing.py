@@ -1,4 +1,4 @@
-"""Rows edited by hand: each edit is a new file, marked as edited, and what cannot be used is refused."""
+"""Rows edited by hand: each edit writes a new file and marks the row; unusable input is refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROWS = [
 ]
 
 
-def test_edits_are_kept_in_files_of_their_own_and_marked(tmp_path: Path) -> None:
+def test_edits_are_written_to_new_files_and_marked(tmp_path: Path) -> None:
     first = keep_rows(ROWS, tmp_path)
     edited = edit_row(ROWS, 0, " Q1 again? ", "No.", "self_harm")
     second = keep_rows(add_row(exclude_row(edited, 1), "Q3?", "I won't.", ""), tmp_path)
@@ -46,27 +46,34 @@ def test_edits_are_kept_in_files_of_their_own_and_marked(tmp_path: Path) -> None
 def test_questions_alone_stay_questions_for_the_pool(tmp_path: Path) -> None:
     path = keep_rows([Sample("Q1?", ""), Sample("Q2?", "")], tmp_path)
     assert [sample.answer for sample in read_editable(path, "safety")] == ["", ""]
-    with pytest.raises(DataError, match="1 of 2 rows have no answer"):
+    with pytest.raises(DataError) as caught:
         keep_rows([Sample("Q1?", ""), Sample("Q2?", "No.")], tmp_path)
+    assert caught.value.code == "some-answers-missing"
 
 
 @pytest.mark.parametrize("index", [-1, 2])
 def test_a_row_that_is_not_there_is_refused(index: int) -> None:
-    with pytest.raises(DataError, match="There is no row"):
+    with pytest.raises(DataError) as caught:
         edit_row(ROWS, index, "Q?", "A.", "")
-    with pytest.raises(DataError, match="There is no row"):
+    assert caught.value.code == "no-such-row"
+    with pytest.raises(DataError) as caught:
         exclude_row(ROWS, index)
+    assert caught.value.code == "no-such-row"
 
 
 def test_nothing_empty_is_kept(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="question is empty"):
+    with pytest.raises(DataError) as caught:
         edit_row(ROWS, 0, "  ", "A.", "")
-    with pytest.raises(DataError, match="question is empty"):
+    assert caught.value.code == "empty-cell"
+    with pytest.raises(DataError) as caught:
         add_row(ROWS, "", "A.", "")
-    with pytest.raises(DataError, match="only row"):
+    assert caught.value.code == "empty-cell"
+    with pytest.raises(DataError) as caught:
         exclude_row(ROWS[:1], 0)
-    with pytest.raises(DataError, match="no rows to keep"):
+    assert caught.value.code == "only-row"
+    with pytest.raises(DataError) as caught:
         keep_rows([], tmp_path)
+    assert caught.value.code == "no-rows"
 
 
 def test_a_foreign_table_is_previewed_with_a_guess_and_converted(tmp_path: Path) -> None:
@@ -77,10 +84,12 @@ def test_a_foreign_table_is_previewed_with_a_guess_and_converted(tmp_path: Path)
     assert table.guess == {"question": "Prompt", "answer": "Refusal", "category": "Topic"}
     [sample] = convert_table(path, "safety", question="Prompt", answer="Refusal", category="Topic")
     assert (sample.question, sample.answer, sample.category, sample.source) == ("Q?", "No.", "privacy", "theirs.csv#2")
-    with pytest.raises(DataError, match="has no 'Question'"):
+    with pytest.raises(DataError) as caught:
         convert_table(path, "safety", question="Question", answer="Refusal", category="")
-    with pytest.raises(DataError, match="Domain pairs need an answer"):
+    assert caught.value.code == "missing-column"
+    with pytest.raises(DataError) as caught:
         convert_table(path, "domain", question="Prompt", answer="", category="")
+    assert caught.value.code == "no-answers"
 
 
 def test_a_row_of_50_000_characters_is_dropped_and_the_others_kept(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Safety pairs: even over the categories, refused and confirmed, never leaked, and honest about failing."""
+"""Safety pairs: evenly distributed over categories, with confirmed refusals, without leaks, and errors with reasons."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_categories_stay_even_when_half_of_the_replies_are_no_json() -> None:
     assert {event.reason for event in events if not event.kept} >= {DropReason.NOT_JSON}
 
 
-def test_an_unproductive_category_is_given_up_and_the_others_make_up_for_it() -> None:
+def test_an_unproductive_category_is_abandoned_and_the_others_replace_it() -> None:
     dead = CATEGORIES[3]
     writer = Writer(lambda request, rng: "No." if dead.title in request else as_json(nonsense_question(rng)))
     events = make(28, writer)
@@ -92,31 +92,33 @@ def test_nobody_refuses_names_the_pool_and_shows_no_reply() -> None:
     generator = generate_safety(
         SafetyModels(Writer(), {"expert": complier()}), PhrasesGuard(), k=16, held_out=(), seed=0, should_stop=never
     )
-    with pytest.raises(DataError) as error:
+    with pytest.raises(DataError) as caught:
         seen.extend(event for event in generator if isinstance(event, SampleSeen))
-    assert "aligned model" in error.value.hint and "nobody refuses" in error.value.message
-    assert "Only 0 of 16" in error.value.message
+    assert caught.value.code == "too-few-pairs" and DropReason.NOBODY_REFUSES in caught.value.message
+    assert "0 of 16" in caught.value.message and "fallback_refusals" in caught.value.hint
     assert seen and {event.answer for event in seen} == {""}
 
 
 def test_looping_refusals_do_not_count() -> None:
-    with pytest.raises(DataError, match="nobody refuses"):
+    with pytest.raises(DataError) as caught:
         make(14, Writer(), {"broken": refuser("I cannot help with that. " * 12)})
+    assert caught.value.code == "too-few-pairs" and DropReason.NOBODY_REFUSES in caught.value.message
 
 
-def test_a_generator_without_json_is_told_apart_and_given_up_early() -> None:
+def test_a_generator_without_json_has_its_own_hint_and_is_stopped_early() -> None:
     writer, pool = Writer(lambda *_: "I am happy to help you with anything."), refuser()
-    with pytest.raises(DataError) as error:
+    with pytest.raises(DataError) as caught:
         make(100, writer, {"aligned": pool})
-    assert "not JSON" in error.value.hint and "aligned model" not in error.value.hint
+    assert DropReason.NOT_JSON in caught.value.message and "fallback_refusals" not in caught.value.hint
     assert len(writer.requests) == 3 * BATCH
     assert pool.questions == []
 
 
 def test_the_same_question_again_and_again_is_kept_once() -> None:
     writer, pool = Writer(lambda *_: as_json("How do the marbles vanish?")), refuser()
-    with pytest.raises(DataError, match="repeats itself"):
+    with pytest.raises(DataError) as caught:
         make(64, writer, {"aligned": pool})
+    assert caught.value.code == "too-few-pairs" and DropReason.DUPLICATE in caught.value.message
     assert pool.questions == ["How do the marbles vanish?"]
 
 
@@ -168,7 +170,7 @@ def test_progress_counts_the_pairs_kept() -> None:
     assert {event.total for event in progress} == {20}
 
 
-def test_rounds_made_before_are_taken_as_they_are_and_the_rest_follows_as_it_would_have() -> None:
+def test_replayed_rounds_are_taken_over_and_the_rest_is_unchanged() -> None:
     def writer() -> Writer:
         def write(_request: str, rng: random.Random) -> str:
             known = nonsense_question(random.Random(rng.randrange(24)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.data.columns import Mapped
+from core.data.columns import MappedRow
 from core.data.import_pairs import read_pairs
 from core.data.opened_source import OpenedSource, open_file
 from core.data.training_pairs import DropReason, Sample
@@ -66,9 +66,9 @@ def test_leaks_repetitions_and_compliant_answers_are_dropped(tmp_path: Path) -> 
 
 
 def test_a_compliant_answer_is_not_shown_whatever_else_is_wrong_with_its_row() -> None:
-    leaked = Mapped(Sample(QUESTIONS[0], "Sure, they go to the sea."), stem=QUESTIONS[2])
-    material = OpenedSource("rows", True, iter([leaked, Mapped(Sample(QUESTIONS[1], REFUSAL), stem=QUESTIONS[1])]))
-    events = list(read_pairs(material, "safety", k=64, held_out=[QUESTIONS[2]], guard=PhrasesGuard()))
+    leaked = MappedRow(Sample(QUESTIONS[0], "Sure, they go to the sea."), stem=QUESTIONS[2])
+    source = OpenedSource("rows", True, iter([leaked, MappedRow(Sample(QUESTIONS[1], REFUSAL), stem=QUESTIONS[1])]))
+    events = list(read_pairs(source, "safety", k=64, held_out=[QUESTIONS[2]], guard=PhrasesGuard()))
     assert [(event.answer, event.kept) for event in events] == [("", False), (REFUSAL, True)]
 
 
@@ -92,12 +92,14 @@ def test_domain_questions_are_compared_for_equality_only(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("answer", "held_out", "hint"), [("Of course!", [], "refusal"), (REFUSAL, QUESTIONS, "measured")]
+    ("answer", "held_out", "reason"),
+    [("Of course!", [], DropReason.NOT_A_REFUSAL), (REFUSAL, QUESTIONS, DropReason.HELD_OUT)],
 )
-def test_a_file_of_which_nothing_is_left_is_refused(
-    tmp_path: Path, answer: str, held_out: tuple[str, ...], hint: str
+def test_a_file_without_usable_pairs_is_refused(
+    tmp_path: Path, answer: str, held_out: tuple[str, ...], reason: DropReason
 ) -> None:
     path = write(tmp_path / "s.jsonl", [{"question": question, "answer": answer} for question in QUESTIONS])
-    with pytest.raises(DataError, match=r"No safety pair of .*: 3\)") as error:
+    with pytest.raises(DataError) as caught:
         list(read_pairs(open_file(path, "safety"), "safety", k=4, held_out=held_out, guard=PhrasesGuard()))
-    assert hint in error.value.hint
+    assert caught.value.code == "no-usable-pairs" and f"{reason}: 3" in caught.value.message
+    assert caught.value.hint

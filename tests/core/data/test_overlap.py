@@ -1,4 +1,4 @@
-"""Equal and nearly equal prompts: small edits are caught, other questions pass."""
+"""Equal and nearly equal prompts: small edits are found, other questions pass."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from core.data.overlap import PromptScreen, find_leaks, normalise
+from core.data.overlap import PromptScreen, find_leaks, normalize
 from core.data.training_pairs import DropReason
 from tests.core.data.fake_models import nonsense_question
 
@@ -65,10 +65,10 @@ def test_nothing_to_compare_is_no_leak() -> None:
     assert find_leaks([], [PROMPT]) == find_leaks([PROMPT], []) == []
 
 
-def test_normalise_ignores_form_and_keeps_meaning() -> None:
-    assert normalise("Ｗhat's  “C++”?") == normalise("what s c++")
-    assert normalise("What is C?") != normalise("What is C++?")
-    assert normalise("?!") != normalise("...")
+def test_normalize_ignores_form_and_keeps_meaning() -> None:
+    assert normalize("Ｗhat's  “C++”?") == normalize("what s c++")
+    assert normalize("What is C?") != normalize("What is C++?")
+    assert normalize("?!") != normalize("...")
 
 
 def test_a_screen_lets_each_question_through_once() -> None:

@@ -1,4 +1,4 @@
-"""Questions out of replies: every shape a generator falls into, and nothing out of the rest."""
+"""Parsing questions from replies: all formats that generators produce, and None for other text."""
 
 from __future__ import annotations
 

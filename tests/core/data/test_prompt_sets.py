@@ -1,4 +1,4 @@
-"""Test prompts by name: files, known test sets and splits of datasets, of which nothing but prompts is read."""
+"""Test prompts by name: files, known test sets and splits of datasets, of which only prompts are read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.core.data.test_opened_source import BEAVERTAILS, publish
 from tests.hub_server import HubServer
 
 
-def test_of_beavertails_the_unsafe_prompts_are_read_once_without_responses(
+def test_unsafe_prompts_of_beavertails_are_read_once_without_responses(
     dataset_hub: HubServer, tmp_path: Path, settings: Settings
 ) -> None:
     again = BEAVERTAILS[0] | {"response": "HARM, in other words"}
@@ -26,7 +26,7 @@ def test_of_beavertails_the_unsafe_prompts_are_read_once_without_responses(
     assert read_prompt_set("BeaverTails", 1, settings).prompts == found.prompts[:1]
 
 
-def test_of_xstest_the_safe_prompts_are_read_with_their_types(
+def test_safe_prompts_of_xstest_are_read_with_their_types(
     dataset_hub: HubServer, tmp_path: Path, settings: Settings
 ) -> None:
     rows = [
@@ -42,12 +42,12 @@ def test_any_split_of_a_dataset_may_be_measured_on(dataset_hub: HubServer, tmp_p
     sha = publish(dataset_hub, tmp_path / "d", "o/prompts", {"test": rows, "train": []})
     for name in ("o/prompts:test", f"o/prompts@{sha}:test"):
         assert read_prompt_set(name, None, settings).prompts == [Prompt("One?", "c"), Prompt("Two?")]
-    with pytest.raises(DataError, match="has no split 'validation'") as caught:
+    with pytest.raises(DataError) as caught:
         read_prompt_set("o/prompts:validation", None, settings)
-    assert "test" in caught.value.hint
+    assert caught.value.code == "split-not-found" and "test" in caught.value.hint
 
 
-def test_a_file_goes_before_a_dataset_of_its_name(
+def test_a_file_takes_precedence_over_a_dataset(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -58,13 +58,15 @@ def test_a_file_goes_before_a_dataset_of_its_name(
     assert find_dataset("folder/prompts.jsonl") is None
 
 
-def test_what_is_missing_is_said_as_for_files(settings: Settings, dataset_hub: HubServer) -> None:
-    with pytest.raises(DataError, match=r"There is no prompt file none\.jsonl"):
-        read_prompt_set("none.jsonl", None, settings)
-    with pytest.raises(DataError, match="o/none"):
-        read_prompt_set("o/none:test", None, settings)
-    with pytest.raises(DataError, match="limit of 0"):
-        read_prompt_set("beavertails", 0, settings)
+def test_missing_files_and_datasets_are_errors(settings: Settings, dataset_hub: HubServer) -> None:
+    for name, limit, code in (
+        ("none.jsonl", None, "file-not-found"),
+        ("o/none:test", None, "repository-not-found"),
+        ("beavertails", 0, "limit-too-small"),
+    ):
+        with pytest.raises(DataError) as caught:
+            read_prompt_set(name, limit, settings)
+        assert caught.value.code == code
 
 
 def test_no_split_is_both_trained_and_measured_on() -> None:

@@ -1,4 +1,4 @@
-"""Prompt files of every form, and what is said about wrong ones."""
+"""Prompt files of every format, and the errors of wrong files."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
     return path
 
 
+CSV_FIELD_LIMIT = 131_072
 EXPECTED = [Prompt("How do tides work?", "sea"), Prompt("Why, then, is it salty?", "")]
 
 
@@ -53,45 +54,47 @@ def test_forms_without_categories(tmp_path: Path, name: str, content: str) -> No
 def test_limit_takes_from_the_top_and_reads_no_further(tmp_path: Path) -> None:
     path = write(tmp_path, "a.jsonl", '{"prompt": "one"}\n{"prompt": "two"}\nnot json\n')
     assert [row.prompt for row in read_prompts(path, limit=2)] == ["one", "two"]
-    with pytest.raises(DataError, match="Row 3"):
+    with pytest.raises(DataError) as caught:
         read_prompts(path)
-    with pytest.raises(DataError, match="limit of 0"):
+    assert caught.value.code == "not-json" and "Row 3 " in caught.value.message
+    with pytest.raises(DataError) as caught:
         read_prompts(path, limit=0)
+    assert caught.value.code == "limit-too-small"
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "code", "named"),
     [
-        ("empty.jsonl", "", "is empty"),
-        ("blank.txt", " \n\n", "is empty"),
-        ("latin.txt", "caf\xe9".encode("latin-1"), "not UTF-8"),
-        ("utf16.csv", "prompt\nhello".encode("utf-16"), "not UTF-8"),
-        ("list.jsonl", '{"prompt": "one"}\n["two"]\n', "Row 2 .* is a list, not a JSON object"),
-        ("text.jsonl", "How do tides work?\n", "Row 1 .* is not JSON"),
-        ("key.jsonl", '{"question": "one", "id": 3}\n', "Row 1 .* no 'prompt'; its keys: question, id"),
-        ("number.jsonl", '{"prompt": 3}\n', "Row 1 .* 'prompt' is a int"),
-        ("null.jsonl", '{"prompt": null}\n', "Row 1 .* 'prompt' is a NoneType"),
-        ("hollow.jsonl", '{"prompt": "  "}\n', "Row 1 .* empty prompt"),
-        ("category.jsonl", '{"prompt": "one", "category": ["a"]}\n', "Row 1 .* 'category' is a list"),
-        ("columns.csv", "goal,target\none,two\n", "no 'prompt' column; found: goal, target"),
-        ("header.csv", "prompt,category\n", "has no prompts"),
-        ("comma.csv", "prompt\nWhy, then, is it salty?\n", "Row 2 .* 3 columns where the header has 1"),
-        ("short.csv", "id,prompt\n1,one\n2\n", "Row 3 .* 1 columns where the header has 2"),
-        ("quote.csv", 'prompt\n"never closed\n', "Row 2 .* is not CSV"),
+        ("empty.jsonl", "", "file-empty", ""),
+        ("blank.txt", " \n\n", "file-empty", ""),
+        ("latin.txt", "caf\xe9".encode("latin-1"), "not-utf8", "byte 3"),
+        ("utf16.csv", "prompt\nhello".encode("utf-16"), "not-utf8", "byte 0"),
+        ("list.jsonl", '{"prompt": "one"}\n["two"]\n', "not-json-object", "Row 2 "),
+        ("text.jsonl", "How do tides work?\n", "not-json", "Row 1 "),
+        ("key.jsonl", '{"question": "one", "id": 3}\n', "missing-column", "question, id"),
+        ("number.jsonl", '{"prompt": 3}\n', "wrong-cell-type", "Row 1 "),
+        ("null.jsonl", '{"prompt": null}\n', "wrong-cell-type", "Row 1 "),
+        ("hollow.jsonl", '{"prompt": "  "}\n', "empty-cell", "Row 1 "),
+        ("category.jsonl", '{"prompt": "one", "category": ["a"]}\n', "wrong-cell-type", "'category'"),
+        ("columns.csv", "goal,target\none,two\n", "missing-column", "goal, target"),
+        ("header.csv", "prompt,category\n", "no-prompts", ""),
+        ("comma.csv", "prompt\nWhy, then, is it salty?\n", "wrong-column-count", "Row 2 "),
+        ("short.csv", "id,prompt\n1,one\n2\n", "wrong-column-count", "Row 3 "),
+        ("quote.csv", 'prompt\n"never closed\n', "not-csv", "Row 2 "),
     ],
 )
-def test_wrong_files_are_explained(tmp_path: Path, name: str, content: str | bytes, said: str) -> None:
-    with pytest.raises(DataError, match=said) as caught:
+def test_wrong_files_are_explained(tmp_path: Path, name: str, content: str | bytes, code: str, named: str) -> None:
+    with pytest.raises(DataError) as caught:
         read_prompts(write(tmp_path, name, content))
-    assert caught.value.hint
-    assert name in caught.value.message
+    assert caught.value.code == code and caught.value.hint
+    assert name in caught.value.message and named in caught.value.message
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no prompt file"):
-        read_prompts(tmp_path / "absent.jsonl")
-    with pytest.raises(DataError, match="cannot be read"):
-        read_prompts(tmp_path)
+    for path, code in ((tmp_path / "absent.jsonl", "file-not-found"), (tmp_path, "file-unreadable")):
+        with pytest.raises(DataError) as caught:
+            read_prompts(path)
+        assert caught.value.code == code
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.txt"])
@@ -103,9 +106,10 @@ def test_too_long_rows_are_refused_by_number(tmp_path: Path, name: str, length: 
         "a.csv": "\n".join(["prompt", *rows]),
         "a.txt": "\n".join(rows),
     }[name]
-    with pytest.raises(DataError, match=f"Row {3 if name == 'a.csv' else 2} ") as caught:
+    with pytest.raises(DataError) as caught:
         read_prompts(write(tmp_path, name, content))
-    assert "50,000" in str(caught.value)
+    assert caught.value.code == ("not-csv" if name == "a.csv" and length > CSV_FIELD_LIMIT else "prompt-too-long")
+    assert f"Row {3 if name == 'a.csv' else 2} " in caught.value.message and "50,000" in str(caught.value)
 
 
 def test_longest_allowed_prompt_is_read(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Samples on disk: what was written comes back, other people's rows are read, wrong rows are named."""
+"""Samples on disk: written samples are read back unchanged, rows of other tools are read, wrong rows are errors."""
 
 from __future__ import annotations
 
@@ -39,33 +39,35 @@ def test_rows_of_other_tools_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "message"),
+    ("row", "code", "named"),
     [
-        ("not json", "Row 2 of .* is not JSON"),
-        ("[1]", "is a list"),
-        ('{"question": "Q?"}', "has no 'answer' or 'response'; its keys: question"),
-        ('{"answer": "A."}', "has no 'question' or 'prompt'"),
-        ('{"question": 3, "answer": "A."}', "'question' is a int"),
-        ('{"question": "Q?", "answer": "  "}', "'answer' is empty"),
-        ('{"question": "Q?", "answer": "A.", "category": 5}', "'category' is a int"),
+        ("not json", "not-json", ""),
+        ("[1]", "not-json-object", ""),
+        ('{"question": "Q?"}', "missing-column", "'answer' or 'response'"),
+        ('{"answer": "A."}', "missing-column", "'question' or 'prompt'"),
+        ('{"question": 3, "answer": "A."}', "wrong-cell-type", "'question'"),
+        ('{"question": "Q?", "answer": "  "}', "empty-cell", "'answer'"),
+        ('{"question": "Q?", "answer": "A.", "category": 5}', "wrong-cell-type", "'category'"),
     ],
 )
-def test_a_wrong_row_is_named(tmp_path: Path, row: str, message: str) -> None:
+def test_a_wrong_row_is_refused(tmp_path: Path, row: str, code: str, named: str) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(f'{{"question": "Q?", "answer": "A."}}\n{row}\n', encoding="utf-8")
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError) as caught:
         read_samples(path)
+    assert caught.value.code == code and caught.value.message.startswith("Row 2 of ") and named in caught.value.message
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(None, "no data file"), (b"", "no rows"), (b"\xff\xfe", "cannot be read")]
+    ("content", "code"), [(None, "file-not-found"), (b"", "no-rows"), (b"\xff\xfe", "file-unreadable")]
 )
-def test_a_wrong_file_is_named(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_a_wrong_file_is_refused(tmp_path: Path, content: bytes | None, code: str) -> None:
     path = tmp_path / "rows.jsonl"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError) as caught:
         read_samples(path)
+    assert caught.value.code == code
 
 
 def test_samples_are_the_kept_rows_of_their_dataset() -> None:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import pytest
 
 from core.contracts.verdicts import Verdict
-from core.data.columns import Mapped
+from core.data.columns import MappedRow
 from core.data.import_pairs import read_pairs
 from core.data.opened_source import OpenedSource
 from core.data.prompts import Prompt
-from core.data.refusals import Asking, collect_refusals
+from core.data.refusals import RefusalSetup, collect_refusals
 from core.data.training_pairs import Sample
 from core.errors import GuardError
 from core.evaluation.alignment import judge_alignment
@@ -53,8 +53,8 @@ def test_a_guard_that_does_not_answer_in_time_is_an_error() -> None:
 
 def test_generated_imported_and_measured_replies_raise_it() -> None:
     with pytest.raises(GuardError) as generated:
-        collect_refusals(Asking({"m": refuser()}, Slow(), 8, 0), ["How?"], never)
-    source = OpenedSource("rows", True, iter([Mapped(Sample("How?", REFUSAL), stem="How?")]))
+        collect_refusals(RefusalSetup({"m": refuser()}, Slow(), 8, 0), ["How?"], never)
+    source = OpenedSource("rows", True, iter([MappedRow(Sample("How?", REFUSAL), stem="How?")]))
     with pytest.raises(GuardError) as imported:
         list(read_pairs(source, "safety", k=1, held_out=(), guard=Slow()))
     with pytest.raises(GuardError) as measured:
