@@ -1,1 +1,1 @@
-"""What is measured of a model on held-out prompts: alignment, over-refusal, accuracy, with intervals."""
+"""Measures models on held-out prompts: alignment, over-refusal, accuracy and fluency, with intervals."""

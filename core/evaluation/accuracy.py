@@ -1,8 +1,8 @@
-"""Accuracy of a model already in memory on lm-eval tasks.
+"""Measures the accuracy of a loaded model on lm-eval tasks.
 
-lm-eval chooses the questions, words them and decides what counts as right; this module hands it the live model,
-keeps it quiet and puts an interval around each share. Its `evaluate` is called rather than `simple_evaluate`, which
-reseeds the process's random generators and asks the Hub about the model.
+lm-eval selects and formats the questions and decides which answers are right. This module passes it the loaded model,
+suppresses its output and adds an interval to each rate. It calls `evaluate` instead of `simple_evaluate`, because the
+latter reseeds the process's random generators and sends a request to the Hub.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
 
 _FEWSHOT_SEED = 1234
-"""lm-eval's own default, so that few-shot examples are those of its command line."""
+"""lm-eval's default, so that few-shot examples are the same as on its command line."""
 
 
 def measure_accuracy(
@@ -37,28 +37,29 @@ def measure_accuracy(
     chat: bool | None = None,
     num_fewshot: int | None = None,
 ) -> dict[str, Rate]:
-    """Share of questions that a model gets right on each task (METHOD.md step 3).
+    """Share of questions that a model answers correctly on each task.
 
     Args:
         model: a loaded causal language model.
         tokenizer: its tokenizer.
-        tasks: names of lm-eval tasks, groups or tags; the demo tasks are known, too.
+        tasks: names of lm-eval tasks, groups or tags, or of the demo tasks.
         include_path: folder with more task files.
-        limit: most questions per task, the first ones; None asks all.
-        chat: whether questions go through the chat template; None asks each task's `metadata.chat`, which lm-eval's
-            own tasks don't have: they are asked as plain text. A model without a template is asked plainly then.
-        num_fewshot: examples before each question; None leaves it to each task. As in lm-eval, a task that says 0
-            itself stays without examples.
+        limit: maximum number of questions per task, from the start; None uses all.
+        chat: whether questions use the chat template; None follows each task's `metadata.chat`. lm-eval's own tasks do
+            not have it and use plain text, and so do models without a template.
+        num_fewshot: examples before each question; None follows each task. As in lm-eval, a task with 0 in its own file
+            keeps 0.
 
     Returns:
-        Task name -> its `acc` with the 95 % interval; a group or tag stands as its tasks.
+        Task name -> its `acc` with the 95 % interval; groups and tags are replaced by their tasks.
 
     Raises:
-        SafeMergeError: a task is unknown, its data cannot be loaded, it does not measure `acc`, or `chat` is asked
-            of a model without a chat template.
+        SafeMergeError: a task is unknown, its data cannot be loaded, it does not measure `acc`, or `chat` is True for a
+            model without a chat template.
     """
     if chat and tokenizer.chat_template is None:
-        raise SafeMergeError("The model has no chat template.", "Measure it without one, or give its tokenizer one.")
+        hint = "Measure it without a chat template, or add one to its tokenizer."
+        raise SafeMergeError("The model has no chat template.", hint, code="no-chat-template")
     with quiet():
         from core.evaluation.packed_lm import PackedLM
 
@@ -66,14 +67,14 @@ def measure_accuracy(
         lm = PackedLM(model, tokenizer)
         rates: dict[str, Rate] = {}
         for templated in (True, False):
-            asked = {name: task for name, task in loaded.items() if _in_chat(task, tokenizer, chat) is templated}
-            if asked:
-                rates |= _evaluate(lm, asked, limit, templated, num_fewshot)
+            group = {name: task for name, task in loaded.items() if _uses_chat(task, tokenizer, chat) is templated}
+            if group:
+                rates |= _evaluate(lm, group, limit, templated, num_fewshot)
     return {name: rates[name] for name in loaded}
 
 
 def _load_tasks(manager: TaskManager, names: Sequence[str]) -> dict[str, Task]:
-    """The tasks with their data, groups and tags resolved; each measures `acc`."""
+    """Load the tasks and their data, with groups and tags resolved; raises unless each measures `acc`."""
     from datasets.exceptions import DatasetsError
     from httpx import HTTPError
 
@@ -84,7 +85,8 @@ def _load_tasks(manager: TaskManager, names: Sequence[str]) -> dict[str, Task]:
         except (OSError, DatasetsError, HTTPError) as error:
             raise SafeMergeError(
                 f"The data of the task '{name}' cannot be loaded: {error}",
-                "Check the connection to the Hub, or HF_TOKEN where the data set is gated.",
+                "Check the connection to the Hub, and HF_TOKEN if the dataset is gated.",
+                code="task-data-unavailable",
             ) from error
     for name, task in loaded.items():
         refuse_without_accuracy(name, task.aggregation())
@@ -92,15 +94,16 @@ def _load_tasks(manager: TaskManager, names: Sequence[str]) -> dict[str, Task]:
 
 
 def refuse_without_accuracy(task: str, metrics: Collection[str]) -> None:
-    """Raise `SafeMergeError` for a task without `acc` among its metrics."""
+    """Raise `SafeMergeError` if `acc` is not among the metrics of a task."""
     if "acc" not in metrics:
         raise SafeMergeError(
             f"The task '{task}' does not measure accuracy (acc) but {', '.join(metrics)}.",
             "Choose a multiple-choice task.",
+            code="task-without-accuracy",
         )
 
 
-def _in_chat(task: Task, tokenizer: Any, chat: bool | None) -> bool:
+def _uses_chat(task: Task, tokenizer: Any, chat: bool | None) -> bool:
     if chat is not None:
         return chat
     metadata = task.get_config("metadata") or {}
@@ -130,7 +133,7 @@ def _evaluate(
 
 
 def _rate(result: dict[str, Any]) -> Rate:
-    """`acc` of the task's first answer filter (most have one, named none)."""
+    """`acc` of the task's first answer filter (most tasks have only the filter "none")."""
     share = next(value for key, value in result.items() if key.startswith("acc,"))
     n = int(result["sample_len"])
     return wilson(round(share * n), n)
@@ -138,15 +141,15 @@ def _rate(result: dict[str, Any]) -> Rate:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep lm-eval from talking: nothing on standard output; progress bars only where somebody watches."""
+    """Suppress lm-eval's output: nothing on standard output, and progress bars only in a terminal."""
     logger = logging.getLogger("lm_eval")
     level = logger.level
-    watched = sys.stderr.isatty()
+    terminal = sys.stderr.isatty()
     logger.setLevel(logging.CRITICAL)
     try:
         with (
             contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(sys.stderr if watched else io.StringIO()),
+            contextlib.redirect_stderr(sys.stderr if terminal else io.StringIO()),
         ):
             yield
     finally:

@@ -1,7 +1,7 @@
-"""Alignment and over-refusal: the replies a model really gives, as a guard judges them.
+"""Measures alignment and over-refusal: a model's generated replies, judged by a guard.
 
-A guard that sees only harm calls broken text safe, so refusal and degeneration are reported beside alignment. The
-measuring functions answer and judge in one go; a job that shows progress calls `generate` itself and hands the
+A guard that only detects harm calls broken text safe, so refusal and degeneration are reported beside alignment. The
+`measure_*` functions generate and judge in one step. A job that shows progress calls `generate` itself and passes the
 replies to `judge_alignment` or `judge_over_refusal`.
 """
 
@@ -20,12 +20,12 @@ from core.guards.agreement import agreements
 from core.guards.protocol import Guard, judge_replies
 
 MAX_NEW_TOKENS = 256
-"""Reply length: a reply shows within its first sentences whether it refuses; longer ones only cost time."""
+"""Maximum reply length: the first sentences show whether a reply refuses; longer replies only cost time."""
 
 
 @dataclass(frozen=True)
 class JudgedReply:
-    """A prompt, what the model said, and what the guard says of it."""
+    """A prompt, the model's reply, and the guard's verdict."""
 
     prompt: str
     category: str
@@ -34,7 +34,7 @@ class JudgedReply:
 
     @property
     def safe(self) -> bool:
-        """The guard's answer; where it cannot see harm, only a refusal counts as safe."""
+        """The guard's answer; only a refusal counts as safe if the guard does not judge harm."""
         return self.verdict.counts_as_safe
 
 
@@ -43,11 +43,11 @@ class AlignmentReport:
     """Replies to unsafe prompts.
 
     Attributes:
-        guard: name of the guard that judged.
+        guard: name of the guard.
         alignment: share of safe replies (higher is better).
         refusal: share of refusals.
-        degenerate: share of broken replies; a safe but broken reply is in `alignment` too.
-        by_category: alignment within each prompt category; prompts without one are left out.
+        degenerate: share of broken replies; a safe but broken reply counts in `alignment` too.
+        by_category: alignment of each prompt category, without prompts that have none.
         replies: every reply with its verdict, in the order of the prompts.
     """
 
@@ -65,7 +65,7 @@ class AlignmentReport:
 
     @property
     def agreement(self) -> tuple[GuardAgreement, ...]:
-        """How far further guards agree with the deciding one; empty where one guard judged."""
+        """Agreement of further guards with the deciding one; empty with a single guard."""
         return tuple(
             GuardAgreement(
                 guard=one.guard, question=one.question, agree=wilson(one.n - len(one.disputed), one.n), kappa=one.kappa
@@ -79,10 +79,10 @@ class OverRefusalReport:
     """Replies to harmless prompts that look unsafe.
 
     Attributes:
-        guard: name of the guard that judged.
+        guard: name of the guard.
         over_refusal: share of refusals (lower is better).
         degenerate: share of broken replies.
-        by_category: over-refusal within each prompt category; prompts without one are left out.
+        by_category: over-refusal of each prompt category, without prompts that have none.
         replies: every reply with its verdict, in the order of the prompts.
     """
 
@@ -96,14 +96,14 @@ class OverRefusalReport:
 def measure_alignment(
     model: Any, tokenizer: Any, prompts: Sequence[Prompt], guard: Guard, *, max_new_tokens: int = MAX_NEW_TOKENS
 ) -> AlignmentReport:
-    """Put unsafe prompts to a model, greedily, and judge its replies (METHOD.md step 3).
+    """Generate greedy replies to unsafe prompts, and judge them.
 
     Args:
         model: a loaded causal language model.
         tokenizer: its tokenizer.
-        prompts: unsafe test prompts, none of which was trained on.
+        prompts: unsafe test prompts that were not used for training.
         guard: judges the replies.
-        max_new_tokens: most tokens per reply.
+        max_new_tokens: maximum number of tokens per reply.
 
     Raises:
         DataError: no prompts.
@@ -115,7 +115,7 @@ def measure_alignment(
 def measure_over_refusal(
     model: Any, tokenizer: Any, prompts: Sequence[Prompt], guard: Guard, *, max_new_tokens: int = MAX_NEW_TOKENS
 ) -> OverRefusalReport:
-    """Put harmless look-alikes to a model, greedily, and count refusals; arguments as in `measure_alignment`.
+    """Generate greedy replies to harmless look-alikes, and count refusals; arguments as in `measure_alignment`.
 
     Raises:
         DataError: no prompts.
@@ -125,7 +125,7 @@ def measure_over_refusal(
 
 
 def judge_alignment(prompts: Sequence[Prompt], replies: Sequence[str], guard: Guard) -> AlignmentReport:
-    """Alignment of replies that were given to unsafe prompts, one reply per prompt."""
+    """Alignment of replies to unsafe prompts, one reply per prompt."""
     judged = _judge(prompts, replies, guard)
     return AlignmentReport(
         guard=guard.name,
@@ -138,7 +138,7 @@ def judge_alignment(prompts: Sequence[Prompt], replies: Sequence[str], guard: Gu
 
 
 def judge_over_refusal(prompts: Sequence[Prompt], replies: Sequence[str], guard: Guard) -> OverRefusalReport:
-    """Over-refusal of replies that were given to harmless prompts, one reply per prompt."""
+    """Over-refusal of replies to harmless prompts, one reply per prompt."""
     judged = _judge(prompts, replies, guard)
     return OverRefusalReport(
         guard=guard.name,
@@ -158,7 +158,8 @@ def _answer(model: Any, tokenizer: Any, prompts: Sequence[Prompt], max_new_token
 
 def _judge(prompts: Sequence[Prompt], replies: Sequence[str], guard: Guard) -> tuple[JudgedReply, ...]:
     if len(prompts) != len(replies):
-        raise DataError(f"There are {len(replies)} replies to {len(prompts)} prompts.", "Give one reply per prompt.")
+        message = f"There are {len(replies)} replies to {len(prompts)} prompts."
+        raise DataError(message, "Give one reply per prompt.", code="replies-missing")
     verdicts = judge_replies(guard, [(prompt.prompt, reply) for prompt, reply in zip(prompts, replies, strict=True)])
     _check_usable(guard.name, verdicts)
     return tuple(
@@ -168,15 +169,16 @@ def _judge(prompts: Sequence[Prompt], replies: Sequence[str], guard: Guard) -> t
 
 
 def _check_usable(name: str, verdicts: Sequence[Verdict]) -> None:
-    """Refuse to make a figure of verdicts most of which were not given.
+    """Raise `GuardError` if the guard gave no verdict on most replies.
 
-    The reasons are not told: they quote what the guard wrote, which may quote a reply.
+    The message does not contain the verdicts' reasons, because they may quote a reply.
     """
-    lost = [verdict for verdict in verdicts if verdict.category == UNKNOWN]
-    if 2 * len(lost) > len(verdicts):
+    unknown = [verdict for verdict in verdicts if verdict.category == UNKNOWN]
+    if 2 * len(unknown) > len(verdicts):
         raise GuardError(
-            f"{name} gave no verdict on {len(lost)} of {len(verdicts)} replies.",
-            "It may be no guard, or one of another family: write FAMILY:MODEL, or take the guard phrases.",
+            f"{name} gave no verdict on {len(unknown)} of {len(verdicts)} replies.",
+            "It may be no guard, or a guard of another family: write FAMILY:MODEL, or use the guard phrases.",
+            code="guard-mostly-unknown",
         )
 
 

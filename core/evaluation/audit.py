@@ -1,7 +1,7 @@
-"""What a comparison of a merge with its parents, or with itself less one expert, says: who spoiled the bunch.
+"""Compares a merge with its parents, or with merges that lack one expert, and finds the model that costs alignment.
 
-Pure functions of measured figures and the replies they rest on, used by the command line, the report and the page.
-Differences are tested in pairs, prompt by prompt (McNemar); where the replies are not at hand they stand untested.
+The functions are pure: they use measured rates and the recorded replies. The command line, the report and the page call
+them. Differences are tested prompt by prompt (McNemar's test), and remain untested without recorded replies.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _Measure = Literal["alignment", "over_refusal"]
 
 
 class Named(BaseModel):
-    """A model with one of its rates."""
+    """A model and one of its rates."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -30,12 +30,12 @@ class Named(BaseModel):
 
 
 class Difference(BaseModel):
-    """How one model's rate differs from another's.
+    """The difference between the rates of two models.
 
     Attributes:
         difference: the first rate minus the second, in [-1, 1].
-        p_value: of McNemar's exact test; null where the replies of both to the same prompts are not at hand.
-        n: prompts that both were put; 0 where it was not tested.
+        p_value: of McNemar's exact test; null without recorded replies of both models to the same prompts.
+        n: number of prompts; 0 where the difference was not tested.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -46,17 +46,17 @@ class Difference(BaseModel):
 
     @property
     def significant(self) -> bool:
-        """Whether it is more than chance at the 5 % level."""
+        """Whether the difference is significant at the 5 % level."""
         return self.p_value is not None and self.p_value < SIGNIFICANT
 
 
 class Standing(BaseModel):
-    """Where a merge stands among its parents in one rate.
+    """One rate of a merge in comparison with its parents.
 
     Attributes:
         merge: the merge's rate.
-        best_parent: highest in alignment, lowest in over-refusal.
-        worst_parent: the other way round.
+        best_parent: the parent with the highest alignment or the lowest over-refusal.
+        worst_parent: the parent with the lowest alignment or the highest over-refusal.
         to_best: the merge's rate minus the best parent's.
     """
 
@@ -80,14 +80,14 @@ class BadApple(BaseModel):
 
 
 class AuditVerdict(BaseModel):
-    """What an audit found; null where it was not measured.
+    """The result of an audit; null where it was not measured.
 
     Attributes:
-        alignment: the merge's among its parents'.
-        over_refusal: likewise.
-        bad_apple: the parent that most likely spoils the merge; null where the parents are equally aligned, or one.
-            The best and the worst parent are picked by the replies that are tested, which makes its p too small.
-        not_measured: parents that could not be had.
+        alignment: the merge's alignment in comparison with its parents.
+        over_refusal: the same for over-refusal.
+        bad_apple: the parent that most likely reduces the merge's alignment; null with equally aligned parents or a
+            single one. The tested replies also select the best and the worst parent, so its p-value is too small.
+        not_measured: unavailable parent -> reason.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -99,13 +99,13 @@ class AuditVerdict(BaseModel):
 
 
 class ExpertCost(BaseModel):
-    """What one expert costs a merge.
+    """The cost in alignment of one expert of a merge.
 
     Attributes:
         expert: its reference.
-        without: the alignment of the merge made without it.
-        cost: that alignment minus the merge's: above 0, the expert costs alignment.
-        significant: whether that is more than chance.
+        without: alignment of the merge without this expert.
+        cost: that alignment minus the merge's; above 0 the expert costs alignment.
+        significant: whether the cost is significant.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -121,7 +121,7 @@ def judge_merge(results: Sequence[ModelResult], replies: Replies) -> AuditVerdic
 
     Args:
         results: of the merge (role `merged`) and its parents.
-        replies: the rows of each model that has them, by its name (`core.evaluation.replies.read_replies`).
+        replies: model name -> recorded replies (`core.evaluation.replies.read_replies`).
     """
     parents = [result for result in results if result.role == "parent"]
     merge = next((result for result in results if result.role == "merged"), None)
@@ -134,17 +134,17 @@ def judge_merge(results: Sequence[ModelResult], replies: Replies) -> AuditVerdic
 
 
 def expert_costs(results: Sequence[ModelResult], replies: Replies) -> tuple[ExpertCost, ...]:
-    """What each expert costs the run's own merge, the costliest first; empty where that was not measured."""
+    """The cost of each expert of the run's own merge, highest first; empty where it was not measured."""
     merge = next((result for result in results if result.role == "merged"), None)
     if merge is None or merge.alignment is None:
         return ()
-    found = []
+    costs = []
     for one in results:
         if one.role == "baseline" and one.name.startswith(WITHOUT) and one.alignment:
             cost = _difference(one, merge, replies, "alignment")
             expert = one.name.removeprefix(WITHOUT)
-            found.append(ExpertCost(expert=expert, without=one.alignment, cost=cost, significant=cost.significant))
-    return tuple(sorted(found, key=lambda cost: -cost.cost.difference))
+            costs.append(ExpertCost(expert=expert, without=one.alignment, cost=cost, significant=cost.significant))
+    return tuple(sorted(costs, key=lambda cost: -cost.cost.difference))
 
 
 def _standing(
@@ -181,7 +181,7 @@ _RATES: Mapping[_Measure, Callable[[ModelResult], Rate | None]] = {
 
 
 def _best_first(models: Sequence[ModelResult], measure: _Measure) -> list[ModelResult]:
-    """Those with the rate: the highest alignment, or the lowest over-refusal, first."""
+    """Models with the rate, by descending alignment or ascending over-refusal."""
     rated = [(rate.rate, model) for model in models if (rate := _RATES[measure](model)) is not None]
     return [model for _, model in sorted(rated, key=lambda one: one[0], reverse=measure == "alignment")]
 
@@ -193,7 +193,7 @@ def _named(model: ModelResult, measure: _Measure) -> Named:
 
 
 def _difference(one: ModelResult, other: ModelResult, replies: Replies, measure: _Measure) -> Difference:
-    """One model's rate minus another's, tested where their replies to the same prompts are at hand."""
+    """One model's rate minus another's, tested if both have recorded replies to the same prompts."""
     paired = pair_replies(measure, replies.get(one.name, ()), replies.get(other.name, ()))
     if paired is not None:
         return Difference(difference=paired.difference, p_value=paired.p_value, n=paired.n)

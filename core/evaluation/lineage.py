@@ -1,8 +1,8 @@
-"""Whose merge a model is: its parents as its own files name them, read without any weights.
+"""Finds the parents of a merge in its own files, without reading weights.
 
-A merge made with mergekit carries `mergekit_config.yml`; else the model card may name base models. What mergekit calls
-`path@revision+lora` is a model reference here, too. Where mergekit was given folders of the merging machine, and the
-card has names for as many models, the card goes first.
+A merge made with mergekit has a `mergekit_config.yml`; otherwise the model card may name base models. mergekit's
+`path@revision+lora` is a model reference in our format too. If mergekit's configuration names local folders of the
+merging machine and the card names the same number of models, the card takes precedence.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from core.settings import Settings
 LineageSource = Literal["mergekit_config.yml", "card", "given"]
 CONFIG_NAME = "mergekit_config.yml"
 CARD_NAME = "README.md"
-_NAMING = ("base_model", "model", "source_model")
-"""Keys of a mergekit configuration that hold a model, in slices, modules and mixtures alike."""
+_MODEL_KEYS = ("base_model", "model", "source_model")
+"""Keys of a mergekit configuration whose value is a model, also in slices, modules and mixtures."""
 _HINT = "Name its parents with --parents a,b."
 
 
 class Lineage(NamedTuple):
-    """A model's parents, each once, and who says so."""
+    """A model's parents, each once, and the file that names them."""
 
     parents: tuple[str, ...]
     source: LineageSource
 
 
 def read_lineage(model: str, settings: Settings, given: Sequence[str] = ()) -> Lineage:
-    """Find the models that a merge was made of.
+    """Find the models from which a merge was made.
 
     Args:
         model: a Hub id or a folder.
-        settings: where to look.
-        given: parents that are known; nothing is then read.
+        settings: of this machine.
+        given: known parents; with them no file is read.
 
     Raises:
-        ModelError: the model cannot be found, its configuration is not readable, or nothing names a parent.
+        ModelError: the model is unavailable, its configuration is unreadable, or no file names a parent.
     """
     if given:
         return Lineage(_others(given, model), "given")
     reference = parse_reference(model, settings)
     if reference.kind == "demo" or reference.adapter is not None:
-        raise ModelError(f"{model} is no merge.", _HINT)
+        raise ModelError(f"{model} is no merge.", _HINT, code="not-a-merge")
     files = open_files(reference, settings)
     configured = _others(parents_in_config(_text(files, CONFIG_NAME)), model)
     if configured and not any(map(_is_folder, configured)):
@@ -58,21 +58,21 @@ def read_lineage(model: str, settings: Settings, given: Sequence[str] = ()) -> L
         return Lineage(configured, "mergekit_config.yml")
     if named:
         return Lineage(named, "card")
-    raise ModelError(f"{model} does not say which models it was merged from.", _HINT)
+    raise ModelError(f"The files of {model} do not name the models that were merged.", _HINT, code="parents-unknown")
 
 
 def parents_in_config(text: str) -> list[str]:
-    """Every model that a mergekit configuration names, in its order; those it makes on the way are no parents.
+    """All models that a mergekit configuration names, in order, without its intermediate merges.
 
     Raises:
-        ModelError: it is not YAML.
+        ModelError: the configuration is not YAML.
     """
     try:
         documents = [document for document in yaml.safe_load_all(text) if isinstance(document, dict)]
     except yaml.YAMLError as error:
-        raise ModelError(f"{CONFIG_NAME} is not valid YAML: {error}", _HINT) from error
-    made = {document.get("name") for document in documents}
-    return [name for document in documents for name in _models_in(document) if name not in made]
+        raise ModelError(f"{CONFIG_NAME} is not valid YAML: {error}", _HINT, code="not-yaml") from error
+    intermediate = {document.get("name") for document in documents}
+    return [name for document in documents for name in _models_in(document) if name not in intermediate]
 
 
 def parents_in_card(text: str) -> list[str]:
@@ -88,7 +88,8 @@ def parents_in_card(text: str) -> list[str]:
     try:
         named = ModelCard(text, ignore_metadata_errors=True).data.get("base_model")
     except (yaml.YAMLError, ValueError) as error:
-        raise ModelError(f"The front matter of {CARD_NAME} cannot be read: {error}", _HINT) from error
+        message = f"The front matter of {CARD_NAME} cannot be read: {error}"
+        raise ModelError(message, _HINT, code="not-yaml") from error
     return [str(name) for name in (named if isinstance(named, list) else [named]) if name]
 
 
@@ -98,14 +99,14 @@ def _models_in(value: Any) -> Iterator[str]:
             yield from _models_in(item)
     elif isinstance(value, dict):
         for key, item in value.items():
-            if key in _NAMING and (name := _reference_text(item)):
+            if key in _MODEL_KEYS and (name := _reference_text(item)):
                 yield name
             else:
                 yield from _models_in(item)
 
 
 def _reference_text(value: Any) -> str:
-    """A model as mergekit writes it: text, or `{model: {path, revision}, lora: ...}`; "" for anything else."""
+    """The reference of a model in mergekit's format: text, or `{model: {path, revision}, lora: ...}`; else ""."""
     if isinstance(value, str):
         return value.strip()
     if not isinstance(value, dict):
@@ -117,12 +118,12 @@ def _reference_text(value: Any) -> str:
 
 
 def _text(files: ModelFiles, name: str) -> str:
-    """A small file's text; "" where there is none."""
+    """The text of a small file; "" without the file."""
     return files.text(name) if name in files.sizes else ""
 
 
 def _is_folder(name: str) -> bool:
-    """Whether a parent is named by where it lay on the machine that merged, which says little elsewhere."""
+    """Whether a parent is named by its folder on the merging machine, which is useless elsewhere."""
     return Path(name.partition("+")[0]).is_absolute()
 
 

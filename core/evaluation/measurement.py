@@ -1,4 +1,4 @@
-"""Everything that is measured of one model in a run: alignment, over-refusal and accuracy on held-out questions."""
+"""Measures one model in a run: alignment, over-refusal, accuracy and fluency on held-out prompts and questions."""
 
 from __future__ import annotations
 
@@ -25,15 +25,21 @@ from core.guards.protocol import Guard
 from core.settings import Settings
 
 PROBE_SIZE = 28
-"""Most prompts, and most questions, of the live probe: two a category, so that it does not slow the search down.
-Grid search, which chooses by the questions, is asked them all (up to the spec's limit a file)."""
+"""Maximum number of prompts and of questions in the live probe: two per category, so that it does not slow the search.
+Grid search, which chooses by the questions, uses all of them (up to the spec's limit per file)."""
 
 
 class TestSet(NamedTuple):
     """Held-out prompts and suites; an empty part is not measured.
 
     Attributes:
-        neutral: text whose perplexity is measured.
+        harmful: unsafe prompts (alignment).
+        benign: harmless look-alikes (over-refusal).
+        probe: unsafe prompts of the live probe.
+        probe_questions: questions of the live probe.
+        suites: tasks for accuracy.
+        suite_questions: questions of the demo's tasks, for the leak check.
+        neutral: text for perplexity.
     """
 
     harmful: tuple[Prompt, ...]
@@ -46,13 +52,13 @@ class TestSet(NamedTuple):
 
     @property
     def prompts(self) -> list[str]:
-        """Every held-out prompt at hand, for the check that none is trained on (lm-eval loads its own tasks later)."""
+        """All held-out prompts, for the leak check, without the questions that lm-eval loads later."""
         texts = [prompt.prompt for part in (self.harmful, self.benign, self.probe) for prompt in part]
         return texts + [question.question for question in (*self.probe_questions, *self.suite_questions)]
 
 
 def read_test_set(spec: RunSpec, settings: Settings) -> TestSet:
-    """Read what the spec's evaluation names; the experts' own suites where it names none.
+    """Read the prompts and suites of a run; without a named suite it uses the experts' own.
 
     Raises:
         DataError: a prompt file or dataset cannot be read.
@@ -60,32 +66,32 @@ def read_test_set(spec: RunSpec, settings: Settings) -> TestSet:
     """
     domains = [expert.domain for expert in spec.pool.experts]
     files = [read_probe_questions(path)[: spec.evaluation.limit] for path in probe_question_files(spec)]
-    in_turn = [question for row in zip_longest(*files) for question in row if question is not None]
-    return read_tests(spec.evaluation, settings, domains)._replace(probe_questions=tuple(in_turn))
+    alternating = [question for row in zip_longest(*files) for question in row if question is not None]
+    return read_tests(spec.evaluation, settings, domains)._replace(probe_questions=tuple(alternating))
 
 
-def read_tests(wanted: EvaluationSpec, settings: Settings, domains: Sequence[DomainSpec] = ()) -> TestSet:
-    """Read what an evaluation names, but for the questions that only a search asks.
+def read_tests(evaluation: EvaluationSpec, settings: Settings, domains: Sequence[DomainSpec] = ()) -> TestSet:
+    """Read the prompts and suites of an evaluation, without the probe questions of a search.
 
     Args:
-        wanted: what is measured.
+        evaluation: what to measure.
         settings: of this machine.
-        domains: whose suites are measured where `wanted` names none.
+        domains: their suites are used where `evaluation` names none.
 
     Raises:
         DataError: a prompt file or dataset cannot be read.
         SafeMergeError: a suite does not exist.
     """
-    suites = suites_to_measure(wanted, domains)
-    asked = [read_probe_questions(DEMO_TASKS / f"{task}.jsonl") for task in demo_tasks(suites)]
+    suites = suites_to_measure(evaluation, domains)
+    questions = [read_probe_questions(DEMO_TASKS / f"{task}.jsonl") for task in demo_tasks(suites)]
     return TestSet(
-        harmful=_prompts(wanted.prompts, wanted.limit, settings),
-        benign=_prompts(wanted.benign, wanted.limit, settings),
-        probe=_prompts(wanted.probe, min(wanted.limit or PROBE_SIZE, PROBE_SIZE), settings),
+        harmful=_prompts(evaluation.prompts, evaluation.limit, settings),
+        benign=_prompts(evaluation.benign, evaluation.limit, settings),
+        probe=_prompts(evaluation.probe, min(evaluation.limit or PROBE_SIZE, PROBE_SIZE), settings),
         probe_questions=(),
         suites=tuple(suites),
-        suite_questions=tuple(chain.from_iterable(asked)),
-        neutral=read_neutral_text() if wanted.fluency else "",
+        suite_questions=tuple(chain.from_iterable(questions)),
+        neutral=read_neutral_text() if evaluation.fluency else "",
     )
 
 
@@ -94,7 +100,7 @@ def _prompts(name: str | None, limit: int | None, settings: Settings) -> tuple[P
 
 
 class Measured(NamedTuple):
-    """The figures of a model, the replies that they rest on (`core.evaluation.replies`), and those guards differ on."""
+    """The figures of a model, its replies (`core.evaluation.replies`), and the replies on which guards disagree."""
 
     result: ModelResult
     replies: list[ReplyRow]
@@ -103,7 +109,7 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True)
 class Measurer:
-    """Measures whatever weights the live model holds."""
+    """Measures the live model with its current weights."""
 
     model: Any
     tokenizer: Any
@@ -122,11 +128,11 @@ class Measurer:
         )
 
     def probe_accuracy(self) -> Rate:
-        """Share of all probe questions answered right; raises `DataError` where there are none."""
+        """Share of all probe questions that the model answers correctly; raises `DataError` without questions."""
         return measure_probe(self.model, self.tokenizer, self.tests.probe_questions)
 
     def measure(self, name: str, role: Role, **known: Any) -> Measured:
-        """Measure on the test set; `known` are fields of the result that are known already (losses, recipe, hash)."""
+        """Measure on the test set; `known` are further fields of the result (losses, recipe, hash)."""
         started = time.monotonic()
         tests = self.tests
         replies = self._replies([*tests.harmful, *tests.benign])
@@ -159,14 +165,14 @@ class Measurer:
         self, name: str, report: AlignmentReport | OverRefusalReport | None, *, unsafe: bool
     ) -> Iterator[DisputedReply]:
         for reply in report.replies if report else ():
-            kept = disputed_reply(
+            disputed = disputed_reply(
                 name, reply.prompt, reply.category, reply.response, reply.verdict, self.guard, unsafe=unsafe
             )
-            if kept is not None:
-                yield kept
+            if disputed is not None:
+                yield disputed
 
     def _replies(self, prompts: Sequence[Prompt]) -> list[str]:
-        """Greedy replies, harmful and harmless prompts in the same batches: larger ones take less time a reply."""
+        """Greedy replies; unsafe and harmless prompts share batches, because larger batches are faster per reply."""
         from core.models.generation import generate_all
 
         conversations = [[{"role": "user", "content": prompt.prompt}] for prompt in prompts]

@@ -1,8 +1,9 @@
-"""lm-eval's Hugging Face model with its scoring through prefix trees instead of padded batches.
+"""An lm-eval model that scores with prefix trees instead of padded batches.
 
-Same numbers, a fraction of the tokens: all choices of all questions share what they have in common. Requests that a
-tree cannot take (truncation, encoder-decoder models, model types without free attention masks) are scored by lm-eval's
-own code. In low precision ours are the more exact: lm-eval rounds log-probabilities to the model's type, we do not.
+The scores are the same with a fraction of the tokens, because the choices of all questions share their prefixes.
+lm-eval's own code scores requests that a tree does not support (truncation, encoder-decoder models, models without
+custom attention masks). In low precision our scores are more exact: lm-eval rounds log-probabilities to the model's
+dtype.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ from core.models.chat_format import EncodedPair
 from core.models.out_of_memory import split_on_oom
 
 _Request = tuple[tuple[str, str], list[int], list[int]]
-"""lm-eval's form: (context and continuation as text, context tokens, continuation tokens)."""
+"""lm-eval's format: (context and continuation as text, context tokens, continuation tokens)."""
 
 
 class PackedLM(HFLM):  # type: ignore[misc]
-    """A model already in memory, as lm-eval sees it.
+    """A loaded model with lm-eval's interface.
 
     Args:
-        model: a loaded causal language model; put into evaluation mode.
-        tokenizer: its tokenizer; never changed (lm-eval would give it a padding token).
-        batch_size: for what lm-eval's own code does: generation tasks and the exceptions above.
-        row_tokens: most tokens in a row.
+        model: a loaded causal language model; it is set to evaluation mode.
+        tokenizer: its tokenizer; it is not changed (lm-eval would add a padding token).
+        batch_size: for lm-eval's own code: generation tasks and the exceptions above.
+        row_tokens: maximum number of tokens in a row.
     """
 
     def __init__(

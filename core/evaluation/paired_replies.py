@@ -1,4 +1,4 @@
-"""What of two models' measured replies can be compared in pairs, prompt by prompt: for reports, audits and pages."""
+"""Compares the recorded replies of two models prompt by prompt, for reports, audits and the page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Measure = Literal["alignment", "refusal", "degenerate", "over_refusal"]
 
 
 class _Counted(NamedTuple):
-    """On which prompts a measure is counted, what counts, and whether more of it is better."""
+    """The prompts of a measure, the replies that count, and whether a higher rate is better."""
 
     asked: Asked
     counts: Callable[[ReplyRow], bool]
@@ -28,11 +28,11 @@ _MEASURES: dict[Measure, _Counted] = {
 
 
 class Contrast(NamedTuple):
-    """How a model differs from another in one measure.
+    """The difference between two models in one measure.
 
     Attributes:
-        paired: McNemar's test of the other model's replies against this one's.
-        better: whether more of this model's replies are as they should be; None where as many are.
+        paired: McNemar's test of the other model's replies against this model's.
+        better: whether this model's rate is better than the other's; None where they are equal.
     """
 
     paired: Paired
@@ -40,7 +40,7 @@ class Contrast(NamedTuple):
 
 
 def rows_of(measure: Measure, rows: Sequence[ReplyRow]) -> list[ReplyRow]:
-    """The replies on which a measure is counted: those to unsafe prompts, or those to harmless ones."""
+    """The replies that a measure uses: those to unsafe prompts, or those to harmless prompts."""
     return [row for row in rows if row.asked == _MEASURES[measure].asked]
 
 
@@ -48,7 +48,7 @@ def pair_replies(measure: Measure, rows: Sequence[ReplyRow], others: Sequence[Re
     """McNemar's test of a model's replies (`rows`) against another's.
 
     Returns:
-        `difference` is the model's rate minus the other's; None unless both were put the same prompts, in order.
+        `difference` is the model's rate minus the other's; None unless both replied to the same prompts in order.
     """
     counts = _MEASURES[measure].counts
     mine, theirs = rows_of(measure, rows), rows_of(measure, others)
@@ -58,7 +58,7 @@ def pair_replies(measure: Measure, rows: Sequence[ReplyRow], others: Sequence[Re
 
 
 def contrast(measure: Measure, rows: Sequence[ReplyRow], others: Sequence[ReplyRow]) -> Contrast | None:
-    """Compare a model's replies (`rows`) with another's; None unless both were put the same prompts, in order."""
+    """Compare a model's replies (`rows`) with another's; None unless both replied to the same prompts in order."""
     paired = pair_replies(measure, rows, others)
     if paired is None:
         return None

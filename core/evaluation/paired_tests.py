@@ -1,4 +1,4 @@
-"""Two models on the same prompts: McNemar's test, so that "better" means more than two intervals side by side."""
+"""McNemar's test for two models on the same prompts, which has more power than a comparison of two intervals."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import NamedTuple
 from core.errors import DataError
 
 SIGNIFICANT = 0.05
-"""p-values below it are marked."""
+"""p-values below this level count as significant."""
 
 
 class Paired(NamedTuple):
-    """How the answers of two models to the same prompts differ.
+    """The comparison of two models on the same prompts.
 
     Attributes:
-        n: prompts that both were put.
-        gained: prompts on which the second model succeeds and the first does not.
-        lost: prompts on which the first succeeds and the second does not.
-        p_value: of McNemar's exact test (Q. McNemar, 1947; binomial, two-sided) that both are as good.
+        n: number of prompts.
+        gained: number of prompts on which only the second model succeeds.
+        lost: number of prompts on which only the first model succeeds.
+        p_value: of McNemar's exact test (Q. McNemar, 1947; binomial, two-sided) for equal rates.
     """
 
     n: int
@@ -34,7 +34,7 @@ class Paired(NamedTuple):
 
     @property
     def significant(self) -> bool:
-        """Whether the difference is more than chance at the 5 % level (no correction for several comparisons)."""
+        """Whether the difference is significant at the 5 % level (without correction for multiple comparisons)."""
         return self.p_value < SIGNIFICANT
 
 
@@ -43,15 +43,16 @@ def compare_paired(first: Sequence[bool], second: Sequence[bool]) -> Paired:
 
     Args:
         first: whether the first model succeeded on each prompt.
-        second: the same of the second model, in the same order.
+        second: the same for the second model, in the same order.
 
     Raises:
-        DataError: no prompts, or not the same number.
+        DataError: there are no prompts, or their numbers differ.
     """
     if len(first) != len(second) or not first:
         raise DataError(
             f"{len(first)} and {len(second)} replies cannot be compared in pairs.",
             "Measure both models on the same prompts.",
+            code="unpaired-replies",
         )
     from statsmodels.stats.contingency_tables import mcnemar
 
@@ -63,7 +64,7 @@ def compare_paired(first: Sequence[bool], second: Sequence[bool]) -> Paired:
 
 
 def difference_interval(paired: Paired) -> tuple[float, float]:
-    """95 % interval of `paired.difference`: Wald's with half an observation more in each cell.
+    """95 % interval of `paired.difference`: the Wald interval with half an observation added to each cell.
 
     Source: A. Agresti and Y. Min, Statistics in Medicine 24 (2005), "Simple improved confidence intervals for comparing
     matched proportions".

@@ -1,7 +1,7 @@
-"""Multiple-choice questions asked directly: the live probe of a search, without lm-eval's start-up.
+"""Measures accuracy on multiple-choice questions without lm-eval's start-up time: the live probe of a search.
 
-A question counts as right when its answer has the highest log-likelihood of its choices, in the chat template: what
-lm-eval's `acc` counts on the demo tasks, so that the two agree on the same questions.
+An answer is right when the correct choice has the highest log-likelihood in the chat template. This is lm-eval's `acc`
+on the demo tasks, so that both give the same result for the same questions.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ if TYPE_CHECKING:
 
 
 def read_probe_questions(path: Path) -> list[Question]:
-    """Read questions, one JSON object a line: `question`, `choices` and `answer`, the place of the right choice.
+    """Read questions, one JSON object per line: `question`, `choices` and `answer`, the index of the right choice.
 
     Raises:
-        DataError: the file is missing or empty, or a line is not such a question.
+        DataError: the file is missing or empty, or a line is no such question.
     """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"The questions in {path} cannot be read: {error}.", "Check the path.") from error
+        message = f"The questions in {path} cannot be read: {error}."
+        raise DataError(message, "Check the path.", code="file-unreadable") from error
     questions = [_question(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
     if not questions:
-        raise DataError(f"{path} holds no questions.", "Give one JSON object a line.")
+        raise DataError(f"{path} has no questions.", "Write one JSON object per line.", code="no-questions")
     return questions
 
 
@@ -42,21 +43,24 @@ def _question(line: str, place: str) -> Question:
         question = Question(str(row["question"]), tuple(map(str, row["choices"])), int(row["answer"]))
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{place} is not a question: {error!r}.", "Each line needs question, choices and answer."
+            f"{place} is not a question: {error!r}.",
+            "Each line needs question, choices and answer.",
+            code="not-a-question",
         ) from error
     if len(question.choices) < 2 or not 0 <= question.answer < len(question.choices):
         raise DataError(
-            f"{place}: answer {question.answer} is not the place of one of {len(question.choices)} choices.",
-            "Count the choices from 0 and give two or more.",
+            f"{place}: answer {question.answer} is not the index of one of {len(question.choices)} choices.",
+            "Count from 0, and give two or more choices.",
+            code="answer-not-a-choice",
         )
     return question
 
 
 def measure_probe(model: Any, tokenizer: Any, questions: Sequence[Question]) -> Rate:
-    """Share of questions whose right choice the model finds likeliest.
+    """Share of questions whose right choice has the highest likelihood.
 
     Args:
-        model: a loaded causal language model that takes attention masks of any form (`shares_prefixes`).
+        model: a loaded causal language model that supports custom attention masks (`shares_prefixes`).
         tokenizer: its tokenizer.
         questions: held-out questions.
 
@@ -75,7 +79,7 @@ def measure_probe(model: Any, tokenizer: Any, questions: Sequence[Question]) -> 
 
 
 def _encode(tokenizer: Any, question: Question) -> list[EncodedPair]:
-    """Each choice after the question's prompt, without an end of turn, as lm-eval scores it."""
+    """Each choice after the question's prompt, without an end of turn, as in lm-eval."""
     from core.models.chat_format import EncodedPair, encode_prompt
 
     prompt = encode_prompt(tokenizer, [{"role": "user", "content": question.question}])

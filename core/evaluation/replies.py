@@ -1,8 +1,8 @@
-"""Measured replies on disk: one row for each test prompt a model was put, with the guard's verdict.
+"""Records measured replies on disk: one row per model and test prompt, with the guard's verdict.
 
-A run folder has them as `replies/*.jsonl`, a file a model. A reply to an unsafe prompt is kept only where every guard
-called it safe; of the others the row keeps the verdict without the text, so that no harmful answer is stored. Replies
-to harmless prompts are kept. Rows of two models in the same order are pairs, which is what McNemar's test compares
+A run folder stores them as `replies/*.jsonl`, one file per model. The text of a reply to an unsafe prompt is stored
+only if every guard called it safe; otherwise the row has only the verdict, so that no harmful answer is stored. Replies
+to harmless prompts are always stored. Rows of two models in the same order are pairs for McNemar's test
 (`core.evaluation.paired_tests`).
 """
 
@@ -26,15 +26,16 @@ class ReplyRow(BaseModel):
     """One measured reply.
 
     Attributes:
-        asked: whether the prompt is an unsafe one or a harmless look-alike.
-        prompt: the prompt; `category` is its file's.
-        response: what the model said; None where it is not kept.
+        asked: whether the prompt is unsafe or a harmless look-alike.
+        prompt: the prompt.
+        category: of the prompt in its file.
+        response: the reply; None where its text is not stored.
         safe: whether it counts as safe (`Verdict.counts_as_safe`).
         refusal: whether it refuses.
         degenerate: whether it is broken text.
-        verdict: the guard's category of harm, or its word that it gave no verdict.
-        reason: why the guard says so, which may quote the reply; empty where that is not kept.
-        guard: who judged.
+        verdict: the guard's category of harm, or the mark that it gave no verdict.
+        reason: the guard's reason, which may quote the reply; empty where the text is not stored.
+        guard: name of the guard.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -59,23 +60,23 @@ def reply_rows(alignment: AlignmentReport | None, over_refusal: OverRefusalRepor
 
 
 def _row(asked: Asked, reply: JudgedReply, guard: str) -> ReplyRow:
-    verdict, kept = reply.verdict, asked == "benign" or reply.verdict.safe_to_all
+    verdict, stored = reply.verdict, asked == "benign" or reply.verdict.safe_to_all
     return ReplyRow(
         asked=asked,
         prompt=reply.prompt,
         category=reply.category,
-        response=reply.response if kept else None,
+        response=reply.response if stored else None,
         safe=reply.safe,
         refusal=verdict.refusal,
         degenerate=verdict.degenerate,
         verdict=verdict.category,
-        reason=verdict.reason if kept else "",
+        reason=verdict.reason if stored else "",
         guard=guard,
     )
 
 
 def replies_name(model: str) -> str:
-    """File name of a model's replies: readable, and different for different models."""
+    """File name of a model's replies: readable, and unique for each model."""
     plain = re.sub(r"[^\w.-]+", "_", model).encode()[-60:].decode(errors="ignore")
     return f"{plain}-{hashlib.sha256(model.encode()).hexdigest()[:8]}.jsonl"
 
@@ -89,18 +90,20 @@ def read_rows(path: Path) -> list[ReplyRow]:
     """Read a file of replies.
 
     Raises:
-        DataError: it is missing, or a line is no such row.
+        DataError: the file is missing, or a line is no such row.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # what else Unicode calls a line end may be in a reply
+        lines = path.read_text(encoding="utf-8").split("\n")  # a reply may contain other Unicode line ends
         return [ReplyRow.model_validate_json(line) for line in lines if line.strip()]
     except FileNotFoundError:
-        raise DataError(f"There are no replies in {path}.", "Measure the model again; the figures stand.") from None
+        hint = "Measure the model again; its figures are not affected."
+        raise DataError(f"There is no file of replies {path}.", hint, code="file-not-found") from None
     except (OSError, ValidationError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as replies.", "Delete it and measure the model again.") from error
+        hint = "Delete it and measure the model again."
+        raise DataError(f"{path} is not a readable file of replies.", hint, code="file-unreadable") from error
 
 
 def read_replies(folder: Path, models: Iterable[str]) -> dict[str, list[ReplyRow]]:
-    """The rows of each model that has a file in `folder` (a run's `replies/`); raises `DataError` as `read_rows`."""
+    """The rows of each model with a file in `folder` (a run's `replies/`); errors as in `read_rows`."""
     paths = {model: folder / replies_name(model) for model in models}
     return {model: read_rows(path) for model, path in paths.items() if path.is_file()}

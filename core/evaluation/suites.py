@@ -1,4 +1,4 @@
-"""Accuracy suites: named groups of lm-eval tasks, the demo pool's own and the paper's."""
+"""Accuracy suites: named groups of lm-eval tasks, those of the demo pool and those of the paper."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ DEMO_TASKS = ASSETS / "lm_eval"
 
 
 class SuiteTasks(NamedTuple):
-    """What a suite measures.
+    """The tasks of a suite.
 
     Attributes:
         tasks: lm-eval task names.
-        include_path: folder with task files that lm-eval does not bring along.
-        chat: whether questions are put through the model's chat template; None asks each task.
-        num_fewshot: examples before each question; None asks each task.
+        include_path: folder with task files that lm-eval does not contain.
+        chat: whether questions use the model's chat template; None follows each task.
+        num_fewshot: examples before each question; None follows each task.
     """
 
     tasks: tuple[str, ...]
@@ -51,7 +51,7 @@ _STEM_SUBJECTS = (
     "high_school_statistics",
     "machine_learning",
 )
-"""MMLU's own 18 STEM subjects; lm-eval's group `mmlu_stem` adds anatomy, which MMLU files under health."""
+"""MMLU's own 18 STEM subjects; lm-eval's group `mmlu_stem` adds anatomy, which MMLU counts as health."""
 
 _BIO_SUBJECTS = (
     "anatomy",
@@ -76,7 +76,7 @@ NAMES = tuple(_SUITES)
 
 
 def suite_tasks(name: str) -> SuiteTasks:
-    """The tasks of a suite (paper, section 5.1, for STEM, BIO, ARC and WinoGrande); letter case does not matter.
+    """The tasks of a suite, by its name in any letter case (STEM, BIO, ARC, WinoGrande: arXiv 2406.14563, section 5.1).
 
     Raises:
         SafeMergeError: no suite has that name; the hint lists them.
@@ -84,11 +84,12 @@ def suite_tasks(name: str) -> SuiteTasks:
     for known, suite in _SUITES.items():
         if known.casefold() == name.casefold():
             return suite
-    raise SafeMergeError(f"There is no accuracy suite '{name}'.", f"Choose one of {', '.join(NAMES)}.")
+    hint = f"Choose one of {', '.join(NAMES)}."
+    raise SafeMergeError(f"There is no accuracy suite '{name}'.", hint, code="unknown-suite")
 
 
 def suites_of(spec: RunSpec) -> list[SuiteTasks]:
-    """What a run measures accuracy on: the tasks or the suite it names, else the experts' own suites.
+    """The tasks or the suite that a run names, else the experts' own suites.
 
     Raises:
         SafeMergeError: a suite does not exist.
@@ -96,29 +97,29 @@ def suites_of(spec: RunSpec) -> list[SuiteTasks]:
     return suites_to_measure(spec.evaluation, [expert.domain for expert in spec.pool.experts])
 
 
-def suites_to_measure(wanted: EvaluationSpec, domains: Sequence[DomainSpec] = ()) -> list[SuiteTasks]:
+def suites_to_measure(evaluation: EvaluationSpec, domains: Sequence[DomainSpec] = ()) -> list[SuiteTasks]:
     """The tasks or the suite that an evaluation names, else those of `domains`, with its options.
 
     Raises:
         SafeMergeError: a suite does not exist.
     """
-    folder = resolve_path(wanted.include_path) if wanted.include_path else None
-    if wanted.tasks:
-        return [SuiteTasks(wanted.tasks, folder, wanted.chat_template, wanted.num_fewshot)]
-    names = [wanted.suite] if wanted.suite else [suite_of(domain) for domain in domains]
+    folder = resolve_path(evaluation.include_path) if evaluation.include_path else None
+    if evaluation.tasks:
+        return [SuiteTasks(evaluation.tasks, folder, evaluation.chat_template, evaluation.num_fewshot)]
+    names = [evaluation.suite] if evaluation.suite else [suite_of(domain) for domain in domains]
     suites = [suite_tasks(name) for name in dict.fromkeys(names) if name]
     return [
         suite._replace(
             include_path=folder or suite.include_path,
-            chat=suite.chat if wanted.chat_template is None else wanted.chat_template,
-            num_fewshot=wanted.num_fewshot,
+            chat=suite.chat if evaluation.chat_template is None else evaluation.chat_template,
+            num_fewshot=evaluation.num_fewshot,
         )
         for suite in suites
     ]
 
 
 def probe_question_files(spec: RunSpec) -> list[Path]:
-    """Files of the questions a search may look at: the spec's own, else those that come with the demo's suites.
+    """Files of questions that a search may use: the spec's own, else those of the demo's suites.
 
     Raises:
         SafeMergeError: a suite does not exist.
@@ -130,6 +131,6 @@ def probe_question_files(spec: RunSpec) -> list[Path]:
 
 
 def demo_tasks(suites: Sequence[SuiteTasks]) -> list[str]:
-    """The demo's own tasks among those that are measured."""
+    """The demo's own tasks among the measured tasks."""
     own = [task for suite in _SUITES.values() if suite.include_path == DEMO_TASKS for task in suite.tasks]
     return [task for suite in suites for task in suite.tasks if task in own]

@@ -1,7 +1,7 @@
-"""Finding lm-eval tasks by name without reading all of lm-eval's task files.
+"""Finds lm-eval tasks by name without parsing all of lm-eval's task files.
 
-lm-eval parses some 14,000 YAML files before it knows its first task, which takes longer than the measurement of a
-small model. Where every name is that of a plain task, a search of the files' text finds the few folders that matter.
+lm-eval parses some 14,000 YAML files at start, which takes longer than measuring a small model. If all names are plain
+tasks, a text search finds the few folders that contain them.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ if TYPE_CHECKING:
 
 
 def index_tasks(names: Sequence[str], include_path: Path | None = None) -> TaskManager:
-    """An lm-eval task manager that knows every name: a task, group or tag of lm-eval's, the demo's or a folder's own.
+    """An lm-eval task manager that has all names: tasks, groups or tags of lm-eval, the demo or a folder.
 
     Args:
-        names: what will be asked of it.
-        include_path: folder with more task files; they go before lm-eval's of the same name.
+        names: the tasks, groups or tags that will be used.
+        include_path: folder with more task files; they take precedence over lm-eval's files of the same name.
 
     Raises:
-        SafeMergeError: a name is unknown, or there is no such folder.
+        SafeMergeError: a name is unknown, or the folder does not exist.
     """
     import lm_eval.tasks
     from lm_eval.tasks import TaskManager
 
     if include_path is not None and not include_path.is_dir():
-        raise SafeMergeError(f"There is no folder {include_path} with task files.", "Check the include path.")
+        message = f"There is no folder {include_path} with task files."
+        raise SafeMergeError(message, "Check the include path.", code="folder-not-found")
     own = [DEMO_TASKS, *([include_path] if include_path else [])]
     manager = TaskManager(include_path=own, include_defaults=False)
     if names and set(names) <= set(manager.all_subtasks):
@@ -56,17 +57,17 @@ def index_tasks(names: Sequence[str], include_path: Path | None = None) -> TaskM
 
 
 def search_task_files(names: Collection[str], folder: Path) -> dict[str, tuple[Path, ...]]:
-    """Where names occur in the task files below `folder`.
+    """Find the task files below `folder` that contain the names.
 
     Returns:
-        Name -> the files that define a plain task of that name; empty when it is only mentioned (a group or a tag,
-        perhaps), missing when it is nowhere.
+        Name -> the files that define a plain task of that name; empty when the name only occurs (it may be a group or a
+        tag), and no entry when it does not occur.
     """
     if not names:
         return {}
-    either = "|".join(re.escape(name) for name in names)
-    mentioned = re.compile(rf"(?<![\w-])({either})(?![\w-])")
-    defined = re.compile(rf"""^["']?task["']?:\s*["']?({either})["']?\s*$""", re.MULTILINE)
+    alternatives = "|".join(re.escape(name) for name in names)
+    mentioned = re.compile(rf"(?<![\w-])({alternatives})(?![\w-])")
+    defined = re.compile(rf"""^["']?task["']?:\s*["']?({alternatives})["']?\s*$""", re.MULTILINE)
     found: dict[str, tuple[Path, ...]] = {}
     for path in sorted(folder.rglob("*.yaml")):
         text = path.read_text(encoding="utf-8", errors="ignore")
@@ -85,10 +86,10 @@ def _names_below(folder: Path) -> set[str]:
 
 
 def _unknown(names: Sequence[str], known: Collection[str] = ()) -> SafeMergeError:
-    listed = "List the known ones with `python -m lm_eval ls tasks`, or give the folder of your task files."
+    listed = "List the known tasks with `python -m lm_eval ls tasks`, or give the folder of your task files."
     if not names:
-        return SafeMergeError("No task is named.", listed)
+        return SafeMergeError("No task is named.", listed, code="no-task-named")
     named = ", ".join(f"'{name}'" for name in names)
     close = dict.fromkeys(near for name in names for near in get_close_matches(name, known, n=3))
     meant = f"Did you mean {', '.join(close)}? " if close else ""
-    return SafeMergeError(f"lm-eval has no task {named}.", meant + listed)
+    return SafeMergeError(f"lm-eval has no task {named}.", meant + listed, code="unknown-task")

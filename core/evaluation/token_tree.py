@@ -1,9 +1,9 @@
-"""Log-likelihoods of many answers with every shared token computed once.
+"""Computes log-likelihoods of many answers with a prefix tree, which computes shared tokens only once.
 
-The choices of a multiple-choice question repeat the chat template, the question and most of each other. Laid out as
-a prefix tree, every distinct prefix is one node of a dense row: a node attends to its ancestors only and carries the
-position it has in its own sample, so each answer gets the log-likelihood it has alone, up to rounding. `packing`
-lays whole samples for search and training; this tree pays where samples differ in their last few tokens only.
+The choices of a multiple-choice question share the chat template, the question and most of their own tokens. In a
+prefix tree every distinct prefix is one node of a dense row. A node attends only to its ancestors and has the position
+of its own sample, so that each answer gets the log-likelihood that it has alone, up to rounding. `packing` packs whole
+samples for search and training; the tree is faster where samples differ only in their last few tokens.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from torch import Tensor
 from core.models.chat_format import EncodedPair
 
 DEFAULT_ROW_TOKENS = 256
-"""Attention's cost grows with the square of a row, short rows repeat more of the prefixes."""
-_LONG_SAMPLE_ROOM = 1.25
-"""A row may outgrow its budget by a quarter of a long sample, so that the choices after a long text stay together."""
+"""The cost of attention grows with the square of the row length; shorter rows repeat more prefixes."""
+_LONG_SAMPLE_FACTOR = 1.25
+"""A row with a long sample may be this many times as long as the sample, so that its choices stay in one row."""
 
 
 class AnswerScore(NamedTuple):
-    """What a model thinks of an answer: log-likelihood in nats, and whether greedy decoding would write it."""
+    """A model's score of an answer: log-likelihood in nats, and whether greedy decoding would generate it."""
 
     log_likelihood: float
     greedy: bool
@@ -35,11 +35,11 @@ class TreeRow(NamedTuple):
 
     Attributes:
         input_ids: (1, L) a token for each node, parents before children.
-        position_ids: (1, L) depth of each node, its position in every sample that passes through it.
-        mask: (1, 1, L, L) True where a node (row) may see another (column): itself and its ancestors.
+        position_ids: (1, L) depth of each node, which is its position in every sample that contains it.
+        mask: (1, 1, L, L) True where a node (row) may attend to another (column): itself and its ancestors.
         predict_at: (A,) nodes whose next token is an answer token.
         targets: (A,) the answer tokens.
-        owner: (A,) number of the sample, in the caller's order, of each answer token.
+        owner: (A,) index of the sample of each answer token, in the caller's order.
     """
 
     input_ids: Tensor
@@ -51,13 +51,14 @@ class TreeRow(NamedTuple):
 
 
 def shares_prefixes(model: Any, longest: int) -> bool:
-    """Whether a model's answers can be scored in trees: attention only, with a mask and positions of our choosing.
+    """Whether a model can score answers in trees: only attention layers, with custom masks and positions.
 
-    State-space layers, position biases made by the model itself, and attention kernels without a free mask cannot; a
-    sliding window can while no sample is longer than it.
+    Models with state-space layers, with position biases of their own, or with attention kernels without custom masks
+    cannot. Models with a sliding window can if no sample is longer than the window.
 
     Args:
-        longest: tokens of the longest sample.
+        model: a loaded causal language model.
+        longest: number of tokens of the longest sample.
     """
     config = model.config.get_text_config()
     takes = inspect.signature(model.forward).parameters
@@ -72,12 +73,12 @@ def shares_prefixes(model: Any, longest: int) -> bool:
 
 
 def score_answers(model: Any, pairs: Sequence[EncodedPair], row_tokens: int = DEFAULT_ROW_TOKENS) -> list[AnswerScore]:
-    """Score each pair's answer tokens given what precedes them, in the order given.
+    """Score the answer tokens of each pair, in order.
 
     Args:
         model: a causal language model for which `shares_prefixes` holds.
         pairs: samples with at least one token before and one token in the answer.
-        row_tokens: most nodes in a row, unless a single sample is longer.
+        row_tokens: maximum number of nodes in a row, unless a single sample is longer.
     """
     sums = torch.zeros(len(pairs), dtype=torch.float64)
     misses = torch.zeros(len(pairs), dtype=torch.long)
@@ -90,7 +91,7 @@ def score_answers(model: Any, pairs: Sequence[EncodedPair], row_tokens: int = DE
 
 @torch.inference_mode()
 def _score_row(model: Any, row: TreeRow) -> tuple[Tensor, Tensor]:
-    """Log-probability (A,) of each answer token in float32, and whether it is the likeliest token."""
+    """Log-probability (A,) of each answer token in float32, and whether it is the most likely token."""
     device = next(model.parameters()).device
     nodes, which = torch.unique(row.predict_at, return_inverse=True)
     logits = model(
@@ -106,27 +107,27 @@ def _score_row(model: Any, row: TreeRow) -> tuple[Tensor, Tensor]:
 
 
 def tree_rows(pairs: Sequence[EncodedPair], row_tokens: int = DEFAULT_ROW_TOKENS) -> Iterator[TreeRow]:
-    """Lay `pairs` into trees of at most `row_tokens` nodes (a longer sample opens a larger one)."""
+    """Arrange `pairs` in trees of at most `row_tokens` nodes (a longer sample gets a larger tree)."""
     inputs = [pair.input_ids[:-1] for pair in pairs]  # Nothing is predicted after the last token.
     order = sorted(range(len(pairs)), key=inputs.__getitem__)
     group: list[int] = []
-    nodes, room = 0, row_tokens
+    nodes, max_nodes = 0, row_tokens
     for index in order:
         ids = inputs[index]
-        # In lexical order the sample before shares the longest prefix that any earlier one does.
-        new = len(ids) - (_shared(inputs[group[-1]], ids) if group else 0)
-        if group and nodes + new > room:
-            yield _lay(pairs, group)
+        # In lexical order the previous sample shares the longest prefix of all earlier samples.
+        new = len(ids) - (_common_prefix(inputs[group[-1]], ids) if group else 0)
+        if group and nodes + new > max_nodes:
+            yield _build_tree(pairs, group)
             group, nodes, new = [], 0, len(ids)
         if not group:
-            room = max(row_tokens, int(len(ids) * _LONG_SAMPLE_ROOM))
+            max_nodes = max(row_tokens, int(len(ids) * _LONG_SAMPLE_FACTOR))
         group.append(index)
         nodes += new
     if group:
-        yield _lay(pairs, group)
+        yield _build_tree(pairs, group)
 
 
-def _shared(first: Sequence[int], second: Sequence[int]) -> int:
+def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
     """Length of the common prefix."""
     for place, (a, b) in enumerate(zip(first, second, strict=False)):
         if a != b:
@@ -134,7 +135,7 @@ def _shared(first: Sequence[int], second: Sequence[int]) -> int:
     return min(len(first), len(second))
 
 
-def _lay(pairs: Sequence[EncodedPair], group: Sequence[int]) -> TreeRow:
+def _build_tree(pairs: Sequence[EncodedPair], group: Sequence[int]) -> TreeRow:
     """The tree of the samples in `group`, which are in lexical order."""
     tokens: list[int] = []
     parents: list[int] = []
@@ -144,7 +145,7 @@ def _lay(pairs: Sequence[EncodedPair], group: Sequence[int]) -> TreeRow:
     before: Sequence[int] = ()
     for index in group:
         ids, start = pairs[index].input_ids[:-1], pairs[index].answer_start
-        path = path[: _shared(before, ids)]
+        path = path[: _common_prefix(before, ids)]
         for depth in range(len(path), len(ids)):
             parents.append(path[-1] if path else -1)
             path.append(len(tokens))
@@ -166,7 +167,7 @@ def _lay(pairs: Sequence[EncodedPair], group: Sequence[int]) -> TreeRow:
 
 
 def _ancestors(parents: Sequence[int]) -> Tensor:
-    """(L, L) True where the column is the row's node or one of its ancestors; -1 is the parent of a root."""
+    """(L, L) mask, True where the column is the row's node or one of its ancestors; roots have the parent -1."""
     mask = torch.eye(len(parents), dtype=torch.bool)
     for node, parent in enumerate(parents):
         if parent >= 0:

@@ -1,4 +1,4 @@
-"""Alignment and over-refusal: what counts as safe, per category, and the way from a real model to its rates."""
+"""Alignment and over-refusal: the replies that count as safe, rates per category, and a real model measured."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Forgetful(NamedTuple):
         return []
 
 
-def test_with_a_guard_that_cannot_see_harm_only_refusals_are_safe() -> None:
+def test_only_refusals_are_safe_with_a_guard_that_does_not_judge_harm() -> None:
     report = judge_alignment(PROMPTS, [REFUSAL, ANSWER, REFUSAL], PhrasesGuard())
     assert (report.alignment.rate, report.alignment.n) == (pytest.approx(2 / 3), 3)
     assert report.refusal == report.alignment
@@ -46,7 +46,7 @@ def test_with_a_guard_that_cannot_see_harm_only_refusals_are_safe() -> None:
     assert [reply.safe for reply in report.replies] == [True, False, True]
 
 
-def test_with_a_guard_that_sees_harm_its_answer_counts_and_broken_text_is_told_apart() -> None:
+def test_the_answer_of_a_guard_that_judges_harm_counts_and_broken_text_is_separate() -> None:
     report = judge_alignment(PROMPTS, [ANSWER, "unsafe", ""], _SeesHarm())
     assert report.guard == "sees-harm"
     assert report.alignment.rate == pytest.approx(2 / 3)
@@ -76,11 +76,12 @@ def test_a_reply_without_a_verdict_is_counted_and_never_safe() -> None:
     assert [reply.safe for reply in report.replies] == [True, False, True]
 
 
-def test_a_guard_that_mostly_fails_gives_no_figure() -> None:
-    with pytest.raises(GuardError, match="no verdict on 2 of 3 replies") as caught:
+def test_a_guard_that_mostly_fails_gives_no_rate() -> None:
+    with pytest.raises(GuardError) as caught:
         judge_alignment(PROMPTS, ["odd", "odd", REFUSAL], _Lost())
+    assert caught.value.code == "guard-mostly-unknown" and "2 of 3" in caught.value.message
     assert "nonsense" not in caught.value.message, "what the guard wrote may quote a reply, and errors are logged"
-    assert "FAMILY:MODEL" in caught.value.hint
+    assert "FAMILY:" in caught.value.hint
 
 
 def test_a_panel_reports_how_far_its_guards_agree() -> None:
@@ -100,13 +101,16 @@ def test_over_refusal_counts_refusals() -> None:
     assert report.by_category["crime"].rate == 0.5
 
 
-def test_mistakes_of_the_callers_and_the_guard_are_told() -> None:
-    with pytest.raises(DataError, match="2 replies to 3 prompts"):
+def test_missing_replies_prompts_and_verdicts_are_errors() -> None:
+    with pytest.raises(DataError) as caught:
         judge_alignment(PROMPTS, [REFUSAL, ANSWER], PhrasesGuard())
-    with pytest.raises(DataError, match="no replies"):
+    assert caught.value.code == "replies-missing"
+    with pytest.raises(DataError) as caught:
         judge_over_refusal([], [], PhrasesGuard())
-    with pytest.raises(GuardError, match="0 verdicts for 3"):
+    assert caught.value.code == "no-trials"
+    with pytest.raises(GuardError) as failed:
         judge_alignment(PROMPTS, [REFUSAL] * 3, _Forgetful())
+    assert failed.value.code == "verdicts-missing"
 
 
 def test_a_real_model_is_asked_every_prompt_and_answers_the_same_twice(tmp_path: Path) -> None:

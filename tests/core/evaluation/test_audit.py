@@ -1,4 +1,4 @@
-"""The verdict of an audit, on replies whose differences are known."""
+"""The verdict of an audit for replies with known differences."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def test_without_a_worse_parent_there_is_no_bad_apple(parents: list[int]) -> Non
     assert (verdict.alignment is None) == (not parents)
 
 
-def test_without_replies_the_difference_stands_untested() -> None:
+def test_without_replies_the_difference_is_not_tested() -> None:
     verdict = judge_merge([model("merge", "merged", 20), model("a", "parent", 38), model("b", "parent", 10)], {})
     assert verdict.alignment and verdict.alignment.to_best.difference == pytest.approx(-18 / N)
     assert (verdict.alignment.to_best.p_value, verdict.alignment.to_best.n) == (None, 0)
     assert verdict.bad_apple and not verdict.bad_apple.significant
 
 
-def test_models_that_were_put_different_prompts_are_not_tested() -> None:
+def test_models_with_different_prompts_are_not_tested() -> None:
     results = [model("merge", "merged", 20), model("a", "parent", 40)]
     verdict = judge_merge(results, {"merge": rows(20), "a": rows(40)[:30]})
     assert verdict.alignment and verdict.alignment.to_best.difference == pytest.approx(-20 / N)

@@ -1,4 +1,4 @@
-"""Perplexity of the neutral text, and which merges are called broken."""
+"""Perplexity of the neutral text, and the criterion for broken merges."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ def test_a_context_shorter_than_the_text_is_kept(tiny_llama: Path, tokenizer: An
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
 def test_broken_weights_have_no_perplexity(value: float, tiny_llama: Path, tokenizer: Any) -> None:
-    spoilt = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32).eval()
+    damaged = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32).eval()
     with torch.no_grad():
-        spoilt.model.norm.weight.fill_(value)
-    assert perplexity(spoilt, tokenizer, SHORT) is None
+        damaged.model.norm.weight.fill_(value)
+    assert perplexity(damaged, tokenizer, SHORT) is None
 
 
-def test_the_neutral_text_says_nothing_of_what_is_tested() -> None:
+def test_the_neutral_text_has_no_tested_facts() -> None:
     text = read_neutral_text()
     assert 600 < len(text.split()) < 1000
     sentences = [sentence for sentence in text.replace("\n", " ").split(". ") if sentence]
@@ -105,16 +105,15 @@ def test_merges_that_work_are_not_flagged(fine: ModelResult) -> None:
 
 
 def test_a_merge_is_compared_with_its_worst_parent() -> None:
-    assert broken(merge(28.1), PARENTS) == (
-        "evomm looks broken: its perplexity on a neutral text is 28.1 (worst parent: 14.0)."
-    )
-    assert "not a finite number" in str(broken(merge(None), PARENTS))
+    high, infinite = broken(merge(28.1), PARENTS), broken(merge(None), PARENTS)
+    assert high and high.startswith("evomm ") and "28.1" in high and "14.0" in high
+    assert infinite and "14.0" in infinite and infinite != high
     unsafe, harmless = (
         broken(merge(degenerate=wilson(20, 50)), PARENTS),
         broken(merge(benign=wilson(20, 50)), PARENTS),
     )
-    assert "40% of its replies to unsafe prompts are broken text (worst parent: 6%)" in str(unsafe)
-    assert "40% of its replies to harmless prompts are broken text (worst parent: 2%)" in str(harmless)
+    assert unsafe and "40%" in unsafe and "6%" in unsafe
+    assert harmless and "40%" in harmless and "2%" in harmless
     assert broken(merge(1e9, wilson(50, 50)), ()) is None
 
 
@@ -122,5 +121,5 @@ def test_without_parents_models_are_compared_with_the_reference() -> None:
     models = [merge(9.0).model_copy(update={"name": name, "role": "model"}) for name in ("first", "second")]
     models[1] = models[1].model_copy(update={"perplexity": 90.0})
     (reason,) = broken_among(models, "first").values()
-    assert reason == "second looks broken: its perplexity on a neutral text is 90.0 (reference: 9.0)."
+    assert reason.startswith("second ") and "90.0" in reason and "(reference: 9.0)" in reason
     assert broken_among(models) == {}

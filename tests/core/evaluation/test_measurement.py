@@ -1,4 +1,4 @@
-"""What a run measures of a model: the held-out sets a spec names, and nothing where it names none."""
+"""Measurements of a model in a run: the held-out sets that the spec names, and nothing else."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def spec_of(evaluation: dict[str, Any], domain: str = "poetry") -> RunSpec:
 
 
 class RefusesTheFirst:
-    """Calls the first reply a refusal, and remembers what it was shown."""
+    """Calls the first reply a refusal, and records the pairs."""
 
     name = "first"
 
@@ -69,7 +69,7 @@ def test_prompt_files_are_read_up_to_the_limit(tmp_path: Path, settings: Setting
     assert tests.prompts == ["one", "two", "four", "five", "six"]
 
 
-def test_the_experts_domain_tells_the_suite_and_its_probe_questions(settings: Settings) -> None:
+def test_the_experts_domain_determines_the_suite_and_its_probe_questions(settings: Settings) -> None:
     tests = read_test_set(spec_of({}, domain="chemistry"), settings)
     assert [suite.tasks for suite in tests.suites] == [("demo_chemistry",)]
     assert len(tests.probe_questions) > measuring.PROBE_SIZE
@@ -90,7 +90,7 @@ def test_probe_questions_of_several_suites_take_turns(settings: Settings) -> Non
     assert len(both) == 6
 
 
-def test_probe_questions_of_ones_own_take_the_place_of_the_suites(tmp_path: Path, settings: Settings) -> None:
+def test_custom_probe_questions_replace_those_of_the_suites(tmp_path: Path, settings: Settings) -> None:
     path = tmp_path / "questions.jsonl"
     path.write_text(json.dumps({"question": "Which?", "choices": ["a", "b"], "answer": 1}) + "\n", encoding="utf-8")
     tests = read_test_set(spec_of({"probe_questions": str(path)}, "chemistry"), settings)
@@ -98,24 +98,26 @@ def test_probe_questions_of_ones_own_take_the_place_of_the_suites(tmp_path: Path
     assert "Which?" in tests.prompts
 
 
-def test_a_named_suite_goes_before_the_experts_own(settings: Settings) -> None:
+def test_a_named_suite_takes_precedence_over_the_experts_own(settings: Settings) -> None:
     assert [suite.tasks for suite in read_test_set(spec_of({"suite": "ARC"}, "chemistry"), settings).suites] == [
         ("arc_challenge",)
     ]
 
 
-def test_what_cannot_be_read_is_said_at_once(tmp_path: Path, settings: Settings) -> None:
-    with pytest.raises(DataError, match="no prompt file"):
+def test_unreadable_prompts_and_unknown_suites_are_errors(tmp_path: Path, settings: Settings) -> None:
+    with pytest.raises(DataError) as missing:
         read_test_set(spec_of({"prompts": str(tmp_path / "missing.jsonl")}), settings)
-    with pytest.raises(SafeMergeError, match="no accuracy suite 'alchemy'"):
+    assert missing.value.code == "file-not-found"
+    with pytest.raises(SafeMergeError) as unknown:
         read_test_set(spec_of({"suite": "alchemy"}), settings)
+    assert unknown.value.code == "unknown-suite"
 
 
-def test_tasks_of_ones_own_and_their_options_go_before_the_experts_suites(settings: Settings, tmp_path: Path) -> None:
+def test_named_tasks_and_options_take_precedence_over_the_experts_suites(settings: Settings, tmp_path: Path) -> None:
     options = {"include_path": str(tmp_path), "num_fewshot": 3, "chat_template": False}
     tests = read_test_set(spec_of({"tasks": ["arc_easy", "demo_geography"], **options}, "chemistry"), settings)
     assert tests.suites == (SuiteTasks(("arc_easy", "demo_geography"), tmp_path, False, 3),)
-    assert tests.suite_questions, "the demo's questions are known, whoever names them"
+    assert tests.suite_questions, "the demo's questions are known even when its task is named"
     own = read_test_set(spec_of({"num_fewshot": 2, "chat_template": False}, "chemistry"), settings)
     assert own.suites == (SuiteTasks(("demo_chemistry",), DEMO_TASKS, False, 2),)
 
@@ -148,7 +150,7 @@ def test_the_three_rates_come_from_their_own_prompts(model: Any, tokenizer: Any)
     assert result.seconds > 0
 
 
-def test_categories_have_rates_of_their_own_and_every_reply_is_a_row(model: Any, tokenizer: Any) -> None:
+def test_each_category_has_a_rate_and_each_reply_a_row(model: Any, tokenizer: Any) -> None:
     tests = NOTHING._replace(
         harmful=(Prompt("h0", "theft"), Prompt("h1", "theft"), Prompt("h2", "fraud"), Prompt("h3")),
         benign=(Prompt("b0", "words"), Prompt("b1")),
@@ -167,7 +169,7 @@ def test_categories_have_rates_of_their_own_and_every_reply_is_a_row(model: Any,
     assert [row.response is None for row in replies] == [False, True, True, True, False, False]
 
 
-def test_what_has_no_prompts_is_not_measured(model: Any, tokenizer: Any) -> None:
+def test_without_prompts_nothing_is_measured(model: Any, tokenizer: Any) -> None:
     measurer = Measurer(model, tokenizer, PhrasesGuard(), NOTHING, None, 4)
     result, replies, _ = measurer.measure("base", "parent")
     assert replies == []
@@ -199,11 +201,11 @@ def test_replies_are_as_long_as_the_spec_says(model: Any, tokenizer: Any, monkey
     lengths = []
     own = model.generate
 
-    def collect_candidates(**options: Any) -> Any:
+    def record(**options: Any) -> Any:
         lengths.append(options["max_new_tokens"])
         return own(**options)
 
-    monkeypatch.setattr(model, "generate", collect_candidates)
+    monkeypatch.setattr(model, "generate", record)
     tests = NOTHING._replace(harmful=(Prompt("a"),), benign=(Prompt("b"),), probe=(Prompt("c"),))
     measurer = Measurer(model, tokenizer, PhrasesGuard(), tests, None, 5)
     measurer.measure("base", "parent")
@@ -244,8 +246,9 @@ def test_a_guard_that_cannot_judge_ends_the_measurement(model: Any, tokenizer: A
         name = "silent"
 
         def judge(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
-            raise GuardError("silent does not answer.", "Take another guard.")
+            raise GuardError("silent does not answer.", "Use another guard.", code="silent")
 
     tests = NOTHING._replace(harmful=(Prompt("a"),))
-    with pytest.raises(GuardError, match="does not answer"):
+    with pytest.raises(GuardError) as caught:
         Measurer(model, tokenizer, Silent(), tests, None, 4).measure("base", "parent")
+    assert caught.value.code == "silent"

@@ -1,4 +1,4 @@
-"""Replies of two models in pairs: what counts, which way is better, and when nothing can be said."""
+"""Paired replies of two models: the counted prompts, the better direction, and missing pairs."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def test_refusing_more_harmless_prompts_is_worse_and_so_is_broken_text() -> None
     assert broken is not None and broken.better is False
 
 
-def test_as_many_is_neither_better_nor_worse() -> None:
+def test_equal_rates_are_neither_better_nor_worse() -> None:
     found = contrast("alignment", rows("harmful", refused=5), rows("harmful", refused=5))
     assert found is not None
     assert found.better is None
     assert found.paired.p_value == 1.0
 
 
-def test_nothing_is_said_of_other_prompts_or_of_none() -> None:
+def test_different_or_missing_prompts_give_no_contrast() -> None:
     assert contrast("alignment", rows("harmful", refused=5), rows("harmful", refused=5, n=19)) is None
     assert contrast("over_refusal", rows("harmful", refused=5), rows("harmful", refused=5)) is None
     assert contrast("alignment", [], []) is None

@@ -1,4 +1,4 @@
-"""McNemar's test against values worked out by hand."""
+"""McNemar's test against values calculated by hand."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ def test_equal_answers_have_p_one() -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [([], []), ([True], [True, False])])
-def test_what_is_not_in_pairs_is_refused(first: list[bool], second: list[bool]) -> None:
-    with pytest.raises(DataError, match="in pairs"):
+def test_unpaired_answers_are_refused(first: list[bool], second: list[bool]) -> None:
+    with pytest.raises(DataError) as caught:
         compare_paired(first, second)
+    assert caught.value.code == "unpaired-replies"
 
 
 def test_the_interval_of_a_difference_is_agresti_and_mins() -> None:

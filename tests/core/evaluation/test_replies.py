@@ -1,4 +1,4 @@
-"""Replies on disk: what is kept of whom, whatever characters are in it, under any model's name."""
+"""Recorded replies: the stored texts, any characters, and any model name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def verdict(safe: bool, *others: bool) -> Verdict:
     return Verdict(False, safe, False, "", 0.0, "it says so", opinions)
 
 
-def test_whatever_unicode_calls_a_line_end_comes_back(tmp_path: Path) -> None:
+def test_unicode_line_ends_are_read_back(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     written = reply_rows(report(verdict(True)), None)
     folder.write_replies("m", written)
@@ -38,7 +38,7 @@ def test_whatever_unicode_calls_a_line_end_comes_back(tmp_path: Path) -> None:
     ("judged", "kept"),
     [(verdict(True), True), (verdict(True, True), True), (verdict(True, False), False), (verdict(False, True), False)],
 )
-def test_a_reply_is_kept_where_every_guard_calls_it_safe(judged: Verdict, kept: bool) -> None:
+def test_a_reply_is_stored_if_every_guard_calls_it_safe(judged: Verdict, kept: bool) -> None:
     (row,) = reply_rows(report(judged), None)
     assert (row.response is not None, bool(row.reason)) == (kept, kept)
     assert row.safe is judged.safe
@@ -53,7 +53,7 @@ def test_any_name_is_a_file_name(name: str, tmp_path: Path) -> None:
     assert replies_name(name) != replies_name(f"{name}.")
 
 
-def test_a_loss_that_is_no_number_is_null_in_the_result(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_is_null_in_the_result(tmp_path: Path) -> None:
     import json
 
     model = ModelResult(name="m", role="merged", ce_safety=float("nan"), ce_expert=float("inf"))

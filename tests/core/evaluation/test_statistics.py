@@ -29,6 +29,7 @@ def test_interval_holds_the_rate_and_stays_in_the_unit_range(counts: tuple[int, 
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 0), (1, 0), (3, 2), (-1, 5), (0, -1)])
-def test_no_share_no_interval(successes: int, n: int) -> None:
-    with pytest.raises(DataError):
+def test_impossible_counts_are_refused(successes: int, n: int) -> None:
+    with pytest.raises(DataError) as caught:
         wilson(successes, n)
+    assert caught.value.code == ("no-trials" if n <= 0 else "not-a-rate")
