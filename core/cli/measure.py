@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from core.cli.models import load_pair
 from core.cli.output import format_rate, print_json, results_only, say
-from core.contracts.run_spec import NumberFormat
+from core.contracts.number_formats import NumberFormat
 from core.settings import Settings
 
 if TYPE_CHECKING:

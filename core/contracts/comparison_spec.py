@@ -12,8 +12,9 @@ import yaml
 from pydantic import Field, model_validator
 
 from core.contracts.data_spec import FrozenSpec
+from core.contracts.number_formats import NumberFormat
 from core.contracts.results import Role
-from core.contracts.run_spec import EvaluationSpec, NumberFormat, RunSpec, spec_from_dict
+from core.contracts.run_spec import EvaluationSpec, RunSpec, spec_from_dict
 from core.contracts.spec_files import parse_mapping, read_spec_text, validated
 
 

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from core.contracts.data_spec import DataSpec, FrozenSpec
 from core.contracts.merge_methods import Value, merged_by_mergekit, refuse_parameters, refuse_pool, takes_base
+from core.contracts.number_formats import NumberFormat
 from core.contracts.spec_files import parse_mapping, read_spec_text, validated
 
 Method = Literal["ties", "dare_ties", "dare_linear", "slerp", "task_arithmetic", "linear"]
@@ -40,7 +41,6 @@ Comparison = Literal[
 ]
 Vocabulary = Literal["refuse", "base"]
 Memory = Literal["auto", "resident", "streamed", "compact"]
-NumberFormat = Literal["auto", "bfloat16", "float32"]
 ObjectiveMode = Literal["weighted", "pareto", "constraint"]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, get_args
 
-from core.contracts.run_spec import NumberFormat
+from core.contracts.number_formats import NumberFormat
 from core.contracts.verdicts import Verdict
 from core.errors import GuardError
 from core.guards.device_placement import load_beside_pool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from core.contracts.run_spec import NumberFormat
+from core.contracts.number_formats import NumberFormat
 from core.errors import GuardError, OutOfMemory
 from core.models.metadata import ModelMetadata
 from core.settings import Settings

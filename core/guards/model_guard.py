@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
-from core.contracts.run_spec import NumberFormat
+from core.contracts.number_formats import NumberFormat
 from core.contracts.verdicts import UNKNOWN, Verdict
 from core.errors import GuardError, OutOfMemory
 from core.guards.device_placement import SMALLER_GUARD, load_beside_pool

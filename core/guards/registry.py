@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from core.contracts.run_spec import NumberFormat
+from core.contracts.number_formats import NumberFormat
 from core.errors import GuardError
 from core.guards.classifier import ClassifierGuard, check_labels
 from core.guards.families import CLASSIFIER, SUPPORTED_HINT, detect_family, find_family

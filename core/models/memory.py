@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from core.contracts.merge_methods import merged_by_mergekit
-from core.contracts.run_spec import Memory, NumberFormat, RunSpec
+from core.contracts.number_formats import NumberFormat
+from core.contracts.run_spec import Memory, RunSpec
 from core.models.metadata import ModelMetadata
 
 Side = Literal["device", "host"]

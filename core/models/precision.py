@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import torch
 
-from core.contracts.run_spec import NumberFormat
+from core.contracts.number_formats import NumberFormat
 from core.errors import SafeMergeError
 from core.settings import Settings
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from core.contracts.comparison_spec import ComparisonSpec
 from core.contracts.events import CheckRow
-from core.contracts.run_spec import EvaluationSpec, NumberFormat
+from core.contracts.number_formats import NumberFormat
+from core.contracts.run_spec import EvaluationSpec
 from core.errors import SafeMergeError
 from core.evaluation.suites import suites_to_measure
 from core.models.memory import FreeMemory, MemoryPlan, Side, available_memory_bytes, free_memory, plan_for_measuring

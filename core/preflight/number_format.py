@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.contracts.events import CheckRow
-from core.contracts.run_spec import NumberFormat
+from core.contracts.number_formats import NumberFormat
 from core.errors import SafeMergeError
 from core.preflight.check_rows import RUN, failed_row, ok_row
 from core.settings import Settings

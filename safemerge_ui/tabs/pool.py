@@ -8,7 +8,8 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from core.contracts.run_spec import NumberFormat, parse_spec
+from core.contracts.number_formats import NumberFormat
+from core.contracts.run_spec import parse_spec
 from core.errors import SpecError
 from safemerge_ui.access import refuse_local_paths
 from safemerge_ui.app_context import AppContext

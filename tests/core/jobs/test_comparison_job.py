@@ -173,7 +173,7 @@ def _figures(folder: RunFolder) -> Any:
     [
         ({"prompts": "nowhere.jsonl"}, "no prompt file nowhere.jsonl"),
         ({"suite": "POETRY"}, "no accuracy suite 'POETRY'"),
-        ({"prompts": None, "benign": None, "fluency": False}, "nothing is to be measured"),
+        ({"prompts": None, "benign": None, "fluency": False}, "names nothing to measure"),
     ],
 )
 def test_what_is_wrong_with_the_prompts_is_found_before_a_model_is_loaded(

@@ -108,7 +108,7 @@ def test_a_pool_in_which_nobody_refuses_is_told_with_counts_and_advice(
     monkeypatch.setattr(DataStep, "_generator", lambda *_: Writer())
     with pytest.raises(DataError, match=r"0 of 4 safety pairs .*nobody refuses: \d+") as caught:
         run_generating(tiny_llama, tiny_expert, files, settings)
-    assert "put an aligned model into the pool" in caught.value.hint
+    assert caught.value.code == "too-few-pairs" and "fallback_refusals" in caught.value.hint
 
 
 def wider(folder: Path) -> Path:

@@ -62,7 +62,7 @@ def test_a_method_without_numbers_is_one_candidate_of_a_whole_run(
 ) -> None:
     spec = spec_of(tiny_llama, tiny_expert, files, search={"method": "karcher", "steps": 9})
     (row,) = [row for row in preflight(spec, settings) if row.check == "merge method"]
-    assert "no number to search: one candidate" in row.detail
+    assert "no parameter to search: one candidate" in row.detail
     events = list(run_job(spec, settings, RunFolder(settings.runs / "run"), never))
     assert {event.search: event.candidate for event in candidates_of(events)} == {"evomm": 0, "evomm_expert_only": 0}
     models = models_of(events)
@@ -101,7 +101,7 @@ def no_header(weights: Path) -> None:
     [
         (one_is_not_a_number, MergeError, "model.norm.weight of {} holds values that are not finite", "loading"),
         (one_is_missing, ModelError, "{}: tensors equal base: lacks model.norm.weight", "preflight"),
-        (cut, ModelError, "model.safetensors of {} is cut short", "preflight"),
+        (cut, ModelError, "model.safetensors of {} is truncated", "preflight"),
         (no_header, ModelError, "is not a readable safetensors file", "preflight"),
     ],
 )
