@@ -130,7 +130,11 @@ def facts(events: list[Event]) -> list[dict[str, Any]]:
 
 def without_times(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: without_times(item) for key, item in value.items() if key not in ("at", "seconds", "rows", "path")}
+        return {
+            key: without_times(item)
+            for key, item in value.items()
+            if key not in ("at", "seconds", "rows", "path", "dtype_reason")
+        }
     return [without_times(item) for item in value] if isinstance(value, list) else value
 
 
