@@ -1,4 +1,7 @@
-"""Print the measured test coverage of each package, from the JSON report (standard input) of `coverage json`."""
+"""Print the test coverage of each package, from the report of `coverage json` on standard input.
+
+The only argument is the least total in percent; below it the exit status is 1.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +25,18 @@ def coverage_by_package(report: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def main() -> None:
+def main() -> int:
     """Read the report and print one line per package, then the total."""
-    report = json.load(sys.stdin)
+    report, least = json.load(sys.stdin), float(sys.argv[1])
+    sys.stdout.write("Coverage of the statements, per package:\n")
     for package, percent in coverage_by_package(report).items():
         sys.stdout.write(f"  {package:<24} {percent:5.1f} %\n")
-    sys.stdout.write(f"  {'total':<24} {report['totals']['percent_covered']:5.1f} %\n")
+    total = float(report["totals"]["percent_covered"])
+    sys.stdout.write(f"  {'total':<24} {total:5.1f} %\n")
+    if total < least:
+        sys.stdout.write(f"The total is below {least:g} %, the least that the Makefile allows.\n")
+    return int(total < least)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -203,6 +203,13 @@ def test_pages_use_the_usual_words(page: str) -> None:
     assert [word for word in OLD_WORDS if word in text] == []
 
 
+def test_a_typical_change_touches_at_most_three_code_files() -> None:
+    section = read("CONTRIBUTING.md").split("## Ten typical changes")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (?!change|-)([^|]+) \| ([^|]+) \|$", section, re.MULTILINE)
+    assert len(rows) == 10
+    assert [change for change, files in rows if not 1 <= len(files.split(", ")) <= 3] == []
+
+
 def test_every_page_of_a_folder_is_in_its_index() -> None:
     for folder in ("docs", "docs/decisions"):
         index = read(f"{folder}/README.md")
