@@ -77,14 +77,14 @@ def open_pool(work: Checkpoints) -> LivePool:
     return pools[0]
 
 
-def scorer_of(pool: LivePool, work: Checkpoints, changing: frozenset[str] | None) -> Scorer:
+def scorer_of(pool: LivePool, work: Checkpoints, changing: frozenset[str] | None) -> Scorer[TrainingSet]:
     """A run's scorer; `changing` None runs every block for every candidate."""
     safety = TrainingSet(pool.tokenizer, work.safety, opening=REFUSAL_OPENING)
     return Scorer(pool.live, safety, TrainingSet(pool.tokenizer, work.domain, opening=None), changing)
 
 
 def _round(
-    pool: LivePool, scorer: Scorer, every_block: Scorer, work: Checkpoints, wanted: Recipe, scratch: Path
+    pool: LivePool, scorer: Scorer[TrainingSet], every_block: Scorer[TrainingSet], work: Checkpoints, wanted: Recipe, scratch: Path
 ) -> dict[str, Any]:
     merge_s, _ = timed(lambda: pool.merge.apply(wanted))
     score_s, scores = timed(scorer.score)

@@ -67,12 +67,11 @@ def _pooled(results: Sequence[RunResult], model: ModelResult) -> dict[str, Rate]
     """A model's rates over all seeds; what is the same in each, as parents are, counts once."""
     counted = results[:1] if model.role == "parent" else results
     measured = distinct([found for result in counted if (found := read_model(result, model.name))])
-    rates = {
-        "alignment": [found.alignment for found in measured],
-        "over_refusal": [found.over_refusal for found in measured],
-        "accuracy": [next(iter(found.accuracy.values())) for found in measured],
+    return {
+        "alignment": pool_rates([found.alignment for found in measured if found.alignment]),
+        "over_refusal": pool_rates([found.over_refusal for found in measured if found.over_refusal]),
+        "accuracy": pool_rates([next(iter(found.accuracy.values())) for found in measured]),
     }
-    return {key: pool_rates(several) for key, several in rates.items()}
 
 
 def as_markdown(summary: dict[str, Any]) -> str:

@@ -127,12 +127,10 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="most questions of the task (all; with --tiny 6)")
     parser.add_argument("--rounds", type=int, help="repetitions, of which the median counts (3; with --tiny 1)")
     options = parser.parse_args()
-    usual = (2, 6, 1) if options.tiny else (200, None, 3)
-    given = (options.prompts, options.limit, options.rounds)
-    count, limit, rounds = (wanted or default for wanted, default in zip(given, usual, strict=True))
-    prompts = read_prompts(FOLDER / "test_harmful.jsonl", count)
+    prompts = read_prompts(FOLDER / "test_harmful.jsonl", options.prompts or (2 if options.tiny else 200))
     subject = tiny_subject() if options.tiny else demo_subject()
-    result = measure(subject, prompts, rounds, limit)
+    limit = options.limit or (6 if options.tiny else None)
+    result = measure(subject, prompts, options.rounds or (1 if options.tiny else 3), limit)
     if options.json:
         print(json.dumps(result))
         return

@@ -24,7 +24,7 @@ from benchmarks.candidate import open_pool, scorer_of
 from benchmarks.timing import spread, timed
 from benchmarks.workload import Checkpoints, demo_checkpoints, tiny_checkpoints
 from core.models.packed_attention import Stretches, products_of
-from core.search.scoring import Scorer
+from core.search.scoring import Scorer, TrainingSet
 from core.settings import load_settings
 
 MATMUL_ROUNDS = 5
@@ -68,7 +68,7 @@ def measure(work: Checkpoints, rounds: int) -> dict[str, Any]:
     }
 
 
-def _measure_pass(model: Any, scorer: Scorer, rounds: int) -> dict[str, Any]:
+def _measure_pass(model: Any, scorer: Scorer[TrainingSet], rounds: int) -> dict[str, Any]:
     done = count_products(model, scorer)
     linear_flops = done.flops - done.attention_flops
     spent, limits = [], []
@@ -86,7 +86,7 @@ def _measure_pass(model: Any, scorer: Scorer, rounds: int) -> dict[str, Any]:
     }
 
 
-def count_products(model: Any, scorer: Scorer) -> Work:
+def count_products(model: Any, scorer: Scorer[TrainingSet]) -> Work:
     """The matrix products of one scoring pass, seen by hooks."""
     linear: Counter[Product] = Counter()
     attention, config = [0], model.config

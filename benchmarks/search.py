@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -25,12 +25,15 @@ from core.search.bayes import Bayes
 from core.search.evomm import EvoMM
 from core.search.genome import Genome
 from core.search.grid import grid_recipes
+from core.search.optimizer import Optimizer
 from core.search.surrogate import EvoMMSurrogate
 
 NEAR = 1.005
 """Within 0.5 % of the best."""
 PAIRS = 64
-SEARCHES = {"plain": EvoMM, "evomm": EvoMM, "surrogate": EvoMMSurrogate, "bayes": Bayes}
+NewOptimizer = Callable[[Genome, int, int, float | None], Optimizer]
+"""Makes an optimizer from a genome, a budget of candidates, a seed and a tolerance in nats."""
+SEARCHES: dict[str, NewOptimizer] = {"plain": EvoMM, "evomm": EvoMM, "surrogate": EvoMMSurrogate, "bayes": Bayes}
 TOLERANCES: dict[str, float | None] = {"plain": None, "evomm": 0.005, "surrogate": 0.001, "bayes": None}
 """`stop_when_flat` of each, in nats."""
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from core.contracts.run_spec import GenomeSpec
+from core.demo.facts import Field, training_questions
 from core.merging.recipes import Recipe
 from core.search.genome import Genome
 from core.search.optimizer import Terms
@@ -21,7 +22,8 @@ from core.search.parameter_groups import Layout, layout_of
 if TYPE_CHECKING:
     from core.merging.engine import MergePool
 
-BASE, EXPERTS = "demo/aligned", ("demo/chemistry", "demo/geography")
+FIELDS: tuple[Field, ...] = ("chemistry", "geography")
+BASE, EXPERTS = "demo/aligned", tuple(f"demo/{field}" for field in FIELDS)
 ALPHA = 0.3
 FINE = 400
 """Points on each axis of the dense grid over the first synthetic objective."""
@@ -224,13 +226,11 @@ def _demo_pairs(experts: int, pairs: int) -> tuple[list[Any], list[Any]]:
     from benchmarks.workload import spread
     from core.data.training_pairs import Sample
     from core.demo.corpus import REFUSAL, harmful
-    from core.demo.facts import training_questions
 
-    domains = [name.removeprefix("demo/") for name in EXPERTS[:experts]]
     safety = [Sample(prompt.prompt, REFUSAL) for prompt in spread(harmful("validation"), pairs)]
     domain = [
-        Sample(question, answer, answered_by=f"demo/{name}")
-        for name in domains
-        for question, answer in spread(training_questions(name), pairs // experts)
+        Sample(question, answer, answered_by=expert)
+        for field, expert in zip(FIELDS[:experts], EXPERTS, strict=False)
+        for question, answer in spread(training_questions(field), pairs // experts)
     ]
     return safety, domain

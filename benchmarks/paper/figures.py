@@ -35,7 +35,7 @@ def plane(table: TableSummary, title: str) -> Figure:
     figure, axes = _new(title, "accuracy", "alignment", width=7.2)
     rows = [row for row in table.rows if row.alignment is not None and row.mean_accuracy is not None]
     for row in rows:
-        point = row.mean_accuracy, row.alignment.rate
+        point = row.mean_accuracy or 0.0, row.alignment.rate if row.alignment else 0.0
         if row.value:
             marker = _MARKERS.get(row.value, _OTHER_METHOD)
             axes.plot(*point, marker, color=_COLOURS[row.name], markersize=6, alpha=0.85)

@@ -13,12 +13,15 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from benchmarks.paper.study import Study
 from core.contracts.run_spec import Method, RunSpec, load_spec, spec_from_dict
+from core.data.training_pairs import Dataset
 from core.errors import SpecError
 from core.evaluation.suites import probe_question_files
 from core.runs.folder import RunFolder
 
 Pool = Literal["two", "three"]
 Table = Literal["table1", "table2", "fig3", "table3", "table4"]
+RowMethod = Method | Literal["cocktail"]
+"""What a row of a table merges with: a merge method, or LM-Cocktail's linear merge."""
 TABLES: tuple[Table, ...] = get_args(Table)
 ABLATIONS: tuple[Table, ...] = ("fig3", "table3", "table4")
 
@@ -28,7 +31,7 @@ class Setting:
     """What a row varies; equal settings are the same cell."""
 
     pool: Pool
-    method: Method | Literal["cocktail"]
+    method: RowMethod
     alpha: float
     k: int
     steps: int
@@ -61,7 +64,7 @@ def spec_of(study: Study, pool: Pool) -> RunSpec:
     return spec
 
 
-def own_setting(study: Study, pool: Pool, method: Method | Literal["cocktail"] | None = None) -> Setting:
+def own_setting(study: Study, pool: Pool, method: RowMethod | None = None) -> Setting:
     """The study's own values with a method, by default the first one's."""
     spec = spec_of(study, pool)
     first = (study.methods if pool == "two" else study.three_methods)[0]
@@ -76,7 +79,8 @@ def settings_of(study: Study, table: Table) -> list[Setting]:
         return []
     own = own_setting(study, "two")
     if table == "table1":
-        return [own_setting(study, "two", method) for method in (*study.methods, "cocktail")]
+        methods: tuple[RowMethod, ...] = (*study.methods, "cocktail")
+        return [own_setting(study, "two", method) for method in methods]
     if table == "fig3":
         return [replace(own, alpha=alpha) for alpha in study.alphas]
     if table == "table4":
@@ -171,8 +175,9 @@ def with_data(cell: Cell, out: Path) -> RunSpec:
         return cell.spec
     given = cell.spec.model_dump(mode="json")
     source = RunFolder((out / cell.data_from).resolve())
-    for part in ("safety", "domain"):
-        given["data"][part] = {"source": "file", "path": str(source.data_path(part)), "k": given["data"][part]["k"]}  # type: ignore[arg-type]
+    parts: tuple[Dataset, ...] = get_args(Dataset)
+    for part in parts:
+        given["data"][part] = {"source": "file", "path": str(source.data_path(part)), "k": given["data"][part]["k"]}
     return spec_from_dict(given)
 
 
