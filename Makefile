@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
-BENCHMARKS := $(filter-out __init__ performance search_problems seeds timing workload,$(basename $(notdir $(wildcard benchmarks/*.py))))
+BENCHMARKS := $(filter-out performance,$(basename $(notdir $(shell grep -l '^def main' benchmarks/*.py))))
 DEMO_BASE := from core.models.demo_base import ensure_base; from core.settings import load_settings; \
 	print("Demo base model:", ensure_base(load_settings()))
 
