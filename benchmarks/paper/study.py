@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from core.contracts.data_spec import DataSpec, FrozenSpec
 from core.contracts.run_spec import Method, RunSpec
@@ -56,7 +55,7 @@ class Study(FrozenSpec):
         for key in ("methods", "three_methods", "alphas", "ks", "steps"):
             values = getattr(self, key)
             if len(set(values)) < len(values):
-                raise PydanticCustomError("repeated-value", "{key} has a value twice", {"key": key})
+                raise ValueError(f"{key} has a value twice")
         return self
 
     @model_validator(mode="after")
@@ -65,17 +64,15 @@ class Study(FrozenSpec):
             if spec is None:
                 continue
             if spec.search.optimizer != "evomm":
-                raise PydanticCustomError("optimizer", "{name}.search.optimizer must be evomm", {"name": name})
+                raise ValueError(f"{name}.search.optimizer must be evomm")
             if spec.data.safety.k != spec.data.domain.k:
-                raise PydanticCustomError(
-                    "two-ks", "{name}.data: safety.k and domain.k differ; the tables need one K", {"name": name}
-                )
+                raise ValueError(f"{name}.data: safety.k and domain.k differ; the tables need one K")
         if self.two is None and self.three is None:
-            raise PydanticCustomError("no-pool", "there is no pool: give two, three or both")
+            raise ValueError("there is no pool: give two, three or both")
         if self.two is not None and len(self.two.pool.experts) != 1:
-            raise PydanticCustomError("experts", "two.pool needs exactly one expert; use three for more experts")
+            raise ValueError("two.pool needs exactly one expert; use three for more experts")
         if self.real is not None and "generate" in (self.real.safety.source, self.real.domain.source):
-            raise PydanticCustomError("generated-data", "real: no source of real data may be 'generate'")
+            raise ValueError("real: no source of real data may be 'generate'")
         return self
 
 
