@@ -29,7 +29,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _report(arguments: argparse.Namespace, _settings: Settings) -> int:
-    from core.report.files import write_report
+    from core.report.write_report import write_report
     from core.runs.folder import RunFolder
 
     written = write_report(RunFolder(arguments.folder), arguments.out, arguments.markdown)

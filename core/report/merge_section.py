@@ -122,7 +122,7 @@ def started_words(record: RunRecord) -> str:
 
 
 def _saved(record: RunRecord) -> str:
-    if not record.merged_there:
+    if not record.has_merged_model:
         return "saved, not in the folder any more"
     exported, merged = record.view.exported, record.merged
     same = exported is not None and merged is not None and exported.sha256 == merged.sha256

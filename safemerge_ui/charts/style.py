@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from core.contracts.results import Rate
-from core.report.colours import GENERATIONS, HARM, INK, PARENT, SAFE, SKILL
+from core.report.colors import GENERATIONS, HARM, INK, PARENT, SAFE, SKILL
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -199,9 +199,9 @@ def read_form(tab: EvaluateTab, values: dict[Any, Any]) -> ComparisonSpec:
 
 def write_report(context: AppContext, run_id: str) -> Any:
     """The run's report as of now, to download: a copy in the only folder that gradio hands files out from."""
-    from core.report import files
+    from core.report.write_report import write_report as write_files
 
-    report = files.write_report(context.watch.folder(run_id))
+    report = write_files(context.watch.folder(run_id))
     return gr.update(value=save_file_to_cache(report.html, get_upload_folder()), visible=True)
 
 

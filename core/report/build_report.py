@@ -1,7 +1,7 @@
-"""What is in a report, and in which order: a run's record becomes a `Document`.
+"""Build a report from a run's record: its title, headlines and sections, in order.
 
-Pure: the same record gives the same document. Sections without content are left out; what a run lacks is said under
-"Not there".
+The same record gives the same document. Sections without content are left out; the section `missing` lists missing
+files and their consequences.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from collections.abc import Sequence
 
 from core.contracts.comparison_spec import ComparisonSpec
 from core.contracts.results import ModelResult
-from core.report import figures
+from core.report import charts
 from core.report.audit_section import broken_notices, cost_blocks, verdict_blocks
 from core.report.data_section import data_blocks
-from core.report.document import Block, Cell, Document, Notice, Paragraph, Points, Section, Tone
-from core.report.limits import NOT_SAFE, guard_limits, guard_of, limit_blocks, method_line
+from core.report.document import Block, BulletList, Cell, Document, Notice, Paragraph, Section, Tone
+from core.report.limits_section import NOT_SAFE, guard_limits, guard_of, limit_blocks, method_line
 from core.report.merge_section import machine_blocks, merge_blocks, pool_blocks, started_words
 from core.report.paired_section import comparison_blocks
 from core.report.reply_section import reply_blocks
 from core.report.result_tables import (
     agreement_table,
     category_table,
-    further_table,
+    detail_table,
     measured_table,
     rate_cell,
     task_table,
@@ -30,25 +30,25 @@ from core.report.run_record import RunRecord
 from core.report.search_section import search_blocks
 
 
-def report_document(record: RunRecord) -> Document:
-    """The whole report of a run, also of one that failed, was stopped or is still at work."""
+def build_report(record: RunRecord) -> Document:
+    """Return the whole report of a run; the run may have failed or still be running."""
     status, tone = _status(record)
     sections = (
-        Section("How it ended", _ending(record)),
-        Section("Verdict", verdict_blocks(record)),
-        Section("Measured", _measured(record)),
-        Section("Without each expert", cost_blocks(record)),
-        Section("Prompt by prompt", comparison_blocks(record)),
-        Section("By category", _categories(record.models)),
-        Section("Replies", reply_blocks(record)),
-        Section("What took part", pool_blocks(record)),
-        Section("Merges", merge_blocks(record)),
-        Section("Search", _search(record)),
-        Section("Training data", data_blocks(record)),
-        Section("Warnings", _warnings(record)),
-        Section("Machine and weights", machine_blocks(record)),
-        Section("Limits", limit_blocks(record)),
-        Section("Not there", (Points(record.missing),) if record.missing else ()),
+        Section("ending", "How the run ended", _ending(record)),
+        Section("verdict", "Verdict", verdict_blocks(record)),
+        Section("measurements", "Measurements", _measurements(record)),
+        Section("left-out", "Without each expert", cost_blocks(record)),
+        Section("pairwise", "Prompt-by-prompt comparison", comparison_blocks(record)),
+        Section("categories", "By category", _categories(record.models)),
+        Section("replies", "Replies", reply_blocks(record)),
+        Section("models", "Models and settings", pool_blocks(record)),
+        Section("merges", "Merges", merge_blocks(record)),
+        Section("search", "Search", _search(record)),
+        Section("training-data", "Training data", data_blocks(record)),
+        Section("warnings", "Warnings", _warnings(record)),
+        Section("machine", "Machine and weights", machine_blocks(record)),
+        Section("limits", "Limits", limit_blocks(record)),
+        Section("missing", "Missing from this report", _missing(record)),
     )
     return Document(
         title=_title(record),
@@ -67,8 +67,8 @@ def _title(record: RunRecord) -> str:
     if isinstance(spec, ComparisonSpec):
         merged = [compared.model for compared in spec.models if compared.role == "merged"]
         count = len(spec.models)
-        return f"{merged[0]} and its parents" if merged else f"{count} model{'s' * (count > 1)}, measured"
-    return "A merge of " + ", ".join((spec.pool.base, *(expert.model for expert in spec.pool.experts)))
+        return f"{merged[0]} and its parents" if merged else f"Measurements of {count} model{'s' * (count > 1)}"
+    return "Merge of " + ", ".join((spec.pool.base, *(expert.model for expert in spec.pool.experts)))
 
 
 def _status(record: RunRecord) -> tuple[str, Tone]:
@@ -79,32 +79,32 @@ def _status(record: RunRecord) -> tuple[str, Tone]:
             return "failed", "bad"
         case "cancelled":
             return "stopped", "warn"
-    return ("at work", "warn") if record.at_work else ("without an end", "bad")
+    return ("running", "warn") if record.running else ("interrupted", "bad")
 
 
 def _ending(record: RunRecord) -> tuple[Block, ...]:
-    """What to know of a run that did not end well: why, how far it came, what is not there because of it."""
+    """Say why a run has not finished, and how far it got."""
     view = record.view
     match view.status:
         case "finished":
             return ()
         case "failed":
-            words = f"The run failed: {view.message} {view.hint}".strip()
+            text = f"The run failed: {view.message} {view.hint}".strip()
         case "cancelled":
-            words = f"The run was stopped. {'' if view.message == 'Stopped.' else view.message}".strip()
-        case _ if record.at_work:
-            words = "The run is still at work; this is what it has so far."
+            text = f"The run was stopped. {'' if view.message == 'Stopped.' else view.message}".strip()
+        case _ if record.running:
+            text = "The run is still running. This report shows its results so far."
         case _:
-            words = "The log has no end and no process works on the run: core resume goes on with it."
+            text = "The run was interrupted: no process is working on it. Resume it with core resume."
     _, tone = _status(record)
-    reached = f"It came to: {view.phase}." if view.phase else "It had not begun."
-    done = sum(not model.not_measured for model in record.models)
-    measured = f"{done} models had been measured." if done else "No model had been measured."
-    return (Notice(tone, words), Paragraph(f"{reached} {measured}"))
+    phase = f"Last phase: {view.phase}." if view.phase else "The run had not started."
+    count = sum(not model.not_measured for model in record.models)
+    measured = f"Models measured: {count}." if count else "No model was measured."
+    return (Notice(tone, text), Paragraph(f"{phase} {measured}"))
 
 
 def _headlines(record: RunRecord) -> tuple[tuple[str, Cell], ...]:
-    """The merge's figures, and the safest parent's beside them."""
+    """Return the merge's rates, and the alignment of its safest parent."""
     merged = record.merged
     if merged is None:
         return ()
@@ -119,21 +119,20 @@ def _headlines(record: RunRecord) -> tuple[tuple[str, Cell], ...]:
     )
 
 
-def _measured(record: RunRecord) -> tuple[Block, ...]:
+def _measurements(record: RunRecord) -> tuple[Block, ...]:
     if not record.models:
         return (Paragraph("No model was measured."),)
-    line = [Paragraph(method_line(record.spec))] if record.spec else []
     guard = guard_of(record.spec)
-    left_out = tuple(f"{model.name}: {model.not_measured}" for model in record.models if model.not_measured)
+    not_measured = tuple(f"{model.name}: {model.not_measured}" for model in record.models if model.not_measured)
     blocks: list[Block | None] = [
         measured_table(record.models),
-        Points(left_out) if left_out else None,
+        BulletList(not_measured) if not_measured else None,
         *broken_notices(record.models),
-        *line,
+        Paragraph(method_line(record.spec)) if record.spec else None,
         Notice("plain", f"{NOT_SAFE} {guard_limits(guard) if guard else ''}".strip()),
-        figures.plane(record.view),
+        charts.plane(record.view),
         task_table(record.models),
-        further_table(record.models),
+        detail_table(record.models),
         agreement_table(record.models),
     ]
     return tuple(block for block in blocks if block)
@@ -141,20 +140,24 @@ def _measured(record: RunRecord) -> tuple[Block, ...]:
 
 def _categories(models: Sequence[ModelResult]) -> tuple[Block, ...]:
     tables = (category_table(models, "alignment"), category_table(models, "over-refusal"))
-    found: tuple[Block | None, ...] = (figures.categories(models), *tables)
-    return tuple(block for block in found if block)
+    blocks: tuple[Block | None, ...] = (charts.categories(models), *tables)
+    return tuple(block for block in blocks if block)
 
 
 def _search(record: RunRecord) -> tuple[Block, ...]:
     blocks = search_blocks(record)
-    curve = figures.losses(record.view)
+    curve = charts.losses(record.view)
     return (*blocks[:2], curve, *blocks[2:]) if curve else blocks
 
 
 def _warnings(record: RunRecord) -> tuple[Block, ...]:
-    """What the run warned of, what its checks found, and searches that ended early."""
+    """List the run's warnings, the findings of its checks, and searches that ended early."""
     view = record.view
     items = [f"{warned.message} {warned.hint}".strip() for warned in view.warnings]
     items += [f"{row.model}: {row.check}: {row.detail} {row.hint}".strip() for row in view.checks if row.status != "ok"]
-    items += [f"A search ended early: {words}" for words in view.early_ends]
-    return (Points(tuple(items)),) if items else ()
+    items += [f"A search ended early: {reason}" for reason in view.early_ends]
+    return (BulletList(tuple(items)),) if items else ()
+
+
+def _missing(record: RunRecord) -> tuple[Block, ...]:
+    return (BulletList(tuple(part.message for part in record.missing)),) if record.missing else ()
