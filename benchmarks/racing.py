@@ -23,6 +23,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.command import make_parser
+from benchmarks.search_problems import SAFETY_TRIM, SKILL_TRIM, ce_expert, ce_safety
+from benchmarks.timing import over_seeds
 from core.contracts.events import CandidateScored
 from core.merging.recipes import Recipe
 from core.search.genome import Genome
@@ -89,14 +91,8 @@ def measure(new: NewEvaluator, pool: str, seeds: int, steps: int, flat: float) -
 
 
 def _summarize(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    shares = [run["share_until_near"] for run in runs]
-    reached = [share for share in shares if share is not None]
     return {
-        "share_until_near": {
-            "median": statistics.median(reached) if reached else None,
-            "max": max(reached, default=None),
-            "missed": len(shares) - len(reached),
-        },
+        "share_until_near": over_seeds([run["share_until_near"] for run in runs]),
         "share_to_the_end": _median_and_max([run["share_to_the_end"] for run in runs]),
         "gap": _median_and_max([run["gap"] for run in runs]),
         "seeds": runs,
@@ -182,17 +178,17 @@ class _RecipeRecorder:
 def synthetic(pairs: int) -> NewEvaluator:
     """Return a maker of evaluators on synthetic pairs; `benchmarks.search_problems` has the same fitted curves."""
 
-    def safety(x: Tensor) -> Tensor:
-        return (3.118 * torch.exp(-3.374 * x) + 0.128 * x**2 + 1.926 * x - 1.381).clamp(min=0.01)
+    def safety(drift: Tensor) -> Tensor:
+        return ce_safety(drift, torch.exp).clamp(min=0.01)
 
-    def domain(x: Tensor) -> Tensor:
-        return 0.065 + 3.674 * torch.exp(-7.038 * x)
+    def domain(skill: Tensor) -> Tensor:
+        return ce_expert(skill, torch.exp)
 
     def new() -> Evaluator:
         merge = _RecipeRecorder()
         sets = (
-            SyntheticSet(lambda: merge.recipe, safety, 0.0936, pairs, seed=1),
-            SyntheticSet(lambda: merge.recipe, domain, 0.160, pairs, seed=2),
+            SyntheticSet(lambda: merge.recipe, safety, SAFETY_TRIM, pairs, seed=1),
+            SyntheticSet(lambda: merge.recipe, domain, SKILL_TRIM, pairs, seed=2),
         )
         return Evaluator(cast("MergePool", merge), NestedScorer(None, *sets))
 

@@ -18,13 +18,13 @@ ones; `--pool demo` merges and scores the demo pool some 2,000 times. The result
 from __future__ import annotations
 
 import json
-import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import accumulate
 from typing import Any
 
 from benchmarks.command import make_parser
 from benchmarks.search_problems import ALPHA, CachedObjective, Objective, Problem, best_synthetic, problems, synthetic
+from benchmarks.timing import over_seeds
 from core.search.bayes import Bayes
 from core.search.evomm import EvoMM
 from core.search.genome import Genome
@@ -121,17 +121,7 @@ def _run(seed: int, values: list[float], best: float, plain: float) -> dict[str,
 
 def _summarize(runs: list[dict[str, Any]]) -> dict[str, Any]:
     keys = ("near_after", "level_after", "stopped_after", "needed", "gap")
-    return {key: _summary([run[key] for run in runs]) for key in keys} | {"seeds": runs}
-
-
-def _summary(values: Sequence[float | None]) -> dict[str, Any]:
-    """Return median and maximum over the seeds with a value; the other seeds count as `missed`."""
-    reached = [value for value in values if value is not None]
-    return {
-        "median": statistics.median(reached) if reached else None,
-        "max": max(reached, default=None),
-        "missed": len(values) - len(reached),
-    }
+    return {key: over_seeds([run[key] for run in runs]) for key in keys} | {"seeds": runs}
 
 
 def main() -> None:

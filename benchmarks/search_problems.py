@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from core.contracts.run_spec import GenomeSpec
 from core.demo.facts import Field
@@ -21,6 +21,8 @@ from core.search.optimizer import Terms
 from core.search.parameter_groups import Layout, layout_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from core.data.training_pairs import Sample
     from core.merging.engine import MergePool
 
@@ -33,6 +35,10 @@ BLOCKS, GROUP = 30, 5
 _LOWER = 15
 """Number of the demo models' lower blocks, which no adapter changes."""
 
+SAFETY_TRIM, SKILL_TRIM = 0.0936, 0.160
+"""Exponents of the density: a trimmed task vector acts like one of weight `weight * density ** exponent`."""
+
+Value = TypeVar("Value", float, "Tensor")
 Objective = Callable[[Recipe], Terms]
 """Returns the weighted losses of a recipe; their sum is minimized."""
 
@@ -104,23 +110,28 @@ def best_synthetic() -> float:
 
 
 def _fitted(weight: float, density: float) -> Terms:
-    return _ce_safety(weight * density**0.0936), ALPHA * _ce_expert(weight * density**0.160)
+    drift, skill = weight * density**SAFETY_TRIM, weight * density**SKILL_TRIM
+    return ce_safety(drift, math.exp), ALPHA * ce_expert(skill, math.exp)
 
 
-def _ce_safety(drift: float) -> float:
-    return 3.118 * math.exp(-3.374 * drift) + 0.128 * drift**2 + 1.926 * drift - 1.381
+def ce_safety(drift: Value, exp: Callable[[Value], Value]) -> Value:
+    """Return the fitted safety loss, in nats, of a task vector's scaled weight; `exp` is that of the value's type."""
+    return 3.118 * exp(-3.374 * drift) + 0.128 * drift**2 + 1.926 * drift - 1.381
 
 
-def _ce_expert(skill: float) -> float:
-    return 0.065 + 3.674 * math.exp(-7.038 * skill)
+def ce_expert(skill: Value, exp: Callable[[Value], Value]) -> Value:
+    """Return the fitted domain loss, in nats, of a task vector's scaled weight; `exp` is that of the value's type."""
+    return 0.065 + 3.674 * exp(-7.038 * skill)
 
 
 def _two_experts(recipe: Recipe) -> Terms:
     """Model two experts: each helps its own questions, hurts the other's a little, and weakens the refusals."""
-    a, b = (weight * density**0.16 for weight, density in zip(recipe.weights, recipe.densities or (), strict=True))
+    a, b = (
+        weight * density**SKILL_TRIM for weight, density in zip(recipe.weights, recipe.densities or (), strict=True)
+    )
     drift = 0.75 * a + 0.6 * b + 0.1 * a * b
     skills = a - 0.15 * b, b - 0.1 * a
-    return (_ce_safety(drift), *(ALPHA * _ce_expert(skill) / 2 for skill in skills))
+    return (ce_safety(drift, math.exp), *(ALPHA * ce_expert(skill, math.exp) / 2 for skill in skills))
 
 
 def _layer_groups(recipe: Recipe) -> Terms:
@@ -130,11 +141,12 @@ def _layer_groups(recipe: Recipe) -> Terms:
     shares = zip(values, (0.1, 0.14, 0.15, 0.2, 0.19, 0.22), (0.14, 0.12, 0.2, 0.24, 0.14, 0.16), strict=True)
     drift = skill = 0.0
     for (weight, density), drift_share, skill_share in shares:
-        drift += drift_share * weight * density**0.0936
-        skill += skill_share * weight * density**0.160
+        drift += drift_share * weight * density**SAFETY_TRIM
+        skill += skill_share * weight * density**SKILL_TRIM
     weights = [weight for weight, _ in values]
     mean = sum(weights) / len(weights)
-    return _ce_safety(drift) + 0.02 * sum((weight - mean) ** 2 for weight in weights), ALPHA * _ce_expert(skill)
+    penalty = 0.02 * sum((weight - mean) ** 2 for weight in weights)
+    return ce_safety(drift, math.exp) + penalty, ALPHA * ce_expert(skill, math.exp)
 
 
 def _genomes(pool: MergePool, experts: Sequence[str], group: int) -> list[tuple[str, Genome]]:

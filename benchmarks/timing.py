@@ -1,11 +1,11 @@
-"""Timing for the benchmarks: wall-clock seconds of one call, and a summary of several."""
+"""Timing for the benchmarks: wall-clock seconds of one call, and summaries of repeated measurements."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
@@ -25,3 +25,13 @@ def seconds_of(work: Callable[..., object], *arguments: object) -> float:
 def spread(times: Sequence[float]) -> dict[str, float]:
     """Return the median, minimum and maximum of some times, and how many there are."""
     return {"median": statistics.median(times), "min": min(times), "max": max(times), "n": len(times)}
+
+
+def over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
+    """Return median and maximum over the seeds with a value; the other seeds count as `missed`."""
+    reached = [value for value in values if value is not None]
+    return {
+        "median": statistics.median(reached) if reached else None,
+        "max": max(reached, default=None),
+        "missed": len(values) - len(reached),
+    }
