@@ -60,11 +60,11 @@ def test_one_expert_has_no_mean_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pairs", "said"),
-    [([*PAIRS, Sample("g", "h")], "1 of 4 domain pairs are of no known expert"), (PAIRS[:1], "org/law has no")],
+    ("pairs", "code"),
+    [([*PAIRS, Sample("g", "h")], "unknown-expert"), (PAIRS[:1], "expert-without-pairs")],
 )
-def test_weights_need_to_know_every_pairs_expert(pairs: list[Sample], said: str) -> None:
-    with pytest.raises(DataError, match=said) as caught:
+def test_weights_need_to_know_every_pairs_expert(pairs: list[Sample], code: str) -> None:
+    with pytest.raises(DataError) as caught:
         expert_shares(pairs, EXPERTS, {"law": 2})
-    assert "answered_by" in caught.value.hint
+    assert caught.value.code == code
     assert expert_shares(pairs, EXPERTS, None).weights is None

@@ -6,18 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.contracts.merge_methods import METHODS, REGISTERED, MethodParameter
-from core.contracts.run_spec import Method
+from core.contracts.merge_methods import METHODS, FastMethod, MethodParameter, mergekit_methods
 from core.merging.mergekit_config import to_mergekit
 from core.merging.recipes import Recipe, equal_weights
 from core.search.genome import Genome, LogParameter, Parameter
 from core.search.parameter_ranges import Range, range_of
-from core.search.registry import SearchPlan, make_optimizer
+from core.search.registry import make_optimizer
+from core.search.search_plan import SearchPlan
 
 units = st.floats(0.0, 1.0)
 
 
-def genome_of(method: Method, experts: int, base_is_member: bool = True) -> Genome:
+def genome_of(method: FastMethod, experts: int, base_is_member: bool = True) -> Genome:
     return Genome(method, "base", tuple(f"expert{i}" for i in range(experts)), base_is_member)
 
 
@@ -28,7 +28,9 @@ def genome_of(method: Method, experts: int, base_is_member: bool = True) -> Geno
     member=st.booleans(),
     data=st.data(),
 )
-def test_every_point_is_a_recipe_within_bounds(method: Method, experts: int, member: bool, data: st.DataObject) -> None:
+def test_every_point_is_a_recipe_within_bounds(
+    method: FastMethod, experts: int, member: bool, data: st.DataObject
+) -> None:
     experts = 1 if method == "slerp" else experts
     genome = genome_of(method, experts, member)
     point = data.draw(st.lists(units, min_size=len(genome.searched), max_size=len(genome.searched)))
@@ -100,11 +102,11 @@ def test_a_gene_maps_its_start_onto_itself() -> None:
 
 def registered(method: str, experts: int = 0, **fixed: object) -> Genome:
     count = experts or (1 if METHODS[method].most == 2 else 2)
-    return Genome(method, "base", ("a", "b", "c")[:count], seed=7, parameters=tuple(sorted(fixed.items())))
+    return Genome(method, "base", ("a", "b", "c")[:count], seed=7, fixed_parameters=tuple(sorted(fixed.items())))
 
 
 @settings(derandomize=True, deadline=None, max_examples=150)
-@given(method=st.sampled_from([name for name in REGISTERED if name != "passthrough"]), data=st.data())
+@given(method=st.sampled_from([name for name in mergekit_methods() if name != "passthrough"]), data=st.data())
 def test_every_point_of_any_method_is_a_recipe_that_survives_json(method: str, data: st.DataObject) -> None:
     genome = registered(method)
     point = data.draw(st.lists(units, min_size=len(genome.searched), max_size=len(genome.searched)))
@@ -154,7 +156,7 @@ def test_fixed_numbers_are_no_genes_but_in_every_recipe() -> None:
     assert dict(recipe.parameters) == {"gamma": 0.02, "lambda": 1.0, "normalize": True}
     one = registered("multislerp", weight=0.5)
     assert (one.searched, one.recipe([]).weights) == ((), (0.5, 0.5))
-    fast = Genome("ties", "base", ("a",), parameters=(("lambda", 0.8), ("normalize", True)))
+    fast = Genome("ties", "base", ("a",), fixed_parameters=(("lambda", 0.8), ("normalize", True)))
     assert fast.recipe([0.5, 0.5]).parameters == (("lambda", 0.8), ("normalize", True))
     assert fast.linear.recipe([1, 0]).parameters == ()
 

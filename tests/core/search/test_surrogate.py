@@ -13,8 +13,9 @@ from core.search.evomm import EvoMM, is_flat
 from core.search.genome import Genome
 from core.search.optimizer import Optimizer
 from core.search.parameter_groups import Layout
-from core.search.registry import SearchPlan, make_optimizer
+from core.search.registry import make_optimizer
 from core.search.search_loop import PENALTY
+from core.search.search_plan import SearchPlan
 from core.search.surrogate import WINDOW, EvoMMSurrogate
 from tests.core.search.test_evomm import ONE_GENE, SIX_GENES, TWO_GENES, terms_of, unit_point
 
