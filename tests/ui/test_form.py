@@ -142,7 +142,7 @@ def test_number_fields_may_send_floats() -> None:
         ({"compare": ["best_of_all"]}, "search.compare"),
         ({"optimizer": "grid", "compare": ["grid"]}, "own optimizer"),
         ({"objective": "lexicographic"}, "search.objective"),
-        ({"objective": "pareto", "optimizer": "grid", "compare": []}, "takes optimizer evomm"),
+        ({"objective": "pareto", "optimizer": "grid", "compare": []}, "needs optimizer evomm"),
         ({"objective": "constraint", "safety": False}, "safety true"),
         ({"objective": "pareto", "racing": True}, "no single best"),
         ({"safety_tolerance": -1}, "search.safety_tolerance"),
