@@ -1,4 +1,4 @@
-"""Bayesian optimization: each next candidate is where a model of the losses promises the most.
+"""Bayesian optimization: each next candidate is where a model of the losses expects the most gain.
 
 After a few first candidates around the start, Gaussian processes of the losses (`core.search.loss_model`) are fitted to
 all scored candidates, and the next candidate is the minimum of their lower confidence bound (Srinivas et al. 2010). The

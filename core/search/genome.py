@@ -178,7 +178,7 @@ class Genome:
             changing = self.layout.experts_changing(group, count)
             own = [number in changing for number in range(count)]
             weights = [bool(changing)] * (len(self._of_one_group) - count * info.has_densities)
-            if not shared:  # normalized TIES divides by itself the weight of what only one expert changes
+            if not shared:  # normalized TIES divides a weight by itself where only one expert changes tensors
                 weights = own if len(changing) > 1 or not self._normalizes else [False] * count
             active.append((*weights, *(own if info.has_densities else ())))
         return tuple(active)

@@ -182,7 +182,7 @@ def test_weights_that_cancel_give_what_mergekit_gives(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["ties", "task_arithmetic"])
 @pytest.mark.parametrize("others", [(), (1e-300,)])
-def test_weights_that_float32_has_not_give_what_mergekit_gives(method: str, others: tuple[float, ...]) -> None:
+def test_weights_beyond_float32_give_what_mergekit_gives(method: str, others: tuple[float, ...]) -> None:
     base = state_of(Small(0))
     names = EXPERTS[: 1 + len(others)]
     states = {"base": base} | {name: fine_tune(base, seed) for seed, name in enumerate(names, start=1)}

@@ -206,7 +206,7 @@ class Counting(Small):
 
 
 @pytest.mark.parametrize("method", ["ties", "slerp", "linear", "karcher", "nearswap"])
-def test_buffers_of_whole_numbers_are_kept_and_those_of_floats_are_merged(method: str) -> None:
+def test_integer_buffers_are_kept_and_float_buffers_are_merged(method: str) -> None:
     base, expert = state_of(Counting()), state_of(Counting(scale=3.0))
     pool = MergePool(Counting(), "base", base)
     pool.add_expert("a", expert)
@@ -218,7 +218,7 @@ def test_buffers_of_whole_numbers_are_kept_and_those_of_floats_are_merged(method
         assert float(pool.live.scale) > 1.5
 
 
-def test_buffers_of_whole_numbers_that_differ_are_refused_as_by_mergekit() -> None:
+def test_integer_buffers_that_differ_are_refused_as_by_mergekit() -> None:
     pool = MergePool(Counting(), "base", state_of(Counting()))
     with pytest.raises(MergeError) as caught:
         pool.add_expert("a", state_of(Counting(steps=4)))

@@ -84,7 +84,7 @@ def test_what_mergekit_calculates_is_not_the_base_nor_a_parent() -> None:
 
 
 @pytest.mark.parametrize("method", ["della", "della_linear", "dare_linear", "dare_ties"])
-def test_random_numbers_follow_from_seed_and_tensor(method: str) -> None:
+def test_random_numbers_depend_on_seed_and_tensor_alone(method: str) -> None:
     def merged(seed: int, rng: int) -> tuple[Tensor, Tensor]:
         fixed = (("normalize", True),) if method.startswith("dare") else ()
         recipe = Recipe(
@@ -127,7 +127,7 @@ def test_arcee_fusions_samples_of_large_tensors_follow_from_the_seed(monkeypatch
 
 @pytest.mark.parametrize("method", ["dare_ties", "dare_linear"])
 def test_dares_own_norms_are_mergekits(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under the same random numbers, normalising and rescaling are what `merge_state_dicts` makes of the recipe."""
+    """Under the same random numbers, normalizing and rescaling are what `merge_state_dicts` makes of the recipe."""
     from mergekit.merge_methods import merge_state_dicts
 
     states = {"base": state_of(Small(0)), "a": fine_tune(state_of(Small(0)), 1), "b": fine_tune(state_of(Small(0)), 2)}
@@ -209,7 +209,7 @@ def test_della_says_which_tensor_it_cannot_rank() -> None:
     assert "single" in caught.value.message
 
 
-def test_the_numbers_of_a_recipe_reach_mergekit_by_name() -> None:
+def test_the_parameters_of_a_recipe_reach_mergekit_by_name() -> None:
     genome = genome_of("breadcrumbs_ties", **{"gamma": 0.05})
     recipe = genome.recipe([0.5] * len(genome.searched))
     config = to_mergekit(recipe)

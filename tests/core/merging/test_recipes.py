@@ -31,7 +31,7 @@ def test_ties_as_mergekit_configuration() -> None:
     ]
 
 
-def test_linear_lists_the_base_as_a_model_and_normalises() -> None:
+def test_linear_lists_the_base_as_a_model_and_normalizes() -> None:
     recipe = Recipe(method="linear", base="org/base", experts=("org/a",), weights=(0.75, 0.5))
     mapping = yaml.safe_load(to_mergekit(recipe, out_dtype="float32").to_yaml())
     assert "base_model" not in mapping
@@ -69,7 +69,7 @@ def test_names_that_mergekit_does_not_know_are_replaced() -> None:
 
 @settings(derandomize=True, deadline=None, max_examples=40)
 @given(weights=st.lists(st.floats(0, 10), min_size=2, max_size=2), densities=st.lists(st.floats(1e-6, 1), min_size=2))
-def test_numbers_survive_the_way_through_mergekits_yaml(weights: list[float], densities: list[float]) -> None:
+def test_values_survive_mergekits_yaml(weights: list[float], densities: list[float]) -> None:
     recipe = TIES.model_copy(update={"weights": tuple(weights), "densities": tuple(densities[:2])})
     config = MergeConfiguration.model_validate(yaml.safe_load(to_mergekit(recipe).to_yaml()))
     assert tuple(model.parameters["weight"] for model in config.models) == recipe.weights
@@ -101,7 +101,7 @@ def test_a_recipe_survives_json() -> None:
         ({"method": "linear", "densities": None}, "wrong_weight_count"),
     ],
 )
-def test_recipes_that_mean_nothing_are_refused(change: dict[str, Any], kind: str) -> None:
+def test_invalid_recipes_are_refused(change: dict[str, Any], kind: str) -> None:
     with pytest.raises(ValidationError) as caught:
         Recipe.model_validate(TIES.model_dump() | change)
     assert [error["type"] for error in caught.value.errors()] == [kind]
@@ -121,7 +121,7 @@ def test_an_outside_ancestor_has_no_share() -> None:
     assert equal_weights("linear", "ancestor", ("a", "b"), base_is_member=False).weights == (0.0, 0.5, 0.5)
 
 
-def test_a_label_names_method_and_numbers() -> None:
+def test_a_label_names_method_and_parameters() -> None:
     assert TIES.label == "ties w=0.25/1.50 d=0.10/1.00"
     assert equal_weights("slerp", "base", ("a",)).label == "slerp t=0.50"
     assert equal_weights("dare_linear", "base", ("a",)).label == "dare_linear w=0.50 d=1.00 seed=0"
@@ -182,7 +182,7 @@ def test_a_label_names_method_and_numbers() -> None:
         ),
     ],
 )
-def test_an_expert_less_is_the_same_recipe_without_its_numbers(recipe: Recipe, left: Recipe) -> None:
+def test_a_recipe_without_an_expert_keeps_the_other_values(recipe: Recipe, left: Recipe) -> None:
     assert recipe.without("y") == left
 
 

@@ -103,7 +103,7 @@ def test_the_fast_path_equals_mergekits_slices(method: Any, kind: str, trained: 
 
 
 @pytest.mark.parametrize("method", ["ties", "task_arithmetic"])
-def test_normalised_weights_equal_mergekits(method: Any, trained: Trained, tmp_path: Path) -> None:
+def test_normalized_weights_equal_mergekits(method: Any, trained: Trained, tmp_path: Path) -> None:
     layout = layout_of(GenomeSpec(layer_granularity=2, filters=("self_attn",)), trained.pool.tensors)
     base, *experts = trained.names
     genome = Genome(method, base, tuple(experts), layout=layout, normalize=True, negative_weights=True)
@@ -111,9 +111,9 @@ def test_normalised_weights_equal_mergekits(method: Any, trained: Trained, tmp_p
     assert recipe.normalize
     assert_mergekit_agrees(recipe, trained, tmp_path / "theirs", tolerance=0.0)
     plain = recipe.model_copy(update={"normalize": False})
-    normalised = trained.pool.live.state_dict()["model.norm.weight"].clone()
+    normalized = trained.pool.live.state_dict()["model.norm.weight"].clone()
     trained.pool.apply(plain)
-    assert not torch.equal(normalised, trained.pool.live.state_dict()["model.norm.weight"])
+    assert not torch.equal(normalized, trained.pool.live.state_dict()["model.norm.weight"])
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_dare_in_scopes_is_each_scopes_dare(method: Any, normalize: bool, traine
 
 
 @pytest.mark.parametrize("method", ["ties", "dare_linear", "task_arithmetic"])
-def test_normalised_weights_are_a_mean(method: Any) -> None:
+def test_normalized_weights_are_a_mean(method: Any) -> None:
     base = state_of(SmallModel(0))
     states = {"base": base} | {name: fine_tune(base, seed) for seed, name in enumerate("ab", start=1)}
     densities = None if method == "task_arithmetic" else (0.7, 0.4)
@@ -260,7 +260,7 @@ def test_a_plain_recipes_record_is_what_it_always_was() -> None:
         ({"method": "breadcrumbs", "scopes": (ATTENTION,)}, "scopes_without_fast_path"),
     ],
 )
-def test_scopes_that_mean_nothing_are_refused(change: dict[str, Any], kind: str) -> None:
+def test_invalid_scopes_are_refused(change: dict[str, Any], kind: str) -> None:
     with pytest.raises(ValidationError) as caught:
         Recipe.model_validate(TIES | change)
     assert [error["type"] for error in caught.value.errors()] == [kind]

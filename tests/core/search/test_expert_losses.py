@@ -46,7 +46,7 @@ def test_counts_are_what_the_experts_means_add_up_by() -> None:
     assert expert_shares(PAIRS[:1], EXPERTS[:1], None).counts == {}, "one expert's mean is the whole"
 
 
-def test_with_weights_experts_count_and_not_their_numbers_of_pairs() -> None:
+def test_weights_of_experts_replace_their_shares_of_pairs() -> None:
     assert expert_shares(PAIRS, EXPERTS, {"law": 1, "org/bio": 1}).loss(LOSSES, range(3)) == 2.5
     assert expert_shares(PAIRS, EXPERTS, {"law": 3}).loss(LOSSES, range(3)) == (3 * 2.0 + 3.0) / 4
     assert expert_shares(PAIRS, EXPERTS, {"biology": 0}).loss(LOSSES, range(3)) == 2.0

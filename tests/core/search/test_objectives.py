@@ -1,4 +1,4 @@
-"""What a search minimises and tells its optimiser: feasible first, the front grows, a penalty stays a penalty."""
+"""What a search minimizes and tells its optimizer: feasible first, the front grows, a penalty stays a penalty."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def test_every_point_is_a_recipe_that_reads_back(
     groups = 1 if size is None else -(-BLOCKS // size)
     alone = genome.basic
     assert len(genome.searched) == len(alone.searched) * groups * (1 + len(filters))
-    assert len({gene.name for gene in genome.searched}) == len(genome.searched)
+    assert len({parameter.name for parameter in genome.searched}) == len(genome.searched)
     point = data.draw(st.lists(st.floats(0, 1), min_size=len(genome.searched), max_size=len(genome.searched)))
     recipe = genome.recipe(point)
     assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
@@ -86,16 +86,16 @@ def test_every_point_is_a_recipe_that_reads_back(
     assert to_mergekit(recipe).merge_method == method
 
 
-def test_a_layout_of_one_cell_is_the_plain_genome() -> None:
+def test_a_layout_of_one_group_is_the_plain_genome() -> None:
     genome, plain = genome_of("ties", layer_granularity=BLOCKS), Genome("ties", "base", ("e0",))
     assert genome.searched == plain.searched
     assert genome.recipe([0.3, 0.7]) == plain.recipe([0.3, 0.7])
     assert not genome.recipe([0.3, 0.7]).scopes
 
 
-def test_each_group_and_filter_has_its_own_numbers() -> None:
+def test_each_group_and_filter_has_its_own_parameters() -> None:
     genome = genome_of("task_arithmetic", layer_granularity=4, filters=("mlp",))
-    assert [gene.name for gene in genome.searched] == [
+    assert [parameter.name for parameter in genome.searched] == [
         "weight:e0 (blocks 0-3, mlp)",
         "weight:e0 (blocks 0-3, rest)",
         "weight:e0 (blocks 4-5, mlp)",
@@ -116,7 +116,7 @@ def test_filters_alone_leave_the_rest_to_the_recipe() -> None:
     assert [(scope.blocks, scope.filter, scope.weights) for scope in recipe.scopes] == [(None, "mlp", (0.3,))]
 
 
-def test_smooth_numbers_lie_on_straight_lines() -> None:
+def test_smooth_parameters_are_interpolated_linearly() -> None:
     recipe = genome_of("task_arithmetic", layer_granularity=3, smooth=True).recipe([0.2, 0.8])
     weights = [scope.weights[0] for scope in recipe.scopes]
     assert (len(weights), weights[0], weights[-1]) == (BLOCKS, 0.3, 1.2)
@@ -125,7 +125,7 @@ def test_smooth_numbers_lie_on_straight_lines() -> None:
 
 @pytest.mark.parametrize("method", ["ties", "task_arithmetic", "slerp"])
 @pytest.mark.parametrize("smooth", [False, True])
-def test_numbers_of_tensors_that_no_expert_changes_are_not_searched(method: FastMethod, smooth: bool) -> None:
+def test_parameters_of_tensors_that_no_expert_changes_are_not_searched(method: FastMethod, smooth: bool) -> None:
     every = genome_of(method, layer_granularity=2, smooth=smooth)
     genome = genome_of(method, layer_granularity=2, smooth=smooth, changed={"e0": LATE})
     each, reached = len(every.basic.searched), 2 if smooth else 1
@@ -138,17 +138,17 @@ def test_numbers_of_tensors_that_no_expert_changes_are_not_searched(method: Fast
     assert {block for scope in high.scopes for block in range(*scope.blocks or ())} >= {4, 5}
 
 
-def test_an_experts_numbers_are_searched_where_it_changes_something() -> None:
+def test_an_experts_parameters_are_searched_where_it_changes_tensors() -> None:
     early = frozenset(TENSORS) - LATE
     changed = {"e0": LATE, "e1": early}
     ties = genome_of("ties", 2, changed, layer_granularity=2)
-    assert [gene.name.split()[0] for gene in ties.searched] == ["weight:e1", "density:e1"] * 2 + [
+    assert [parameter.name.split()[0] for parameter in ties.searched] == ["weight:e1", "density:e1"] * 2 + [
         *("weight:e0", "weight:e1", "density:e0", "density:e1")  # the final norm, which e1 changes, goes with them
     ]
     assert len(genome_of("linear", 2, changed, layer_granularity=2).searched) == 9  # they share a sum
     assert len(genome_of("task_arithmetic", 2, changed, layer_granularity=2, normalize=True).searched) == 6
     alone = genome_of("ties", 2, changed, layer_granularity=2, normalize=True)
-    assert [gene.name.split()[0] for gene in alone.searched][:2] == [
+    assert [parameter.name.split()[0] for parameter in alone.searched][:2] == [
         "density:e1"
     ] * 2  # its weight is divided by itself
 
@@ -162,7 +162,7 @@ def test_negative_weights_only_when_allowed(method: FastMethod) -> None:
     assert genome_of(method).recipe([0.0] * 2 if method == "ties" else [0.0]).weights == (0.0,)
     genome = genome_of(method, allow_negative_weights=True)
     assert genome.recipe([0.0] * len(genome.searched)).weights == (-1.0,)
-    start = genome.recipe([gene.unit_start for gene in genome.searched])
+    start = genome.recipe([parameter.unit_start for parameter in genome.searched])
     assert start.weights == (0.5,)
 
 
@@ -177,7 +177,7 @@ def test_a_linear_merge_needs_no_normalize() -> None:
     assert genome_of("ties", 2, normalize=True).recipe([0.5] * 4).normalize is True
 
 
-def test_grid_and_cocktail_keep_their_own_numbers() -> None:
+def test_grid_and_cocktail_keep_one_set_of_parameters() -> None:
     genome = genome_of("ties", layer_granularity=2, allow_negative_weights=True)
     assert grid_recipes(genome) == grid_recipes(Genome("ties", "base", ("e0",), seed=3))
     assert parent_recipes(genome)["e0"].weights == (0.0, 1.0)

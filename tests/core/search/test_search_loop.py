@@ -1,4 +1,4 @@
-"""A search from start to end: the best is the lowest, failures are penalised, stops are heeded, work is shared."""
+"""A search from start to end: the best is the lowest, failures are penalized, stops are heeded, work is shared."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class Naming:
             return self._scorer.score(with_safety=with_safety)
 
 
-def test_a_failed_candidate_is_penalised_and_the_search_goes_on() -> None:
+def test_a_failed_candidate_is_penalized_and_the_search_goes_on() -> None:
     events, best = drain(run_search(PLAN, evaluator_of(broken=lambda a, _b: a > 0.25), never))
     failed = [candidate for candidate in scored(events) if candidate.failure]
     assert 0 < len(failed) < 12
