@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 HEIGHT = 300
 
 
-def _order(candidate: CandidateScored) -> tuple[bool, tuple[float, float]]:
-    """A sort key: candidates scored on all pairs first, then estimates from a part of the pairs."""
-    return candidate.partial, candidate.rank_key
+def _better(one: CandidateScored, other: CandidateScored) -> CandidateScored:
+    """The better of two candidates; one scored on all pairs is better than an estimate from a part of them."""
+    return min(one, other, key=lambda candidate: (candidate.partial, candidate.rank_key))
 
 
 def losses_figure(view: RunView) -> Figure:
@@ -39,7 +39,7 @@ def losses_figure(view: RunView) -> Figure:
     if searches_losses(view.main_search):
         figure.add_scatter(
             x=numbers,
-            y=[best.objective for best in accumulate(scored, lambda a, b: min(a, b, key=_order))],
+            y=[best.objective for best in accumulate(scored, _better)],
             name="Best objective so far",
             mode="lines",
             line={"color": PARENT, "width": 2.5, "shape": "hv"},
