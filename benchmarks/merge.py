@@ -25,9 +25,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.command import machine_facts, make_parser
 from benchmarks.timing import seconds_of, spread
-from core.contracts.run_spec import Method
+from core.contracts import merge_methods
+from core.contracts.merge_methods import FastMethod
 from core.merging.engine import MergePool
-from core.merging.recipes import SPARSE_METHODS, Recipe, effective_weights
+from core.merging.recipes import Recipe, effective_weights
 from core.models.loading import load_model, load_state, untied_state
 from core.models.precision import fast_dtype
 from core.models.references import parse_reference
@@ -35,8 +36,8 @@ from core.settings import load_settings
 
 DEMO = ("demo/aligned", "demo/chemistry")
 TINY = ("tiny/base", "tiny/expert")
-METHODS: tuple[Method, ...] = ("ties", "dare_ties", "slerp", "task_arithmetic")
-AGAINST_MERGEKIT: tuple[Method, ...] = ("ties", "dare_ties")
+METHODS: tuple[FastMethod, ...] = ("ties", "dare_ties", "slerp", "task_arithmetic")
+AGAINST_MERGEKIT: tuple[FastMethod, ...] = ("ties", "dare_ties")
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,9 @@ def measure(inputs: MergeInputs, rounds: int, mergekit_rounds: int) -> dict[str,
     }
 
 
-def recipe_at(names: tuple[str, str], method: Method, position: float) -> Recipe:
+def recipe_at(names: tuple[str, str], method: FastMethod, position: float) -> Recipe:
     """Return a recipe of `method`; `position` in (0, 1) goes from small to large weights and densities."""
-    density = (0.2 + 0.6 * position,) if method in SPARSE_METHODS else None
+    density = (0.2 + 0.6 * position,) if merge_methods.METHODS[method].has_densities else None
     weight = 0.1 + 0.8 * position
     return Recipe(method=method, base=names[0], experts=names[1:], weights=(weight,), densities=density)
 
@@ -139,7 +140,7 @@ def _plain_pass(inputs: MergeInputs, deltas: Mapping[str, Tensor], weight: float
                 live[key].copy_(base)
 
 
-def _recipes(inputs: MergeInputs, method: Method, rounds: int) -> list[Recipe]:
+def _recipes(inputs: MergeInputs, method: FastMethod, rounds: int) -> list[Recipe]:
     return [recipe_at(inputs.names, method, position) for position in _positions(rounds)]
 
 

@@ -29,9 +29,9 @@ from core.contracts.events import CandidateScored
 from core.merging.recipes import Recipe
 from core.search.genome import Genome
 from core.search.nested_subsets import FEWEST, SHARES, NestedScorer, NestedSet
-from core.search.registry import SearchPlan
 from core.search.scoring import REFUSAL_OPENING, SetScore
 from core.search.search_loop import Evaluator, run_search
+from core.search.search_plan import SearchPlan
 
 if TYPE_CHECKING:
     from core.merging.engine import MergePool

@@ -79,7 +79,7 @@ def measure_problem(problem: Problem, seeds: int, steps: int, tolerances: Mappin
     return {
         "problem": problem.name,
         "parameters": len(problem.genome.searched),
-        "idle": problem.genome.idle,
+        "idle": problem.genome.inactive,
         "best_known": best,
         "best_recipe": {"weights": lowest.weights, "densities": lowest.densities},
         "searches": {

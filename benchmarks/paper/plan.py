@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from benchmarks.paper.study import Study
-from core.contracts.run_spec import Method, RunSpec, load_spec, spec_from_dict
+from core.contracts.merge_methods import FastMethod
+from core.contracts.run_spec import RunSpec, load_spec, spec_from_dict
 from core.data.training_pairs import Dataset
 from core.errors import SpecError
 from core.evaluation.suites import probe_question_files
@@ -20,7 +21,7 @@ from core.runs.folder import RunFolder
 
 Pool = Literal["two", "three"]
 Table = Literal["table1", "table2", "fig3", "table3", "table4"]
-RowMethod = Method | Literal["cocktail"]
+RowMethod = FastMethod | Literal["cocktail"]
 """How a row merges: a merge method, or LM-Cocktail's linear merge."""
 TABLES: tuple[Table, ...] = get_args(Table)
 ABLATIONS: tuple[Table, ...] = ("fig3", "table3", "table4")

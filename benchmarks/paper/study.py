@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from core.contracts.data_spec import DataSpec, FrozenSpec
-from core.contracts.run_spec import Method, RunSpec
+from core.contracts.merge_methods import FastMethod
+from core.contracts.run_spec import RunSpec
 from core.contracts.spec_files import parse_mapping, read_spec_text, validated
 from core.settings import ASSETS
 
@@ -42,8 +43,8 @@ class Study(FrozenSpec):
     gated: tuple[str, ...] = ()
     two: RunSpec | None = None
     three: RunSpec | None = None
-    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("ties", "dare_ties", "slerp")
-    three_methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("ties", "dare_ties")
+    methods: Annotated[tuple[FastMethod, ...], Field(min_length=1)] = ("ties", "dare_ties", "slerp")
+    three_methods: Annotated[tuple[FastMethod, ...], Field(min_length=1)] = ("ties", "dare_ties")
     alphas: tuple[Alpha, ...] = (0.0, 0.1, 0.3, 0.5, 1.0)
     ks: tuple[Count, ...] = ()
     steps: tuple[Count, ...] = ()

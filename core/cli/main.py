@@ -19,6 +19,7 @@ from core.cli import (
     judge,
     measure,
     preflight,
+    reference,
     report,
     run,
 )
@@ -34,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="MODEL is a Hub id, id@revision, a local folder, base+lora, or demo/NAME.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (run, export, report, preflight, measure, compare, judge, chat):
+    for module in (run, export, report, preflight, measure, compare, judge, chat, reference):
         module.add_commands(commands)
     return parser
 

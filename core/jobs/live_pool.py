@@ -79,7 +79,7 @@ class LivePool:
             experts=self.merged_experts,
             base_is_member=self.anchor_is_member,
             seed=search.seed,
-            parameters=tuple(sorted(search.parameters.items())),
+            fixed_parameters=tuple(sorted(search.parameters.items())),
             layout=layout_of(search.genome, self.merge.tensors, changed),
             negative_weights=search.genome.allow_negative_weights,
             normalize=search.genome.normalize,

@@ -33,8 +33,9 @@ from core.contracts.events import (
     SampleSeen,
     Warned,
 )
+from core.contracts.optimizers import EQUAL, searches_losses
 from core.contracts.results import WITHOUT, ModelResult, ProbeRates, Role, RunResult, SearchResult
-from core.contracts.run_spec import Comparison, Optimizer, RunSpec, searches_losses
+from core.contracts.run_spec import RunSpec
 from core.data.training_pairs import Dataset, Sample, provenances, read_samples, samples_from_events
 from core.errors import MergeError, RunCancelled, RunError
 from core.evaluation.fluency import broken
@@ -44,7 +45,15 @@ from core.guards.protocol import Guard
 from core.guards.registry import load_guard
 from core.jobs.data_step import DataStep
 from core.jobs.live_pool import LivePool, load_pool, warn_of_copies
-from core.jobs.search_setup import collect_candidates, left_out, main_goal, make_scorer, nothing_scored, search_result
+from core.jobs.search_setup import (
+    accuracy_measurements,
+    collect_candidates,
+    left_out,
+    make_plan,
+    make_scorer,
+    nothing_scored,
+    search_result,
+)
 from core.merging.recipes import Recipe
 from core.models.export import export_model, saved_sha256
 from core.models.fingerprint import sha256_of_model
@@ -56,10 +65,10 @@ from core.runs.process import peak_memory_bytes
 from core.runs.replay import Replay, continue_log
 from core.search.cocktail import parent_recipes
 from core.search.genome import inactive_note
-from core.search.objectives import Goal
-from core.search.registry import SEARCHES, SearchPlan, make_optimizer
+from core.search.registry import make_optimizer
 from core.search.scoring import Scores
 from core.search.search_loop import Evaluator, run_search
+from core.search.search_plan import SearchPlan
 from core.settings import Settings
 
 
@@ -110,7 +119,7 @@ class _Job:
         wanted = self.spec.evaluation
         measurer = Measurer(pool.live, pool.tokenizer, guard, tests, wanted.limit, wanted.reply_tokens)
         evaluator = Evaluator(pool.merge, scorer, measurer.probe_accuracy if tests.probe_questions else None)
-        evaluator.recall(self.replay.of(CandidateScored), self.replay.measured_candidates("grid"))
+        evaluator.recall(self.replay.of(CandidateScored), accuracy_measurements(self.replay))
         yield from self._measure_parents(pool, evaluator, measurer)
         yield from self._search_and_compare(pool, evaluator, measurer)
         yield Finished(result=self._result())
@@ -233,7 +242,7 @@ class _Job:
         compare = dict.fromkeys(self.spec.search.compare)
         yield self._enter("baselines", len(compare))
         for name in compare:
-            if name == "equal":
+            if name == EQUAL:
                 recipes[name] = pool.genome(self.spec.search).plain()
                 continue
             try:
@@ -261,26 +270,10 @@ class _Job:
             message = "evaluation.leave_one_out was skipped: the pool has one expert."
             yield Warned(message=message, hint="What the merge is without it is the base, among the parents.")
 
-    def _plan(self, pool: LivePool, evaluator: Evaluator, name: Optimizer | Comparison) -> SearchPlan:
-        """The plan of the run's own search, which is named after its optimiser, or of a baseline."""
-        search = self.spec.search
-        main = name == search.optimizer
-        optimizer, safety = SEARCHES[name]
-        return SearchPlan(
-            name=name,
-            genome=pool.genome(self.spec.search),
-            steps=search.steps,
-            alpha=search.alpha,
-            safety=safety and (search.safety or not main),
-            seed=search.seed,
-            phase="search" if main else "baselines",
-            optimizer=optimizer,
-            stop_when_flat=search.stop_when_flat,
-            temperature=search.temperature,
-            safety_share=evaluator.scorer.safety_share,
-            goal=main_goal(search, [*self.results, *self.scored_parents]) if main else Goal(),
-            racing=search.racing,
-        )
+    def _plan(self, pool: LivePool, evaluator: Evaluator, name: str) -> SearchPlan:
+        """The plan of the run's own search, which is named after its optimizer, or of a baseline."""
+        genome, share = pool.genome(self.spec.search), evaluator.scorer.safety_share
+        return make_plan(self.spec.search, name, genome, share, [*self.results, *self.scored_parents])
 
     def _search(
         self, plan: SearchPlan, evaluator: Evaluator, probe: Callable[[], ProbeRates] | None

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from core.contracts.events import CandidateScored, Event, Warned
+from core.contracts.events import CandidateMeasured, CandidateScored, Event, Warned
+from core.contracts.optimizers import chooses_by_accuracy, searches
 from core.contracts.results import ModelResult, SearchResult
 from core.contracts.run_spec import RunSpec, SearchSpec
 from core.data.training_pairs import Sample
 from core.errors import MergeError
 from core.jobs.live_pool import LivePool
 from core.merging.recipes import Recipe
+from core.runs.replay import Replay
 from core.search.expert_losses import expert_shares
+from core.search.genome import Genome
 from core.search.nested_subsets import NestedScorer, NestedSet
 from core.search.objectives import Goal, goal_of
 from core.search.ranking import pareto_front
 from core.search.scoring import REFUSAL_OPENING, Scorer, TrainingSet
+from core.search.search_plan import SearchPlan
 
 
 def make_scorer(spec: RunSpec, pool: LivePool, safety: Sequence[Sample], domain: Sequence[Sample]) -> Scorer[Any]:
@@ -46,6 +50,45 @@ def main_goal(search: SearchSpec, measured: Sequence[ModelResult]) -> Goal:
     """
     parents = [(result.ce_safety, result.ce_expert) for result in measured if result.role == "parent"]
     return goal_of(search.objective, search.safety_tolerance, parents)
+
+
+def make_plan(
+    search: SearchSpec, name: str, genome: Genome, safety_share: float, measured: Sequence[ModelResult]
+) -> SearchPlan:
+    """The plan of the run's own search, which is named after its optimizer, or of a baseline.
+
+    Args:
+        search: the run's.
+        name: of the search, in the table of optimizers.
+        genome: the searched parameters.
+        safety_share: D_safety's share of all pairs.
+        measured: models measured so far, the parents among them.
+
+    Raises:
+        MergeError: the objective compares with the parents, and none of them has finite losses.
+    """
+    main, info = name == search.optimizer, searches()[name]
+    return SearchPlan(
+        name=name,
+        genome=genome,
+        steps=search.steps,
+        alpha=search.alpha,
+        safety=not info.domain_only and (search.safety or not main),
+        seed=search.seed,
+        phase="search" if main else "baselines",
+        optimizer=search.optimizer if info.optimizer is None else info.optimizer.name,
+        stop_when_flat=search.stop_when_flat,
+        temperature=search.temperature,
+        safety_share=safety_share,
+        goal=main_goal(search, measured) if main else Goal(),
+        racing=search.racing,
+    )
+
+
+def accuracy_measurements(replay: Replay) -> list[CandidateMeasured]:
+    """Accuracies that earlier searches chose by, in the order of the log."""
+    names = filter(chooses_by_accuracy, searches())
+    return [event for name in names for event in replay.measured_candidates(name)]
 
 
 def collect_candidates(

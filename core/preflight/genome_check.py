@@ -29,7 +29,7 @@ def check_genome(spec: RunSpec, base: ModelMetadata) -> Iterator[CheckRow]:
     count = len(Genome(spec.search.method, anchor, experts, anchor in members, layout=layout).searched)
     detail = f"{count} numbers at most, {population_size(count)} candidates a generation"
     if wanted.layer_granularity:
-        detail = f"{layout.groups} groups of {wanted.layer_granularity} of {layout.blocks} blocks: {detail}"
+        detail = f"{layout.block_groups} groups of {wanted.layer_granularity} of {layout.blocks} blocks: {detail}"
     if count > spec.search.steps:
         hint = "Raise search.steps, or make layer_granularity larger."
         detail += f", more numbers than the {spec.search.steps} candidates"

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.contracts.events import CheckRow
-from core.contracts.run_spec import RunSpec, searches_losses
+from core.contracts.optimizers import find_search
+from core.contracts.run_spec import RunSpec
 from core.models.memory import (
     ROOMY,
     MemoryPlan,
@@ -26,7 +27,8 @@ from core.models.memory import (
 )
 from core.models.metadata import ModelMetadata
 from core.search.genome import Genome
-from core.search.grid import grid_recipes
+from core.search.registry import make_optimizer
+from core.search.search_plan import SearchPlan
 from core.settings import Settings
 
 RUN = "run"
@@ -199,19 +201,22 @@ def _time_row(spec: RunSpec, base: ModelMetadata, guards: Sequence[GuardLoad]) -
 
 
 def _candidates(name: str, spec: RunSpec) -> int:
-    """Candidates that a search scores; LM-Cocktail only looks at the parents, which are scored anyway."""
-    if name == "grid":
-        return len(grid_recipes(_genome(spec)))
-    if not searches_losses(name):
+    """Candidates that a search scores; none for one that weighs the parents, which are scored anyway."""
+    found, search = find_search(name), spec.search
+    if found is None or found.optimizer is None or found.optimizer.weighs_parents:
         return 0
-    return spec.search.steps if _genome(spec).searched else 1
+    if found.takes_steps:
+        return search.steps if _genome(spec).searched else 1
+    optimizer = found.optimizer.name
+    plan = SearchPlan(name, _genome(spec), search.steps, search.alpha, search.safety, search.seed, optimizer=optimizer)
+    return make_optimizer(plan).size
 
 
 def _genome(spec: RunSpec) -> Genome:
-    """As many genes as the search will have."""
+    """A genome with as many parameters as the search will have."""
     experts = tuple(expert.model for expert in spec.pool.experts)
     fixed = tuple(sorted(spec.search.parameters.items()))
-    return Genome(spec.search.method, spec.pool.base, experts, parameters=fixed)
+    return Genome(spec.search.method, spec.pool.base, experts, fixed_parameters=fixed)
 
 
 def _measured(spec: RunSpec) -> int:

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from core.contracts.data_spec import SourceSpec, TrainingSetSpec
 from core.contracts.events import CheckRow
-from core.contracts.merge_methods import REGISTERED
+from core.contracts.merge_methods import METHODS
+from core.contracts.optimizers import chooses_by_accuracy
 from core.contracts.run_spec import EvaluationSpec, ExpertSpec, RunSpec
 from core.data.domain_catalog import resolve_domain
 from core.data.opened_source import check_source
@@ -77,7 +78,7 @@ def _model_rows(spec: RunSpec, settings: Settings, planned: Callable[[MemoryPlan
             if base is not None:
                 yield from check_against(model, base, chat=chat, vocabulary=pool.vocabulary if chat else "refuse")
     yield from _repeated(spec)
-    if spec.search.method in REGISTERED:
+    if not METHODS[spec.search.method].fast:
         yield _method_row(spec)
     generator, rows = read_or_row(pool.generator, settings) if pool.generator else (None, [])
     yield from rows
@@ -119,11 +120,11 @@ def _repeated(spec: RunSpec) -> Iterator[CheckRow]:
 
 def _method_row(spec: RunSpec) -> CheckRow:
     """How a method that mergekit merges itself is searched; what does not fit was refused with the spec."""
-    facts, experts = REGISTERED[spec.search.method], tuple(expert.model for expert in spec.pool.experts)
+    info, experts = METHODS[spec.search.method], tuple(expert.model for expert in spec.pool.experts)
     free = free_parameters(spec.search.method, spec.pool.base, experts, spec.search.parameters)
     searched = f"searches {', '.join(one.name for one in free)}" if free else "has no number to search: one candidate"
-    drawn = "; random numbers follow from search.seed" * facts.random
-    detail = f"{facts.title}, merged by mergekit's own code; {searched}{drawn}"
+    drawn = "; random numbers follow from search.seed" * info.random
+    detail = f"{info.title}, merged by mergekit's own code; {searched}{drawn}"
     return CheckRow(model=RUN, check="merge method", status="ok", detail=detail)
 
 
@@ -141,7 +142,7 @@ def _file_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
         yield _file_row("probe questions", evaluation.probe_questions, read_probe_questions, settings)
     if evaluation.tasks:
         yield tasks_row(evaluation, settings)
-    if "grid" in (spec.search.optimizer, *spec.search.compare):
+    if any(map(chooses_by_accuracy, (spec.search.optimizer, *spec.search.compare))):
         yield from _grid_rows(spec)
     if data.domain.generated:
         for expert in spec.pool.experts:

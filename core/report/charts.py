@@ -11,8 +11,8 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from core.contracts.events import CandidateScored
+from core.contracts.optimizers import searches_losses
 from core.contracts.results import ModelResult, Rate, Role
-from core.contracts.run_spec import searches_losses
 from core.report.colors import GENERATIONS, INK, PARENT, SAFE, SKILL
 from core.report.document import Chart
 from core.report.result_tables import category_title

@@ -16,6 +16,7 @@ from typing import Literal
 
 from core.contracts.comparison_spec import ComparisonSpec
 from core.contracts.events import Cancelled, Failed, is_terminal
+from core.contracts.optimizers import method_of
 from core.errors import RunError, SafeMergeError
 from core.runs.folder import EventTail, RunFolder
 from core.runs.view import RunView, Status, fold
@@ -145,7 +146,7 @@ def _summary(folder: RunFolder) -> RunSummary:
     best = view.best(spec.search.optimizer)
     return replace(
         shown,
-        method="linear" if spec.search.optimizer == "cocktail" else spec.search.method,
+        method=method_of(spec.search.optimizer, spec.search.method),
         pool=(spec.pool.base, *(expert.model for expert in spec.pool.experts)),
         best_objective=best.objective if best else None,
     )

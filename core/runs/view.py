@@ -30,6 +30,7 @@ from core.contracts.events import (
     SampleSeen,
     Warned,
 )
+from core.contracts.optimizers import DEFAULT_OPTIMIZER, weighs_parents
 from core.contracts.results import ModelResult, RunResult
 
 Status = Literal["waiting", "running", "finished", "failed", "cancelled"]
@@ -89,16 +90,16 @@ class RunView:
     @property
     def main_search(self) -> str:
         """Name of the run's own search, and of the merge that comes of it: its optimiser's."""
-        return str((self.spec.get("search") or {}).get("optimizer", "evomm"))
+        return str((self.spec.get("search") or {}).get("optimizer", DEFAULT_OPTIMIZER))
 
     def best(self, search: str = "") -> CandidateScored | None:
         """The best candidate so far by its `rank_key`, of the run's own search unless another is named.
 
-        Those scored on a part of the pairs don't count. None for LM-Cocktail, which scores the parents and finds what
-        is none of them.
+        Those scored on a part of the pairs don't count. None for a search whose merge is none of its candidates
+        (LM-Cocktail).
         """
         search = search or self.main_search
-        of_search = [c for c in self.candidates if c.search == search and "cocktail" not in search]
+        of_search = [c for c in self.candidates if c.search == search and not weighs_parents(search)]
         return min((c for c in of_search if not (c.failure or c.partial)), key=lambda c: c.rank_key, default=None)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from core.contracts.comparison_spec import AnySpec, ComparisonSpec, any_spec_from_dict
-from core.contracts.run_spec import Comparison
+from core.contracts.optimizers import baselines as known_baselines
 from core.errors import GuardError, ModelError, SafeMergeError
 from core.guards.guard_names import PHRASES
 from core.models.references import ModelReference, parse_reference
@@ -30,14 +30,12 @@ from safemerge_ui.views.chat_replies import (
     exchanges_view,
     shelf_view,
 )
-from safemerge_ui.views.names import DOMAIN_ONLY, SAFETY_AWARE, merged_name, search_name
+from safemerge_ui.views.names import DOMAIN_ONLY, SAFETY_AWARE, merged_name
 from safemerge_ui.watch import Watched
 
 SEATS = 3
 MERGES = (SAFETY_AWARE, DOMAIN_ONLY)
 CANDIDATE = "Candidate "
-_NAIVE_FIRST: tuple[Comparison, ...] = ("evomm_expert_only", "equal", "grid", "cocktail_expert_only", "cocktail")
-BASELINES = {search_name(name): Path("baselines", name) for name in _NAIVE_FIRST}
 GUARD_NOTE = (
     '<p class="sm-foot">The <b>phrases</b> guard reads refusal wording and broken text, and cannot see harm: on a '
     "harmful prompt only a refusal counts as safe. A guard model is loaded when it is first asked; where it finds no "
@@ -178,7 +176,7 @@ def seat_choices(context: AppContext, watched: Watched | None) -> dict[str, Mode
     candidates: dict[str, ModelReference | None] = {}
     members = _members(_shown_spec(context, watched))
     if watched is not None:
-        places = BASELINES | {merged_name(watched.view): Path("merged")}
+        places = baseline_folders() | {merged_name(watched.view): Path("merged")}
         paths = {label: watched.folder.path / place for label, place in places.items()}
         saved = {
             label: ModelReference("folder", str(path))
@@ -192,11 +190,18 @@ def seat_choices(context: AppContext, watched: Watched | None) -> dict[str, Mode
     return saved | dict.fromkeys(members) | candidates
 
 
+def baseline_folders() -> dict[str, Path]:
+    """Where a run saves its baselines, by title; first those whose search leaves the safety data out."""
+    rows = sorted(known_baselines().values(), key=lambda row: (row.uses_safety_data, not row.takes_steps))
+    return {row.title: Path("baselines", row.name) for row in rows}
+
+
 def default_seats(labels: list[str]) -> list[str | None]:
     """A naive merge (else the first expert) beside the run's merge (else the base); the third seat is free."""
-    baselines = [label for label in labels if label in BASELINES]
+    saved = baseline_folders()
+    baselines = [label for label in labels if label in saved]
     merges = [label for label in labels if label in MERGES]
-    pool = [label for label in labels if not (label in BASELINES or label in MERGES or label.startswith(CANDIDATE))]
+    pool = [label for label in labels if not (label in saved or label in MERGES or label.startswith(CANDIDATE))]
     return [(baselines or pool[1:] or pool)[0], (merges or pool)[0], None]
 
 
@@ -209,7 +214,7 @@ def resolve_seat(label: str, choices: dict[str, ModelReference | None], context:
     known = choices.get(label)
     if known is not None:
         return known
-    if label in BASELINES or label in MERGES or label.startswith(CANDIDATE):
+    if label in baseline_folders() or label in MERGES or label.startswith(CANDIDATE):
         raise ModelError(f"The run on this page has not saved '{label}'.", "Wait for its end, or choose another model.")
     return parse_reference(label, context.settings)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from core.contracts.events import CandidateScored
+from core.contracts.optimizers import weighs_parents
 from core.runs.view import RunView
 from core.search.ranking import pareto_front, rank
 from safemerge_ui.views.markup import empty, notice, percent, text
@@ -23,7 +24,7 @@ def alpha_view(view: RunView, alpha: float) -> str:
     Raises:
         SpecError: alpha is negative or not finite.
     """
-    scored = [c for c in view.candidates if c.search == view.main_search and "cocktail" not in c.search]
+    scored = [c for c in view.candidates if c.search == view.main_search and not weighs_parents(c.search)]
     candidates = [candidate for candidate in scored if not candidate.partial]
     ranked = rank(candidates, alpha)
     if not ranked:

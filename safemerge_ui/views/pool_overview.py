@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from core.contracts.run_spec import GenomeSpec, RunSpec, SearchSpec, searches_losses
+from core.contracts.merge_methods import method_title
+from core.contracts.optimizers import OPTIMIZERS
+from core.contracts.run_spec import GenomeSpec, RunSpec, SearchSpec
 from safemerge_ui.views.markup import text
-from safemerge_ui.views.names import METHODS, is_safety_aware, search_facts, search_name
+from safemerge_ui.views.names import is_safety_aware, search_facts, search_name
 
 
 def pool_map(spec: RunSpec) -> str:
@@ -38,9 +40,10 @@ def _plan(spec: RunSpec) -> str:
 
 
 def _search(search: SearchSpec) -> str:
-    if searches_losses(search.optimizer):
-        early = ", or fewer" if search.stop_when_flat or search.optimizer == "bayes" else ""
-        return f"{METHODS[search.method]}, {search.steps} candidates{early}, alpha {search.alpha:g}"
+    optimizer = OPTIMIZERS[search.optimizer]
+    if optimizer.takes_steps:
+        early = ", or fewer" if search.stop_when_flat or optimizer.may_stop_early else ""
+        return f"{method_title(search.method)}, {search.steps} candidates{early}, alpha {search.alpha:g}"
     return ", ".join(search_facts(search.model_dump()))
 
 

@@ -6,12 +6,11 @@ from core.contracts.events import Phase
 from core.runs.view import RunView
 from safemerge_ui.views.markup import badge, duration, empty, notice, text
 from safemerge_ui.views.names import (
-    OPTIMIZERS,
     STATUS_TONES,
     is_safety_aware,
+    optimizer_title,
     phases,
     search_facts,
-    search_name,
 )
 
 
@@ -77,7 +76,7 @@ def ending(view: RunView) -> str:
 def early_end(message: str) -> str:
     """A search's message with its name in words."""
     name, _, rest = message.partition(" ")
-    return f"{OPTIMIZERS.get(name) or search_name(name)} {rest}"
+    return f"{optimizer_title(name)} {rest}"
 
 
 def no_run() -> str:

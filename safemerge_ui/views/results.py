@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from core.contracts.events import CandidateScored
-from core.contracts.merge_methods import METHODS as METHODS_OF_MERGEKIT
-from core.contracts.merge_methods import takes_base
+from core.contracts.merge_methods import METHODS, method_title, takes_base
+from core.contracts.optimizers import weighs_parents
 from core.contracts.results import ModelResult, Rate
-from core.merging.scopes import place
+from core.merging.scopes import scope_label
 from core.runs.view import RunView
 from safemerge_ui.views.markup import badge, empty, interval, percent, text
-from safemerge_ui.views.names import METHODS, ROLES, model_name
+from safemerge_ui.views.names import ROLES, model_name, optimizer_title
 
 
 def result_table(view: RunView) -> str:
@@ -73,11 +73,12 @@ def best_so_far(view: RunView) -> str:
     """The recipe panel of a run: the best candidate, or for LM-Cocktail, whose merge is no candidate, what it found."""
     if view.is_comparison:
         return empty("Models are compared here.", "A comparison merges nothing, so it has no recipe.")
-    if view.main_search != "cocktail":
+    if not weighs_parents(view.main_search):
         return best_recipe(view.best())
     merged = next((model for model in view.models if model.role == "merged" and model.recipe), None)
     if merged is None or merged.recipe is None:
-        return empty("The parents are being compared.", "LM-Cocktail weighs them by their losses, without candidates.")
+        how = f"{optimizer_title(view.main_search)} weights them by their losses, without candidates."
+        return empty("The parents are being compared.", how)
     losses = _facts(("Safety loss", _loss(merged.ce_safety)), ("Domain loss", _loss(merged.ce_expert)))
     return f'<div class="sm-facts">{losses}</div>{recipe_table(merged.recipe)}'
 
@@ -96,19 +97,19 @@ def recipe_rows(recipe: dict[str, Any]) -> list[tuple[str, str]]:
     Of scopes each has a row with its numbers in the order of the models.
     """
     method, scopes = recipe["method"], recipe.get("scopes") or ()
-    rows = [("Method", METHODS.get(method, str(method)))]
+    rows = [("Method", method_title(method))]
     if scopes:
         rows += [("Numbers of", ", ".join(_members(recipe)))]
         rows += [(_place(scope).capitalize(), _numbers(method, scope)) for scope in scopes]
         rows.append(("Elsewhere", _numbers(method, recipe)))
-    elif method == "slerp":
+    elif METHODS[method].interpolates:
         rows.append((f"t, from {recipe['base']} to {recipe['experts'][0]}", f"{recipe['weights'][0]:.3f}"))
     elif recipe["weights"]:
         weights = zip(_members(recipe), recipe["weights"], strict=True)
         rows += [(f"Weight of {name}", f"{value:.3f}") for name, value in weights]
     if recipe.get("normalize"):
         rows.append(("Weights", "divided by their sum"))
-    if METHODS_OF_MERGEKIT[method].random:
+    if METHODS[method].random:
         rows.append(("Seed of the masks", str(recipe["seed"])))
     if not scopes:
         densities = zip(recipe["experts"], recipe.get("densities") or (), strict=False)
@@ -136,13 +137,13 @@ def _members(recipe: dict[str, Any]) -> list[str]:
 
 def _place(scope: dict[str, Any]) -> str:
     blocks = scope.get("blocks")
-    return place((blocks[0], blocks[1]) if blocks else None, scope.get("filter"))
+    return scope_label((blocks[0], blocks[1]) if blocks else None, scope.get("filter"))
 
 
 def _numbers(method: str, numbers: dict[str, Any]) -> str:
     """Weights (or t) and densities of a scope, in the order of the models (of a linear merge the base's first)."""
     weights = " / ".join(f"{value:.2f}" for value in numbers["weights"])
-    words = f"{'t' if method == 'slerp' else 'weight'} {weights}"
+    words = f"{'t' if METHODS[method].interpolates else 'weight'} {weights}"
     densities = " / ".join(f"{value:.2f}" for value in numbers.get("densities") or ())
     return f"{words}, density {densities}" if densities else words
 

@@ -6,10 +6,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from core.contracts.merge_methods import method_title
 from core.contracts.results import ModelResult
 from core.runs.history import RunSummary
 from safemerge_ui.views.markup import badge, duration, empty, percent, text
-from safemerge_ui.views.names import METHODS, STATUS_TONES
+from safemerge_ui.views.names import STATUS_TONES
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def _facts(row: RunRow) -> str:
     run, merged = row.summary, row.merged
     facts = [
         ("Started", _when(run.started_at)),
-        ("Kind", "Comparison") if run.kind == "comparison" else ("Method", METHODS.get(run.method, run.method) or "–"),
+        ("Kind", "Comparison") if run.kind == "comparison" else ("Method", method_title(run.method) or "–"),
         ("Took", "–" if run.elapsed_s is None else duration(run.elapsed_s)),
     ]
     if run.best_objective is not None:

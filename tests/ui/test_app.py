@@ -14,6 +14,7 @@ import pytest
 from gradio import oauth
 
 from core.contracts.events import Cancelled, RunStarted
+from core.contracts.optimizers import baselines
 from core.contracts.run_spec import load_spec
 from core.contracts.verdicts import Verdict
 from core.errors import ModelError, RunError, SpecError
@@ -236,6 +237,16 @@ def test_chat_offers_what_the_run_has_saved(context: AppContext, settings: Setti
     assert chat.resolve_seat("Safety-aware merge", choices, context).folder == folder / "merged"
     with pytest.raises(ModelError, match="not saved 'Equal weights'"):
         chat.resolve_seat("Equal weights", choices, context)
+
+
+@pytest.mark.parametrize("name", baselines())
+def test_chat_offers_every_baseline_that_a_run_saves(name: str, context: AppContext, settings: Settings) -> None:
+    folder = write_run(settings.runs / "r", golden_events())
+    _save_model(folder / "baselines" / name)
+    choices = chat.seat_choices(context, context.watch.look("r"))
+    title = baselines()[name].title
+    assert title in choices
+    assert chat.resolve_seat(title, choices, context).folder == folder / "baselines" / name
 
 
 def test_chat_offers_saved_candidates_but_seats_them_on_request_only(context: AppContext, settings: Settings) -> None:

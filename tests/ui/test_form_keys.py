@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from core.contracts.data_spec import SourceSpec
 from core.contracts.run_spec import ExpertSpec, RunSpec, spec_from_dict
+from core.contracts.validation import OneOf
 from core.errors import SpecError
 from safemerge_ui.form import changed_keys, form_from_spec, spec_from_form
 from tests.ui.golden import golden_spec
@@ -48,7 +49,13 @@ def keys(model: type[BaseModel], place: str = "") -> Iterator[tuple[str, Any, An
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from keys(field.annotation, f"{place}{name}.")
         else:
-            yield f"{place}{name}", field.annotation, field.default
+            yield f"{place}{name}", chosen(field.annotation, field.metadata), field.default
+
+
+def chosen(kind: Any, metadata: Sequence[Any]) -> Any:
+    """A text that must be one of a table's names, as the literal of those names."""
+    names = next((one.names() for one in metadata if isinstance(one, OneOf)), None)
+    return kind if names is None else Literal[tuple(names)]
 
 
 KEYS = {place: (kind, default) for place, kind, default in keys(RunSpec)}
@@ -58,7 +65,7 @@ def another(kind: Any, default: Any) -> Any:
     """A value of a type that is not the default."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return another(inner[0], default)
+        return another(chosen(inner[0], inner[1:]), default)
     if origin in (Union, UnionType):
         return another(next(one for one in inner if one is not type(None)), default)
     if origin is Literal:
