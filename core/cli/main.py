@@ -22,7 +22,7 @@ from core.cli import (
     report,
     run,
 )
-from core.errors import SafeMergeError, SpecError
+from core.errors import SafeMergeError, SpecError, require_posix
 from core.settings import load_settings
 
 
@@ -49,8 +49,9 @@ def main(argv: Sequence[str]) -> int:
         0 when it went well, 1 when it failed, 2 for a bad spec, 130 when it was stopped. A wrong command line ends
         in `SystemExit(2)`, argparse's own way.
     """
-    arguments = build_parser().parse_args(argv)
     try:
+        require_posix()
+        arguments = build_parser().parse_args(argv)
         return int(arguments.handler(arguments, load_settings()))
     except SafeMergeError as error:
         print(f"Error: {error.message}", *filter(None, [error.hint]), sep="\n", file=sys.stderr)

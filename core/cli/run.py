@@ -73,7 +73,7 @@ def record(spec: AnySpec, settings: Settings, out: Path, lock_fd: int | None = N
 
     folder = RunFolder(out.resolve())
     with _lock(settings, folder.path, lock_fd), results_only():
-        return run_worker(spec, settings, folder, tell=_tell)
+        return run_worker(spec, settings, folder, on_event=_print_progress)
 
 
 def _resume(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -86,7 +86,7 @@ def _resume(arguments: argparse.Namespace, settings: Settings) -> int:
         say("The run is finished already; nothing is done again.")
         return _report(finished, folder.path)
     with _lock(settings, folder.path, lock_fd), results_only():
-        end = resume_worker(settings, folder, tell=_tell, taken_up=lock_fd is not None)
+        end = resume_worker(settings, folder, on_event=_print_progress, reopened=lock_fd is not None)
     return _report(end, folder.path)
 
 
@@ -97,7 +97,7 @@ def _lock(settings: Settings, folder: Path, lock_fd: int | None) -> MachineLock:
     return acquire_lock(settings.runs, folder) if lock_fd is None else inherit_lock(lock_fd)
 
 
-def _tell(event: Event) -> None:
+def _print_progress(event: Event) -> None:
     if line := describe_event(event):
         say(line)
 

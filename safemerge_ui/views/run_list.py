@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.contracts.results import ModelResult
-from core.runs.history import RunSummary
+from core.runs.summaries import RunSummary
 from safemerge_ui.views.markup import badge, duration, empty, percent, text
 from safemerge_ui.views.names import METHODS, STATUS_TONES
 

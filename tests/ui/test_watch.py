@@ -36,7 +36,7 @@ def test_a_run_that_is_resumed_is_followed_again(settings: Settings) -> None:
     assert (failed.view.status, failed.view.message) == ("failed", "No space left.")
     mark = mark_process(os.getpid())
     assert mark is not None
-    folder.take_up(mark)
+    folder.reopen(mark)
     resumed = watch.look("r")
     assert (resumed.view.status, resumed.view.message) == ("running", "")
     assert resumed.revision > failed.revision

@@ -56,7 +56,7 @@ def main() -> None:
     with inherit_lock(arguments.lock_fd):
         if arguments.out is None:
             settings, folder = load_settings(), RunFolder(arguments.spec)
-            resume_worker(settings, folder, job=lambda *parts: job(*parts[:4]), taken_up=True)
+            resume_worker(settings, folder, job=lambda *parts: job(*parts[:4]), reopened=True)
             return
         run_worker(load_spec(arguments.spec), load_settings(), RunFolder(arguments.out), job=job)
 

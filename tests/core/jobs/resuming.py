@@ -72,23 +72,23 @@ class RunHarness(NamedTuple):
 
     def start(self, name: str, stop: Callable[[Event], bool] | None = None) -> RunFolder:
         folder = RunFolder(self.settings.runs / name)
-        self._work(folder, lambda tell: run_worker(self.spec, self.settings, folder, tell=tell), stop)
+        self._work(folder, lambda on_event: run_worker(self.spec, self.settings, folder, on_event=on_event), stop)
         return folder
 
     def resume(self, folder: RunFolder, stop: Callable[[Event], bool] | None = None) -> None:
-        self._work(folder, lambda tell: resume_worker(self.settings, folder, tell=tell), stop)
+        self._work(folder, lambda on_event: resume_worker(self.settings, folder, on_event=on_event), stop)
 
     def _work(
         self, folder: RunFolder, run: Callable[[Callable[[Event], None]], Event], stop: Callable[[Event], bool] | None
     ) -> None:
         """Run until `stop` says so of an event that is on disk, as if the process were killed there."""
 
-        def tell(event: Event) -> None:
+        def on_event(event: Event) -> None:
             if stop is not None and stop(event):
                 raise Killed
 
         try:
-            run(tell)
+            run(on_event)
         except Killed:
             folder.write_worker(DEAD)
 

@@ -19,7 +19,7 @@ from core.jobs.comparison_job import load_model
 from core.jobs.worker import resume_worker, run_worker
 from core.models.fingerprint import sha256_of_model
 from core.runs.folder import RunFolder
-from core.runs.history import list_runs
+from core.runs.summaries import list_runs
 from core.runs.view import fold
 from core.settings import Settings
 from tests.core.jobs.resuming import DEAD, Killed, nth, without_times
@@ -64,9 +64,9 @@ def comparison(files: Files, *models: Path | str | tuple[Path | str, str], **eva
     return spec
 
 
-def run(spec: ComparisonSpec, settings: Settings, tell: Callable[[Event], None] = lambda _: None) -> RunFolder:
+def run(spec: ComparisonSpec, settings: Settings, on_event: Callable[[Event], None] = lambda _: None) -> RunFolder:
     folder = RunFolder(settings.runs / "comparison")
-    run_worker(spec, settings, folder, tell=tell)
+    run_worker(spec, settings, folder, on_event=on_event)
     return folder
 
 

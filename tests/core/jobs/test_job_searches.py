@@ -12,7 +12,7 @@ from core.contracts.run_spec import Comparison, RunSpec
 from core.jobs.worker import run_worker
 from core.models.fingerprint import sha256_of_model
 from core.runs.folder import RunFolder
-from core.runs.history import list_runs
+from core.runs.summaries import list_runs
 from core.runs.view import fold
 from core.search.cocktail import cocktail_weights
 from core.settings import Settings

@@ -74,7 +74,7 @@ def test_each_expert_is_left_out_in_turn_and_a_killed_run_goes_on(
 
     folder = RunFolder(settings.runs / "killed")
     with pytest.raises(Killed):
-        run_worker(spec, settings, folder, tell=kill)
+        run_worker(spec, settings, folder, on_event=kill)
     folder.write_worker(DEAD)
     assert isinstance(resume_worker(settings, folder), Finished)
     assert figures(folder) == figures(whole)

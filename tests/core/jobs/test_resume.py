@@ -325,7 +325,9 @@ def test_a_model_changed_since_is_refused(
     shutil.copytree(tiny_expert, expert)
     spec = spec_of(tiny_llama, expert, files, search={"steps": 2, "compare": []})
     folder = RunFolder(settings.runs / "run")
-    run_worker(spec, settings, folder, tell=lambda event: folder.request_stop() if measured(str(expert))(event) else 0)
+    run_worker(
+        spec, settings, folder, on_event=lambda event: folder.request_stop() if measured(str(expert))(event) else 0
+    )
     assert read_view(folder).status == "cancelled"
     save_tiny_llama(expert, nudge_seed=9)
     end = resume_worker(settings, folder)

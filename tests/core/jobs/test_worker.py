@@ -26,8 +26,9 @@ from core.contracts.run_spec import RunSpec, spec_from_dict
 from core.errors import DataError, RunCancelled, RunError
 from core.jobs.worker import new_run_id, resume_run, resume_worker, run_worker, start_run
 from core.runs.folder import RunFolder
-from core.runs.history import list_runs, read_view, stop_run
+from core.runs.history import read_view, stop_run
 from core.runs.process import acquire_lock
+from core.runs.summaries import list_runs
 from core.settings import Settings
 from tests.core.jobs.fake_jobs import FAKE, job_of, kinds, raising, wait_for
 
@@ -37,7 +38,7 @@ def test_a_finished_run_leaves_its_record(
 ) -> None:
     heard: list[Event] = []
     job = job_of(lambda _: iter([Finished(result=result), Warned(message="after the end")]))
-    end = run_worker(spec, settings, folder, job=job, tell=heard.append)
+    end = run_worker(spec, settings, folder, job=job, on_event=heard.append)
     assert isinstance(end, Finished)
     assert heard == folder.read_events()
     assert kinds(folder) == ["run_started", "candidate_scored", "finished"]
