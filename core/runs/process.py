@@ -189,10 +189,10 @@ def acquire_lock(runs: Path, holder: Path) -> MachineLock:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        busy = os.pread(fd, 4096, 0).decode("utf-8", errors="replace").strip() or "another run"
+        busy = os.pread(fd, 4096, 0).decode("utf-8", errors="replace").strip() or "another job"
         os.close(fd)
         raise RunError(
-            f"Another run is at work: {busy}.",
+            f"Another job is at work: {busy}.",
             "One job runs at a time: wait until it ends, or stop it first.",
             code="machine-busy",
         ) from None

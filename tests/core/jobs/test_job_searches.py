@@ -107,7 +107,7 @@ def test_a_grid_without_probe_questions_never_starts(
     spec = spec_of(tiny_llama, tiny_expert, files, search={"compare": ["grid"]})
     end = run_worker(spec, settings, RunFolder(settings.runs / "run"))
     assert isinstance(end, Failed)
-    assert "probe questions" in end.message and "evaluation.probe_questions" in end.hint
+    assert "evaluation.probe_questions" in end.hint
 
 
 def test_a_flat_search_says_so_in_the_log(
@@ -116,8 +116,8 @@ def test_a_flat_search_says_so_in_the_log(
     search = {"steps": 40, "stop_when_flat": 5.0, "compare": []}
     events = run_of(spec_of(tiny_llama, tiny_expert, files, search=search), settings)
     assert len(candidates_of(events, "evomm")) == 12
-    (told,) = fold(events).early_ends
-    assert "after 12 of 40 candidates" in told
+    (reason,) = fold(events).early_ends
+    assert "12 of 40" in reason
     assert [event.done for event in events if isinstance(event, Progress) and event.ended_early] == [12]
 
 

@@ -1,4 +1,4 @@
-"""Any candidate of a run as a model: the same weights as were scored, and a card that says what nobody measured."""
+"""Any candidate of a run saved as a model: the weights that were scored, and a card that says what was not measured."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from core.jobs.export_worker import run_export
 from core.jobs.worker import resume_worker, run_worker
 from core.preflight import resources
 from core.runs.candidates import find_candidate
+from core.runs.exports import latest_export
 from core.runs.folder import RunFolder
 from core.runs.process import acquire_lock
 from core.runs.view import fold
 from core.search.scoring import REFUSAL_OPENING, Scorer, TrainingSet
 from core.settings import Settings
+from tests.raising import raises
 from tests.tiny_runs import Files, files_in, models_of, spec_of
 
 pytestmark = pytest.mark.usefixtures("bfloat16_everywhere")
@@ -117,31 +119,34 @@ def test_a_model_that_was_changed_since_is_noticed_before_anything_is_saved(
         if result.role == "parent" and result.name == str(tiny_expert):
             changed = changed.replace(str(result.sha256), "0" * 64)
     copied.events_path.write_text(changed)
-    with pytest.raises(RunError, match="tiny-expert has other weights"):
+    with raises(RunError, "weights-changed"):
         run_export(find_candidate(copied, 0), run.settings, ignore)
-    assert not (copied.path / "candidates").exists()
+    assert not (copied.path / "candidates" / "0").exists()
+    status = latest_export(copied)
+    assert status is not None and (status.state, status.candidate) == ("failed", 0)
+    assert str(tiny_expert) in status.message and status.hint
 
 
 def test_nothing_is_loaded_while_a_run_is_at_work_or_memory_is_short(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
+    steps: list[str] = []
     request = find_candidate(run.folder, 0, target=tmp_path / "first")
     with (
         acquire_lock(run.settings.runs, tmp_path / "busy"),
-        pytest.raises(RunError, match=r"Another run is at work: .*busy"),
+        raises(RunError, "machine-busy"),
     ):
-        run_export(request, run.settings, said.append)
+        run_export(request, run.settings, steps.append)
     monkeypatch.setattr(reexport, "available_memory_bytes", lambda: 0)
-    with pytest.raises(ModelError, match="which is not free"):
-        run_export(request, run.settings, said.append)
-    assert said == [] and not (tmp_path / "first").exists()
+    with raises(ModelError, "no-memory"):
+        run_export(request, run.settings, steps.append)
+    assert steps == [] and not (tmp_path / "first").exists()
     monkeypatch.setattr(reexport, "available_memory_bytes", resources.available_memory_bytes)
-    run_export(request, run.settings, said.append)
-    assert said[-1] == f"saving to {tmp_path / 'first'}"
+    run_export(request, run.settings, steps.append)
+    assert steps[-1] == f"saving to {tmp_path / 'first'}"
 
 
-def test_a_stopped_run_gives_its_candidates_and_goes_on_as_if_none_was_taken(run: Run, tmp_path: Path) -> None:
+def test_a_stopped_run_exports_candidates_and_is_resumed_unchanged(run: Run, tmp_path: Path) -> None:
     stopped = run.copy(tmp_path / "stopped")
     lines = run.folder.events_path.read_text().splitlines(keepends=True)
     scored = [number for number, line in enumerate(lines) if '"candidate_scored"' in line]
@@ -170,7 +175,7 @@ def test_the_command_saves_and_says_where(
     assert (said["ce_safety"], said["ce_expert"]) == (logged.ce_safety, logged.ce_expert)
     assert len(said["sha256"]) == 64
     assert main(["export", str(run.folder.path), "--candidate", "1", "--search", "evomm_expert_only"]) == 1
-    assert "there already" in capfd.readouterr().err
+    assert "exists already" in capfd.readouterr().err
     assert main(["export", str(run.folder.path), "--alpha", "-1"]) == 2
     with pytest.raises(SystemExit) as ended:
         main(["export", str(run.folder.path)])

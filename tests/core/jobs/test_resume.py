@@ -54,6 +54,7 @@ from tests.core.jobs.resuming import (
     without_repeats,
     without_times,
 )
+from tests.raising import raises
 from tests.tiny_models import save_tiny_llama
 from tests.tiny_runs import Files, spec_of
 
@@ -235,7 +236,7 @@ def test_a_worker_killed_from_outside_is_resumed(
     while not read_view(folder).over:
         assert time.monotonic() < deadline, folder.log_path.read_text()
         time.sleep(0.05)
-    assert read_view(folder).message == "The worker stopped without saying why."
+    assert read_view(folder).status == "failed" and str(folder.log_path) in read_view(folder).hint
     before = [event for event in folder.read_events() if isinstance(event, CandidateScored)]
     other = {"bfloat16": torch.float32, "float32": torch.bfloat16}
     dtype = next(event.dtype for event in folder.read_events() if isinstance(event, PoolLoaded))
@@ -268,7 +269,7 @@ def test_a_finished_run_is_left_alone(bench: RunHarness, whole: Whole) -> None:
     assert resume_worker(bench.settings, whole.folder) == whole.events[-1]
     assert whole.folder.events_path.read_bytes() == before
     assert not any(bench.work)
-    with pytest.raises(RunError, match="finished already"):
+    with raises(RunError, "run-finished"):
         resume_run(whole.folder, bench.settings)
 
 
@@ -276,7 +277,7 @@ def test_a_spec_changed_since_is_refused(bench: RunHarness, stopped: RunFolder) 
     before = stopped.events_path.read_bytes()
     changed = bench.spec.model_copy(update={"search": bench.spec.search.model_copy(update={"alpha": 0.5})})
     stopped.write_spec(changed)
-    with pytest.raises(SpecError, match="was changed since the run began"):
+    with raises(SpecError, "spec-changed"):
         resume_worker(bench.settings, stopped)
     assert stopped.events_path.read_bytes() == before
 
@@ -284,13 +285,13 @@ def test_a_spec_changed_since_is_refused(bench: RunHarness, stopped: RunFolder) 
 def test_another_schema_version_is_refused(bench: RunHarness, stopped: RunFolder) -> None:
     log = stopped.events_path.read_text().replace('"schema_version":1', '"schema_version":9', 1)
     stopped.events_path.write_text(log)
-    with pytest.raises(RunError, match="has version 9; this program writes 1"):
+    with raises(RunError, "log-version"):
         resume_worker(bench.settings, stopped)
     assert stopped.events_path.read_text() == log
 
 
 def test_a_folder_without_a_run_is_refused(bench: RunHarness, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="is not a run"):
+    with raises(RunError, "not-a-run"):
         resume_worker(bench.settings, RunFolder(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
@@ -300,7 +301,7 @@ def test_training_data_changed_since_is_refused(bench: RunHarness, stopped: RunF
     stopped.write_data("safety", pairs[:-1])
     end = resume_worker(bench.settings, stopped)
     assert isinstance(end, Failed)
-    assert "safety.jsonl was changed since" in end.message
+    assert str(stopped.data_path("safety")) in end.message and "data.safety" in end.hint
     stopped.write_data("safety", pairs)
     assert isinstance(resume_worker(bench.settings, stopped), Finished)
 
@@ -310,10 +311,10 @@ def test_other_weights_in_the_place_of_the_merge_are_not_overwritten(bench: RunH
     shutil.copytree(stopped.path / "baselines" / "equal", stopped.merged_path)
     end = resume_worker(bench.settings, stopped)
     assert isinstance(end, Failed)
-    assert "other weights than were measured" in end.message and "Move it away" in end.hint
+    assert str(stopped.merged_path) in end.message and not end.traceback
     (stopped.merged_path / "model.safetensors").write_bytes(b"half")
     end = resume_worker(bench.settings, stopped)
-    assert isinstance(end, Failed) and "cannot be read" in end.message
+    assert isinstance(end, Failed) and str(stopped.merged_path) in end.message and not end.traceback
     stopped.merged_path.rename(stopped.path / "aside")
     assert isinstance(resume_worker(bench.settings, stopped), Finished)
 
@@ -332,7 +333,7 @@ def test_a_model_changed_since_is_refused(
     save_tiny_llama(expert, nudge_seed=9)
     end = resume_worker(settings, folder)
     assert isinstance(end, Failed)
-    assert f"{expert} has other weights than when this run measured it" in end.message
+    assert str(expert) in end.message and not end.traceback
 
 
 def test_a_run_that_never_began_begins(bench: RunHarness, whole: Whole) -> None:
