@@ -14,7 +14,7 @@ def export_view(status: ExportStatus) -> str:
     number = status.candidate + 1
     match status.state:
         case "running":
-            hint = f"{status.step.capitalize()}. The page may be closed meanwhile."
+            hint = f"{status.step[:1].upper()}{status.step[1:]}. The page may be closed meanwhile."
             return notice(f"Candidate {number} is being saved.", hint, "info")
         case "saved":
             return saved_view(number, Path(status.path), status.sha256)
