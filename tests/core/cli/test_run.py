@@ -142,7 +142,7 @@ def test_a_stopped_run_is_resumed_to_its_end(
     assert [event.kind for event in RunFolder(out).read_events()] == kinds
 
 
-def test_what_cannot_be_resumed_says_why(
+def test_a_run_that_cannot_be_resumed_says_why(
     spec_file: Path, tmp_path: Path, set_job: SetJob, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"

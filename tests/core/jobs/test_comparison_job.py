@@ -1,4 +1,4 @@
-"""A comparison: models of different kinds measured one after the other, parents that cannot be had, resuming."""
+"""A comparison: models of different kinds measured one after the other, unavailable parents, resuming."""
 
 from __future__ import annotations
 
@@ -89,14 +89,14 @@ def test_models_that_cannot_be_merged_are_measured_side_by_side(
     assert results[names[0]].sha256 == sha256_of_model(saved) != results[names[1]].sha256
     written = json.loads(folder.result_path.read_text())
     assert [model["name"] for model in written["models"]] == names and written["searches"] == []
-    told = [event for event in events if isinstance(event, Progress)]
-    assert [(event.done, event.total) for event in told] == [(0, 2), (1, 2), (2, 2)]
-    assert told[0].seconds_left is None and (told[1].seconds_left or 0) > 0
+    progress = [event for event in events if isinstance(event, Progress)]
+    assert [(event.done, event.total) for event in progress] == [(0, 2), (1, 2), (2, 2)]
+    assert progress[0].seconds_left is None and (progress[1].seconds_left or 0) > 0
     needed = [event.host_bytes for event in events if isinstance(event, PreflightDone)]
     assert needed[0] > 1_000_000
 
 
-def test_a_parent_that_cannot_be_had_is_left_out_and_told(
+def test_an_unavailable_parent_is_skipped_and_reported(
     tiny_llama: Path, tiny_expert: Path, files: Files, settings: Settings, hub: HubServer
 ) -> None:
     hub.publish("lab/gated", tiny_expert, gated=True)

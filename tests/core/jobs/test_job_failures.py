@@ -1,4 +1,4 @@
-"""Searches in which no candidate can be scored: a baseline is left out with a reason, the run's own fails the run."""
+"""Searches without a scored candidate: a baseline is skipped with a reason, the run's own search fails the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole runs with layer groups and with the surrogate, and that a killed one goes on to the same end."""
+"""Whole runs with layer groups and with the surrogate; a killed run has the same end."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ MOMENTS: dict[str, Callable[[], Callable[[Event], bool]]] = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_killed_surrogate_goes_on_to_the_same_end(moment: str, bench: RunHarness, whole: Whole) -> None:
+def test_a_killed_surrogate_search_has_the_same_end(moment: str, bench: RunHarness, whole: Whole) -> None:
     bench.reset()
     folder = bench.start(moment.replace(" ", "-"), MOMENTS[moment]())
     bench.resume(folder)

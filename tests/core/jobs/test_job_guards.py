@@ -1,4 +1,4 @@
-"""Whole runs with guard models: figures of a panel, and a guard that writes nonsense ends the run in words."""
+"""Whole runs with guard models: figures of a panel, and a guard that writes nonsense ends the run with a message."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_a_killed_search_by_random_merges_ends_as_one_that_was_not(
     assert_same_end(killed, Whole(whole, events, bench.work))
 
 
-def test_a_method_without_numbers_is_one_candidate_of_a_whole_run(
+def test_a_method_without_parameters_is_one_candidate_of_a_whole_run(
     tiny_llama: Path, tiny_expert: Path, files: Files, settings: Settings
 ) -> None:
     spec = spec_of(tiny_llama, tiny_expert, files, search={"method": "karcher", "steps": 9})

@@ -1,4 +1,4 @@
-"""Training sets of several sources: their order, one check for repetitions over all, and runs killed in between."""
+"""Training sets with several sources: order, duplicates across sources, and runs killed in between."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def bench(
         yield RunHarness(spec, settings, work)
 
 
-def test_a_set_is_its_sources_one_after_the_other(bench: RunHarness, whole: Whole) -> None:
+def test_a_training_set_has_its_sources_in_order(bench: RunHarness, whole: Whole) -> None:
     safety = read_samples(whole.folder.data_path("safety"))
     assert [sample.provenance for sample in safety] == ["file"] * 2 + ["generated"] * 6 + ["file"] * 3
     assert [sample.question for sample in safety[:2]] == list(SAFETY[:2])

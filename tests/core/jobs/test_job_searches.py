@@ -1,4 +1,4 @@
-"""Whole runs on tiny models with each optimiser, and with all baselines beside it."""
+"""Whole runs on tiny models with each optimizer, and with all baselines."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_flat_search_says_so_in_the_log(
     assert [event.done for event in events if isinstance(event, Progress) and event.ended_early] == [12]
 
 
-def test_a_cocktails_weights_belong_to_their_parents_whatever_the_anchor(
+def test_the_weights_of_a_cocktail_belong_to_their_parents_with_any_anchor(
     tiny_llama: Path, tiny_expert: Path, files: Files, settings: Settings
 ) -> None:
     pool = {"base": str(tiny_expert), "experts": [{"model": str(tiny_llama)}], "ancestor": str(tiny_llama)}

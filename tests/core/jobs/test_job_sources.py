@@ -1,4 +1,4 @@
-"""Whole runs on questions of a dataset, what the next run need not write again, and what is never kept."""
+"""Whole runs on questions of a dataset, what later runs take from the cache, and what is never stored."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_a_gated_dataset_stops_the_run_before_anything_is_loaded(
     assert not [event for event in events if isinstance(event, PhaseStarted) and event.phase == "loading"]
 
 
-def test_a_dataset_that_changed_since_the_run_began_is_named(
+def test_a_dataset_that_changed_since_the_run_started_is_refused(
     dataset_hub: HubServer, tiny_llama: Path, tiny_expert: Path, tmp_path: Path, settings: Settings
 ) -> None:
     publish(dataset_hub, tmp_path / "b", "PKU-Alignment/BeaverTails", {"30k_train": ROWS})

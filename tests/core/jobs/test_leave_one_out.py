@@ -42,7 +42,7 @@ def figures(folder: RunFolder) -> dict[str, object]:
     return {name: without_times(model.model_dump()) for name, model in models_of(folder.read_events()).items()}
 
 
-def test_each_expert_is_left_out_in_turn_and_a_killed_run_goes_on(
+def test_each_expert_is_left_out_in_turn_and_a_killed_run_continues(
     tiny_llama: Path, tiny_expert: Path, second: Path, files: Files, settings: Settings
 ) -> None:
     spec = spec_with(tiny_llama, [tiny_expert, second], files)

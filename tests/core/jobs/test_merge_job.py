@@ -1,4 +1,4 @@
-"""A whole run on tiny models: what it says, what it leaves, and that the saved merge is the scored one."""
+"""A whole run on tiny models: its events, its files, and that the saved merge is the scored one."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_events_come_in_the_order_of_the_phases(run: Run) -> None:
     assert inside[Exported] == {"export"}
 
 
-def test_the_folder_holds_exactly_what_is_promised(run: Run) -> None:
+def test_the_folder_holds_exactly_the_documented_files(run: Run) -> None:
     models = {"merged", "baselines/equal", "baselines/evomm_expert_only"}
     parts = {"config.json", "model.safetensors", "tokenizer.json", "mergekit_config.yml", "README.md"}
     found = files_in(run.folder.path)

@@ -1,4 +1,4 @@
-"""Runs that are killed and go on: the same end as a run that was never killed, and nothing done twice on the way."""
+"""Runs that are killed and resumed: the same end as a run that was never killed, and no work is done twice."""
 
 from __future__ import annotations
 
@@ -158,8 +158,8 @@ def test_a_run_killed_again_and_again_does_nothing_twice(bench: RunHarness, whol
     assert bench.work[1:] == whole.work[1:]
 
 
-def test_what_a_kill_leaves_half_done_is_mended(bench: RunHarness, whole: Whole) -> None:
-    """A half line, drafts of files and of the merge, a candidate in one of two logs, a merge saved but not told."""
+def test_what_a_kill_leaves_incomplete_is_repaired(bench: RunHarness, whole: Whole) -> None:
+    """An incomplete line, temporary files, a candidate in only one of two logs, a merge saved but not logged."""
     folder = bench.start("half-done", MOMENTS["before the merge is saved"]())
     with folder.events_path.open("a") as log:
         log.write('{"kind":"exported","at":17')
@@ -181,7 +181,7 @@ def test_what_a_kill_leaves_half_done_is_mended(bench: RunHarness, whole: Whole)
     assert folder.merged_path.stat().st_ino == saved
 
 
-def test_figures_stand_without_the_replies_they_came_from(bench: RunHarness, whole: Whole) -> None:
+def test_figures_are_kept_when_the_replies_are_missing(bench: RunHarness, whole: Whole) -> None:
     bench.reset()
     folder = bench.start("no-replies", MOMENTS["after a baseline was measured"]())
     lost = folder.replies_path("equal")
@@ -192,7 +192,7 @@ def test_figures_stand_without_the_replies_they_came_from(bench: RunHarness, who
     assert bench.work.measured == whole.work.measured
 
 
-def test_a_stopped_run_goes_on_with_one_end_and_without_its_pause(bench: RunHarness, whole: Whole) -> None:
+def test_a_stopped_run_continues_to_one_end_and_does_not_count_its_pause(bench: RunHarness, whole: Whole) -> None:
     def stop(event: Event) -> bool:
         if isinstance(event, CandidateScored) and event.candidate == 4:
             folder.request_stop()
@@ -215,11 +215,11 @@ def test_a_stopped_run_goes_on_with_one_end_and_without_its_pause(bench: RunHarn
     assert 600 < result_of(folder)["seconds"] < 660
     assert isinstance(seen[-1], Cancelled)
     log = folder.read_events()
-    assert tail.read_new() == log[log.index(resumed) :], "a page that saw the end hears of all that follows"
+    assert tail.read_new() == log[log.index(resumed) :], "a page that saw the end gets all events after it"
 
 
 def set_back(folder: RunFolder, seconds: float) -> None:
-    """Make the log older, as if nobody had looked for a while, and its first phase ten minutes long."""
+    """Make the log older, as if it had been written long ago, and its first phase ten minutes long."""
     first, *others = folder.read_events()
     events = [first.model_copy(update={"at": first.at - 600 - seconds})]
     events += [event.model_copy(update={"at": event.at - seconds}) for event in others]
@@ -273,7 +273,7 @@ def test_a_finished_run_is_left_alone(bench: RunHarness, whole: Whole) -> None:
         resume_run(whole.folder, bench.settings)
 
 
-def test_a_spec_changed_since_is_refused(bench: RunHarness, stopped: RunFolder) -> None:
+def test_a_changed_spec_is_refused(bench: RunHarness, stopped: RunFolder) -> None:
     before = stopped.events_path.read_bytes()
     changed = bench.spec.model_copy(update={"search": bench.spec.search.model_copy(update={"alpha": 0.5})})
     stopped.write_spec(changed)
@@ -296,7 +296,7 @@ def test_a_folder_without_a_run_is_refused(bench: RunHarness, tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_training_data_changed_since_is_refused(bench: RunHarness, stopped: RunFolder) -> None:
+def test_changed_training_data_is_refused(bench: RunHarness, stopped: RunFolder) -> None:
     pairs = read_samples(stopped.data_path("safety"))
     stopped.write_data("safety", pairs[:-1])
     end = resume_worker(bench.settings, stopped)
@@ -306,7 +306,7 @@ def test_training_data_changed_since_is_refused(bench: RunHarness, stopped: RunF
     assert isinstance(resume_worker(bench.settings, stopped), Finished)
 
 
-def test_other_weights_in_the_place_of_the_merge_are_not_overwritten(bench: RunHarness, stopped: RunFolder) -> None:
+def test_different_weights_in_the_merge_folder_are_not_overwritten(bench: RunHarness, stopped: RunFolder) -> None:
     shutil.rmtree(stopped.merged_path)
     shutil.copytree(stopped.path / "baselines" / "equal", stopped.merged_path)
     end = resume_worker(bench.settings, stopped)
@@ -319,7 +319,7 @@ def test_other_weights_in_the_place_of_the_merge_are_not_overwritten(bench: RunH
     assert isinstance(resume_worker(bench.settings, stopped), Finished)
 
 
-def test_a_model_changed_since_is_refused(
+def test_a_changed_model_is_refused(
     tiny_llama: Path, tiny_expert: Path, files: Files, settings: Settings, tmp_path: Path
 ) -> None:
     expert = tmp_path / "expert"
@@ -336,7 +336,7 @@ def test_a_model_changed_since_is_refused(
     assert str(expert) in end.message and not end.traceback
 
 
-def test_a_run_that_never_began_begins(bench: RunHarness, whole: Whole) -> None:
+def test_a_run_that_never_started_is_started(bench: RunHarness, whole: Whole) -> None:
     folder = RunFolder(bench.settings.runs / "never-began")
     folder.create()
     folder.write_spec(bench.spec)

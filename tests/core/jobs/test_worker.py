@@ -126,7 +126,7 @@ def test_sigterm_cancels_and_a_swallowed_one_is_remembered(
         except KeyboardInterrupt:
             assert should_stop()
         yield Warned(message="a library went on")
-        raise AssertionError("the job went on after it was told to stop")
+        raise AssertionError("the job continued after a stop was requested")
 
     assert isinstance(run_worker(spec, settings, folder, job=job_of(ending)), Cancelled)
     assert signal.getsignal(signal.SIGTERM) is before
