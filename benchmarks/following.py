@@ -13,7 +13,6 @@ its cache, in the same process:
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.command import make_parser
 from benchmarks.timing import seconds_of, spread, timed
 from core.contracts.events import Cancelled, CandidateScored, Event, PhaseStarted, Progress, RunStarted, SampleSeen
 from core.contracts.run_spec import spec_from_dict
@@ -152,10 +152,8 @@ def _measure_list(runs: Path, sizes: Sizes, rounds: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.following", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print one JSON object only")
-    parser.add_argument("--tiny", action="store_true", help="short logs, in seconds; not a measurement")
-    parser.add_argument("--rounds", type=int, default=9, help="repetitions of each measurement")
+    parser = make_parser("following", __doc__)
+    parser.add_argument("--rounds", type=int, default=9, help="number of repetitions of each measurement")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         result = measure(TINY if options.tiny else FULL, options.rounds, Path(scratch))
