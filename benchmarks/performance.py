@@ -104,6 +104,20 @@ def evaluation_table(result: dict[str, Any]) -> str:
     return "\n".join([*rows, "", tail])
 
 
+def following_table(result: dict[str, Any]) -> str:
+    """Milliseconds of a page's tick, and seconds of the list of runs."""
+    rows = ["| measured | folding or reading all | with what is known | ratio |", "|---|---|---|---|"]
+    for row in result["follow"]:
+        whole, tick = (f"{1e3 * row[key]['median']:.2f} ms" for key in ("whole_s", "tick_s"))
+        rows.append(f"| a new event after {row['events']:,} | {whole} | {tick} | {row['ratio']:.0f} x |")
+    runs = result["list"]
+    name, whole = f"list of {runs['runs']} runs of {runs['run_events']:,} events", f"{runs['whole_s']:.2f} s"
+    for key, when in (("files", "a new process"), ("memory", "later")):
+        spent, ratio = runs[f"{key}_s"]["median"], runs["ratios"][f"whole_to_{key}"]
+        rows.append(f"| {name}, {when} | {whole} | {1e3 * spent:.0f} ms | {ratio:.0f} x |")
+    return "\n".join([*rows, "", f"{result['threads']} processor threads."])
+
+
 def search_table(result: dict[str, Any]) -> str:
     """Return the candidates that each search took by its own rule, and its distance to the best known objective."""
     rows = [
@@ -171,6 +185,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "racing": racing_table,
     "generate": generate_table,
     "evaluation": evaluation_table,
+    "following": following_table,
 }
 
 

@@ -14,6 +14,7 @@ from core.errors import RunCancelled, RunError, SafeMergeError
 from core.evaluation.statistics import wilson
 from core.jobs.worker import new_run_id, resume_worker, run_worker
 from core.runs.folder import RunFolder
+from core.runs.history import read_view
 from core.settings import Settings
 
 
@@ -41,7 +42,8 @@ def run_to_end(spec: RunSpec, settings: Settings, folder: RunFolder) -> RunResul
 def _work(spec: RunSpec, settings: Settings, folder: RunFolder) -> Event:
     if not folder.events_path.exists():
         return run_worker(spec, settings, folder)
-    if (worker := folder.read_worker()) and worker.alive:
+    worker = folder.read_worker()
+    if worker and (worker.alive or (worker.state == "unknown" and not read_view(folder).over)):
         raise RunError(
             f"Process {worker.pid} is working on {folder.path}.",
             "Wait until it ends, or give other seeds.",

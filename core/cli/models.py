@@ -1,4 +1,4 @@
-"""A model and its tokenizer for a command, on the best device there is."""
+"""Loading a model and its tokenizer for a command, on a GPU if there is one."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class LoadedPair(NamedTuple):
 
 
 def load_pair(text: str, settings: Settings) -> LoadedPair:
-    """Load a MODEL argument: on a GPU where there is one, else on the CPU.
+    """Load a MODEL argument, on a GPU if there is one, else on the CPU.
 
     Raises:
-        ModelError: the reference is wrong, or the model cannot be had or loaded.
+        ModelError: the reference is invalid, or the model is unavailable or cannot be loaded.
     """
     import torch
 

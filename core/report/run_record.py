@@ -204,7 +204,7 @@ def _is_running(folder: RunFolder) -> bool:
         worker = folder.read_worker()
     except RunError:
         return False
-    return worker is not None and worker.alive
+    return worker is not None and worker.state != "gone"  # a worker on another host may be at work
 
 
 def _read_text(path: Path) -> str:

@@ -7,14 +7,13 @@ from typing import Any
 
 import gradio as gr
 
-from core.runs.history import delete_run, list_runs
+from core.runs.history import delete_run
 from safemerge_ui.access import require_starter
 from safemerge_ui.app_context import AppContext
 from safemerge_ui.boundary import bind, bind_with_notice
 from safemerge_ui.scripts import HISTORY
 from safemerge_ui.views.markup import notice
 from safemerge_ui.views.run_list import RunRow, history_view
-from safemerge_ui.watch import merged_figures
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def wire(tab: RunsTab, context: AppContext, run_id: gr.State) -> None:
 
 def show_history(context: AppContext, run_id: str) -> str:
     """All runs as of now."""
-    rows = [RunRow(run, merged_figures(context.watch.folder(run.run_id))) for run in list_runs(context.settings)]
+    rows = [RunRow(run, run.merged) for run in context.watch.list_runs()]
     return history_view(rows, run_id)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from core.contracts.merge_methods import method_title
 from core.contracts.results import ModelResult
-from core.runs.history import RunSummary
+from core.runs.summaries import RunSummary
 from safemerge_ui.views.markup import badge, duration, empty, percent, text
 from safemerge_ui.views.names import STATUS_TONES
 

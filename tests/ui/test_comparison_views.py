@@ -8,7 +8,7 @@ from core.contracts.comparison_spec import any_spec_from_dict
 from core.contracts.events import Event, Finished, ModelMeasured, PhaseStarted, RunStarted
 from core.contracts.results import ModelResult, Rate, RunResult
 from core.runs.folder import RunFolder
-from core.runs.history import RunSummary
+from core.runs.summaries import RunSummary
 from core.runs.view import RunView, fold
 from core.settings import Settings
 from safemerge_ui.app_context import make_context

@@ -44,7 +44,8 @@ def pool_of(names: list[str], settings: Settings) -> MergePool:
 def export(pool: MergePool, recipe: Recipe, settings: Settings, folder: Path) -> Path:
     pool.apply(recipe)
     tokenizer = load_tokenizer(parse_reference(recipe.base, settings), settings)
-    assert export_model(pool.live, tokenizer, recipe, "# A merge\n", folder) == sha256_of_model(pool.live)
+    scored = sha256_of_model(pool.live)
+    assert export_model(pool.live, tokenizer, recipe, "# A merge\n", folder, scored_sha256=scored) == scored
     return folder
 
 
