@@ -1,4 +1,4 @@
-"""The look of the page: gradio's variables set to our own colours and type; layout and views are in assets/css."""
+"""The theme of the page: gradio's variables for colors and type. Layout and views are styled in assets/css."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SLATE = Color(
 
 
 def make_theme() -> gr.themes.Base:
-    """The theme; fonts are those of the visitor's system, so nothing is fetched from elsewhere."""
+    """Return the theme; it uses the fonts of the visitor's system, so that nothing is fetched from another site."""
     theme = gr.themes.Base(
         primary_hue=PINE,
         secondary_hue=PINE,

@@ -13,7 +13,7 @@ from core.runs.candidates import best_number, find_candidate
 from core.runs.view import RunView
 from safemerge_ui.access import refuse_local_paths, require_starter
 from safemerge_ui.app_context import AppContext
-from safemerge_ui.boundary import bind, bind_with_notice
+from safemerge_ui.boundary import Updates, bind, bind_with_notice
 from safemerge_ui.errors import RunIsBusy
 from safemerge_ui.views.alpha import saved_view
 
@@ -42,13 +42,20 @@ def build() -> SavePanel:
 def wire(panel: SavePanel, context: AppContext, run_id: gr.State) -> None:
     """Bind the button; one candidate at a time is saved, whoever asks."""
     panel.save.click(
-        bind_with_notice(save_numbered, context, outputs=1),
+        bind_with_notice(save, panel.notice, context, panel),
         [run_id, panel.number],
         [panel.notice, panel.saved],
         concurrency_limit=1,
         concurrency_id="save",
     )
     run_id.change(bind(forget), None, [panel.notice, panel.saved], show_progress="hidden")
+
+
+def save(
+    context: AppContext, panel: SavePanel, run_id: str, number: float | None, profile: gr.OAuthProfile | None
+) -> Updates:
+    """Save a candidate of the run on the page, and say where."""
+    return {panel.saved: save_numbered(context, run_id, number, profile)}
 
 
 def number_for(view: RunView, alpha: float) -> Any:
