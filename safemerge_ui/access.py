@@ -36,7 +36,7 @@ def require_starter(settings: Settings, profile: gr.OAuthProfile | None) -> None
         return
     if profile is None:
         raise RunError(
-            "Sign in to start work.", "Use the button at the top of the page. Viewing runs needs no sign-in.",
+            "Starting work needs a signed-in user.", "Sign in at the top of the page. Viewing runs needs no sign-in.",
             code="not-signed-in",
         )  # fmt: skip
     if profile.username not in settings.allowed_users:

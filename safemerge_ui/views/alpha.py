@@ -40,7 +40,7 @@ def alpha_view(view: RunView, alpha: float) -> str:
 
 def saved_view(number: int, folder: Path, sha256: str) -> str:
     """Return where a candidate was saved; `number` counts from 1."""
-    hint = f"{folder} · sha256 {sha256[:16]} · The Chat tab offers it as a model. Its replies have not been measured."
+    hint = f"{folder} · sha256 {sha256[:16]} · The Chat tab offers it as a model. Its replies are not measured."
     return notice(f"Candidate {number} is saved.", hint, "good")
 
 

@@ -72,7 +72,7 @@ def test_errors_say_what_to_do_next() -> None:
 def test_who_may_start_work_on_a_space(settings: Settings) -> None:
     from dataclasses import replace
 
-    with pytest.raises(RunError, match="Sign in to start work"):
+    with pytest.raises(RunError, match="Sign in at the top of the page"):
         require_starter(replace(settings, on_space=True), None)
 
 
