@@ -31,7 +31,7 @@ from safemerge_ui.page_run import (
     select_run,
     selected,
 )
-from safemerge_ui.scripts import RUN_IN_ADDRESS, SHOW_RUN_IN_ADDRESS, TOGGLE_THEME
+from safemerge_ui.scripts import RESIZE_CHARTS, RUN_IN_ADDRESS, SHOW_RUN_IN_ADDRESS, TOGGLE_THEME
 from safemerge_ui.tabs import audit, chat, data, evaluate, merge, pool, runs
 from safemerge_ui.theme import CSS, make_theme
 
@@ -213,6 +213,7 @@ def _wire_tabs(page: Page, context: AppContext) -> None:
     inputs, outputs = follow_inputs(run, followed), [run.visible_tab, *follow_outputs(run, followed)]
     for tab_id, item in page.items.items():
         item.select(bind(open_tab, context, run, followed, tab_id), inputs, outputs, show_progress="hidden")
+        item.select(None, None, None, js=RESIZE_CHARTS)
     offered: set[Block] = {run.run_id, page.chat.proposed, *page.chat.models}
     page.items["chat"].select(
         bind(chat.offer_models, context, page.chat, run.run_id), offered, page.chat.offers, show_progress="hidden"

@@ -56,6 +56,9 @@ element.addEventListener('click', (event) => {
 });
 """
 
+RESIZE_CHARTS = "() => { setTimeout(() => window.dispatchEvent(new Event('resize')), 50); }"
+"""Fits charts to their panel: one that was drawn while its tab was hidden has plotly's default width."""
+
 TOGGLE_THEME = "() => { document.body.classList.toggle('dark'); }"
 
 RUN_IN_ADDRESS = "(remembered) => new URL(window.location).searchParams.get('run') || remembered"

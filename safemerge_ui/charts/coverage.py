@@ -43,7 +43,7 @@ def length_figure(view: RunView) -> Figure:
         figure.add_histogram(x=lengths, name=name, marker={"color": color}, nbinsx=20)
     frame(figure, 220, barmode="stack")
     figure.update_layout(margin={"l": 8, "t": 4}, legend={"y": 1.02, "yanchor": "bottom"})
-    figure.update_xaxes(title="characters", rangemode="tozero")
+    figure.update_xaxes(title={"text": "Characters", "standoff": 6}, rangemode="tozero")
     return figure
 
 

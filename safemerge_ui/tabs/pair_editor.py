@@ -118,7 +118,8 @@ def build(form: Fields) -> PairEditor:
                 add = gr.Button("Add as new row", size="sm", elem_id="rows-add")
         with gr.Accordion("Upload to the Hub as a private dataset", open=False, elem_classes="sm-sub"):
             repo_id = gr.Textbox(label="Dataset", info="owner/name. Needs HF_TOKEN; never replaces a public dataset")
-            push = gr.Button("Upload the file", size="sm")
+            with gr.Row(elem_classes="sm-actions"):
+                push = gr.Button("Upload the file", size="sm")
             pushed = gr.HTML()
     return PairEditor(
         form, dataset, copy, upload, download, message, mapping, preview, columns, use, gr.State(""), cards, page,

@@ -30,7 +30,7 @@ def _plan(spec: RunSpec) -> str:
         ("Search", _search(search)),
         *([("Search space", space)] if (space := _search_space(search.genome)) else []),
         ("Compared with", ", ".join(search_name(name) for name in search.compare) or "nothing"),
-        ("Questions written by", pool.generator or "nobody: read from a file"),
+        ("Question generator", pool.generator or "none"),
         ("Guard", pool.guard),
         *([("Task vectors from", pool.ancestor)] if pool.ancestor else []),
     ]

@@ -40,7 +40,7 @@ def _card(row: RunRow, current: str) -> str:
     message = f'<p class="sm-hint">{text(run.message)}</p>' if run.message else ""
     return (
         f'<article class="sm-run"><header>{head}</header>{pool}{message}<div class="sm-facts">{_facts(row)}</div>'
-        f'<p class="sm-files"><code>{text(run.path)}</code>{_files(row)}</p><footer>{_buttons(run)}</footer></article>'
+        f'<p class="sm-files">{_files(row)}</p><footer>{_buttons(run)}</footer></article>'
     )
 
 
@@ -60,10 +60,12 @@ def _facts(row: RunRow) -> str:
 
 
 def _files(row: RunRow) -> str:
-    if row.merged is None:
-        return ""
-    merged = " · <code>merged/</code>" if (row.summary.path / "merged").is_dir() else ""
-    return f" with <code>result.json</code>{merged}"
+    files = f"<span>Run folder: <code>{text(row.summary.path)}</code></span>"
+    if row.merged is not None:
+        files += "<span>Measurements: <code>result.json</code></span>"
+        if (row.summary.path / "merged").is_dir():
+            files += "<span>Merged model: <code>merged</code></span>"
+    return files
 
 
 def _buttons(run: RunSummary) -> str:

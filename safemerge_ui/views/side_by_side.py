@@ -100,7 +100,7 @@ def _columns(models: Sequence[ModelResult]) -> list[_Column]:
     if len(tasks) > 1:
         columns.append(_Column("Accuracy", f"mean of {len(tasks)} tasks", lambda model: model.mean_accuracy))
     columns += [_Column(task, "accuracy", partial(_accuracy_of, task)) for task in tasks]
-    columns.append(_Column("Perplexity", "lower is more fluent", lambda model: perplexity_text(model.perplexity)))
+    columns.append(_Column("Perplexity", "lower is better", lambda model: perplexity_text(model.perplexity)))
     return [column for column in columns if any(column.value(model) is not None for model in models)]
 
 

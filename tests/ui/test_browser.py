@@ -100,6 +100,21 @@ def test_a_finished_run_shows_charts_and_results(page: Page, served: Served) -> 
     expect(page.locator("#run-pill")).to_have_text("Finished")
 
 
+def test_charts_drawn_on_a_hidden_tab_fill_their_panel(page: Page, served: Served) -> None:
+    write_run(served.runs / "20260801-101500-aaaa", golden_events())
+    page.goto(f"{served.url}?run=20260801-101500-aaaa")
+    expect(page.locator("#run-pill .sm-pill")).to_be_visible()
+    open_tab(page, "Pool")
+    expect(page.locator("#merge-plane .main-svg").first).to_be_attached()
+    open_tab(page, "Merge")
+    widths = "plot => plot.querySelector('.main-svg').clientWidth - plot.clientWidth"
+    for chart in ("#merge-plane", "#merge-front"):
+        plot = page.locator(f"{chart} .js-plotly-plot")
+        expect(plot).to_be_visible()
+        page.wait_for_timeout(500)
+        assert plot.evaluate(widths) == 0
+
+
 def test_a_page_closed_and_reopened_shows_the_same_run(browser: Browser, served: Served) -> None:
     write_run(served.runs / "20260801-101500-aaaa", golden_events())
     context = browser.new_context(viewport={"width": 1440, "height": 900})
