@@ -21,6 +21,10 @@ def _standing(candidate: CandidateScored) -> tuple[bool, tuple[float, float]]:
     return candidate.partial, candidate.rank_key
 
 
+def _better(one: CandidateScored, other: CandidateScored) -> CandidateScored:
+    return min(one, other, key=_standing)
+
+
 def losses_figure(view: RunView) -> Figure:
     """One mark a candidate that could be scored (failures are left out), in nats per token.
 
@@ -39,7 +43,7 @@ def losses_figure(view: RunView) -> Figure:
     if searches_losses(view.main_search):
         figure.add_scatter(
             x=numbers,
-            y=[best.objective for best in accumulate(scored, lambda a, b: min(a, b, key=_standing))],
+            y=[best.objective for best in accumulate(scored, _better)],
             name="Best objective so far",
             mode="lines",
             line={"color": PARENT, "width": 2.5, "shape": "hv"},

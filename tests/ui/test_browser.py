@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from core.contracts.events import GuardAnswer, ReplyVerdict, SampleSeen
 from core.runs.folder import RunFolder
+from tests.ui.browsing import open_page, open_tab, show_run
 from tests.ui.conftest import PATIENCE_MS, Served
 from tests.ui.golden import golden_events, golden_running, write_run
 
@@ -17,24 +17,6 @@ pytestmark = pytest.mark.browser
 
 TABS = ("Pool", "Data", "Merge", "Evaluate", "Chat", "Audit", "Runs")
 RUN_MINUTES = 15
-
-expect.set_options(timeout=PATIENCE_MS)
-
-
-def open_page(page: Page, url: str) -> None:
-    """Open the page and wait until it can be used."""
-    page.goto(url)
-    expect(page.get_by_role("tab", name="Pool")).to_be_visible()
-
-
-def open_tab(page: Page, name: str) -> None:
-    page.get_by_role("tab", name=name, exact=True).click()
-
-
-def show_run(page: Page, served: Served, run_id: str) -> None:
-    """Open the page on a run and wait until that run is drawn."""
-    open_page(page, f"{served.url}?run={run_id}")
-    expect(page.locator("#merge-line")).to_contain_text(run_id)
 
 
 def test_the_first_page_is_one_click_from_launch(page: Page, served: Served) -> None:
@@ -170,105 +152,6 @@ def test_a_run_is_followed_while_it_grows(page: Page, served: Served) -> None:
     expect(page.locator("#run-pill")).to_have_text("Finished")
     expect(page.locator("#merge-results tbody tr")).to_have_count(5)
     expect(page.locator("#merge-stop")).to_be_disabled()
-
-
-def test_harmful_text_is_covered_until_clicked_and_stays_open(page: Page, served: Served) -> None:
-    events = golden_events()
-    at = next(i for i, event in enumerate(events) if isinstance(event, SampleSeen)) + 3
-    folder = RunFolder(write_run(served.runs / "20260801-121500-cccc", events[:at]))
-    show_run(page, served, folder.run_id)
-    open_tab(page, "Data")
-    question = page.locator(".sm-question", has_text="break into a parked car")
-    expect(question).to_be_hidden()
-    page.locator("#data-cards details", has=question).locator("summary").click()
-    expect(question).to_be_visible()
-    for event in events[at : at + 6]:
-        folder.append_event(event)
-    expect(page.locator("#data-cards article")).to_have_count(5)
-    expect(question).to_be_visible()
-    expect(page.locator("#data-cards details[open]")).to_have_count(1)
-
-
-def test_rows_are_filtered_edited_excluded_downloaded_and_uploaded(page: Page, served: Served, tmp_path: Path) -> None:
-    write_run(served.runs / "20260801-161500-abcd", golden_events())
-    show_run(page, served, "20260801-161500-abcd")
-    open_tab(page, "Data")
-    _choose(page, "data-dataset", "Domain")
-    expect(page.locator("#data-cards .sm-covered")).to_have_count(0)
-    _choose(page, "data-dataset", "Both")
-    _choose(page, "data-shown", "Dropped")
-    expect(page.locator("#data-cards article")).to_have_count(
-        sum(isinstance(event, SampleSeen) and not event.kept for event in golden_events())
-    )
-    page.locator("#rows-copy").click()
-    cards = page.locator("#rows-cards article")
-    expect(cards.first).to_be_visible()
-    count = cards.count()
-    expect(cards.first.locator(".sm-question")).to_be_hidden()
-    cards.first.locator("[data-row]").click()
-    question = page.locator("#rows-question textarea")
-    expect(question).not_to_have_value("")
-    question.fill("An edited question?")
-    page.locator("#rows-save").click()
-    expect(cards.first.locator(".sm-badge.sm-info")).to_be_visible()  # edited
-    cards.nth(1).locator("[data-row]").click()
-    expect(question).not_to_have_value("An edited question?")
-    page.locator("#rows-exclude").click()
-    expect(cards).to_have_count(count - 1)
-    with page.expect_download() as download:
-        page.locator("#rows-download").click()
-    exported = tmp_path / "exported.jsonl"
-    download.value.save_as(exported)
-    assert "An edited question?" in exported.read_text(encoding="utf-8")
-    table = tmp_path / "theirs.csv"
-    table.write_text("prompt,refusal\nUploaded?,No.\n", encoding="utf-8")
-    with page.expect_file_chooser() as chooser:
-        page.locator("#rows-upload").click()
-    chooser.value.set_files(table)
-    page.locator("#rows-use").click()
-    expect(cards).to_have_count(1)
-    expect(cards.first.locator(".sm-question")).to_have_text("Uploaded?")
-
-
-def test_a_row_that_guards_disagree_on_is_found_and_excluded(page: Page, served: Served) -> None:
-    events = golden_events()
-    first = next(i for i, e in enumerate(events) if isinstance(e, SampleSeen) and e.dataset == "safety" and e.kept)
-    other = GuardAnswer(guard="org/guard", refusal=False, safe=False)
-    said = ReplyVerdict(model="demo/aligned", refusal=True, safe=True, degenerate=False, others=(other,))
-    events[first] = events[first].model_copy(update={"guard": "phrases & org/guard", "verdicts": (said,)})
-    kept = sum(isinstance(event, SampleSeen) and event.dataset == "safety" and event.kept for event in events)
-    write_run(served.runs / "20260801-171500-abce", events)
-    show_run(page, served, "20260801-171500-abce")
-    open_tab(page, "Data")
-    _choose(page, "data-shown", "Guards disagree")
-    cards = page.locator("#data-cards article")
-    expect(cards).to_have_count(1)
-    expect(cards.first.locator(".sm-reasons")).to_contain_text("org/guard")
-    cards.first.locator("[data-decide][data-keep='0']").click()
-    expect(page.locator("#data-decided")).to_contain_text(f"{kept - 1} rows")
-    expect(page.locator("#rows-cards article").first).to_be_visible()
-    expect(page.locator("#rows-cards .sm-badge.sm-warn")).to_have_count(0)
-
-
-def _choose(page: Page, element: str, option: str) -> None:
-    """Choose an option of a dropdown."""
-    page.locator(f"#{element} input").click()
-    page.get_by_role("option", name=option, exact=True).click()
-
-
-def test_text_of_models_is_never_markup(page: Page, served: Served) -> None:
-    hostile = "<img src=x onerror=\"document.body.dataset.hit='1'\"><b>bold</b>"
-    events = golden_events()
-    first = next(i for i, event in enumerate(events) if isinstance(event, SampleSeen))
-    bad = SampleSeen(
-        dataset="domain", question=hostile, answer=hostile, answered_by=hostile, kept=False, reason=hostile
-    )
-    folder = write_run(served.runs / "20260801-131500-dddd", [*events[:first], bad])
-    show_run(page, served, folder.name)
-    open_tab(page, "Data")
-    expect(page.locator("#data-cards .sm-reply")).to_have_text(hostile)
-    assert page.locator("#data-cards img, #data-cards .sm-reply b").count() == 0
-    assert page.evaluate("document.body.dataset.hit") is None
 
 
 def test_a_bad_value_is_explained_beside_the_form(page: Page, served: Served) -> None:

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.ui.browsing import choose
 from tests.ui.conftest import PATIENCE_MS, Served
 from tests.ui.golden_replies import golden_audit, golden_comparison, golden_left_out
 
 pytestmark = pytest.mark.browser
-
-expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +25,6 @@ def open_run(page: Page, served: Served, run_id: str, tab: str) -> None:
     page.goto(f"{served.url}?run={run_id}")
     expect(page.locator("#run-pill .sm-pill")).to_be_visible()
     page.get_by_role("tab", name=tab, exact=True).click()
-
-
-def choose(page: Page, element: str, option: str) -> None:
-    """Choose an option of a dropdown."""
-    page.locator(f"#{element} input").click()
-    page.get_by_role("option", name=option, exact=True).click()
 
 
 def test_another_reference_changes_the_marks_side_by_side(page: Page, served: Served, left_out: str) -> None:
