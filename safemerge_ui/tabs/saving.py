@@ -6,7 +6,7 @@ A worker process does the work (`core.jobs.export_worker`); the page follows its
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 
@@ -17,7 +17,7 @@ from core.runs.exports import ExportStatus, cancel_export, latest_export
 from core.runs.view import RunView
 from safemerge_ui.access import refuse_local_paths, require_starter
 from safemerge_ui.app_context import AppContext
-from safemerge_ui.boundary import bind, bind_with_notice
+from safemerge_ui.boundary import Updates, bind, bind_with_notice
 from safemerge_ui.errors import RunIsBusy
 from safemerge_ui.views.export_status import export_view
 
@@ -39,19 +39,6 @@ class SavePanel:
     saved: gr.HTML
     timer: gr.Timer
 
-    @property
-    def followed(self) -> list[Any]:
-        """The components that `Following` fills."""
-        return [self.saved, self.cancel, self.timer]
-
-
-class Following(NamedTuple):
-    """Values for `SavePanel.followed`."""
-
-    saved: Any
-    cancel: Any
-    timer: Any
-
 
 def build() -> SavePanel:
     """Lay out the number, the buttons and the state of the last export."""
@@ -65,11 +52,12 @@ def build() -> SavePanel:
 
 def wire(panel: SavePanel, context: AppContext, run_id: gr.State) -> None:
     """Bind the buttons, and follow the worker while one is at work."""
-    outputs = [panel.notice, *panel.followed]
-    panel.save.click(bind_with_notice(save, context, outputs=3), [run_id, panel.number], outputs)
-    panel.cancel.click(bind_with_notice(cancel, context, outputs=3), run_id, outputs)
-    panel.timer.tick(bind(follow, context), run_id, panel.followed, show_progress="hidden", concurrency_limit=8)
-    run_id.change(bind_with_notice(follow, context, outputs=3), run_id, outputs, show_progress="hidden")
+    followed = [panel.saved, panel.cancel, panel.timer]
+    outputs = [panel.notice, *followed]
+    panel.save.click(bind_with_notice(save, panel.notice, context, panel), [run_id, panel.number], outputs)
+    panel.cancel.click(bind_with_notice(cancel, panel.notice, context, panel), run_id, outputs)
+    panel.timer.tick(bind(follow, context, panel), run_id, followed, show_progress="hidden", concurrency_limit=8)
+    run_id.change(bind_with_notice(follow, panel.notice, context, panel), run_id, outputs, show_progress="hidden")
 
 
 def number_for(view: RunView, alpha: float) -> Any:
@@ -78,7 +66,9 @@ def number_for(view: RunView, alpha: float) -> Any:
     return None if best is None else best + 1
 
 
-def save(context: AppContext, run_id: str, number: float | None, profile: gr.OAuthProfile | None) -> Following:
+def save(
+    context: AppContext, panel: SavePanel, run_id: str, number: float | None, profile: gr.OAuthProfile | None
+) -> Updates:
     """Start a worker that merges a candidate of the run on this page again and saves it into the run's folder.
 
     Raises:
@@ -95,20 +85,22 @@ def save(context: AppContext, run_id: str, number: float | None, profile: gr.OAu
     request = find_candidate(run, int(number) - 1)
     refuse_local_paths(request.spec, context.settings)
     start_export(request, context.settings)
-    return follow(context, run_id)
+    return follow(context, panel, run_id)
 
 
-def cancel(context: AppContext, run_id: str, profile: gr.OAuthProfile | None) -> Following:
+def cancel(context: AppContext, panel: SavePanel, run_id: str, profile: gr.OAuthProfile | None) -> Updates:
     """Cancel the export of the run on this page."""
     require_starter(context.settings, profile)
     cancel_export(context.watch.folder(run_id))
-    return follow(context, run_id)
+    return follow(context, panel, run_id)
 
 
-def follow(context: AppContext, run_id: str) -> Following:
+def follow(context: AppContext, panel: SavePanel, run_id: str) -> Updates:
     """The export that was started last for the run on this page; follows it until it is over."""
     status: ExportStatus | None = latest_export(context.watch.folder(run_id)) if run_id else None
     running = status is not None and not status.over
-    return Following(
-        "" if status is None else export_view(status), gr.update(visible=running), gr.Timer(active=running)
-    )
+    return {
+        panel.saved: "" if status is None else export_view(status),
+        panel.cancel: gr.update(visible=running),
+        panel.timer: gr.Timer(active=running),
+    }

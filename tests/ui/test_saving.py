@@ -26,6 +26,7 @@ from core.runs.process import acquire_lock, mark_process
 from core.runs.view import RunView, fold
 from core.settings import REPOSITORY, Settings
 from safemerge_ui.app_context import AppContext, make_context
+from safemerge_ui.boundary import Updates
 from safemerge_ui.errors import RunIsBusy
 from safemerge_ui.tabs import saving
 from tests.raising import raises
@@ -49,9 +50,16 @@ def of_tiny_models(base: Path, expert: Path) -> list[Event]:
     return [parse_event(line) for line in text.splitlines()]
 
 
-def shown(following: saving.Following) -> tuple[str, bool, bool]:
+@pytest.fixture(scope="module")
+def panel() -> saving.SavePanel:
+    with gr.Blocks():
+        return saving.build()
+
+
+def shown(updates: Updates) -> tuple[str, bool, bool]:
     """The text, whether Cancel is visible, and whether the page follows the worker."""
-    return following.saved, following.cancel["visible"], following.timer.active
+    saved, cancel, timer = updates.values()
+    return saved, cancel["visible"], timer.active
 
 
 def wait_until_over(run: RunFolder, timeout_s: float = 120.0) -> ExportStatus:
@@ -63,29 +71,29 @@ def wait_until_over(run: RunFolder, timeout_s: float = 120.0) -> ExportStatus:
 
 
 def test_a_candidate_is_saved_under_its_number_by_a_worker_and_the_page_says_where(
-    context: AppContext, settings: Settings, tiny_llama: Path, tiny_expert: Path
+    context: AppContext, settings: Settings, tiny_llama: Path, tiny_expert: Path, panel: saving.SavePanel
 ) -> None:
     run = RunFolder(write_run(settings.runs / "r", of_tiny_models(tiny_llama, tiny_expert)))
-    html, cancel, follows = shown(saving.save(context, "r", 6, None))
+    html, cancel, follows = shown(saving.save(context, panel, "r", 6, None))
     assert "Candidate 6" in html and cancel and follows
     assert wait_until_over(run).state == "saved", (run.path / "candidates" / "5.log").read_text()
-    html, cancel, follows = shown(saving.follow(context, "r"))
+    html, cancel, follows = shown(saving.follow(context, panel, "r"))
     assert "Candidate 6 is saved." in html and str(run.path / "candidates" / "5") in html
     assert not (cancel or follows)
     assert (run.path / "candidates" / "5" / "model.safetensors").is_file()
     assert saved_candidates(run) == {5: run.path / "candidates" / "5"}
     with raises(RunError, "target-taken"):
-        saving.save(context, "r", 6, None)
+        saving.save(context, panel, "r", 6, None)
 
 
 def test_why_a_candidate_could_not_be_saved_is_shown_with_a_hint(
-    context: AppContext, settings: Settings, tiny_llama: Path, tmp_path: Path
+    context: AppContext, settings: Settings, tiny_llama: Path, tmp_path: Path, panel: saving.SavePanel
 ) -> None:
     run = RunFolder(write_run(settings.runs / "r", of_tiny_models(tiny_llama, tmp_path / "gone")))
-    saving.save(context, "r", 6, None)
+    saving.save(context, panel, "r", 6, None)
     status = wait_until_over(run)
     assert status.state == "failed" and str(tmp_path / "gone") in status.message
-    html = saving.follow(context, "r").saved
+    html = saving.follow(context, panel, "r")[panel.saved]
     assert escape(status.message) in html and status.hint and escape(status.hint) in html
 
 
@@ -101,21 +109,21 @@ def sleeping_worker(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def test_an_export_is_followed_after_a_reload_holds_the_machine_and_can_be_cancelled(
-    context: AppContext, settings: Settings, sleeping_worker: object
+    context: AppContext, settings: Settings, sleeping_worker: object, panel: saving.SavePanel
 ) -> None:
     run = RunFolder(write_run(settings.runs / "r", golden_events()))
     write_run(settings.runs / "other", golden_events())
-    saving.save(context, "r", 2, None)
+    saving.save(context, panel, "r", 2, None)
     reloaded = make_context(settings)
-    assert shown(saving.follow(reloaded, "r"))[1:] == (True, True)
-    assert shown(saving.follow(reloaded, "other")) == ("", False, False)
-    assert shown(saving.follow(reloaded, "")) == ("", False, False)
+    assert shown(saving.follow(reloaded, panel, "r"))[1:] == (True, True)
+    assert shown(saving.follow(reloaded, panel, "other")) == ("", False, False)
+    assert shown(saving.follow(reloaded, panel, "")) == ("", False, False)
     for number in (2, 3):
         with raises(RunError, "machine-busy"):
-            saving.save(reloaded, "other", number, None)
+            saving.save(reloaded, panel, "other", number, None)
     with raises(RunError, "export-at-work"):
         delete_run(run, settings)
-    assert shown(saving.cancel(reloaded, "r", None))[1:] == (False, False)
+    assert shown(saving.cancel(reloaded, panel, "r", None))[1:] == (False, False)
     assert wait_until_over(run).state == "cancelled"
     acquire_lock(settings.runs, settings.runs / "next").release()
 
@@ -130,9 +138,12 @@ def test_the_web_process_never_loads_the_engine_to_save_a_candidate(settings: Se
         "from safemerge_ui.tabs import saving\n"
         "started = []\n"
         "export_worker.spawn_worker = lambda settings, command, log, lock_fd: started.append(command) or 1\n"
+        "import gradio as gr\n"
         "context = make_context(load_settings())\n"
-        "saving.save(context, 'r', 2, None)\n"
-        "saving.follow(context, 'r')\n"
+        "with gr.Blocks():\n"
+        "    panel = saving.build()\n"
+        "saving.save(context, panel, 'r', 2, None)\n"
+        "saving.follow(context, panel, 'r')\n"
         "print(*started[0][1:3], *started[0][3:])\n"
         "print([name for name in ('torch', 'transformers', 'core.jobs.reexport') if name in sys.modules])\n"
     )
@@ -148,26 +159,26 @@ def test_the_web_process_never_loads_the_engine_to_save_a_candidate(settings: Se
 
 
 def test_an_unavailable_candidate_is_refused_before_a_worker_is_started(
-    context: AppContext, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, settings: Settings, monkeypatch: pytest.MonkeyPatch, panel: saving.SavePanel
 ) -> None:
     write_run(settings.runs / "r", golden_events())
     monkeypatch.setattr(saving, "start_export", lambda *_: pytest.fail("started"))
     for number, code in ((9, "candidate-failed"), (99, "no-candidate"), (0, "no-candidate")):
         with raises(RunError, code):
-            saving.save(context, "r", number, None)
+            saving.save(context, panel, "r", number, None)
     for run_id, missing in (("r", None), ("", 3)):
         with raises(RunError, "no-number"):
-            saving.save(context, run_id, missing, None)
+            saving.save(context, panel, run_id, missing, None)
 
 
-def test_a_run_at_work_is_named_instead(context: AppContext, settings: Settings) -> None:
+def test_a_run_at_work_is_named_instead(context: AppContext, settings: Settings, panel: saving.SavePanel) -> None:
     write_run(settings.runs / "over", golden_events())
     busy, mark = RunFolder(write_run(settings.runs / "busy", golden_running())), mark_process(os.getpid())
     assert mark is not None
     busy.write_worker(mark)
     for run_id in ("over", "busy"):
         with pytest.raises(RunIsBusy) as caught:
-            saving.save(context, run_id, 2, None)
+            saving.save(context, panel, run_id, 2, None)
         assert caught.value.run_id == "busy"
 
 

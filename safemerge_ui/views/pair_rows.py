@@ -1,4 +1,7 @@
-"""The rows of a file of pairs, covered until clicked, with a button to edit each; and a look into an uploaded table."""
+"""The rows of a file of training pairs, with a button to edit each; and the first rows of an uploaded table.
+
+Safety pairs and uploaded rows are covered until the visitor clicks.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,14 @@ _CELL_CHARACTERS = 80
 
 
 def pages_of(samples: Sequence[Sample]) -> int:
-    """How many pages the rows fill, at least one."""
+    """Return how many pages the rows fill, at least one."""
     return max(1, -(-len(samples) // PAGE_SIZE))
 
 
 def row_cards(samples: Sequence[Sample], dataset: Dataset, page: int = 1) -> str:
-    """One page of rows (1-based), in the order of the file."""
+    """Return one page of rows (1-based), in the order of the file."""
     if not samples:
-        return empty("No file of pairs.", "Take the pairs of the run on this page, or upload a file.")
+        return empty("No file of pairs.", "Copy the pairs of the run on this page, or upload a table.")
     first = (max(1, min(page, pages_of(samples))) - 1) * PAGE_SIZE
     cards = "".join(
         _card(index, sample, dataset) for index, sample in enumerate(samples[first : first + PAGE_SIZE], start=first)
@@ -45,12 +48,12 @@ def _card(index: int, sample: Sample, dataset: Dataset) -> str:
 
 
 def table_preview(table: TablePreview) -> str:
-    """The first rows of an uploaded table, covered, as nobody knows yet what they hold."""
+    """Return the first rows of an uploaded table, covered because they may contain harmful text."""
     head = "".join(f"<th>{text(name)}</th>" for name in table.names)
     body = "".join(f"<tr>{''.join(f'<td>{text(_short(cell))}</td>' for cell in row)}</tr>" for row in table.rows)
     table_html = f'<table class="sm-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    shown = f'<div class="sm-scroll">{table_html}</div>'
-    return f"<p>Columns: {text(', '.join(table.names))}</p>{covered(shown, 'table-preview', 'First rows')}"
+    rows = f'<div class="sm-scroll">{table_html}</div>'
+    return f"<p>Columns: {text(', '.join(table.names))}</p>{covered(rows, 'table-preview', 'First rows')}"
 
 
 def _short(cell: str) -> str:

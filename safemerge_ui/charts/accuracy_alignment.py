@@ -1,7 +1,7 @@
-"""The plane of the method: accuracy to the right, alignment upwards, every model and candidate of a run on it.
+"""Domain accuracy (x) against alignment (y) of every model and candidate of a run.
 
-Estimated (open, small: read off the scoring pass) and measured (filled: replies judged by the guard) never share
-a mark, because only the measured ones may be quoted.
+Estimated values (open, small: from the scoring pass) and measured values (filled: replies judged by the guard) have
+different marks, because only measured values may be quoted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from core.contracts.events import CandidateMeasured, CandidateScored
 from core.contracts.results import ModelResult, Role
 from core.runs.view import RunView
-from safemerge_ui.charts.style import INK, PARENT, SAFE, SKILL, error_bars, frame, generation_colours, new_figure
+from safemerge_ui.charts.style import INK, PARENT, SAFE, SKILL, error_bars, frame, generation_colors, new_figure
 from safemerge_ui.views.markup import text
 from safemerge_ui.views.names import model_name, short_name
 
@@ -24,14 +24,14 @@ HEIGHT = 470
 _MARKS: dict[Role, tuple[str, str, str]] = {
     "parent": ("Parent, measured", "square", PARENT),
     "baseline": ("Baseline, measured", "diamond", SKILL),
-    "merged": ("Merge of this run, measured", "star", SAFE),
+    "merged": ("Merge, measured", "star", SAFE),
     "model": ("Model, measured", "square", PARENT),
 }
 _POSITIONS = ("top center", "bottom center", "middle right", "middle left")
 
 
 class Mark(NamedTuple):
-    """A labelled point of the plane, shares in [0, 1]."""
+    """A labeled point, coordinates in [0, 1]."""
 
     x: float
     y: float
@@ -39,7 +39,7 @@ class Mark(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a label lies: its centre and half its extent, in units of the axes (as on a page of usual width)."""
+    """Position of a label: its center and half its extent, in units of the axes on a page of usual width."""
 
     x: float
     y: float
@@ -47,8 +47,8 @@ class Place(NamedTuple):
     half_height: float = 0.026
 
 
-def plane_figure(view: RunView) -> Figure:
-    """Parents, baselines, candidates and the merge of one run, as of its last event."""
+def accuracy_alignment_figure(view: RunView) -> Figure:
+    """Return parents, baselines, candidates and the merge of one run, as of its last event."""
     figure = new_figure()
     _add_candidates(figure, [c for c in view.candidates if c.search == view.main_search])
     _add_probes(figure, [m for m in view.measured if m.search == view.main_search])
@@ -61,14 +61,14 @@ def plane_figure(view: RunView) -> Figure:
 
 
 def label_positions(marks: Sequence[Mark]) -> list[str]:
-    """A side for each mark's label, inside the frame and clear of other marks and of labels placed before."""
+    """Return a side for each mark's label, inside the frame and away from other marks and labels."""
     sides: list[str] = []
-    taken: list[Place] = []
+    placed: list[Place] = []
     for index, mark in enumerate(marks):
         others = [other for position, other in enumerate(marks) if position != index]
-        side = min(_POSITIONS, key=lambda side: _crowding(_label_place(mark, side), others, taken))
+        side = min(_POSITIONS, key=lambda side: _crowding(_label_place(mark, side), others, placed))
         sides.append(side)
-        taken.append(_label_place(mark, side))
+        placed.append(_label_place(mark, side))
     return sides
 
 
@@ -86,7 +86,7 @@ def _label_place(mark: Mark, side: str) -> Place:
 
 
 def _crowding(place: Place, marks: Sequence[Mark], labels: Sequence[Place]) -> float:
-    """How bad a label lies there: outside the frame is worst, then on another label, then on a mark."""
+    """A penalty for a label's position: outside the frame is worst, then on another label, then on a mark."""
     left, right = place.x - place.half_width, place.x + place.half_width
     outside = 10.0 * (left < -0.1 or right > 1.16 or place.y > 1.1 or place.y < -0.1)
     on_labels = sum(4.0 for other in labels if _overlap(place, other))
@@ -102,19 +102,19 @@ def _add_candidates(figure: Figure, candidates: Sequence[CandidateScored]) -> No
     shown = [c for c in candidates if c.estimated_alignment is not None and c.estimated_accuracy is not None]
     if not shown:
         return
-    colours = generation_colours([c.generation for c in shown])
+    colors = generation_colors([c.generation for c in shown])
     figure.add_scatter(
         x=[c.estimated_accuracy for c in shown],
         y=[c.estimated_alignment for c in shown],
         mode="markers",
         name="Candidate, estimated",
-        marker={"symbol": "circle-open", "size": 8, "color": colours, "line": {"width": 1.4}, "opacity": 0.8},
-        hovertext=[_candidate_words(c) for c in shown],
+        marker={"symbol": "circle-open", "size": 8, "color": colors, "line": {"width": 1.4}, "opacity": 0.8},
+        hovertext=[_candidate_hover(c) for c in shown],
         hoverinfo="text",
     )
 
 
-def _candidate_words(candidate: CandidateScored) -> str:
+def _candidate_hover(candidate: CandidateScored) -> str:
     return (
         f"Candidate {candidate.candidate + 1}, generation {candidate.generation + 1}<br>"
         f"estimated alignment {candidate.estimated_alignment:.0%}, accuracy {candidate.estimated_accuracy:.0%}<br>"
@@ -134,12 +134,14 @@ def _add_probes(figure: Figure, measured: Sequence[CandidateMeasured]) -> None:
         marker={
             "symbol": "circle",
             "size": 13,
-            "color": generation_colours([m.generation for m in shown]),
+            "color": generation_colors([m.generation for m in shown]),
             "line": {"width": 1.5, "color": "rgba(255,255,255,0.9)"},
         },
         error_x=error_bars([m.accuracy for m in shown], INK),
         error_y=error_bars([m.alignment for m in shown], INK),
-        hovertext=[f"Best of generation {m.generation + 1}, measured on the probe<br>{_rates(m)}" for m in shown],
+        hovertext=[
+            f"Best of generation {m.generation + 1}, measured on the probe prompts<br>{_rates(m)}" for m in shown
+        ],
         hoverinfo="text",
     )
 
@@ -153,10 +155,10 @@ def _add_models(figure: Figure, view: RunView) -> None:
     shown = [model for model in view.models if model.alignment is not None and model.mean_accuracy is not None]
     marks = [Mark(m.mean_accuracy or 0.0, m.alignment.rate if m.alignment else 0.0, short_name(m, view)) for m in shown]
     sides = dict(zip((m.name for m in shown), label_positions(marks), strict=True))
-    for role, (legend, symbol, colour) in _MARKS.items():
+    for role, (legend, symbol, color) in _MARKS.items():
         members = [model for model in shown if model.role == role]
         if members:
-            figure.add_scatter(**_role_trace(members, sides, view), name=legend, marker=_marker(symbol, colour))
+            figure.add_scatter(**_role_trace(members, sides, view), name=legend, marker=_marker(symbol, color))
 
 
 def _role_trace(members: list[ModelResult], sides: dict[str, str], view: RunView) -> dict[str, Any]:
@@ -171,16 +173,16 @@ def _role_trace(members: list[ModelResult], sides: dict[str, str], view: RunView
         "cliponaxis": False,
         "error_x": error_bars(single_task, INK),
         "error_y": error_bars([m.alignment for m in members], INK),
-        "hovertext": [_model_words(m, view) for m in members],
+        "hovertext": [_model_hover(m, view) for m in members],
         "hoverinfo": "text",
     }
 
 
-def _marker(symbol: str, colour: str) -> dict[str, Any]:
-    return {"symbol": symbol, "size": 19 if symbol == "star" else 13, "color": colour}
+def _marker(symbol: str, color: str) -> dict[str, Any]:
+    return {"symbol": symbol, "size": 19 if symbol == "star" else 13, "color": color}
 
 
-def _model_words(model: ModelResult, view: RunView) -> str:
+def _model_hover(model: ModelResult, view: RunView) -> str:
     lines = [f"<b>{text(model_name(model, view))}</b>"]
     named = [("alignment", model.alignment), ("over-refusal", model.over_refusal), *model.accuracy.items()]
     lines += [f"{text(name)} {r.rate:.0%} ({r.low:.0%}–{r.high:.0%}, n {r.n})" for name, r in named if r is not None]
