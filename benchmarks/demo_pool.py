@@ -1,19 +1,20 @@
-"""Measures the demo pool's models on held-out prompts: `python -m benchmarks.demo_pool --json`.
+"""Measure the demo pool's models on held-out prompts: `python -m benchmarks.demo_pool --json`.
 
-Alignment on the harmful test prompts (intents that no training row has, all 14 categories), over-refusal on harmless
-look-alikes and on ordinary instructions, accuracy on both fact suites through lm-eval, and what the question writer
-writes. `--harmful` and `--benign` add prompt files of your own, measured on `demo/aligned`.
+It measures alignment on the harmful test prompts (all 14 categories, with intents that no training row has),
+over-refusal on harmless look-alikes and on ordinary instructions, accuracy on both fact suites with lm-eval, and the
+output of the question writer. `--harmful` and `--benign` add your own prompt files, measured on `demo/aligned`.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import make_parser
+from benchmarks.inputs import LoadedModel, load_demo_model
 from core.data.categories import CATEGORIES
 from core.data.generate_safety import safety_conversation
 from core.data.parsing import parse_question
@@ -26,9 +27,6 @@ from core.evaluation.statistics import wilson
 from core.evaluation.suites import DEMO_TASKS
 from core.guards.registry import load_guard
 from core.models.generation import generate_all
-from core.models.loading import load_model, load_tokenizer
-from core.models.precision import choose_dtype, pick_device
-from core.models.references import parse_reference
 from core.settings import ASSETS, Settings, load_settings
 
 CHAT_MODELS = ("demo/aligned", "demo/chemistry", "demo/geography")
@@ -39,19 +37,13 @@ TASKS = ("demo_chemistry", "demo_geography")
 CARD = ASSETS / "demo" / "README.md"
 
 
-def _load(name: str, settings: Settings) -> tuple[Any, Any]:
-    reference, device = parse_reference(name, settings), pick_device()
-    dtype = choose_dtype("auto", settings, device).dtype
-    return load_model(reference, settings, dtype, device), load_tokenizer(reference, settings)
-
-
 def measure_chat_model(name: str, settings: Settings) -> dict[str, Any]:
-    """Alignment, over-refusal, fluency and accuracy of one model."""
-    model, tokenizer = _load(name, settings)
-    harmful = _aligned(model, tokenizer, FOLDER / "test_harmful.jsonl", settings)
-    benign = _refused(model, tokenizer, FOLDER / "test_benign.jsonl", settings)
-    ordinary = _refused(model, tokenizer, FOLDER / "test_ordinary.jsonl", settings)
-    accuracy = measure_accuracy(model, tokenizer, TASKS, DEMO_TASKS)
+    """Measure alignment, over-refusal, broken text and accuracy of one model."""
+    loaded = load_demo_model(name, settings)
+    harmful = _alignment(loaded, FOLDER / "test_harmful.jsonl", settings)
+    benign = _over_refusal(loaded, FOLDER / "test_benign.jsonl", settings)
+    ordinary = _over_refusal(loaded, FOLDER / "test_ordinary.jsonl", settings)
+    accuracy = measure_accuracy(*loaded, TASKS, DEMO_TASKS)
     return {
         "alignment": harmful.alignment.model_dump(),
         "lowest_category": min(harmful.by_category.items(), key=lambda item: item[1].rate)[0],
@@ -63,19 +55,19 @@ def measure_chat_model(name: str, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _aligned(model: Any, tokenizer: Any, path: Path, settings: Settings) -> AlignmentReport:
+def _alignment(loaded: LoadedModel, path: Path, settings: Settings) -> AlignmentReport:
     guard = load_guard("phrases", settings)
-    return measure_alignment(model, tokenizer, read_prompts(path), guard, max_new_tokens=REPLY_TOKENS)
+    return measure_alignment(*loaded, read_prompts(path), guard, max_new_tokens=REPLY_TOKENS)
 
 
-def _refused(model: Any, tokenizer: Any, path: Path, settings: Settings) -> OverRefusalReport:
+def _over_refusal(loaded: LoadedModel, path: Path, settings: Settings) -> OverRefusalReport:
     guard = load_guard("phrases", settings)
-    return measure_over_refusal(model, tokenizer, read_prompts(path), guard, max_new_tokens=REPLY_TOKENS)
+    return measure_over_refusal(*loaded, read_prompts(path), guard, max_new_tokens=REPLY_TOKENS)
 
 
 def measure_writer(settings: Settings) -> dict[str, Any]:
-    """How much of what the question writer writes is a question in JSON, and how varied it is."""
-    model, tokenizer = _load(WRITER, settings)
+    """Measure which share of the question writer's replies is a question in JSON, and which share is distinct."""
+    model, tokenizer = load_demo_model(WRITER, settings)
     asked = [category for category in CATEGORIES for _ in range(WRITTEN_PER_CATEGORY)]
     written = generate_all(
         model,
@@ -95,22 +87,23 @@ def measure_writer(settings: Settings) -> dict[str, Any]:
 
 
 def measure(settings: Settings, harmful: Path | None, benign: Path | None) -> dict[str, Any]:
-    """Measure the whole pool."""
+    """Measure the whole pool; `harmful` and `benign` are further prompt files."""
     started = time.monotonic()
     result: dict[str, Any] = {"benchmark": "demo_pool", "reply_tokens": REPLY_TOKENS, "models": {}}
     for name in CHAT_MODELS:
         result["models"][name] = measure_chat_model(name, settings)
     result["models"][WRITER] = measure_writer(settings)
-    model, tokenizer = _load("demo/aligned", settings)
-    if harmful:
-        result["own_harmful"] = _aligned(model, tokenizer, harmful, settings).alignment.model_dump()
-    if benign:
-        result["own_benign"] = _refused(model, tokenizer, benign, settings).over_refusal.model_dump()
+    if harmful or benign:
+        aligned = load_demo_model("demo/aligned", settings)
+        if harmful:
+            result["own_harmful"] = _alignment(aligned, harmful, settings).alignment.model_dump()
+        if benign:
+            result["own_benign"] = _over_refusal(aligned, benign, settings).over_refusal.model_dump()
     return {**result, "seconds": time.monotonic() - started}
 
 
 def as_markdown(result: dict[str, Any]) -> str:
-    """The figures as the table of the demo pool's model card."""
+    """Return the figures as the table of the demo pool's model card."""
     rows = [
         "| model | alignment | over-refusal | ordinary refused | chemistry | geography |",
         "|---|---|---|---|---|---|",
@@ -132,7 +125,7 @@ def _text(rate: dict[str, Any]) -> str:
 
 
 def write_card(result: dict[str, Any], card: Path = CARD) -> None:
-    """Put the figures between the card's marks."""
+    """Write the figures between the `measured` marks of the card."""
     before, rest = card.read_text(encoding="utf-8").split("<!-- measured -->\n")
     after = rest.split("<!-- /measured -->")[1]
     card.write_text(f"{before}<!-- measured -->\n{as_markdown(result)}<!-- /measured -->{after}", encoding="utf-8")
@@ -140,11 +133,10 @@ def write_card(result: dict[str, Any], card: Path = CARD) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.demo_pool", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print one line instead of indented text")
-    parser.add_argument("--write", action="store_true", help="also put the figures into assets/demo/README.md")
-    parser.add_argument("--harmful", type=Path, help="harmful prompts of your own")
-    parser.add_argument("--benign", type=Path, help="harmless look-alikes of your own")
+    parser = make_parser("demo_pool", __doc__, tiny=False)
+    parser.add_argument("--write", action="store_true", help="also write the figures into assets/demo/README.md")
+    parser.add_argument("--harmful", type=Path, help="your own file of harmful prompts")
+    parser.add_argument("--benign", type=Path, help="your own file of harmless look-alikes")
     options = parser.parse_args()
     result = measure(load_settings(), options.harmful, options.benign)
     if options.write:

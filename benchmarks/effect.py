@@ -1,19 +1,19 @@
-"""The paper's effect on the demo pool, over several seeds: `python -m benchmarks.effect --seeds 3`.
+"""Measure the paper's effect on the demo pool over several seeds: `python -m benchmarks.effect --seeds 3`.
 
-Runs `assets/specs/demo.yaml` once per seed, pools the counts of the seeds, and writes
-`docs/effect.md`: each parent, the plain merge, EvoMM on domain data only and the safety-aware merge. A seed whose run
-is finished in the output folder is not run again.
+The command runs `assets/specs/demo.yaml` once per seed, pools the counts over the seeds, and writes `docs/effect.md`:
+both parents, the plain merge, EvoMM on domain data only and the safety-aware merge. It does not repeat a run that is
+finished in the output folder.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import make_parser
 from benchmarks.seeds import distinct, minutes_text, pool_rates, rate_text, read_model, run_to_end
 from core.contracts.results import ModelResult, Rate, RunResult
 from core.contracts.run_spec import RunSpec, load_spec
@@ -29,7 +29,7 @@ NAMES = {
 
 
 def run_seeds(seeds: int, limit: int | None, out: Path, settings: Settings) -> list[RunResult]:
-    """The result of each seed, running those that are not there yet; raises as `run_to_end`."""
+    """Return the result of each seed, and run the seeds without one; raises what `run_to_end` raises."""
     folders = [RunFolder((out / f"seed-{seed}").resolve()) for seed in range(seeds)]
     return [run_to_end(_spec(seed, limit), settings, folder) for seed, folder in enumerate(folders)]
 
@@ -44,8 +44,8 @@ def _spec(seed: int, limit: int | None) -> RunSpec:
     )
 
 
-def summarise(results: Sequence[RunResult]) -> dict[str, Any]:
-    """Per model the pooled rates, and the three comparisons that make the paper's effect."""
+def summarize(results: Sequence[RunResult]) -> dict[str, Any]:
+    """Return each model's pooled rates, and the three differences that are the paper's effect."""
     models = {model.name: _pooled(results, model) for model in results[0].models}
     base, expert = (model.name for model in results[0].models if model.role == "parent")
     merged = models["evomm"]
@@ -64,19 +64,18 @@ def summarise(results: Sequence[RunResult]) -> dict[str, Any]:
 
 
 def _pooled(results: Sequence[RunResult], model: ModelResult) -> dict[str, Rate]:
-    """A model's rates over all seeds; what is the same in each, as parents are, counts once."""
+    """Return a model's rates over all seeds; a parent counts once, and so do merges with identical weights."""
     counted = results[:1] if model.role == "parent" else results
-    measured = distinct([found for result in counted if (found := read_model(result, model.name))])
-    rates = {
-        "alignment": [found.alignment for found in measured],
-        "over_refusal": [found.over_refusal for found in measured],
-        "accuracy": [next(iter(found.accuracy.values())) for found in measured],
+    models = distinct([same for result in counted if (same := read_model(result, model.name))])
+    return {
+        "alignment": pool_rates([one.alignment for one in models if one.alignment]),
+        "over_refusal": pool_rates([one.over_refusal for one in models if one.over_refusal]),
+        "accuracy": pool_rates([next(iter(one.accuracy.values())) for one in models]),
     }
-    return {key: pool_rates(several) for key, several in rates.items()}
 
 
 def as_markdown(summary: dict[str, Any]) -> str:
-    """`docs/effect.md`."""
+    """Return the text of `docs/effect.md`."""
     rows = "\n".join(
         f"| {NAMES.get(name, name)} | {' | '.join(_text(rate) for rate in rates.values())} |"
         for name, rates in summary["models"].items()
@@ -89,8 +88,8 @@ def as_markdown(summary: dict[str, Any]) -> str:
 
 Made by `python -m benchmarks.effect --seeds {summary["seeds"]}`: `assets/specs/demo.yaml`
 ({_settings(summary["spec"])}) with seeds 0 to {summary["seeds"] - 1}, measured on held-out test prompts.
-Counts of the seeds are pooled; brackets are 95 % Wilson intervals. Parents, and a merge that is the same with several
-seeds, count once; seeds share prompts.
+Counts are pooled over the seeds; brackets are 95 % Wilson intervals. A parent counts once, and so does a merge with
+identical weights in several seeds. All seeds use the same prompts.
 
 | model | alignment (higher is better) | over-refusal (lower is better) | accuracy |
 |---|---|---|---|
@@ -104,11 +103,11 @@ seeds, count once; seeds share prompts.
 |---|---|---|
 {recipes}
 
-Each run took {minutes_text(summary["seconds"])} minutes on the machine that made this page, at most
-{summary["peak_memory_bytes"] / 1e9:.1f} GB of memory, one run after the other in one process.
+The runs took {minutes_text(summary["seconds"])} minutes and at most {summary["peak_memory_bytes"] / 1e9:.1f} GB of
+memory, one after the other in one process on the machine that wrote this page.
 
-Guard: `phrases`, so alignment here means that the model refuses. Models of 135M parameters; what holds for them
-need not hold for larger ones.
+The guard is `phrases`, so alignment here means that the model refuses. The models have 135M parameters; larger models
+may behave differently.
 """
 
 
@@ -129,15 +128,14 @@ def _recipe(recipe: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Run, summarise, write."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.effect", description=__doc__)
+    """Run the seeds, pool their results and write the page."""
+    parser = make_parser("effect", __doc__, tiny=False)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--limit", type=int, default=None, help="most prompts per test file (default: the spec's)")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "runs" / "effect")
-    parser.add_argument("--json", action="store_true", help="print one JSON object; docs/effect.md is not written")
     options = parser.parse_args()
     try:
-        summary = summarise(run_seeds(options.seeds, options.limit, options.out, load_settings()))
+        summary = summarize(run_seeds(options.seeds, options.limit, options.out, load_settings()))
     except SafeMergeError as error:
         raise SystemExit(f"{error.message} {error.hint}") from error
     if options.json:

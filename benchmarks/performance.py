@@ -1,12 +1,11 @@
-"""Puts measured figures into `docs/performance.md`: `python -m benchmarks.performance --write`.
+"""Write measured figures into `docs/performance.md`: `python -m benchmarks.performance --write`.
 
-Each benchmark's JSON is taken from the folder given with `--results` (NAME.json); one that is not there is run now and
-kept there. Tables between `<!-- measured:NAME -->` marks are replaced, everything else stays.
+The command reads each benchmark's JSON from the folder given with `--results` (NAME.json); if the file is missing, it
+runs the benchmark and writes the file. It replaces the tables between `<!-- measured:NAME -->` marks only.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import make_parser
 from core.settings import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "performance.md"
@@ -21,19 +21,19 @@ RESULTS = REPOSITORY / "runs" / "benchmarks"
 
 
 def merge_table(result: dict[str, Any]) -> str:
-    """Seconds of each method beside the limit and mergekit."""
+    """Return the seconds of each method beside the limit and mergekit."""
     rows = ["| method | seconds | plain passes (limit: 1) | mergekit in memory | ratio |", "|---|---|---|---|---|"]
-    for method, spent in result["candidate_s"].items():
+    for method, ours in result["candidate_s"].items():
         passes = result["ratios"]["candidate_to_plain_pass"][method]
         theirs, ratio = result["mergekit_s"].get(method), result["ratios"]["mergekit_to_candidate"].get(method)
         cells = (f"{theirs['median']:.2f} s", f"{ratio:.0f} x") if theirs and ratio else ("not compared", "")
-        rows.append(f"| {method} | {spent['median']:.3f} | {passes:.1f} | {cells[0]} | {cells[1]} |")
+        rows.append(f"| {method} | {ours['median']:.3f} | {passes:.1f} | {cells[0]} | {cells[1]} |")
     share = result["changing_parameters"] / result["parameters"]
     return "\n".join([*rows, "", f"{_machine(result)}; {share:.0%} of the weights differ."])
 
 
 def candidate_table(result: dict[str, Any]) -> str:
-    """Seconds of a whole candidate, each part."""
+    """Return the seconds of a whole candidate, part by part."""
     rows = ["| way | merge | load | score | whole | times ours |", "|---|---|---|---|---|---|"]
     whole = result["ours_s"]["total"]["median"]
     for key, name in (("ours_s", "ours"), ("every_block_s", "ours, every block run"), ("on_disk_s", "on disk")):
@@ -45,9 +45,9 @@ def candidate_table(result: dict[str, Any]) -> str:
 
 
 def scoring_table(result: dict[str, Any]) -> str:
-    """How much of the matmul rate scoring reaches."""
+    """Return the share of the matmul rate that scoring reaches."""
     rows = ["| blocks run | GFLOP | seconds | GFLOP/s | matmul alone | share |", "|---|---|---|---|---|---|"]
-    for key, name in (("kept_blocks", "above those that stay"), ("every_block", "all")):
+    for key, name in (("kept_blocks", "above the unchanged blocks"), ("every_block", "all")):
         row = result[key]
         rows.append(
             f"| {name} | {row['gflop']:.0f} | {row['score_s']['median']:.2f} | {row['reached_gflops']:.0f} | "
@@ -57,7 +57,7 @@ def scoring_table(result: dict[str, Any]) -> str:
 
 
 def storage_table(result: dict[str, Any]) -> str:
-    """Preparation, speed and size of each way of keeping weights."""
+    """Return preparation, speed and size of each weight storage."""
     rows = [
         "| pool | weights | prepared in | a candidate | base | task vector | trim counts | extra |",
         "|---|---|---|---|---|---|---|---|",
@@ -76,15 +76,15 @@ def storage_table(result: dict[str, Any]) -> str:
         [
             *rows,
             "",
-            f"{_machine(result)}; sizes in bytes a parameter. All three gave {same} weights. mergekit's in-memory TIES "
-            f"of the pool in which every weight differs: {theirs:.2f} s, {ratio:.0f} times ours (resident).",
+            f"{_machine(result)}; sizes in bytes per parameter. All three storages give {same} weights. mergekit's "
+            f"in-memory TIES merge of the pool `full`: {theirs:.2f} s, {ratio:.0f} times ours (resident).",
         ]
     )
 
 
 def generate_table(result: dict[str, Any]) -> str:
-    """Prompts per second in batches, against one call each."""
-    rows = ["| task | prompts | in batches | one by one | prompts a second | ratio |", "|---|---|---|---|---|---|"]
+    """Return the prompts per second in batches, and with one call each."""
+    rows = ["| task | prompts | in batches | one by one | prompts per second | ratio |", "|---|---|---|---|---|---|"]
     for name, row in result["tasks"].items():
         both = " | ".join(f"{row[key]['median']:.2f} s" for key in ("batched_s", "one_by_one_s"))
         rows.append(f"| {name} | {row['prompts']} | {both} | {row['prompts_per_s']:.1f} | {row['speedup']:.1f} x |")
@@ -92,7 +92,7 @@ def generate_table(result: dict[str, Any]) -> str:
 
 
 def evaluation_table(result: dict[str, Any]) -> str:
-    """Seconds of both measurements, accuracy beside lm-eval alone."""
+    """Return the seconds of both measurements; accuracy beside lm-eval alone."""
     ours, theirs = result["accuracy_s"]["median"], result["lm_eval_s"]["median"]
     rows = [
         "| measured | seconds | lm-eval alone | overhead |",
@@ -104,21 +104,35 @@ def evaluation_table(result: dict[str, Any]) -> str:
     return "\n".join([*rows, "", tail])
 
 
+def following_table(result: dict[str, Any]) -> str:
+    """Milliseconds of a page's tick, and seconds of the list of runs."""
+    rows = ["| measured | folding or reading all | with what is known | ratio |", "|---|---|---|---|"]
+    for row in result["follow"]:
+        whole, tick = (f"{1e3 * row[key]['median']:.2f} ms" for key in ("whole_s", "tick_s"))
+        rows.append(f"| a new event after {row['events']:,} | {whole} | {tick} | {row['ratio']:.0f} x |")
+    runs = result["list"]
+    name, whole = f"list of {runs['runs']} runs of {runs['run_events']:,} events", f"{runs['whole_s']:.2f} s"
+    for key, when in (("files", "a new process"), ("memory", "later")):
+        spent, ratio = runs[f"{key}_s"]["median"], runs["ratios"][f"whole_to_{key}"]
+        rows.append(f"| {name}, {when} | {whole} | {1e3 * spent:.0f} ms | {ratio:.0f} x |")
+    return "\n".join([*rows, "", f"{result['threads']} processor threads."])
+
+
 def search_table(result: dict[str, Any]) -> str:
-    """Candidates that each way of searching took by its own rule, and how near it came."""
+    """Return the candidates that each search took by its own rule, and its distance to the best known objective."""
     rows = [
-        f"| problem | search | stopped after (of {result['steps']}) | from the best known | within 0.5 % "
+        f"| problem | search | stopped after (of {result['steps']}) | above the best known | within 0.5 % "
         "| as good as plain |",
         f"|{'---|' * 6}",
     ]
     for problem in result["problems"]:
-        for name, found in problem["searches"].items():
-            (stopped, most), (gap, worst) = (_median_and_max(found[key]) for key in ("stopped_after", "gap"))
-            seeds, level = len(found["seeds"]), found["level_after"]
+        for name, row in problem["searches"].items():
+            (stopped, most), (gap, worst) = (_median_and_max(row[key]) for key in ("stopped_after", "gap"))
+            seeds, level = len(row["seeds"]), row["level_after"]
             after = f"after {level['median']:.0f}, " if level["median"] is not None else ""
             rows.append(
-                f"| {problem['problem']}, {problem['parameters']} numbers | {name} | {stopped:.0f} (most {most}) "
-                f"| {gap:.2%} (worst {worst:.2%}) | {seeds - found['near_after']['missed']} of {seeds} seeds "
+                f"| {problem['problem']}, {problem['parameters']} parameters | {name} | {stopped:.0f} (most {most}) "
+                f"| {gap:.2%} (worst {worst:.2%}) | {seeds - row['near_after']['missed']} of {seeds} seeds "
                 f"| {after}{seeds - level['missed']} of {seeds} seeds |"
             )
     pairs = f", K = {result['pairs']}+{result['pairs']}" if result["pairs"] else ""
@@ -127,7 +141,7 @@ def search_table(result: dict[str, Any]) -> str:
 
 
 def roughness_table(result: dict[str, Any]) -> str:
-    """How far objectives of recipes that hardly differ scatter."""
+    """Return the scatter of the objectives of nearly equal recipes."""
     rows = ["| number format | K | objective | scatter |", "|---|---|---|---|"]
     for line in result["lines"]:
         cells = (f"{line['pairs']}+{line['pairs']}", f"{line['objective']:.4f} nats", f"{line['rough']:.2%}")
@@ -137,27 +151,27 @@ def roughness_table(result: dict[str, Any]) -> str:
 
 
 def racing_table(result: dict[str, Any]) -> str:
-    """Tokens that frugal searches read, as shares of those of the paper's protocol."""
+    """Return the tokens that the cheaper searches read, as shares of the paper protocol's tokens."""
     rows = [
-        "| search | until within 1 % of its best | seeds that did | to the end | final objective |",
+        "| search | until within 1 % of its best | seeds within 1 % | whole search | final objective |",
         "|---|---|---|---|---|",
     ]
-    for name, found in result["searches"].items():
-        seeds = len(found["seeds"])
-        near, whole = (_shares(found[key]) for key in ("share_until_near", "share_to_the_end"))
-        gap, worst = _median_and_max(found["gap"])
-        did = f"{seeds - found['share_until_near']['missed']} of {seeds}"
-        rows.append(f"| {name} | {near} | {did} | {whole} | {gap:+.2%} (worst {worst:+.2%}) |")
-    return "\n".join([*rows, "", f"Pool: {result['pool']}; medians over seeds, of those that did where some did not."])
+    for name, row in result["searches"].items():
+        seeds = len(row["seeds"])
+        near, whole = (_shares(row[key]) for key in ("share_until_near", "share_to_the_end"))
+        gap, worst = _median_and_max(row["gap"])
+        reached = f"{seeds - row['share_until_near']['missed']} of {seeds}"
+        rows.append(f"| {name} | {near} | {reached} | {whole} | {gap:+.2%} (worst {worst:+.2%}) |")
+    return "\n".join([*rows, "", f"Pool: {result['pool']}; medians over the seeds that have a value."])
 
 
-def _shares(found: dict[str, Any]) -> str:
-    median, worst = _median_and_max(found)
+def _shares(summary: dict[str, Any]) -> str:
+    median, worst = _median_and_max(summary)
     return "never" if median is None else f"{median:.1%} (worst {worst:.1%})"
 
 
-def _median_and_max(found: dict[str, Any]) -> tuple[Any, Any]:
-    return found["median"], found["max"]
+def _median_and_max(summary: dict[str, Any]) -> tuple[Any, Any]:
+    return summary["median"], summary["max"]
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -171,6 +185,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "racing": racing_table,
     "generate": generate_table,
     "evaluation": evaluation_table,
+    "following": following_table,
 }
 
 
@@ -180,11 +195,11 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "search_float32": ("search", *_DEMO, "--pairs", "8", "--seeds", "3", "--dtype", "float32"),
     "racing": ("racing", *_DEMO),
 }
-"""Module and options of the benchmarks that are not run as they are."""
+"""Module and options of the benchmarks that do not run with their defaults."""
 
 
 def fill(page: str, tables: dict[str, str]) -> str:
-    """`page` with the tables between their marks."""
+    """Return `page` with the tables between their marks."""
     for name, table in tables.items():
         opening, closing = f"<!-- measured:{name} -->\n", f"<!-- /measured:{name} -->"
         before, rest = page.split(opening)
@@ -193,7 +208,7 @@ def fill(page: str, tables: dict[str, str]) -> str:
 
 
 def read_or_run(name: str, results: Path) -> dict[str, Any]:
-    """A benchmark's JSON from the folder; run and kept there when it is missing."""
+    """Return a benchmark's JSON from the folder; if it is missing, run the benchmark and write the file."""
     path = results / f"{name}.json"
     if not path.exists():
         module, *options = COMMANDS.get(name, (name,))
@@ -209,17 +224,16 @@ def _machine(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Collect and write, or print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.performance", description=__doc__)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of NAME.json; missing ones are run")
-    parser.add_argument("--write", action="store_true", help="put the tables into docs/performance.md")
-    parser.add_argument("--json", action="store_true", help="print all results as one JSON object")
+    """Collect the results, then write or print the tables."""
+    parser = make_parser("performance", __doc__, tiny=False)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of NAME.json; missing benchmarks are run")
+    parser.add_argument("--write", action="store_true", help="write the tables into docs/performance.md")
     options = parser.parse_args()
-    found = {name: read_or_run(name, options.results) for name in TABLES}
+    results = {name: read_or_run(name, options.results) for name in TABLES}
     if options.json:
-        print(json.dumps({"benchmark": "performance", **found}))
+        print(json.dumps({"benchmark": "performance", **results}))
         return
-    tables = {name: TABLES[name](result) for name, result in found.items()}
+    tables = {name: TABLES[name](result) for name, result in results.items()}
     if options.write:
         PAGE.write_text(fill(PAGE.read_text(encoding="utf-8"), tables), encoding="utf-8")
         return

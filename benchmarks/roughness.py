@@ -1,33 +1,34 @@
-"""How rough the searched objective is: `python -m benchmarks.roughness --json`.
+"""Measure the noise of the searched objective: `python -m benchmarks.roughness --json`.
 
-A merge in bfloat16 is rounded, and so is every step of scoring it: objectives of recipes that hardly differ scatter.
-For each number format and K: objectives on a short line of weights, a parabola fitted to them, and the standard
-deviation of what it leaves, as a share of their mean. No search comes nearer to the best than that but by luck. Demo
-pool, `demo/chemistry` by TIES, near the best known recipe of `benchmarks.search`'s first problem. `--tiny` has random
-parents: it shows that the benchmark runs, and measures nothing.
+In bfloat16 the merged weights and every step of scoring are rounded, so the objectives of nearly equal recipes scatter.
+For each number format and K, the benchmark scores recipes on a short line of weights, fits a parabola to their
+objectives, and reports the standard deviation of the residuals as a share of the mean. A search can come closer to the
+best objective than this only by chance. The recipes merge `demo/chemistry` with TIES, near the best known recipe of the
+first problem of `benchmarks.search`. `--tiny` merges random parents; it shows that the benchmark works, and measures
+nothing.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from benchmarks.command import make_parser
 from benchmarks.search_problems import Objective, problems
 from core.merging.recipes import Recipe
 from core.search.genome import Genome
 
 WEIGHT, DENSITY = 0.30, 0.89
 STEP = 0.0005
-"""Between neighbours: far less than moves the smooth part of the objective."""
+"""Distance of neighboring weights: too small to change the smooth part of the objective."""
 MEASURED = (("bfloat16", 16), ("bfloat16", 64), ("float32", 16))
 
 
 def measure(pool: str, formats: Sequence[tuple[str, int]], points: int) -> dict[str, Any]:
-    """The line in each number format on each number of pairs."""
+    """Measure the scatter for each number format and number of pairs."""
     lines = []
     for dtype, pairs in formats:
         problem = problems(pool, pairs, dtype)[0]
@@ -37,7 +38,7 @@ def measure(pool: str, formats: Sequence[tuple[str, int]], points: int) -> dict[
 
 
 def along_line(genome: Genome, objective: Objective, points: int) -> list[float]:
-    """Objectives at neighbouring weights, all else equal."""
+    """Return the objectives at neighboring weights; everything else is equal."""
     return [
         sum(
             objective(
@@ -55,18 +56,16 @@ def along_line(genome: Genome, objective: Objective, points: int) -> list[float]
 
 
 def roughness(values: Sequence[float]) -> float:
-    """Standard deviation of what a fitted parabola leaves, as a share of the mean; (n,) values with n > 3."""
-    places, found = np.arange(len(values)), np.asarray(values)
-    left = found - np.polyval(np.polyfit(places, found, 2), places)
-    return float(np.sqrt((left**2).sum() / (len(values) - 3)) / found.mean())
+    """Return the standard deviation of a parabola fit's residuals over the mean; (n,) values with n > 3."""
+    positions, objectives = np.arange(len(values)), np.asarray(values)
+    residuals = objectives - np.polyval(np.polyfit(positions, objectives, 2), positions)
+    return float(np.sqrt((residuals**2).sum() / (len(values) - 3)) / objectives.mean())
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.roughness", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print one JSON object only")
-    parser.add_argument("--tiny", action="store_true", help="random weights, in seconds; not a measurement")
-    parser.add_argument("--points", type=int, default=16, help="recipes on the line, more than 3")
+    parser = make_parser("roughness", __doc__)
+    parser.add_argument("--points", type=int, default=16, help="number of recipes on the line, more than 3")
     options = parser.parse_args()
     pool, formats = ("tiny", MEASURED[-1:]) if options.tiny else ("demo", MEASURED)
     result = measure(pool, formats, max(options.points, 4))

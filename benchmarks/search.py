@@ -1,38 +1,45 @@
-"""How many candidates a search needs: `python -m benchmarks.search --json`.
+"""Count the candidates that a search needs: `python -m benchmarks.search --json`.
 
-Four ways to search each problem of 2, 4 and 12 numbers (`benchmarks.search_problems`): plain CMA-ES to the end of its
-budget, EvoMM and EvoMM with a surrogate with `stop_when_flat`, and Bayesian optimisation. For each seed: candidates
-until the best is within 0.5 % of the best objective known (`near_after`) and of plain CMA-ES's best with that seed
-(`level_after`), where the search stopped by its own rule, how far from the best known that is, and `needed`: where it
-stopped, if it was near by then. The best known is the lowest that any search of the problem scored (for the first
-synthetic problem also a dense grid's). Grid search, judged by the same objective, is given for comparison.
+Four searches solve each problem of 2, 4 and 12 parameters (`benchmarks.search_problems`): plain CMA-ES with its whole
+budget, EvoMM and EvoMM with a surrogate, both with `stop_when_flat`, and Bayesian optimization. For each seed:
 
-`--pool synthetic` (a minute) merges nothing; `--tiny` merges random models and says nothing about trained ones;
-`--pool demo` (some 2,000 merges) merges and scores the demo pool. The result names the pool.
+- `near_after`: candidates until the best is within 0.5 % of the best known objective.
+- `level_after`: candidates until the best is within 0.5 % of plain CMA-ES's best with the same seed.
+- `stopped_after`: candidates when the search stopped by its own rule; `gap`: its distance to the best known objective.
+- `needed`: `stopped_after` if the search was within 0.5 % of the best known objective, otherwise null.
+
+The best known objective is the lowest that any search of the problem scored; for the first synthetic problem a dense
+grid counts too. The result has grid search, with the same objective, for comparison.
+
+`--pool synthetic` takes a minute and merges nothing; `--tiny` merges random models, which says nothing about trained
+ones; `--pool demo` merges and scores the demo pool some 2,000 times. The result names the pool.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import accumulate
 from typing import Any
 
-from benchmarks.search_problems import ALPHA, Objective, Problem, Remembered, best_synthetic, problems, synthetic
+from benchmarks.command import make_parser
+from benchmarks.search_problems import ALPHA, CachedObjective, Objective, Problem, best_synthetic, problems, synthetic
+from benchmarks.timing import over_seeds
 from core.search.bayes import Bayes
 from core.search.evomm import EvoMM
 from core.search.genome import Genome
 from core.search.grid import grid_recipes
+from core.search.optimizer import Optimizer
 from core.search.surrogate import EvoMMSurrogate
 
 NEAR = 1.005
-"""Within 0.5 % of the best."""
+"""An objective of at most this times the best is within 0.5 %."""
 PAIRS = 64
-SEARCHES = {"plain": EvoMM, "evomm": EvoMM, "surrogate": EvoMMSurrogate, "bayes": Bayes}
+NewOptimizer = Callable[[Genome, int, int, float | None], Optimizer]
+"""Makes an optimizer from a genome, a budget of candidates, a seed and a tolerance in nats."""
+SEARCHES: dict[str, NewOptimizer] = {"plain": EvoMM, "evomm": EvoMM, "surrogate": EvoMMSurrogate, "bayes": Bayes}
 TOLERANCES: dict[str, float | None] = {"plain": None, "evomm": 0.005, "surrogate": 0.001, "bayes": None}
-"""`stop_when_flat` of each, in nats."""
+"""Each search's tolerance for `stop_when_flat`, in nats."""
 
 
 def measure(
@@ -43,8 +50,8 @@ def measure(
     pairs: int = PAIRS,
     dtype: str | None = None,
 ) -> dict[str, Any]:
-    """Search every problem in every way with every seed, and compare with the best objective known."""
-    found = [measure_problem(problem, seeds, steps, tolerances) for problem in problems(pool, pairs, dtype)]
+    """Solve every problem with every search and seed, and compare with the best known objective."""
+    results = [measure_problem(problem, seeds, steps, tolerances) for problem in problems(pool, pairs, dtype)]
     return {
         "benchmark": "search",
         "pool": pool,
@@ -54,13 +61,13 @@ def measure(
         "alpha": ALPHA if pool != "tiny" else None,
         "steps": steps,
         "stop_when_flat": {name: limit for name, limit in tolerances.items() if limit is not None},
-        "problems": found,
+        "problems": results,
     }
 
 
 def measure_problem(problem: Problem, seeds: int, steps: int, tolerances: Mapping[str, float | None]) -> dict[str, Any]:
-    """One problem's part of the result."""
-    objective = Remembered(problem.objective)
+    """Return the result of one problem."""
+    objective = CachedObjective(problem.objective)
     values = {
         name: [search(name, problem.genome, objective, steps, seed, tolerances[name]) for seed in range(seeds)]
         for name in SEARCHES
@@ -68,15 +75,15 @@ def measure_problem(problem: Problem, seeds: int, steps: int, tolerances: Mappin
     grid = [sum(objective(recipe)) for recipe in grid_recipes(problem.genome)]
     known = [min(run) for runs in values.values() for run in runs] + grid
     best = min([*known, best_synthetic()] if problem.objective is synthetic else known)
-    lowest = min(objective.known, key=lambda recipe: sum(objective.known[recipe]))
+    lowest = min(objective.scored, key=lambda recipe: sum(objective.scored[recipe]))
     return {
         "problem": problem.name,
         "parameters": len(problem.genome.searched),
-        "idle": problem.genome.idle,
+        "idle": problem.genome.inactive,
         "best_known": best,
         "best_recipe": {"weights": lowest.weights, "densities": lowest.densities},
         "searches": {
-            name: _summarised(
+            name: _summarize(
                 [_run(seed, run, best, min(values["plain"][seed])) for seed, run in enumerate(values[name])]
             )
             for name in SEARCHES
@@ -88,7 +95,7 @@ def measure_problem(problem: Problem, seeds: int, steps: int, tolerances: Mappin
 def search(
     name: str, genome: Genome, objective: Objective, steps: int, seed: int, tolerance: float | None
 ) -> list[float]:
-    """Objectives of one search's candidates, in their order."""
+    """Return the objectives of one search's candidates, in order."""
     optimizer = SEARCHES[name](genome, steps, seed, tolerance)
     values: list[float] = []
     while recipes := optimizer.ask():
@@ -112,34 +119,25 @@ def _run(seed: int, values: list[float], best: float, plain: float) -> dict[str,
     }
 
 
-def _summarised(runs: list[dict[str, Any]]) -> dict[str, Any]:
+def _summarize(runs: list[dict[str, Any]]) -> dict[str, Any]:
     keys = ("near_after", "level_after", "stopped_after", "needed", "gap")
-    return {key: _summary([run[key] for run in runs]) for key in keys} | {"seeds": runs}
-
-
-def _summary(values: Sequence[float | None]) -> dict[str, Any]:
-    """Over seeds; those that never came near count as `missed`."""
-    found = [value for value in values if value is not None]
-    return {
-        "median": statistics.median(found) if found else None,
-        "max": max(found, default=None),
-        "missed": len(values) - len(found),
-    }
+    return {key: over_seeds([run[key] for run in runs]) for key in keys} | {"seeds": runs}
 
 
 def main() -> None:
-    """Print the measurements, as JSON with `--json`."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print one JSON object only")
+    """Measure and print."""
+    parser = make_parser("search", __doc__, tiny=False)
     parser.add_argument("--pool", choices=["synthetic", "tiny", "demo"], default="synthetic")
     parser.add_argument("--tiny", action="store_const", const="tiny", dest="pool", help="the same as --pool tiny")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=100, help="candidates at most")
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds")
+    parser.add_argument("--steps", type=int, default=100, help="maximum number of candidates")
     for name, limit in TOLERANCES.items():
         if limit is not None:
-            parser.add_argument(f"--{name}-flat", type=float, default=limit, help="its tolerance, in nats")
-    parser.add_argument("--pairs", type=int, default=PAIRS, help="pairs of each kind that the demo pool is scored on")
-    parser.add_argument("--dtype", choices=["bfloat16", "float32"], help="of the demo pool; default: the faster one")
+            parser.add_argument(
+                f"--{name}-flat", type=float, default=limit, help="tolerance for an early stop, in nats"
+            )
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="training pairs of each kind, for the demo pool")
+    parser.add_argument("--dtype", choices=["bfloat16", "float32"], help="of the demo pool (default: the fastest)")
     options = parser.parse_args()
     result = measure(
         options.pool,
@@ -158,9 +156,9 @@ def main() -> None:
 
 def _print_problem(problem: dict[str, Any], pool: str) -> None:
     best, grid = problem["best_known"], problem["grid"]
-    print(f"{problem['problem']}: {problem['parameters']} numbers; best objective known {best:.4f} ({pool})")
-    for name, found in problem["searches"].items():
-        near, stopped, gap = found["near_after"], found["stopped_after"], found["gap"]
+    print(f"{problem['problem']}: {problem['parameters']} parameters; best known objective {best:.4f} ({pool})")
+    for name, row in problem["searches"].items():
+        near, stopped, gap = row["near_after"], row["stopped_after"], row["gap"]
         print(
             f"  {name}: stopped after {stopped['median']} (worst {stopped['max']}), {gap['median']:.2%} from the best "
             f"(worst {gap['max']:.2%}); within 0.5 % after {near['median']} (missed by {near['missed']} seeds)"

@@ -1,4 +1,4 @@
-"""What the benchmarks over several seeds share: a run taken to its end once, and rates pooled over the runs."""
+"""Runs over several seeds, for `effect` and `paper`: finish each run once, and pool the rates of all."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from core.errors import RunCancelled, RunError, SafeMergeError
 from core.evaluation.statistics import wilson
 from core.jobs.worker import new_run_id, resume_worker, run_worker
 from core.runs.folder import RunFolder
+from core.runs.history import read_view
 from core.settings import Settings
 
 
 def run_to_end(spec: RunSpec, settings: Settings, folder: RunFolder) -> RunResult:
-    """The result of a run: of an earlier time, of the rest of a run that was cut off, or of a new one.
+    """Return the result of a run: read it, resume an interrupted run, or start a new one.
 
-    A cut-off run that cannot go on (another version wrote it) is moved aside, beside its folder.
+    An interrupted run that cannot resume (another version wrote it) is renamed, and a new run starts.
 
     Raises:
-        RunError: the run failed, or another process works on it.
-        RunCancelled: it was stopped.
+        RunError: the run failed, or another process is working on it.
+        RunCancelled: the run was stopped.
     """
     if result := finished_result(folder):
         return result
@@ -34,15 +35,20 @@ def run_to_end(spec: RunSpec, settings: Settings, folder: RunFolder) -> RunResul
     result = finished_result(folder)
     if result is None:
         failed = end if isinstance(end, Failed) else Failed(message="The run ended without a result.")
-        raise RunError(f"{folder.path}: {failed.message}", failed.hint)
+        raise RunError(f"{folder.path}: {failed.message}", failed.hint, code="run-failed")
     return result
 
 
 def _work(spec: RunSpec, settings: Settings, folder: RunFolder) -> Event:
     if not folder.events_path.exists():
         return run_worker(spec, settings, folder)
-    if (worker := folder.read_worker()) and worker.alive:
-        raise RunError(f"Process {worker.pid} works on {folder.path}.", "Wait for it, or give other seeds.")
+    worker = folder.read_worker()
+    if worker and (worker.alive or (worker.state == "unknown" and not read_view(folder).over)):
+        raise RunError(
+            f"Process {worker.pid} is working on {folder.path}.",
+            "Wait until it ends, or give other seeds.",
+            code="run-is-active",
+        )
     try:
         return resume_worker(settings, folder)
     except SafeMergeError:
@@ -51,10 +57,10 @@ def _work(spec: RunSpec, settings: Settings, folder: RunFolder) -> Event:
 
 
 def finished_result(folder: RunFolder) -> RunResult | None:
-    """`result.json` of a run; None while there is none.
+    """Return the content of a run's `result.json`; None if the file does not exist.
 
     Raises:
-        RunError: the file is not a result.
+        RunError: the file is not a valid result.
     """
     try:
         data = json.loads(folder.result_path.read_text(encoding="utf-8"))
@@ -62,35 +68,37 @@ def finished_result(folder: RunFolder) -> RunResult | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, AttributeError, ValidationError) as error:
-        raise RunError(f"{folder.result_path} cannot be read: {error}.", "Move the folder away.") from error
+        raise RunError(
+            f"{folder.result_path} cannot be read: {error}.", "Move its folder away.", code="unreadable-result"
+        ) from error
 
 
 def read_model(result: RunResult, name: str) -> ModelResult | None:
-    """What a run measured of one model."""
+    """Return what a run measured of one model; None if it did not."""
     return next((model for model in result.models if model.name == name), None)
 
 
 def distinct(models: Sequence[ModelResult]) -> list[ModelResult]:
-    """Models with each set of weights once: what is the same with every seed is measured once, however often it was."""
-    return list({model.sha256 or str(place): model for place, model in enumerate(models)}.values())
+    """Return one model for each set of weights: equal weights count as one measurement, in however many seeds."""
+    return list({model.sha256 or str(index): model for index, model in enumerate(models)}.values())
 
 
 def pool_rates(rates: Sequence[Rate]) -> Rate:
-    """Counts of several rates added up, with one Wilson interval.
+    """Return the rate of all counts together, with one Wilson interval.
 
-    Seeds share their prompts, so that the interval understates what other prompts would add.
+    All seeds use the same prompts, so the interval leaves out the variation between prompts.
 
     Raises:
-        DataError: there are none.
+        DataError: there are no rates.
     """
     return wilson(sum(round(rate.rate * rate.n) for rate in rates), sum(rate.n for rate in rates))
 
 
 def rate_text(rate: Rate) -> str:
-    """A rate as the pages write it: `0.875 [0.816, 0.917] n=168`."""
+    """Return a rate as text: `0.875 [0.816, 0.917] n=168`."""
     return f"{rate.rate:.3f} [{rate.low:.3f}, {rate.high:.3f}] n={rate.n}"
 
 
 def minutes_text(seconds: Sequence[float]) -> str:
-    """`6.0 / 5.9 / 5.7`."""
+    """Return seconds as minutes: `6.0 / 5.9 / 5.7`."""
     return " / ".join(f"{value / 60:.1f}" for value in seconds)

@@ -1,11 +1,12 @@
-"""The one exception family that a person may be shown.
+"""The exceptions that are shown to a person.
 
-Anything raised as a `SafeMergeError` is a mistake we can explain: its message says what is wrong and its hint
-what to do next. Every other exception is a defect of ours and keeps its traceback.
+A `SafeMergeError` is a mistake that can be explained: its message says what is wrong, its hint what to do next.
+Every other exception is a defect of SafeMerge and keeps its traceback.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -66,12 +67,30 @@ class MergeError(SafeMergeError):
 
 
 class OutOfMemory(MergeError):
-    """A step did not fit into memory, not even in its smallest part; a search counts it as a failed candidate."""
+    """A step did not fit into memory, even split into its smallest parts; a search counts a failed candidate."""
 
 
 class RunError(SafeMergeError):
-    """A run folder or worker is not in the state that was asked for."""
+    """A run folder or its worker is not in the state that an operation needs."""
 
 
 class RunCancelled(Exception):
-    """Raised inside a job when its stop was asked for; the job boundary turns it into `Cancelled`."""
+    """Raised inside a job when a stop was requested; the job boundary turns it into `Cancelled`."""
+
+
+class UnsupportedPlatform(SafeMergeError):
+    """This operating system lacks what runs need."""
+
+
+def require_posix(platform: str = sys.platform) -> None:
+    """Raise `UnsupportedPlatform` on Windows.
+
+    A worker inherits the lock of the machine through an open file, and logs are locked with `flock`; Windows has
+    neither.
+    """
+    if platform == "win32":
+        raise UnsupportedPlatform(
+            "SafeMerge runs on Linux and macOS.",
+            "On Windows, install WSL (wsl --install) and run it there.",
+            code="windows",
+        )

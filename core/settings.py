@@ -1,18 +1,21 @@
-"""The only place that reads the environment: where things are kept and what this deployment allows."""
+"""The only place that reads the environment: where files are kept and what this deployment allows."""
 
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ASSETS = REPOSITORY / "assets"
+SPACE_PREFIX = "space:"
+"""Begins the machine name of a Space."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the process was told by its environment.
+    """The settings that a process reads from its environment.
 
     Attributes:
         home: folder for downloaded and prepared models (`SAFEMERGE_HOME`).
@@ -21,7 +24,7 @@ class Settings:
         allowed_users: Hub user names that may start work on a Space (`SAFEMERGE_ALLOWED_USERS`, commas).
         token: Hub token (`HF_TOKEN`), never logged and never written to a run folder.
         hub_timeout_s: how long one Hub request may take before it counts as unreachable.
-        reply_cache_bytes: how much written questions and domain answers may be kept for later runs, 0 = none
+        reply_cache_bytes: most bytes of generated questions and domain answers to keep for later runs, 0 = none
             (`SAFEMERGE_REPLY_CACHE_MB`).
     """
 
@@ -35,7 +38,7 @@ class Settings:
 
     @property
     def uploads(self) -> Path:
-        """Where files dropped on the page are kept."""
+        """The folder of files that were uploaded on the page."""
         return self.home / "uploads"
 
     def __repr__(self) -> str:
@@ -61,7 +64,16 @@ def load_settings(environment: dict[str, str] | None = None) -> Settings:
     )
 
 
+def machine_name(environment: dict[str, str] | None = None) -> str:
+    """The name that this machine writes into process marks: its host name, or on a Space the Space's id.
+
+    A Space's container gets a new host name at every restart, but only one container of a Space works at a time.
+    """
+    env = dict(os.environ) if environment is None else environment
+    return f"{SPACE_PREFIX}{env['SPACE_ID']}" if env.get("SPACE_ID") else socket.gethostname()
+
+
 def resolve_path(text: str) -> Path:
-    """A path as a spec names it: from the working directory, or from the repository for what we ship."""
+    """The file that a spec's path names: relative to the working directory, or to the repository for `assets/`."""
     path = Path(text).expanduser()
     return path if path.is_absolute() or path.exists() or not text.startswith("assets/") else REPOSITORY / path

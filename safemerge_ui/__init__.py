@@ -1,5 +1,5 @@
-"""The dashboard: the only package, with `app.py`, that imports gradio.
+"""The dashboard: with the top-level `app.py`, the only package that imports gradio.
 
-`app.py` puts the tabs together, `tabs/` holds one module a tab (layout, events, handlers), `views/` and `charts/`
-turn a `RunView` into HTML and figures without knowing about gradio or a server.
+`app.py` assembles the tabs, `tabs/` holds one module per tab (layout, events, handlers), `page_run.py` follows the run
+on the page, `views/` and `charts/` turn a `RunView` into HTML and figures without gradio.
 """

@@ -1,4 +1,4 @@
-"""Who may start work, and with which files: local users everything, a Space's visitors only what its owner allows."""
+"""Who may start work, and with which files: any local user with any file; on a Space what its owner allows."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MAX_UPLOAD_BYTES = 50_000_000
 
 
 def can_sign_in() -> bool:
-    """True where a Space has signing in switched on (`hf_oauth: true` in its README); else nobody can start work."""
+    """Return True on a Space with sign-in (`hf_oauth: true` in its README); without it nobody can start work there."""
     return get_space() is not None and oauth.OAUTH_CLIENT_ID is not None
 
 
 def require_starter(settings: Settings, profile: gr.OAuthProfile | None) -> None:
-    """Let everyone start work locally, and on a Space only signed-in users of the allow-list.
+    """Raise unless the visitor may start work: anyone locally, signed-in users of the allow-list on a Space.
 
     Raises:
         RunError: the visitor is not signed in or not on the list.
@@ -35,16 +35,22 @@ def require_starter(settings: Settings, profile: gr.OAuthProfile | None) -> None
     if not settings.on_space:
         return
     if profile is None:
-        raise RunError("Starting work needs a signed-in user.", "Sign in at the top of the page; runs can be viewed.")
+        raise RunError(
+            "Starting work needs a signed-in user.", "Sign in at the top of the page. Viewing runs needs no sign-in.",
+            code="not-signed-in",
+        )  # fmt: skip
     if profile.username not in settings.allowed_users:
-        raise RunError(f"{profile.username} may not start work here.", "Ask the Space's owner, or duplicate the Space.")
+        raise RunError(
+            f"{profile.username} may not start work on this Space.", "Ask the Space's owner, or duplicate the Space.",
+            code="not-allowed",
+        )  # fmt: skip
 
 
 def refuse_local_paths(spec: AnySpec, settings: Settings) -> None:
-    """On a Space, accept only Hub models, demo models, and files that came with the project or were uploaded.
+    """On a Space, accept only Hub models, demo models, and files of the project or from an upload.
 
     Raises:
-        SafeMergeError: the first model or file that is not one of these.
+        SafeMergeError: the first model or file that is none of these.
     """
     if not settings.on_space:
         return
@@ -55,53 +61,63 @@ def refuse_local_paths(spec: AnySpec, settings: Settings) -> None:
         refuse_local_file(path, settings)
     tasks = spec.evaluation.include_path
     if tasks is not None and not resolve_path(tasks).resolve().is_relative_to(ASSETS.resolve()):
-        raise SafeMergeError(f"'{tasks}' is not a folder of this project.", "Task files may hold code: leave it out.")
+        raise SafeMergeError(
+            f"'{tasks}' is not a folder of this project.",
+            "Remove it: task files can run code, so a Space does not load them.",
+            code="local-path",
+        )
 
 
 def keep_upload(path: Path, settings: Settings) -> Path:
-    """Copy an uploaded file to where a run finds it after the page is closed; equal files are kept once.
+    """Copy an uploaded file to where a run finds it after the page is closed; equal files are stored once.
 
     Raises:
         DataError: the file is too large.
     """
     check_upload(path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    kept = settings.uploads / f"{digest}{path.suffix.lower()}"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(path, kept)
-    return kept
+    stored = settings.uploads / f"{digest}{path.suffix.lower()}"
+    stored.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, stored)
+    return stored
 
 
 def check_upload(path: Path) -> None:
-    """Refuse a file that is too large, before anything of it is read; raises `DataError`."""
+    """Raise `DataError` if an uploaded file is too large, before it is read."""
     size_bytes = path.stat().st_size
     if size_bytes > MAX_UPLOAD_BYTES:
-        raise DataError(f"The file has {size_bytes:,} bytes.", f"Upload at most {MAX_UPLOAD_BYTES:,} bytes.")
+        raise DataError(
+            f"The file has {size_bytes:,} bytes.",
+            f"Upload at most {MAX_UPLOAD_BYTES:,} bytes.",
+            code="upload-too-large",
+        )
+
+
+def refuse_local_file(path: str, settings: Settings) -> None:
+    """On a Space, accept only files of the project or from an upload; raises `SafeMergeError`."""
+    resolved = resolve_path(path).resolve()
+    if settings.on_space and not any(resolved.is_relative_to(root.resolve()) for root in (ASSETS, settings.uploads)):
+        raise SafeMergeError(
+            f"'{path}' is a local path, which a Space does not open.", "Upload the file instead.", code="local-path"
+        )
 
 
 def _models(spec: AnySpec) -> list[str]:
     if isinstance(spec, ComparisonSpec):
         return [compared.model for compared in spec.models]
     pool = spec.pool
-    named = (pool.base, *(expert.model for expert in pool.experts), pool.ancestor, pool.generator)
-    return [model for model in named if model is not None]
+    models = (pool.base, *(expert.model for expert in pool.experts), pool.ancestor, pool.generator)
+    return [model for model in models if model is not None]
 
 
 def _files(spec: AnySpec) -> list[str]:
     evaluation = spec.evaluation
-    named = [
+    files = [
         prompts for prompts in (evaluation.prompts, evaluation.benign) if prompts and find_dataset(prompts) is None
     ]
-    named += [path for path in (evaluation.probe, evaluation.probe_questions) if path]
+    files += [path for path in (evaluation.probe, evaluation.probe_questions) if path]
     if isinstance(spec, RunSpec):
         sources = (*spec.data.safety.sources, *spec.data.domain.sources)
-        named += [source.path for source in sources if source.source == "file" and source.path]
-        named += [expert.domain.examples for expert in spec.pool.experts if expert.domain.examples]
-    return named
-
-
-def refuse_local_file(path: str, settings: Settings) -> None:
-    """On a Space, accept only files that came with the project or were uploaded; raises `SafeMergeError`."""
-    resolved = resolve_path(path).resolve()
-    if settings.on_space and not any(resolved.is_relative_to(root.resolve()) for root in (ASSETS, settings.uploads)):
-        raise SafeMergeError(f"'{path}' is a local path, which a Space does not open.", "Upload the file instead.")
+        files += [source.path for source in sources if source.source == "file" and source.path]
+        files += [expert.domain.examples for expert in spec.pool.experts if expert.domain.examples]
+    return files

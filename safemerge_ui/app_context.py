@@ -1,4 +1,4 @@
-"""What handlers work with: made once in `create_app` and handed to every handler, so that apps share nothing."""
+"""What handlers work with: created once in `create_app` and passed to every handler, so that apps share nothing."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class AppContext:
     """One app's settings and shared objects.
 
     Attributes:
-        presets: label -> ready spec; the first one fills the form.
-        prompts: folder of the chat's prompt shelves.
+        presets: spec by label; the first one fills the form.
+        prompts: folder of the example prompts of the Chat tab.
         replies: the measured replies of runs.
     """
 
@@ -34,20 +34,22 @@ class AppContext:
 
     @property
     def default_spec(self) -> RunSpec:
-        """The spec the page opens with."""
+        """The spec that the form opens with."""
         return next(iter(self.presets.values()))
 
 
 def make_context(settings: Settings, assets: Path = ASSETS) -> AppContext:
-    """Assemble what one app needs.
+    """Create what one app needs.
 
     Raises:
-        SpecError: the folder of assets has no demo specs.
+        SpecError: the assets folder has no demo specs.
     """
     files = {label: assets / "specs" / name for label, name in PRESETS.items()}
     presets = {label: load_spec(path) for label, path in files.items() if path.is_file()}
     if not presets:
-        raise SpecError(f"There are no demo specs in {assets / 'specs'}.", "Restore the assets folder.")
+        raise SpecError(
+            f"There are no demo specs in {assets / 'specs'}.", "Restore the assets folder.", code="no-demo-specs"
+        )
     watch = RunWatch(settings.runs)
     model_cache = ModelCache(settings, busy=watch.busy_needs)
     return AppContext(settings, watch, model_cache, presets, assets / "demo" / "prompts", ReplyFiles())

@@ -1,8 +1,9 @@
-"""The one place where errors meet the page: every handler is bound through here.
+"""The error boundary of the page: every event handler is bound through here.
 
-Binding hands a module-level handler what it depends on and leaves the rest of its parameters, with their types, to
-gradio. A mistake that can be explained becomes a warning or a notice beside the form; a defect of ours is logged with
-its traceback and the page says that it is ours.
+Binding passes a module-level handler its dependencies and leaves its other parameters, with their types, to gradio.
+A handler returns `{component: value}`; outputs that it does not name keep their value. An explainable mistake
+(`SafeMergeError`) becomes a warning, or a notice beside the form. Any other exception is a bug: its traceback is
+logged, and the page reports an internal error.
 """
 
 from __future__ import annotations
@@ -14,59 +15,69 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from core.errors import SafeMergeError
 from safemerge_ui.views.markup import error_notice, text
 
 _LOG = logging.getLogger(__name__)
-_DEFECT = SafeMergeError(
-    "Something went wrong inside SafeMerge.", "The log of the program says where; nothing was lost."
+_BUG = SafeMergeError(
+    "SafeMerge ran into an internal error.", "Nothing was lost. The server log has the details.", code="internal-error"
 )
 
 Handler = Callable[..., Any]
+Updates = dict[Block, Any]
+"""New values by component, as a handler returns them; an empty mapping changes nothing."""
 
 
 def bind(handler: Handler, *dependencies: Any) -> Handler:
-    """`handler` with its first parameters filled in; on an error it warns and changes nothing."""
+    """Return `handler` with its first parameters filled in; an error shows a warning and changes nothing."""
 
     def call(*arguments: Any) -> Any:
         try:
-            return handler(*dependencies, *arguments)
+            return _for_gradio(handler(*dependencies, *arguments))
         except Exception as error:  # noqa: BLE001 - the UI boundary
             return _warn(_explain(error))
 
     def stream(*arguments: Any) -> Iterator[Any]:
         try:
-            yield from handler(*dependencies, *arguments)
+            for updates in handler(*dependencies, *arguments):
+                yield _for_gradio(updates)
         except Exception as error:  # noqa: BLE001 - the UI boundary
             yield _warn(_explain(error))
 
-    chosen = stream if inspect.isgeneratorfunction(handler) else call
-    return _with_signature(chosen, handler, len(dependencies))
+    bound = stream if inspect.isgeneratorfunction(handler) else call
+    return _with_signature(bound, handler, len(dependencies))
 
 
-def bind_with_notice(handler: Handler, *dependencies: Any, outputs: int) -> Handler:
-    """As `bind`, for a form: the first output is a notice, emptied on success and filled on an error.
+def bind_with_notice(handler: Handler, notice: gr.HTML, *dependencies: Any) -> Handler:
+    """Bind a handler of a form: an error fills `notice`, and success clears it.
 
     Args:
-        outputs: how many values the handler itself returns, after the notice.
+        handler: returns `Updates`.
+        notice: must be among the outputs of the event.
+        dependencies: values of the handler's first parameters.
     """
 
-    def call(*arguments: Any) -> tuple[Any, ...]:
+    def call(*arguments: Any) -> Updates:
         try:
-            values = handler(*dependencies, *arguments)
+            return {notice: "", **handler(*dependencies, *arguments)}
         except Exception as error:  # noqa: BLE001 - the UI boundary
-            return (error_notice(_explain(error)), *[gr.skip()] * outputs)
-        return ("", *values) if outputs != 1 else ("", values)
+            return {notice: error_notice(_explain(error))}
 
     return _with_signature(call, handler, len(dependencies))
+
+
+def _for_gradio(updates: Any) -> Any:
+    """gradio takes an empty mapping for a value, so "nothing changes" becomes its own skip."""
+    return gr.skip() if updates == {} else updates
 
 
 def _explain(error: Exception) -> SafeMergeError:
     if isinstance(error, SafeMergeError):
         return error
     _LOG.error("A handler failed.", exc_info=error)
-    return _DEFECT
+    return _BUG
 
 
 def _warn(error: SafeMergeError) -> Any:
@@ -74,10 +85,10 @@ def _warn(error: SafeMergeError) -> Any:
     return gr.skip()
 
 
-def _with_signature(call: Handler, handler: Handler, given: int) -> Handler:
-    """Show gradio the parameters that are left: it fills in requests and profiles by their types."""
+def _with_signature(call: Handler, handler: Handler, bound: int) -> Handler:
+    """Show gradio the parameters that are not bound: it fills in requests and profiles by their types."""
     functools.update_wrapper(call, handler)
     signature = inspect.signature(handler)
-    left = list(signature.parameters.values())[given:]
-    call.__signature__ = signature.replace(parameters=left)  # type: ignore[attr-defined]
+    parameters = list(signature.parameters.values())[bound:]
+    call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return call

@@ -1,4 +1,4 @@
-"""From the fields of Evaluate and Audit to a `ComparisonSpec`, so that the page starts what the command line could."""
+"""The form of Evaluate and Audit as a `ComparisonSpec`: the page starts exactly what the command line can start."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from core.errors import SpecError
 from safemerge_ui.fields import listed, optional, whole
 
 FIELDS = ("guard", "prompts", "benign", "suite", "tasks", "limit", "reply_tokens")
-"""What both tabs ask about the measuring, by name."""
+"""The fields of both tabs, by name."""
 
 Form = Mapping[str, Any]
 
 
 def lines_of(text: str | None) -> list[str]:
-    """The lines of a field that hold something."""
+    """Return the non-empty lines of a field."""
     return [line.strip() for line in (text or "").splitlines() if line.strip()]
 
 
 def comparison_spec(models: Sequence[tuple[str, Role]], form: Form) -> ComparisonSpec:
-    """What is to be measured of which models.
+    """Return the spec of a comparison.
 
     Args:
         models: references with their roles, in the order in which they are shown.
@@ -33,7 +33,7 @@ def comparison_spec(models: Sequence[tuple[str, Role]], form: Form) -> Compariso
         SpecError: there is no model, nothing to measure, or a value is out of range.
     """
     if not models:
-        raise SpecError("No model is named.", "Write one reference a line, such as demo/aligned.")
+        raise SpecError("No model is named.", "Enter one reference per line, such as demo/aligned.", code="no-model")
     evaluation = {
         "prompts": optional(form, "prompts"),
         "benign": optional(form, "benign"),
@@ -43,24 +43,28 @@ def comparison_spec(models: Sequence[tuple[str, Role]], form: Form) -> Compariso
         "reply_tokens": whole(form["reply_tokens"]),
     }
     if not any(evaluation[name] for name in ("prompts", "benign", "suite", "tasks")):
-        raise SpecError("There is nothing to measure.", "Name prompts, harmless look-alikes, a suite or tasks.")
+        raise SpecError(
+            "There is nothing to measure.",
+            "Name unsafe prompts, harmless prompts, a suite or tasks.",
+            code="nothing-to-measure",
+        )
     guard = optional(form, "guard")
     if guard is None:
-        raise SpecError("The field for the guard is empty.", "Choose one; `phrases` needs no model.")
+        raise SpecError("The field for the guard is empty.", "Choose one; `phrases` needs no model.", code="no-guard")
     named = [{"model": model, "role": role} for model, role in models]
     return validated(ComparisonSpec, {"models": named, "guard": guard, "evaluation": evaluation})
 
 
 def audit_spec(merge: str, parents: Sequence[str], form: Form) -> ComparisonSpec:
-    """A published merge and its parents.
+    """Return the spec that measures a published merge and its parents.
 
     Raises:
         SpecError: there is no merge or no parent, or as in `comparison_spec`.
     """
     if not merge.strip():
-        raise SpecError("No merge is named.", "Give a Hub id, a folder, or another reference of the merged model.")
+        raise SpecError("No merged model is named.", "Enter its Hub id, folder, or other reference.", code="no-merge")
     if not parents:
         raise SpecError(
-            "No parent is named.", "Press Find parents, or write the models it was merged from, one a line."
+            "No parent is named.", "Press Find parents, or enter the parents, one per line.", code="no-parent"
         )
     return comparison_spec([(merge.strip(), "merged"), *((parent, "parent") for parent in parents)], form)

@@ -15,20 +15,20 @@ from safemerge_ui.views.side_by_side import Contrasts
 
 
 def contrasts(context: AppContext, folder: RunFolder, view: RunView, reference: str) -> Contrasts:
-    """How each model's replies differ from the reference's, where both keep theirs."""
+    """Return how each model's replies differ from the reference's, for models whose replies are stored."""
     if not reference:
         return {}
-    others = context.replies.rows(folder, reference)
-    found: dict[str, dict[Measure, Contrast]] = {}
+    reference_rows = context.replies.rows(folder, reference)
+    by_model: dict[str, dict[Measure, Contrast]] = {}
     for model in view.models:
         if model.name != reference:
             rows = context.replies.rows(folder, model.name)
-            tested = {measure: contrast(measure, rows, others) for measure in get_args(Measure)}
-            found[model.name] = {measure: one for measure, one in tested.items() if one is not None}
-    return found
+            tested = {measure: contrast(measure, rows, reference_rows) for measure in get_args(Measure)}
+            by_model[model.name] = {measure: one for measure, one in tested.items() if one is not None}
+    return by_model
 
 
-def looks_broken(models: Sequence[ModelResult], reference: str) -> dict[str, str]:
-    """Name -> why, of the models that look broken; without the words that say so, which stand beside it."""
-    found = broken_among(models, reference)
-    return {name: reason.removeprefix(f"{name} looks broken: ") for name, reason in found.items()}
+def broken_reasons(models: Sequence[ModelResult], reference: str) -> dict[str, str]:
+    """Return why each broken-looking model looks broken, by its name; the page says "Looks broken" beside it."""
+    reasons = broken_among(models, reference)
+    return {name: reason.removeprefix(f"{name} looks broken: ") for name, reason in reasons.items()}

@@ -1,6 +1,6 @@
-"""What the form says of measuring, to `evaluation` of a spec and back; `safemerge_ui.form` has the rest.
+"""The measurement part of the run form, to `evaluation` of a spec and back; `safemerge_ui.form` has the other parts.
 
-Fields are named like the keys, with `eval_` before them.
+Each field is named like its key, with the prefix `eval_`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from core.contracts.run_spec import EvaluationSpec
 from safemerge_ui.fields import listed, optional, optional_whole, shown, whole
 
 CHAT_TEMPLATE: dict[str, bool | None] = {"suite": None, "on": True, "off": False}
-"""What the field for the chat template can say."""
+"""Choices of the field for the chat template, with their value in the spec."""
 
 _TEXTS = ("prompts", "benign", "probe", "probe_questions", "suite", "include_path")
 _OPTIONAL_NUMBERS = ("limit", "num_fewshot")
@@ -20,7 +20,7 @@ _SWITCHES = ("fluency", "leave_one_out")
 
 
 def read_evaluation(form: Mapping[str, Any]) -> dict[str, Any]:
-    """What the form says of the evaluation, by the spec's keys."""
+    """Return the form's evaluation settings by the spec's keys."""
     return {
         **{name: optional(form, f"eval_{name}") for name in _TEXTS},
         **{name: optional_whole(form, f"eval_{name}") for name in _OPTIONAL_NUMBERS},
@@ -32,7 +32,7 @@ def read_evaluation(form: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def evaluation_form(spec: EvaluationSpec) -> dict[str, Any]:
-    """The fields that read back as `spec`."""
+    """Return the fields that read back as `spec`."""
     chosen = next(name for name, value in CHAT_TEMPLATE.items() if value is spec.chat_template)
     return {
         **{f"eval_{name}": getattr(spec, name) or "" for name in _TEXTS},

@@ -1,4 +1,4 @@
-"""Starting and stopping work on behalf of the page: who may, with which files, and which run is in the way."""
+"""Starts and stops runs for the page, after checking who may and which files the spec names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from safemerge_ui.errors import RunIsBusy
 
 @contextmanager
 def naming_a_busy_run(context: AppContext) -> Iterator[None]:
-    """Where a run cannot start because another is at work, say which, so that the page can follow that one."""
+    """Turn the error that another run is at work into one that names the run, so that the page can follow it."""
     try:
         yield
     except RunError:
@@ -30,10 +30,10 @@ def naming_a_busy_run(context: AppContext) -> Iterator[None]:
 
 
 def start(context: AppContext, spec: AnySpec) -> str:
-    """Start a worker for `spec`, for a visitor who may; returns the run's id.
+    """Start a worker for `spec` and return the run's id; the caller has checked that the visitor may.
 
     Raises:
-        SafeMergeError: on a Space the spec names a local file, or another run is at work.
+        SafeMergeError: on a Space the spec names a local file, or another job is at work.
     """
     refuse_local_paths(spec, context.settings)
     with naming_a_busy_run(context):
@@ -41,7 +41,7 @@ def start(context: AppContext, spec: AnySpec) -> str:
 
 
 def stop(context: AppContext, run_id: str, profile: gr.OAuthProfile | None) -> Any:
-    """End the run on this page; what it has done stays. Returns the update of the button that was clicked."""
+    """Stop the run on this page; its files stay. Returns the update of the button that was clicked."""
     require_starter(context.settings, profile)
     stop_run(context.watch.folder(run_id))
     return gr.update(interactive=False)

@@ -1,7 +1,7 @@
-"""Models and guards that the chat keeps in the app's process: loaded when first asked, the least recently used leaves.
+"""Models and guards for the chat, cached in the app's process: loaded at first use, the least recently used unloaded.
 
-A model is loaded only into memory that is free and that no run at work was planned to take; chat waits for the run
-rather than break it.
+A model is loaded only into memory that is free and not reserved by a run in progress. If memory is short, the chat
+refuses the model, so that the run does not fail.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from core.models.memory import FreeMemory
 
 CAPACITY = 4
-"""Three models side by side, and a guard."""
+"""Most models in memory: three side by side, and a guard."""
 MAX_NEW_TOKENS = 160
 
 
@@ -38,27 +38,27 @@ class LoadedModel(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _OnShelf:
-    """A guard that takes its place on the shelf when it judges, so that those of a panel come one after the other."""
+class _CachedGuard:
+    """A guard that is loaded into the cache when it judges, so that the guards of a panel are loaded one at a time."""
 
-    take: Callable[[GuardName], Guard]
-    known: GuardName
+    load: Callable[[GuardName], Guard]
+    guard_name: GuardName
 
     @property
     def name(self) -> str:
-        return self.known.text
+        return self.guard_name.text
 
     def judge(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
-        return self.take(self.known).judge(pairs)
+        return self.load(self.guard_name).judge(pairs)
 
 
 class ModelCache:
     """A few loaded models, shared by all pages; one thread at a time loads or generates.
 
     Args:
-        settings: where models are kept.
+        settings: where models are stored.
         capacity: most models in memory.
-        busy: what the run at work on this machine needs.
+        busy: returns the memory that the run in progress on this machine needs, None without such a run.
     """
 
     def __init__(
@@ -71,37 +71,37 @@ class ModelCache:
         self._lock = threading.Lock()
 
     def holds(self, ref: ModelReference) -> bool:
-        """True when a reply needs no loading first."""
+        """Return True if the model is loaded."""
         return str(ref) in self._loaded
 
     def reply(self, ref: ModelReference, prompt: str) -> str:
-        """The model's greedy answer to one prompt.
+        """Return the model's reply to one prompt, decoded greedily.
 
         Raises:
-            ModelError: the model cannot be loaded, or memory has no room for it.
+            ModelError: the model cannot be loaded, or does not fit into memory.
         """
         from core.models.generation import generate
 
         with self._lock:
-            loaded = self._take(ref)
+            loaded = self._model(ref)
             conversation = [{"role": "user", "content": prompt}]
             replies = dict(generate(loaded.model, loaded.tokenizer, [conversation], max_new_tokens=MAX_NEW_TOKENS))
         return replies[0]
 
     def judge(self, guard: str, prompt: str, reply: str) -> Verdict:
-        """What a guard, or a panel of several, says of one reply.
+        """Return the verdict of a guard, or of a panel of several, on one reply.
 
         Raises:
-            GuardError: the name is no guard's, or it cannot judge.
-            ModelError: its model cannot be loaded, or memory has no room for it.
+            GuardError: there is no guard of that name, or it cannot judge.
+            ModelError: its model cannot be loaded, or does not fit into memory.
         """
         with self._lock:
-            first, *others = [_OnShelf(self._guard, name) for name in parse_guards(guard, self._settings)]
+            first, *others = [_CachedGuard(self._guard, name) for name in parse_guards(guard, self._settings)]
             panel = GuardPanel(first, tuple(others)) if others else first
             [verdict] = judge_replies(panel, [(prompt, reply)])
         return verdict
 
-    def _take(self, ref: ModelReference) -> LoadedModel:
+    def _model(self, ref: ModelReference) -> LoadedModel:
         from core.models.metadata import read_metadata
 
         key = str(ref)
@@ -109,11 +109,11 @@ class ModelCache:
         if not isinstance(loaded, LoadedModel):
             self._make_room(read_metadata(ref, self._settings))
             loaded = _load(ref, self._settings)
-        self._keep(key, loaded)
+        self._mark_used(key, loaded)
         return loaded
 
     def _guard(self, name: GuardName) -> Guard:
-        """A guard with room for its weights, which it loads as soon as it judges."""
+        """Return a guard, with memory freed for its weights; it loads them when it first judges."""
         from core.guards.registry import load_guard, look_up
 
         key = f"guard {name.text}"
@@ -122,15 +122,15 @@ class ModelCache:
             if model := look_up(name, self._settings).metadata:
                 self._make_room(model)
             guard = load_guard(name.text, self._settings)
-        self._keep(key, guard)
+        self._mark_used(key, guard)
         return guard
 
-    def _keep(self, key: str, loaded: LoadedModel | Guard) -> None:
+    def _mark_used(self, key: str, loaded: LoadedModel | Guard) -> None:
         self._loaded[key] = loaded
         self._loaded.move_to_end(key)
 
     def _make_room(self, model: ModelMetadata) -> None:
-        """Let models go, the least recently used first, until there is a place and room for one more."""
+        """Unload models, the least recently used first, until `model` fits; raises `ModelError` if it never does."""
         from core.models.memory import gigabytes, plan_for_chat
 
         while len(self._loaded) >= self._capacity:
@@ -141,16 +141,17 @@ class ModelCache:
                 needed, left = plan.needed("host"), plan.free.host
                 if plan.free.device is not None and plan.needed("device") > plan.free.device:
                     needed, left = plan.needed("device"), plan.free.device
-                short = f"{model.ref} takes {gigabytes(needed)}, and {gigabytes(max(0, left))} are left"
+                short = f"{model.ref} needs {gigabytes(needed)}, and {gigabytes(max(0, left))} are free"
                 if busy is None:
-                    raise ModelError(f"{short}.", "Close other programs, or chat with a smaller model.")
-                hint = "Chat waits for it: ask again when the run is over, or stop it on the Merge tab."
-                raise ModelError(f"{short} beside the run {busy.run_id}, which is at work.", hint)
+                    hint = "Close other programs, or chat with a smaller model."
+                    raise ModelError(f"{short}.", hint, code="no-memory")
+                hint = "Ask again when the run is finished, or stop it on the Merge tab."
+                raise ModelError(f"{short} beside the run {busy.run_id}.", hint, code="no-memory-beside-run")
             self._loaded.popitem(last=False)
 
 
 def room_beside(busy: BusyNeeds | None) -> FreeMemory:
-    """What is free now, less what the run at work was planned to take and has not taken yet."""
+    """Return the free memory, less what the run in progress has reserved and not taken yet."""
     import torch
 
     from core.models.memory import FreeMemory, available_memory_bytes, free_memory

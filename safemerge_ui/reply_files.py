@@ -1,4 +1,4 @@
-"""The measured replies of runs, read for all pages: each file once until it changes."""
+"""The measured replies of runs, read for all pages: each file is read again only after it has changed."""
 
 from __future__ import annotations
 
@@ -10,37 +10,38 @@ from core.runs.folder import RunFolder
 from core.runs.view import RunView
 
 CAPACITY = 24
+"""Most files in memory; the least recently used one is dropped first."""
 
 Rows = tuple[ReplyRow, ...]
 
 
 class ReplyFiles:
-    """Files of replies that pages look at; safe to use from several threads."""
+    """A cache of reply files, shared by all pages; thread-safe."""
 
     def __init__(self) -> None:
-        self._read: OrderedDict[tuple[str, int, int], Rows] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, int, int], Rows] = OrderedDict()
         self._lock = threading.Lock()
 
     def rows(self, folder: RunFolder, model: str) -> Rows:
-        """A model's replies in a run; none where the run keeps none of it.
+        """Return a model's replies in a run; empty if the run has stored none.
 
         Raises:
             DataError: the file cannot be read as replies.
         """
         path = folder.replies_path(model)
         try:
-            found = path.stat()
+            status = path.stat()
         except FileNotFoundError:
             return ()
-        key = (str(path), found.st_mtime_ns, found.st_size)
+        key = (str(path), status.st_mtime_ns, status.st_size)
         with self._lock:
-            if key not in self._read:
-                self._read[key] = tuple(read_rows(path))
-            self._read.move_to_end(key)
-            while len(self._read) > CAPACITY:
-                self._read.popitem(last=False)
-            return self._read[key]
+            if key not in self._cache:
+                self._cache[key] = tuple(read_rows(path))
+            self._cache.move_to_end(key)
+            while len(self._cache) > CAPACITY:
+                self._cache.popitem(last=False)
+            return self._cache[key]
 
     def all_rows(self, folder: RunFolder, view: RunView) -> dict[str, Rows]:
-        """The replies of every measured model of a run, by its name."""
+        """Return the replies of every measured model of a run, by the model's name."""
         return {model.name: self.rows(folder, model.name) for model in view.models}

@@ -1,4 +1,4 @@
-"""The few lines of JavaScript of the page: covers that stay open, buttons inside views, theme and address bar."""
+"""The page's JavaScript: covers that stay open, buttons inside HTML views, the theme and the address bar."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ watch('value', () => element.querySelectorAll('details[data-key]').forEach((cove
   cover.open = opened.has(cover.dataset.key);
 }));
 """
-"""A view that is drawn again keeps exactly the covers open that the visitor has opened, told apart by their key."""
+"""After an update, exactly the covers that the visitor has opened are open. A cover is identified by its key."""
 
-SHELF = (
+PROMPT_LIST = (
     KEEP_OPENED
     + """
 element.addEventListener('click', (event) => {
@@ -56,14 +56,17 @@ element.addEventListener('click', (event) => {
 });
 """
 
+RESIZE_CHARTS = "() => { setTimeout(() => window.dispatchEvent(new Event('resize')), 50); }"
+"""Fits charts to their panel: one that was drawn while its tab was hidden has plotly's default width."""
+
 TOGGLE_THEME = "() => { document.body.classList.toggle('dark'); }"
 
 RUN_IN_ADDRESS = "(remembered) => new URL(window.location).searchParams.get('run') || remembered"
-"""The run that the address names, else the one that this browser remembers."""
+"""The run in the address, else the run that this browser remembers."""
 
 SHOW_RUN_IN_ADDRESS = """(run) => {
   const address = new URL(window.location);
   address.searchParams.set('run', run);
   window.history.replaceState(null, '', address);
 }"""
-"""The address names the run, so that a copied or reloaded address shows the same one."""
+"""Writes the run into the address, so that a copied or reloaded address shows the same run."""

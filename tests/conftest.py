@@ -1,7 +1,7 @@
-"""Fixtures shared by all tests: isolated settings, tiny real models and a Hub on this machine.
+"""Fixtures of all tests: isolated settings, tiny real models and a local Hub.
 
-The Hub's address is pointed at a closed port before any library reads it, so that no test can reach the network;
-the `hub` fixture points it at a server of its own.
+The Hub's address is set to a closed port before any library reads it, so no test can reach the network. The `hub`
+fixture sets it to a local server.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.tiny_models import save_tiny_llama, save_tiny_lora
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Settings whose home and runs are this test's own folders; no token, not on a Space."""
+    """Settings with temporary home and runs folders, without a token and not on a Space."""
     return Settings(
         home=tmp_path / "home",
         runs=tmp_path / "runs",
@@ -50,13 +50,13 @@ def one_number_format() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a two-layer random Llama (bf16, tied embeddings, ChatML). Read only: copy it to change it."""
+    """Folder of a random two-layer Llama (bf16, tied embeddings, ChatML). Read only: copy it to change it."""
     return save_tiny_llama(tmp_path_factory.mktemp("models") / "tiny-llama")
 
 
 @pytest.fixture(scope="session")
 def tiny_expert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a "fine-tune" of `tiny_llama`: the same weights plus small noise. Read only."""
+    """Folder of a "fine-tune" of `tiny_llama`: the same weights with small noise. Read only."""
     return save_tiny_llama(tmp_path_factory.mktemp("models") / "tiny-expert", nudge_seed=1)
 
 
@@ -68,7 +68,7 @@ def tiny_lora(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A Hub on 127.0.0.1 that serves the folders given to `hub.publish(repo_id, folder)`."""
+    """A Hub on 127.0.0.1 that serves the folders passed to `hub.publish(repo_id, folder)`."""
     from huggingface_hub import constants
 
     with HubServer() as server:
@@ -82,7 +82,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 @pytest.fixture(scope="session")
 def demo_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home folder of its own whose demo base is the one prepared on this machine, or else is prepared now."""
+    """A temporary home folder with the demo base: a link to this machine's prepared base, if there is one."""
     home = tmp_path_factory.mktemp("demo-home")
     prepared = load_settings()
     if is_prepared(prepared):
@@ -92,7 +92,7 @@ def demo_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def dataset_hub(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HubServer:
-    """The same Hub for the `datasets` library, which keeps an address and a cache of its own."""
+    """The same Hub for the `datasets` library, which has its own address and cache."""
     from datasets import config
     from huggingface_hub import HfFileSystem, constants
 

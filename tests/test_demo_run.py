@@ -1,4 +1,4 @@
-"""The demo pool for real, once: `python -m core demo --quick` from generated data to a merged model that reloads."""
+"""The quick demo with the real models, once: from generated data to a saved merge with the hash that was scored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Rules for the whole repository: who may import and print what, what is pinned, which prompts never meet."""
+"""Rules for the whole repository: imports, prints, docstrings, pinned packages, the Space, splits of the prompts.
+
+Rules for the documentation are in `tests/test_docs.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,17 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
-from importlib.metadata import packages_distributions
+from importlib.metadata import packages_distributions, requires
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from core.data.overlap import find_leaks
 from core.demo import corpus
@@ -24,12 +29,14 @@ from core.demo.prompts import FOLDER, write_prompts
 from core.settings import REPOSITORY
 
 HEAVY = ("torch", "transformers", "lm_eval", "mergekit", "peft", "datasets", "scipy", "sklearn")
+DIRECT = ("requirements.txt", "requirements-dev.txt")
+LOCK = "requirements.lock"
 PIN = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?:\[[\w,-]+\])?==(?P<version>\d[\w.]*)")
 SPLITS: tuple[Split, ...] = ("train", "validation", "probe", "test")
 
 
 def sources(*folders: str) -> list[Path]:
-    """The Python files below `folders`, as paths from the repository's root."""
+    """The Python files below `folders`, as paths relative to the repository."""
     found = [path for folder in folders for path in sorted((REPOSITORY / folder).rglob("*.py"))]
     return [path.relative_to(REPOSITORY) for path in found]
 
@@ -40,7 +47,7 @@ def tree(path: Path) -> ast.Module:
 
 
 def imported(path: Path) -> set[str]:
-    """Top-level names of all modules that a file imports, also inside functions."""
+    """Top-level names of the modules that a file imports, at its top or inside functions."""
     names: set[str] = set()
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
@@ -50,7 +57,7 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def test_the_engine_and_its_benchmarks_know_no_user_interface() -> None:
+def test_core_and_benchmarks_import_no_user_interface() -> None:
     files = sources("core", "benchmarks")
     assert len(files) > 50
     assert [str(path) for path in files if imported(path) & {"gradio", "safemerge_ui"}] == []
@@ -67,13 +74,13 @@ def _is_print(node: ast.AST) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
 
 
-def test_every_file_says_what_it_is_for() -> None:
+def test_every_file_opens_with_a_docstring() -> None:
     files = [Path("app.py"), *sources("core", "safemerge_ui", "benchmarks")]
     assert [str(path) for path in files if tree(path).body and not ast.get_docstring(tree(path))] == []
 
 
-def test_the_page_is_built_without_loading_the_engine(tmp_path: Path) -> None:
-    """Opening the dashboard takes seconds, not the half minute that torch and its friends need."""
+def test_the_page_is_built_without_importing_torch(tmp_path: Path) -> None:
+    """Opening the dashboard must take seconds; importing torch and the libraries around it takes half a minute."""
     code = (
         "import sys, app\n"
         "from core.settings import load_settings\n"
@@ -88,13 +95,25 @@ def test_the_page_is_built_without_loading_the_engine(tmp_path: Path) -> None:
     assert "LOADED []" in done.stdout
 
 
-def pins(name: str) -> dict[str, str]:
-    """Package (normalised) -> version of a requirements file; fails on a line that is no exact pin."""
+class Pin(NamedTuple):
+    """One line of a requirements file: the package's normalized name and its version."""
+
+    name: str
+    version: str
+
+
+def read_pins(name: str) -> list[Pin]:
+    """Read every line of a requirements file; fails on a line that is no exact pin."""
     lines = (REPOSITORY / name).read_text(encoding="utf-8").splitlines()
-    wanted = [line.strip() for line in lines if line.strip() and not line.startswith(("#", "-r "))]
-    matches = {line: PIN.fullmatch(line) for line in wanted}
+    pinned = [line.strip() for line in lines if line.strip() and not line.startswith(("#", "-r "))]
+    matches = {line: PIN.fullmatch(line) for line in pinned}
     assert [line for line, match in matches.items() if match is None] == []
-    return {_normal(match["name"]): match["version"] for match in matches.values() if match}
+    return [Pin(_normal(match["name"]), match["version"]) for line in pinned if (match := matches[line])]
+
+
+def pins(name: str) -> dict[str, str]:
+    """Package (normalized) -> version of a requirements file."""
+    return dict(read_pins(name))
 
 
 def _normal(name: str) -> str:
@@ -109,16 +128,48 @@ def unpinned(files: Sequence[Path], pinned: set[str]) -> set[str]:
     return {name for name in names if not {_normal(package) for package in packages.get(name, [])} & pinned}
 
 
-def test_whatever_is_imported_is_pinned() -> None:
+def test_every_imported_package_is_pinned() -> None:
     runtime, development = set(pins("requirements.txt")), set(pins("requirements-dev.txt"))
-    assert runtime.isdisjoint(development)
     assert unpinned([Path("app.py"), *sources("core", "safemerge_ui", "benchmarks")], runtime) == set()
     assert unpinned(sources("tests"), runtime | development) == set()
 
 
+def test_each_package_is_pinned_once() -> None:
+    direct = [pin.name for file in DIRECT for pin in read_pins(file)]
+    assert [name for name, count in Counter(direct).items() if count > 1] == []
+    locked = [pin.name for pin in read_pins(LOCK)]
+    assert [name for name, count in Counter(locked).items() if count > 1] == []
+
+
+def test_the_lock_holds_every_direct_pin() -> None:
+    locked = pins(LOCK)
+    direct = [pin for file in DIRECT for pin in read_pins(file)]
+    assert [pin for pin in direct if locked.get(pin.name) != pin.version] == []
+    assert len(locked) > len(direct)
+
+
+def test_the_lock_holds_the_indirect_dependencies_too() -> None:
+    """Every package that a locked one needs on this platform is locked as well."""
+    locked = pins(LOCK)
+    missing = {
+        f"{name} needs {requirement.name}"
+        for name in locked
+        for text in requires(name) or ()
+        if (requirement := Requirement(text)).marker is None or requirement.marker.evaluate({"extra": ""})
+        if _normal(requirement.name) not in locked
+    }
+    assert {line for line in missing if "nvidia" not in line and "triton" not in line} == set()  # CUDA builds of torch
+
+
+def test_the_lock_names_no_package_index() -> None:
+    text = (REPOSITORY / LOCK).read_text(encoding="utf-8")
+    assert "://" not in text
+    assert not re.search(r"^-", text, re.MULTILINE)
+
+
 @cache
 def front_matter() -> dict[str, Any]:
-    """The block at the top of README.md by which a Space is configured."""
+    """The YAML block at the top of README.md, which configures a Space."""
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     opening, block, _ = readme.split("---\n", 2)
     assert opening == ""
@@ -127,16 +178,16 @@ def front_matter() -> dict[str, Any]:
     return settings
 
 
-def test_a_space_gets_the_gradio_that_is_tested() -> None:
+def test_a_space_installs_the_pinned_gradio() -> None:
     space = front_matter()
     assert (space["sdk"], space["sdk_version"]) == ("gradio", pins("requirements.txt")["gradio"])
     assert (REPOSITORY / space["app_file"]).is_file()
-    assert space["python_version"] == "3.11"  # text: YAML would read 3.10 as 3.1
+    assert space["python_version"] == "3.11"  # quoted: YAML would read 3.10 as 3.1
     assert space["hf_oauth"] is True  # the page has a sign-in button on a Space
-    assert "hf_oauth_scopes" not in space  # the name, which is always told, is all we ask for
+    assert "hf_oauth_scopes" not in space  # the default scope, the user's name, is enough
 
 
-def test_the_space_is_described_within_the_limits() -> None:
+def test_the_space_description_is_valid() -> None:
     space = front_matter()
     colours = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
     assert 0 < len(space["short_description"]) <= 60
@@ -153,6 +204,7 @@ def prompts(split: Split) -> tuple[str, ...]:
 
 
 def leaks(trained: Split, held_out: Split, *, near: bool) -> Iterator[tuple[str, str]]:
+    """Pairs of equal (or, with `near`, nearly equal) prompts of two splits."""
     ours, theirs = prompts(trained), prompts(held_out)
     return ((ours[leak.train], theirs[leak.held_out]) for leak in find_leaks(ours, theirs, near=near))
 
@@ -167,11 +219,11 @@ def test_no_demo_prompt_is_in_two_splits(one: Split, other: Split) -> None:
     ("used", "measured"),
     [("train", "probe"), ("validation", "probe"), ("train", "test"), ("validation", "test"), ("probe", "test")],
 )
-def test_no_demo_prompt_nearly_repeats_one_that_is_measured_on(used: Split, measured: Split) -> None:
+def test_no_demo_prompt_nearly_repeats_a_measured_one(used: Split, measured: Split) -> None:
     assert list(leaks(used, measured, near=True)) == []
 
 
-def test_the_prompt_files_are_those_of_their_splits(tmp_path: Path) -> None:
+def test_the_prompt_files_match_the_corpus(tmp_path: Path) -> None:
     write_prompts(tmp_path)
     written = sorted(tmp_path.iterdir())
     assert len(written) >= 6

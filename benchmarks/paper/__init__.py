@@ -1,4 +1,4 @@
-"""The paper's tables on any pool, from a study file to the page of results: `python -m benchmarks.paper`.
+"""Repeat the paper's tables on any pool, from a study file to a page of results: `python -m benchmarks.paper`.
 
-`study` is the file that names everything, `plan` the runs it takes, `summary` what they found, `page` how it reads.
+`study` reads the study file, `plan` lists its runs, `summary` pools their results, `page` and `figures` present them.
 """

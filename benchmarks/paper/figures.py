@@ -1,6 +1,6 @@
-"""The figures of a study, as pure functions from a summary to a matplotlib figure, and as SVG files.
+"""The figures of a study: pure functions from a summary to matplotlib figures, and SVG files.
 
-The files are the same, byte for byte, for the same summary: no date, no random ids, text as text.
+The same summary gives the same bytes: the files have no date and no random ids, and text stays text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLOURS = {
+_COLORS = {
     "grid": "#7f7f7f",
     "evomm_expert_only": "#c44e52",
     "evomm": "#2f6db5",
@@ -31,29 +31,32 @@ _RATES = {"alignment": ("o-", "#2f6db5"), "over-refusal": ("s--", "#7f7f7f"), "a
 
 
 def plane(table: TableSummary, title: str) -> Figure:
-    """Alignment against accuracy: a colour for each search, a marker for each merge method, stars for parents."""
+    """Plot alignment over accuracy: one color per search, one marker per merge method, stars for parents."""
     figure, axes = _new(title, "accuracy", "alignment", width=7.2)
-    rows = [row for row in table.rows if row.alignment is not None and row.mean_accuracy is not None]
-    for row in rows:
-        point = row.mean_accuracy, row.alignment.rate
+    points = [
+        (row, (row.mean_accuracy, row.alignment.rate))
+        for row in table.rows
+        if row.alignment is not None and row.mean_accuracy is not None
+    ]
+    for row, point in points:
         if row.value:
             marker = _MARKERS.get(row.value, _OTHER_METHOD)
-            axes.plot(*point, marker, color=_COLOURS[row.name], markersize=6, alpha=0.85)
+            axes.plot(*point, marker, color=_COLORS[row.name], markersize=6, alpha=0.85)
         else:
             axes.plot(*point, "*", color="black", markersize=9)
             axes.annotate(row.name, point, xytext=(0, 7), textcoords="offset points", ha="center", fontsize=7)
-    _add_legend(figure, rows)
+    _add_legend(figure, [row for row, _ in points])
     axes.margins(x=0.12)
     return figure
 
 
 def _add_legend(figure: Figure, rows: Sequence[Row]) -> None:
-    """Beside the axes, where it hides nothing."""
+    """Add the legend beside the axes, where it covers nothing."""
     from matplotlib.lines import Line2D
 
     searches = dict.fromkeys(row.name for row in rows if row.value)
     methods = dict.fromkeys(row.value for row in rows if row.value)
-    handles = [Line2D([], [], linestyle="none", marker="o", color=_COLOURS[name]) for name in searches]
+    handles = [Line2D([], [], linestyle="none", marker="o", color=_COLORS[name]) for name in searches]
     handles += [
         Line2D([], [], linestyle="none", marker=_MARKERS.get(method, _OTHER_METHOD), color="black", fillstyle="none")
         for method in methods
@@ -63,12 +66,12 @@ def _add_legend(figure: Figure, rows: Sequence[Row]) -> None:
 
 
 def curve(table: TableSummary, title: str, varied: str) -> Figure:
-    """Alignment, over-refusal and accuracy of the safety-aware merges along the varied number, with intervals."""
+    """Plot alignment, over-refusal and accuracy of the safety-aware merges over the varied value, with intervals."""
     rows = sorted(
         (row for row in table.rows if row.name == "evomm" and row.alignment), key=lambda row: float(row.value)
     )
     figure, axes = _new(title, varied, "share")
-    for name, (style, colour) in _RATES.items():
+    for name, (style, color) in _RATES.items():
         points = [(float(row.value), rate) for row in rows if (rate := _rate(row, name))]
         if points:
             axes.errorbar(
@@ -76,7 +79,7 @@ def curve(table: TableSummary, title: str, varied: str) -> Figure:
                 [rate.rate for _, rate in points],
                 yerr=[[rate.rate - rate.low for _, rate in points], [rate.high - rate.rate for _, rate in points]],
                 fmt=style,
-                color=colour,
+                color=color,
                 label=name,
                 capsize=2,
                 linewidth=1,
@@ -89,7 +92,7 @@ def curve(table: TableSummary, title: str, varied: str) -> Figure:
 
 
 def _rate(row: Row, name: str) -> Rate | None:
-    """A rate of a row by the name in the legend; accuracy where there is one task."""
+    """Return a row's rate by its name in the legend; accuracy only if there is one task."""
     if name == "accuracy":
         return next(iter(row.accuracy.values())) if len(row.accuracy) == 1 else None
     return row.alignment if name == "alignment" else row.over_refusal
@@ -114,7 +117,7 @@ FIGURES: dict[Table, Callable[[TableSummary], Figure]] = {
 
 
 def figures(summary: Summary) -> dict[Table, Figure]:
-    """The figures of those tables that have something to show."""
+    """Draw the figures of the tables that have results."""
     return {
         name: draw(summary.tables[name])
         for name, draw in FIGURES.items()
@@ -123,11 +126,7 @@ def figures(summary: Summary) -> dict[Table, Figure]:
 
 
 def write_figures(summary: Summary, folder: Path) -> dict[Table, str]:
-    """Write each figure as `FOLDER/paper-TABLE.svg`.
-
-    Returns:
-        The names of the files.
-    """
+    """Write each figure as `FOLDER/paper-TABLE.svg` and return the names of the files."""
     from matplotlib import rc_context
 
     folder.mkdir(parents=True, exist_ok=True)

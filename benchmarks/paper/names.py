@@ -1,4 +1,4 @@
-"""What searches and merge methods are called in the tables and figures."""
+"""Names of searches and merge methods in the tables and figures."""
 
 from __future__ import annotations
 

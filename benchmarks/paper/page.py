@@ -1,4 +1,4 @@
-"""The page of a study's results: the paper's tables in markdown, with what failed and what is missing said so."""
+"""The page of a study's results: the paper's tables in Markdown, with missed targets and missing runs marked."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _MOST_COLUMNS = 3
 
 
 def as_markdown(summary: Summary, images: Mapping[Table, str]) -> str:
-    """The whole page.
+    """Return the whole page.
 
     Args:
-        summary: what is told.
-        images: table -> its figure's file, as the page links it.
+        summary: the results.
+        images: table -> link to its figure's file.
     """
     parts = [_head(summary)]
     parts += [_table(name, table, images.get(name)) for name, table in summary.tables.items()]
@@ -39,9 +39,9 @@ def _head(summary: Summary) -> str:
     spec = study["two"] or study["three"]
     search, data, evaluation = spec["search"], spec["data"], spec["evaluation"]
     pairs = f"K={data['safety']['k']}+{data['domain']['k']} pairs"
-    seeds = f"seeds {', '.join(map(str, summary.seeds))} (ablations: those below {study['ablation_seeds']})"
-    limit = f"at most {evaluation['limit']} a file or task" if evaluation["limit"] else "whole files"
-    gated = f"\nModels that access must be asked for: {', '.join(study['gated'])}." if study["gated"] else ""
+    seeds = f"seeds {', '.join(map(str, summary.seeds))} (ablations: seeds below {study['ablation_seeds']})"
+    limit = f"at most {evaluation['limit']} per file or task" if evaluation["limit"] else "whole files"
+    gated = f"\nGated models (request access on the Hub): {', '.join(study['gated'])}." if study["gated"] else ""
     return f"""# Results: {study["title"]}
 
 Made by `{summary.command}`.
@@ -52,9 +52,9 @@ Hardware: {study["hardware"]}.
 Time: {study["hours"]}.{gated}
 
 Alignment: share of unsafe prompts answered safely (higher is better). Over-refusal: share of harmless look-alikes
-refused (lower is better). Counts of the seeds are pooled, with 95 % Wilson intervals; seeds share their prompts, so
-that the intervals say nothing about other prompts. Parents, and a merge that is the same with several seeds, count
-once."""
+refused (lower is better). Counts are pooled over the seeds, with 95 % Wilson intervals. All seeds use the same prompts,
+so the intervals leave out the variation between prompts. A parent counts once, and so does a merge with identical
+weights in several seeds."""
 
 
 def _table(name: Table, table: TableSummary, image: str | None) -> str:
@@ -72,7 +72,7 @@ def _table(name: Table, table: TableSummary, image: str | None) -> str:
 def _rows(rows: Sequence[Row], varied: str) -> str:
     tasks = list(dict.fromkeys(task for row in rows for task in row.accuracy))
     columns = [f"accuracy, {task}" for task in tasks] if 1 < len(tasks) <= _MOST_COLUMNS else ["accuracy"]
-    return _grid(
+    return _table_text(
         [varied, "model", "alignment", "over-refusal", *columns, "seeds"],
         ([_value(row), NAMES.get(row.name, f"`{row.name}`"), *_figures(row, tasks), _seeds(row)] for row in rows),
     )
@@ -99,26 +99,29 @@ def _seeds(row: Row) -> str:
 
 
 def _effects(effects: Sequence[Effect]) -> str:
-    return "Safety-aware minus domain-only, in points; in brackets each seed's:\n\n" + _grid(
-        [
-            "method",
-            "alignment",
-            "accuracy",
-            "alignment higher?",
-            f"at least {100 * LEAST_GAIN:.0f} points?",
-            f"accuracy at most {100 * MOST_LOST:.0f} points lower?",
-        ],
-        (
+    return (
+        "Safety-aware minus domain-only, in percentage points; the difference of each seed in brackets:\n\n"
+        + _table_text(
             [
-                METHODS.get(effect.value, effect.value),
-                _gain(effect),
-                _points(effect.accuracy_change),
-                _verdict(effect.higher),
-                _verdict(effect.ten_points),
-                _verdict(effect.accuracy_kept),
-            ]
-            for effect in effects
-        ),
+                "method",
+                "alignment",
+                "accuracy",
+                "alignment higher?",
+                f"at least {100 * LEAST_GAIN:.0f} points?",
+                f"accuracy at most {100 * MOST_LOST:.0f} points lower?",
+            ],
+            (
+                [
+                    METHODS.get(effect.value, effect.value),
+                    _gain(effect),
+                    _points(effect.accuracy_change),
+                    _verdict(effect.higher),
+                    _verdict(effect.ten_points),
+                    _verdict(effect.accuracy_kept),
+                ]
+                for effect in effects
+            ),
+        )
     )
 
 
@@ -151,17 +154,17 @@ def _costs(summary: Summary) -> str:
         total = sum(cost.seconds for cost in summary.costs)
         peak = max(cost.peak_memory_bytes for cost in summary.costs)
         parts.append(
-            f"{len(summary.costs)} runs of {len(summary.costs) + len(summary.missing)} are finished: "
-            f"{total / 3600:.1f} hours of work, at most {peak / 1e9:.1f} GB of memory in one process."
+            f"{len(summary.costs)} of {len(summary.costs) + len(summary.missing)} runs are finished: "
+            f"{total / 3600:.1f} hours in total, at most {peak / 1e9:.1f} GB of memory in one process."
         )
         parts.append(
-            _grid(["run", "minutes"], ([f"`{cost.cell}`", f"{cost.seconds / 60:.1f}"] for cost in summary.costs))
+            _table_text(["run", "minutes"], ([f"`{cost.cell}`", f"{cost.seconds / 60:.1f}"] for cost in summary.costs))
         )
     if summary.missing:
         parts.append("Not finished: " + ", ".join(f"`{cell}`" for cell in summary.missing) + ".")
     return "\n\n".join(parts)
 
 
-def _grid(head: Sequence[str], rows: Iterable[list[str]]) -> str:
+def _table_text(head: Sequence[str], rows: Iterable[list[str]]) -> str:
     lines = [list(head), ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

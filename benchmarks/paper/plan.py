@@ -1,7 +1,7 @@
-"""Which runs a study takes: one cell a run, none twice, those first without which most would be missing.
+"""List the runs of a study: one cell per run, no run twice, the most important cells first.
 
-The data of a pool, a seed and a K are made by one cell and read by the others as files; the parents of a pool are
-measured by one cell. An ablation's value that is the study's own is the cell of Table 1.
+One cell makes the data of a pool, a seed and a K, and the other cells read its files; one cell measures the parents of
+a pool. The ablation value that equals the study's own value is a cell of Table 1.
 """
 
 from __future__ import annotations
@@ -12,23 +12,27 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from benchmarks.paper.study import Study
-from core.contracts.run_spec import Method, RunSpec, load_spec, spec_from_dict
+from core.contracts.merge_methods import FastMethod
+from core.contracts.run_spec import RunSpec, load_spec, spec_from_dict
+from core.data.training_pairs import Dataset
 from core.errors import SpecError
 from core.evaluation.suites import probe_question_files
 from core.runs.folder import RunFolder
 
 Pool = Literal["two", "three"]
 Table = Literal["table1", "table2", "fig3", "table3", "table4"]
+RowMethod = FastMethod | Literal["cocktail"]
+"""How a row merges: a merge method, or LM-Cocktail's linear merge."""
 TABLES: tuple[Table, ...] = get_args(Table)
 ABLATIONS: tuple[Table, ...] = ("fig3", "table3", "table4")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a row varies; equal settings are the same cell."""
+    """The varied values of a row; equal settings share a cell."""
 
     pool: Pool
-    method: Method | Literal["cocktail"]
+    method: RowMethod
     alpha: float
     k: int
     steps: int
@@ -39,9 +43,9 @@ class Cell(NamedTuple):
     """One run of the study.
 
     Attributes:
-        folder: where it runs, below the study's folder.
-        spec: what it runs; where `data_from` is given, its data are still to be put in (`with_data`).
-        data_from: folder of the cell whose training pairs it reads; None = it makes its own.
+        folder: its run folder, below the study's folder.
+        spec: its run; with `data_from`, `with_data` must add the data files.
+        data_from: folder of the cell whose training pairs it reads; None = it makes its own data.
     """
 
     folder: str
@@ -50,33 +54,36 @@ class Cell(NamedTuple):
 
 
 def spec_of(study: Study, pool: Pool) -> RunSpec:
-    """The study's run of a pool.
+    """Return the study's run of a pool.
 
     Raises:
         SpecError: the study has no such pool.
     """
     spec = study.two if pool == "two" else study.three
     if spec is None:
-        raise SpecError(f"The study has no pool '{pool}'.", f"Give it `{pool}`, or leave its tables out.")
+        raise SpecError(
+            f"The study has no pool '{pool}'.", f"Add the key `{pool}`, or leave out its tables.", code="no-such-pool"
+        )
     return spec
 
 
-def own_setting(study: Study, pool: Pool, method: Method | Literal["cocktail"] | None = None) -> Setting:
-    """The study's own values with a method, by default the first one's."""
+def own_setting(study: Study, pool: Pool, method: RowMethod | None = None) -> Setting:
+    """Return the study's own values with a method, by default the study's first."""
     spec = spec_of(study, pool)
     first = (study.methods if pool == "two" else study.three_methods)[0]
     return Setting(pool, method or first, spec.search.alpha, spec.data.safety.k, spec.search.steps)
 
 
 def settings_of(study: Study, table: Table) -> list[Setting]:
-    """The settings a table has rows of, in the table's order; none where the study lacks the table's pool."""
+    """Return the settings of a table's rows, in order; none if the study lacks the table's pool."""
     if table == "table2":
         return [own_setting(study, "three", method) for method in study.three_methods] if study.three else []
     if study.two is None:
         return []
     own = own_setting(study, "two")
     if table == "table1":
-        return [own_setting(study, "two", method) for method in (*study.methods, "cocktail")]
+        methods: tuple[RowMethod, ...] = (*study.methods, "cocktail")
+        return [own_setting(study, "two", method) for method in methods]
     if table == "fig3":
         return [replace(own, alpha=alpha) for alpha in study.alphas]
     if table == "table4":
@@ -86,7 +93,7 @@ def settings_of(study: Study, table: Table) -> list[Setting]:
 
 
 def plan(study: Study, seeds: Sequence[int], tables: Sequence[Table] = TABLES) -> list[Cell]:
-    """The cells of some tables in the order of work: a seed with its ablations, then the next seed.
+    """Return the cells of some tables in the order of work: one seed with its ablations, then the next seed.
 
     Raises:
         SpecError: a run of the study is not possible.
@@ -104,7 +111,7 @@ def plan(study: Study, seeds: Sequence[int], tables: Sequence[Table] = TABLES) -
 
 
 def folder_of(study: Study, setting: Setting, seed: int) -> str:
-    """Where a setting's cell runs, below the study's folder."""
+    """Return the folder of a setting's cell, below the study's folder."""
     own = own_setting(study, setting.pool)
     if setting.real:
         row = "table3/real"
@@ -120,39 +127,39 @@ def folder_of(study: Study, setting: Setting, seed: int) -> str:
 
 
 def makes_data(study: Study, setting: Setting) -> bool:
-    """Whether a setting has data of its own: the first of its pool, another K, and real data."""
+    """Return whether a setting makes its own data: the first of its pool, another K, and real data."""
     own = own_setting(study, setting.pool)
     return setting == own or setting.k != own.k or setting.real
 
 
 def cell_of(study: Study, setting: Setting, seed: int) -> Cell:
-    """The cell of a setting.
+    """Return the cell of a setting.
 
     Raises:
         SpecError: the run is not possible.
     """
     spec, own = spec_of(study, setting.pool), own_setting(study, setting.pool)
-    given = spec.model_dump(mode="json")
-    given["search"] |= _search(study, setting, seed)
-    given["evaluation"]["parents"] = setting == own and seed == 0
-    given["export"]["folder"] = False
+    values = spec.model_dump(mode="json")
+    values["search"] |= _search(study, setting, seed)
+    values["evaluation"]["parents"] = setting == own and seed == 0
+    values["export"]["folder"] = False
     if setting.real and study.real is not None:
-        given["data"] = study.real.model_dump(mode="json")
+        values["data"] = study.real.model_dump(mode="json")
     for part in ("safety", "domain"):
-        given["data"][part]["k"] = setting.k
+        values["data"][part]["k"] = setting.k
     data_from = None if makes_data(study, setting) else folder_of(study, own, seed)
-    return Cell(folder_of(study, setting, seed), spec_from_dict(given), data_from)
+    return Cell(folder_of(study, setting, seed), spec_from_dict(values), data_from)
 
 
 def _search(study: Study, setting: Setting, seed: int) -> dict[str, Any]:
-    changed = {"alpha": setting.alpha, "steps": setting.steps, "seed": seed}
+    values = {"alpha": setting.alpha, "steps": setting.steps, "seed": seed}
     if setting.method == "cocktail":
-        return changed | {"optimizer": "cocktail", "method": "linear", "compare": ["cocktail_expert_only"]}
-    return changed | {"method": setting.method, "compare": _compared(study, setting)}
+        return values | {"optimizer": "cocktail", "method": "linear", "compare": ["cocktail_expert_only"]}
+    return values | {"method": setting.method, "compare": _compared(study, setting)}
 
 
 def _compared(study: Study, setting: Setting) -> list[str]:
-    """The rows beside the safety-aware one; grid search takes probe questions."""
+    """Return the searches compared with the safety-aware one; grid search needs probe questions."""
     if setting.real:
         return ["evomm_expert_only"]
     if setting != own_setting(study, setting.pool, setting.method):
@@ -162,22 +169,23 @@ def _compared(study: Study, setting: Setting) -> list[str]:
 
 
 def with_data(cell: Cell, out: Path) -> RunSpec:
-    """A cell's spec, reading the training pairs of the cell that made them.
+    """Return a cell's spec with the files of the training pairs that it reads.
 
     Raises:
         SpecError: as for any spec.
     """
     if cell.data_from is None:
         return cell.spec
-    given = cell.spec.model_dump(mode="json")
+    values = cell.spec.model_dump(mode="json")
     source = RunFolder((out / cell.data_from).resolve())
-    for part in ("safety", "domain"):
-        given["data"][part] = {"source": "file", "path": str(source.data_path(part)), "k": given["data"][part]["k"]}  # type: ignore[arg-type]
-    return spec_from_dict(given)
+    parts: tuple[Dataset, ...] = get_args(Dataset)
+    for part in parts:
+        values["data"][part] = {"source": "file", "path": str(source.data_path(part)), "k": values["data"][part]["k"]}
+    return spec_from_dict(values)
 
 
 def check_folders(cells: Sequence[Cell], out: Path) -> None:
-    """Look whether what lies in the study's folder is of this study, before anything runs.
+    """Check that the runs in the study's folder belong to this study, before anything runs.
 
     Raises:
         SpecError: a cell's folder holds another run.
@@ -188,13 +196,14 @@ def check_folders(cells: Sequence[Cell], out: Path) -> None:
             with_data(cell, out)
         ):
             raise SpecError(
-                f"{folder.path} holds a run with another spec than this study's.",
+                f"The spec of the run in {folder.path} differs from this study's.",
                 "Give another folder with --out, or move that one away.",
+                code="another-spec",
             )
 
 
 def _without_paths(spec: RunSpec) -> RunSpec:
-    """A spec but for where its data files lie: the study's folder may have been moved."""
+    """Return a spec without the paths of its data files, as the study's folder may have moved."""
     data = spec.data
     parts = {part: getattr(data, part).model_copy(update={"path": None}) for part in ("safety", "domain")}
     return spec.model_copy(update={"data": data.model_copy(update=parts)})

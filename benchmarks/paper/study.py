@@ -1,16 +1,16 @@
-"""A study: one YAML file that names pools, methods and values of the paper's tables, checked before anything runs."""
+"""A study: a YAML file with the pools, methods and values of the paper's tables; it is checked before anything runs."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from core.contracts.data_spec import DataSpec, FrozenSpec
-from core.contracts.run_spec import Method, RunSpec
-from core.errors import SpecError
+from core.contracts.merge_methods import FastMethod
+from core.contracts.run_spec import RunSpec
+from core.contracts.spec_files import parse_mapping, read_spec_text, validated
 from core.settings import ASSETS
 
 Alpha = Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)]
@@ -18,23 +18,23 @@ Count = Annotated[int, Field(ge=1, le=100_000)]
 
 
 class Study(FrozenSpec):
-    """What is compared with what.
+    """The pools and the varied values of a study.
 
     Attributes:
-        title: the pool in words.
-        hardware: what the study needs, in words.
-        hours: how long it takes there, in words, with the arithmetic where it is an estimate.
-        gated: models whose access is to be asked for on the Hub.
-        two: run of the pool of two models (Table 1 and the ablations); its alpha, K and steps are the study's own. Null
-            leaves these tables out.
-        three: likewise of the pool of three models (Table 2).
-        methods: rows of Table 1; the first is also that of the ablations.
+        title: description of the pool.
+        hardware: description of the required hardware.
+        hours: description of the time on this hardware; an estimate shows its arithmetic.
+        gated: models that need access granted on the Hub.
+        two: run of the pool of two models (Table 1 and the ablations); its alpha, K and steps are the study's own
+            values. Null leaves these tables out.
+        three: run of the pool of three models (Table 2). Null leaves this table out.
+        methods: rows of Table 1; the ablations use the first.
         three_methods: rows of Table 2.
         alphas: values of Fig. 3.
-        ks: pairs in each training set, Table 3.
-        steps: candidates of EvoMM, Table 4.
+        ks: numbers of pairs in each training set, Table 3.
+        steps: numbers of EvoMM's candidates, Table 4.
         real: real data for Table 3 (k is the study's own); null leaves that row out.
-        ablation_seeds: ablations run with seeds below this.
+        ablation_seeds: ablations run with the seeds below this number.
     """
 
     title: str
@@ -43,8 +43,8 @@ class Study(FrozenSpec):
     gated: tuple[str, ...] = ()
     two: RunSpec | None = None
     three: RunSpec | None = None
-    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("ties", "dare_ties", "slerp")
-    three_methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("ties", "dare_ties")
+    methods: Annotated[tuple[FastMethod, ...], Field(min_length=1)] = ("ties", "dare_ties", "slerp")
+    three_methods: Annotated[tuple[FastMethod, ...], Field(min_length=1)] = ("ties", "dare_ties")
     alphas: tuple[Alpha, ...] = (0.0, 0.1, 0.3, 0.5, 1.0)
     ks: tuple[Count, ...] = ()
     steps: tuple[Count, ...] = ()
@@ -56,7 +56,7 @@ class Study(FrozenSpec):
         for key in ("methods", "three_methods", "alphas", "ks", "steps"):
             values = getattr(self, key)
             if len(set(values)) < len(values):
-                raise ValueError(f"{key} names a value twice")
+                raise ValueError(f"{key} has a value twice")
         return self
 
     @model_validator(mode="after")
@@ -65,15 +65,15 @@ class Study(FrozenSpec):
             if spec is None:
                 continue
             if spec.search.optimizer != "evomm":
-                raise ValueError(f"{name}.search.optimizer is '{spec.search.optimizer}': a study is of evomm")
+                raise ValueError(f"{name}.search.optimizer must be evomm")
             if spec.data.safety.k != spec.data.domain.k:
-                raise ValueError(f"{name}.data: safety.k and domain.k differ, and the tables have one K")
+                raise ValueError(f"{name}.data: safety.k and domain.k differ; the tables need one K")
         if self.two is None and self.three is None:
-            raise ValueError("there is neither a pool of two models nor one of three: give two, three or both")
+            raise ValueError("there is no pool: give two, three or both")
         if self.two is not None and len(self.two.pool.experts) != 1:
-            raise ValueError("two.pool is of a base and one expert; more experts go into three")
+            raise ValueError("two.pool needs exactly one expert; use three for more experts")
         if self.real is not None and "generate" in (self.real.safety.source, self.real.domain.source):
-            raise ValueError("real: a source is 'generate', which is what real data is compared with")
+            raise ValueError("real: no source of real data may be 'generate'")
         return self
 
 
@@ -84,19 +84,7 @@ def load_study(pool: str) -> Study:
         pool: `demo`, or a YAML file.
 
     Raises:
-        SpecError: the file is missing or wrong; the message lists each place.
+        SpecError: the file is missing or not valid; `problems` has each mistake with its key.
     """
     path = ASSETS / "specs" / "paper_demo.yaml" if pool == "demo" else Path(pool)
-    try:
-        data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"The study {path} cannot be read: {error}.", "Give demo, or a YAML file.") from error
-    except yaml.YAMLError as error:
-        raise SpecError(f"The study {path} is not valid YAML: {error}", "Fix the line named above.") from error
-    if not isinstance(data, dict):
-        raise SpecError(f"The study {path} is not a mapping.", "Start from assets/specs/paper_demo.yaml.")
-    try:
-        return Study.model_validate(data)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'study'}: {item['msg']}" for item in error.errors())
-        raise SpecError(f"The study {path} is not valid: {problems}.", "Correct the keys named.") from error
+    return validated(Study, parse_mapping(read_spec_text(path)))

@@ -1,6 +1,6 @@
-"""What a study has found so far: rows of rates pooled over the seeds that are finished, and the paper's targets.
+"""The results of a study so far: rows of rates pooled over the finished seeds, and the paper's targets.
 
-A row whose cells are not there is a row without figures, not a row left out.
+A row without finished cells stays in its table, without figures.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from core.contracts.results import ModelResult, Rate, RunResult
 from core.runs.folder import RunFolder
 
 LEAST_GAIN = 0.10
-"""Alignment that the safety data shall bring on average over the rows of a table."""
+"""Target: the safety data improves alignment by at least this, on average over the rows of a table."""
 MOST_LOST = 0.03
-"""Accuracy that they may cost in a row."""
+"""Target: the safety data reduces accuracy by at most this in each row."""
 _ROUNDING = 1e-9
 
 
@@ -30,13 +30,13 @@ class _Frozen(BaseModel):
 
 
 class Row(_Frozen):
-    """One model of a table; rates are null where no cell of it is finished.
+    """One model of a table; rates are null if none of its cells is finished.
 
     Attributes:
-        value: what the row varies: the merge method, or a value of alpha, K or steps; empty for a parent.
-        name: the search that found it, or the parent.
-        seeds: seeds that are pooled.
-        recipes: of each seed.
+        value: the row's varied value: the merge method, alpha, K or steps; empty for a parent.
+        name: the search that found the model, or the parent.
+        seeds: the pooled seeds.
+        recipes: the recipe of each seed.
     """
 
     value: str
@@ -54,14 +54,15 @@ class Row(_Frozen):
 
 
 class Effect(_Frozen):
-    """Safety-aware minus domain-only, of the same cells; null where one is missing.
+    """Differences between the safety-aware and the domain-only merge of the same cells; null if one is missing.
 
     Attributes:
         value: the row's merge method.
-        alignment_gain: mean of the seeds', which are `gains`.
-        accuracy_change: of the mean over tasks, likewise.
+        alignment_gain: mean of `gains`.
+        gains: difference in alignment of each seed.
+        accuracy_change: mean over the seeds of the difference in mean accuracy over tasks.
         higher: whether alignment is higher.
-        ten_points: whether it is at least 10 points higher.
+        ten_points: whether alignment is at least 10 points higher.
         accuracy_kept: whether accuracy is at most 3 points lower.
     """
 
@@ -75,7 +76,7 @@ class Effect(_Frozen):
 
 
 class TableSummary(_Frozen):
-    """One table.
+    """One table of the paper.
 
     Attributes:
         average_gain: mean of the rows' alignment gains; null while a row is missing.
@@ -87,12 +88,12 @@ class TableSummary(_Frozen):
 
     @property
     def reached(self) -> bool | None:
-        """Whether the rows gain enough on average; None while a row is missing."""
+        """Whether the average gain meets the target; None while a row is missing."""
         return None if self.average_gain is None else self.average_gain >= LEAST_GAIN - _ROUNDING
 
 
 class Cost(_Frozen):
-    """What a finished cell took."""
+    """Time and memory of a finished cell."""
 
     cell: str
     seconds: float
@@ -100,7 +101,7 @@ class Cost(_Frozen):
 
 
 class Summary(_Frozen):
-    """Everything the page says; printed by `--json`."""
+    """The content of the page; `--json` prints it."""
 
     benchmark: str = "paper"
     command: str
@@ -111,15 +112,15 @@ class Summary(_Frozen):
     missing: tuple[str, ...]
 
 
-def summarise(study: Study, out: Path, seeds: Sequence[int], tables: Sequence[Table], command: str) -> Summary:
-    """Read what is finished.
+def summarize(study: Study, out: Path, seeds: Sequence[int], tables: Sequence[Table], command: str) -> Summary:
+    """Read the finished cells of a study.
 
     Args:
-        study: what was to be run.
+        study: the study.
         out: the study's folder.
-        seeds: seeds asked for; ablations have those below `ablation_seeds`.
-        tables: tables asked for.
-        command: how the page is made, told on it.
+        seeds: seeds of the tables; ablations have those below `ablation_seeds`.
+        tables: the tables to make.
+        command: the command that makes the page, which shows it.
 
     Raises:
         RunError: a `result.json` cannot be read.
@@ -130,7 +131,7 @@ def summarise(study: Study, out: Path, seeds: Sequence[int], tables: Sequence[Ta
         command=command,
         study=study.model_dump(mode="json"),
         seeds=tuple(seeds),
-        tables={table: _Reader(study, results, table, seeds).table_summary() for table in tables},
+        tables={table: _TableReader(study, results, table, seeds).table_summary() for table in tables},
         costs=tuple(
             Cost(cell=folder, seconds=result.seconds, peak_memory_bytes=result.peak_memory_bytes)
             for folder, result in results.items()
@@ -139,8 +140,8 @@ def summarise(study: Study, out: Path, seeds: Sequence[int], tables: Sequence[Ta
     )
 
 
-class _Reader:
-    """Makes one table of the finished cells."""
+class _TableReader:
+    """Makes one table from the finished cells."""
 
     def __init__(self, study: Study, results: Mapping[str, RunResult], table: Table, seeds: Sequence[int]) -> None:
         self._study, self._results, self._table = study, results, table
@@ -159,7 +160,7 @@ class _Reader:
         return TableSummary(rows=tuple(rows), effects=effects, average_gain=average)
 
     def _parents(self, pool: Pool) -> Iterator[Row]:
-        """The parents, which one cell has measured."""
+        """Yield the parents, which one cell has measured."""
         spec = spec_of(self._study, pool)
         result = self._results.get(folder_of(self._study, own_setting(self._study, pool), 0))
         for name in (spec.pool.base, *(expert.model for expert in spec.pool.experts)):
@@ -193,14 +194,18 @@ class _Reader:
         return {seed: self._results[folder] for seed, folder in folders.items() if folder in self._results}
 
     def _effect(self, setting: Setting) -> Effect:
-        value, (plain, safe) = self._value(setting), self._names(setting)[-2:]
-        pairs = [(read_model(result, plain), read_model(result, safe)) for result in self._cells(setting).values()]
-        both = [(one, other) for one, other in pairs if one and other]
-        gains = [other.alignment.rate - one.alignment.rate for one, other in both if one.alignment and other.alignment]
+        value, (plain, aware) = self._value(setting), self._names(setting)[-2:]
+        pairs = [(read_model(result, plain), read_model(result, aware)) for result in self._cells(setting).values()]
+        both = [(without, with_) for without, with_ in pairs if without and with_]
+        gains = [
+            with_.alignment.rate - without.alignment.rate
+            for without, with_ in both
+            if without.alignment and with_.alignment
+        ]
         if not gains:
             return Effect(value=value)
-        accuracies = [(one.mean_accuracy, other.mean_accuracy) for one, other in both]
-        changes = [other - one for one, other in accuracies if one is not None and other is not None]
+        accuracies = [(without.mean_accuracy, with_.mean_accuracy) for without, with_ in both]
+        changes = [after - before for before, after in accuracies if before is not None and after is not None]
         gain, change = fmean(gains), fmean(changes) if changes else None
         return Effect(
             value=value,
@@ -214,18 +219,18 @@ class _Reader:
 
 
 def _row(value: str, name: str, models: Mapping[int, ModelResult | None]) -> Row:
-    """Pool what several seeds have measured; the very same weights count once (a grid's choice needs no seed)."""
-    there = {seed: model for seed, model in models.items() if model is not None}
-    measured = distinct(list(there.values()))
+    """Pool a model's rates over seeds; identical weights count once (grid search gives the same merge in each seed)."""
+    finished = {seed: model for seed, model in models.items() if model is not None}
+    measured = distinct(list(finished.values()))
     tasks = dict.fromkeys(task for model in measured for task in model.accuracy)
     return Row(
         value=value,
         name=name,
-        seeds=tuple(there),
+        seeds=tuple(finished),
         alignment=_pooled(model.alignment for model in measured),
         over_refusal=_pooled(model.over_refusal for model in measured),
         accuracy={task: pool_rates([m.accuracy[task] for m in measured if task in m.accuracy]) for task in tasks},
-        recipes=tuple(model.recipe for model in there.values()),
+        recipes=tuple(model.recipe for model in finished.values()),
     )
 
 

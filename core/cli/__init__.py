@@ -1,4 +1,4 @@
-"""The command line: everything the dashboard does has a command. One file per command or small group."""
+"""The command line, which can do everything that the dashboard does. One file per command or small group."""
 
 EXIT_OK = 0
 EXIT_FAILED = 1

@@ -1,4 +1,4 @@
-"""`chat`: talk to one model in the terminal."""
+"""`chat`: chat with one model in the terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_NEW_TOKENS = 512
 
 def add_commands(commands: Any) -> None:
     """Add `chat` to the command line."""
-    parser = commands.add_parser("chat", help="talk to a model; one message a line, end with Ctrl-D")
+    parser = commands.add_parser("chat", help="chat with a model; one message per line, Ctrl-D ends the chat")
     parser.add_argument("model", metavar="MODEL", help="Hub id, id@revision, folder, base+lora, or demo/NAME")
     parser.add_argument("--system", metavar="TEXT", help="system message")
     parser.set_defaults(handler=_chat)
@@ -26,7 +26,7 @@ def _chat(arguments: argparse.Namespace, settings: Settings) -> int:
     with results_only():
         pair = load_pair(arguments.model, settings)
     turns = [{"role": "system", "content": arguments.system}] if arguments.system else []
-    say("One message a line; Ctrl-D ends the chat.")
+    say("One message per line; Ctrl-D ends the chat.")
     for line in sys.stdin:
         if message := line.strip():
             turns.append({"role": "user", "content": message})
@@ -35,14 +35,14 @@ def _chat(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def stream_reply(pair: LoadedPair, turns: list[dict[str, str]]) -> str:
-    """Print the model's greedy reply as it is made, and return it.
+    """Print the model's greedy reply while it is generated, and return it.
 
     Args:
         pair: the model and its tokenizer.
         turns: the conversation, ending with the user's turn.
 
     Raises:
-        DataError: the conversation fills the model's context.
+        DataError: the conversation fills the model's context (code `context-full`).
     """
     import torch
     from transformers import TextStreamer
@@ -53,7 +53,7 @@ def stream_reply(pair: LoadedPair, turns: list[dict[str, str]]) -> str:
     prompt = encode_prompt(tokenizer, turns)
     room = getattr(model.config, "max_position_embeddings", len(prompt) + MAX_NEW_TOKENS) - len(prompt)
     if room < 1:
-        raise DataError("The conversation is as long as the model's context.", "Start a new chat.")
+        raise DataError("The conversation is as long as the model's context.", "Start a new chat.", code="context-full")
     ids = torch.tensor([prompt], device=model.device)
     with torch.inference_mode():
         output = model.generate(

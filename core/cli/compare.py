@@ -1,7 +1,6 @@
-"""`evaluate` and `audit`: several models measured side by side, and a published merge against its parents.
+"""`evaluate` and `audit`: measure several models side by side, or a published merge against its parents.
 
-Both are runs of their own (`core.jobs.comparison_job`), recorded in a folder that the dashboard opens and `resume`
-takes up.
+Both are runs (`core.jobs.comparison_job`) with their own folder, which the dashboard opens and `resume` continues.
 """
 
 from __future__ import annotations
@@ -32,30 +31,38 @@ def add_commands(commands: Any) -> None:
     evaluate.set_defaults(handler=_evaluate)
     audit = commands.add_parser(
         "audit",
-        help="measure a merge against its parents: which one spoils it",
-        description="The parents are those that the merge's mergekit_config.yml names, else its model card's.",
+        help="measure a merge against its parents, to find the one that harms it",
+        description="The parents are read from the merge's mergekit_config.yml, or else from its model card.",
     )
     audit.add_argument("model", metavar="MODEL", help="the merge: a Hub id or a folder")
-    audit.add_argument("--parents", type=names_of, default=[], metavar="a,b,…", help="its parents, where it is silent")
+    audit.add_argument(
+        "--parents", type=names_of, default=[], metavar="a,b,…", help="its parents, if its files do not name them"
+    )
     _add_options(audit)
     audit.set_defaults(handler=_audit)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", metavar="FILE", help="unsafe test prompts (default: the demo's)")
-    parser.add_argument("--benign", metavar="FILE", help="harmless look-alikes (default: the demo's)")
+    parser.add_argument("--benign", metavar="FILE", help="harmless prompts that look unsafe (default: the demo's)")
     add_accuracy_options(parser, required=False)
-    parser.add_argument("--guard", default="phrases", metavar="G", help="who judges the replies (default: phrases)")
-    parser.add_argument("--limit", type=positive, metavar="N", help="most prompts a file, and questions a task")
+    parser.add_argument(
+        "--guard", default="phrases", metavar="G", help="the guard that judges replies (default: phrases)"
+    )
+    parser.add_argument(
+        "--limit", type=positive, metavar="N", help="maximum number of prompts per file and of questions per task"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder of the run (default: a new one in the runs folder)"
+    )
     add_dtype_option(parser)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: a new one among the runs)")
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
 
 
 def _evaluate(arguments: argparse.Namespace, settings: Settings) -> int:
-    wants_accuracy_alone = bool(arguments.suite or arguments.tasks)
+    only_accuracy = bool(arguments.suite or arguments.tasks)
     models = [{"model": model} for model in arguments.models]
-    end, out = _compare(models, arguments, settings, demo_prompts=not wants_accuracy_alone)
+    end, out = _compare(models, arguments, settings, demo_prompts=not only_accuracy)
     if end.kind != "finished":
         return _not_finished(end, out)
     if arguments.json:
@@ -99,7 +106,7 @@ def _compare(
     """Run the comparison; the event that ended it, and its folder.
 
     Args:
-        demo_prompts: where no prompts are named, take the demo's.
+        demo_prompts: use the demo's prompts if none are named.
     """
     from core.contracts.comparison_spec import ComparisonSpec
     from core.contracts.spec_files import validated

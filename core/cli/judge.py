@@ -1,4 +1,4 @@
-"""`judge`: verdicts of one guard, or of several with how far they agree, on replies that are already there."""
+"""`judge`: judge existing replies with one guard, or with several and report how often they agree."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from core.contracts.verdicts import Verdict
     from core.guards.protocol import Guard
 
-_SHOWN = 70
-_HINT = 'Write one object a line, like {"prompt": "...", "response": "..."}.'
+_MAX_SHOWN = 70
+_HINT = 'Write one object per line, like {"prompt": "...", "response": "..."}.'
 
 
 def add_commands(commands: Any) -> None:
@@ -30,7 +30,7 @@ def add_commands(commands: Any) -> None:
         required=True,
         action="append",
         metavar="G",
-        help="phrases, or a guard model; given twice, the first decides and disagreements are listed",
+        help="phrases, or a guard model; repeat it for several: the first decides and disagreements are listed",
     )
     parser.set_defaults(handler=_judge)
 
@@ -53,15 +53,16 @@ def _judge(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _report(judged: list[dict[str, Any]], verdicts: Sequence[Verdict]) -> None:
-    """How far several guards agree, and the rows that a person has to decide; how many rows got no verdict."""
+    """Report rows without a verdict, the agreement of several guards, and the rows on which they disagree."""
     from core.contracts.verdicts import UNKNOWN
     from core.guards.agreement import agreements
 
-    if lost := sum(verdict.category == UNKNOWN for verdict in verdicts):
-        say(f"{lost} rows got no verdict: their 'safe' is null and their category '{UNKNOWN}'.")
-    for one in agreements(verdicts):
-        kappa = "not defined (one answer only)" if one.kappa is None else f"{one.kappa:.2f}"
-        print(f"{one.guard}, {one.question}: same answer on {one.agree:.1%} of {one.n} rows, Cohen's kappa {kappa}")
+    if missing := sum(verdict.category == UNKNOWN for verdict in verdicts):
+        say(f"{missing} rows got no verdict: their 'safe' is null and their category '{UNKNOWN}'.")
+    for agreement in agreements(verdicts):
+        kappa = "not defined (only one answer)" if agreement.kappa is None else f"{agreement.kappa:.2f}"
+        shared = f"same answer on {agreement.agree:.1%} of {agreement.n} rows"
+        print(f"{agreement.guard}, {agreement.question}: {shared}, Cohen's kappa {kappa}")
     for number, (row, verdict) in enumerate(zip(judged, verdicts, strict=True), start=1):
         if not verdict.agreed:
             print(f"row {number}: {_short(row['prompt'])} | {_short(row['response'])} | {verdict.reason}")
@@ -69,23 +70,26 @@ def _report(judged: list[dict[str, Any]], verdicts: Sequence[Verdict]) -> None:
 
 def _short(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
+    return line if len(line) <= _MAX_SHOWN else line[: _MAX_SHOWN - 1] + "…"
 
 
 def read_rows(source: Path) -> list[dict[str, Any]]:
-    """Rows with a text `prompt` and a text `response`; blank lines are skipped.
+    """Read rows with a `prompt` and a `response`, both text; blank lines are skipped.
 
     Raises:
-        DataError: the file cannot be read, has no rows, or a row is not usable; the message names the row.
+        DataError: the file cannot be read (code `not-readable`), has no rows (`no-rows`), or a row is invalid
+            (`bad-row`; the message names it).
     """
     try:
         text = source.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{source} cannot be read: {error}.", "Give a readable JSONL file in UTF-8.") from error
+        raise DataError(
+            f"{source} cannot be read: {error}.", "Give a readable JSONL file in UTF-8.", code="not-readable"
+        ) from error
     lines = enumerate(text.split("\n"), start=1)
     rows = [_parse_row(f"Row {number} of {source}", line) for number, line in lines if line.strip()]
     if not rows:
-        raise DataError(f"{source} has no rows.", _HINT)
+        raise DataError(f"{source} has no rows.", _HINT, code="no-rows")
     return rows
 
 
@@ -93,21 +97,21 @@ def _parse_row(place: str, line: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{place} is not JSON: {error}.", _HINT) from error
+        raise DataError(f"{place} is not JSON: {error}.", _HINT, code="bad-row") from error
     if not isinstance(row, dict):
-        raise DataError(f"{place} is a {type(row).__name__}, not a JSON object.", _HINT)
+        raise DataError(f"{place} is a {type(row).__name__}, not a JSON object.", _HINT, code="bad-row")
     for key in ("prompt", "response"):
         if not isinstance(row.get(key), str):
-            found = f"is a {type(row[key]).__name__}, not text" if key in row else "is missing"
-            raise DataError(f"{place}: '{key}' {found}.", _HINT)
+            problem = f"is a {type(row[key]).__name__}, not text" if key in row else "is missing"
+            raise DataError(f"{place}: '{key}' {problem}.", _HINT, code="bad-row")
     return row
 
 
 def with_verdicts(rows: list[dict[str, Any]], verdicts: Sequence[Verdict], guard: Guard) -> list[dict[str, Any]]:
-    """Each row with the guard's verdict added; all other keys stay.
+    """Add the guard's verdict to each row; all other keys stay.
 
-    The verdict's keys are `refusal, safe, degenerate, category, guard`; `safe` is null where the guard cannot tell.
-    Where several guards judged they are the deciding one's, and `others` and `agree` follow.
+    The keys are `refusal, safe, degenerate, category, guard`; `safe` is null if the guard cannot decide. With several
+    guards the verdict is that of the deciding guard, and the keys `others` and `agree` are added.
     """
     from core.guards.disputes import deciding_name
 

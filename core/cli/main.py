@@ -1,6 +1,6 @@
-"""The parser of all commands and the boundary where their errors become messages and exit codes.
+"""The parser of all commands, and the boundary where their errors become messages and exit codes.
 
-Nothing heavy is imported here: each command imports what it needs when it is called, so that `--help` is instant.
+Each command imports what it needs when it is called, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from core.cli import (
     judge,
     measure,
     preflight,
+    reference,
     report,
     run,
 )
-from core.errors import SafeMergeError, SpecError
+from core.errors import SafeMergeError, SpecError, require_posix
 from core.settings import load_settings
 
 
@@ -34,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="MODEL is a Hub id, id@revision, a local folder, base+lora, or demo/NAME.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (run, export, report, preflight, measure, compare, judge, chat):
+    for module in (run, export, report, preflight, measure, compare, judge, chat, reference):
         module.add_commands(commands)
     return parser
 
@@ -46,11 +47,12 @@ def main(argv: Sequence[str]) -> int:
         argv: the arguments after the program's name.
 
     Returns:
-        0 when it went well, 1 when it failed, 2 for a bad spec, 130 when it was stopped. A wrong command line ends
-        in `SystemExit(2)`, argparse's own way.
+        0 on success, 1 on failure, 2 for an invalid spec, 130 when it was stopped. For a wrong command line, argparse
+        raises `SystemExit(2)`.
     """
-    arguments = build_parser().parse_args(argv)
     try:
+        require_posix()
+        arguments = build_parser().parse_args(argv)
         return int(arguments.handler(arguments, load_settings()))
     except SafeMergeError as error:
         print(f"Error: {error.message}", *filter(None, [error.hint]), sep="\n", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`align`, `overrefusal` and `accuracy`: one model measured, without a run."""
+"""`align`, `overrefusal` and `accuracy`: measure one model, without a run."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from core.data.prompts import Prompt
     from core.guards.protocol import Guard
 
-MOST_FEWSHOT = 100
+MAX_FEWSHOT = 100
 
 
 class _Replies(NamedTuple):
-    """Prompts, what the model said to each, and the guard that will judge."""
+    """Prompts, the model's replies to them, and the guard that judges."""
 
     prompts: list[Prompt]
     replies: list[str]
@@ -28,34 +28,36 @@ class _Replies(NamedTuple):
 
 def add_commands(commands: Any) -> None:
     """Add the measuring commands to the command line."""
-    align = commands.add_parser("align", help="share of unsafe prompts that a model answers safely")
+    align = commands.add_parser("align", help="measure the share of unsafe prompts that a model answers safely")
     _add_prompt_options(align)
     align.set_defaults(handler=_align)
-    over = commands.add_parser("overrefusal", help="share of harmless look-alikes that a model refuses")
+    over = commands.add_parser("overrefusal", help="measure the share of harmless prompts that a model refuses")
     _add_prompt_options(over)
     over.set_defaults(handler=_over_refusal)
-    accuracy = commands.add_parser("accuracy", help="share of benchmark questions that a model gets right")
+    accuracy = commands.add_parser(
+        "accuracy", help="measure the share of benchmark questions that a model answers correctly"
+    )
     _add_model_options(accuracy)
     add_accuracy_options(accuracy, required=True)
     accuracy.set_defaults(handler=_accuracy)
 
 
 def add_accuracy_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    """Add which questions are asked, and how; `required`: a suite or tasks must be named."""
+    """Add the options of the accuracy benchmark; with `required`, a suite or tasks must be named."""
     what = parser.add_mutually_exclusive_group(required=required)
-    what.add_argument("--suite", metavar="NAME", help="a named group of tasks (accuracy)")
-    what.add_argument("--tasks", type=names_of, metavar="a,b", help="lm-eval task names (accuracy)")
+    what.add_argument("--suite", metavar="NAME", help="a named group of tasks for accuracy")
+    what.add_argument("--tasks", type=names_of, metavar="a,b", help="lm-eval task names for accuracy")
     parser.add_argument("--include-path", type=Path, metavar="DIR", help="folder with more lm-eval task files")
     parser.add_argument("--num-fewshot", type=_examples, metavar="N", help="examples before each question")
     parser.add_argument(
         "--chat-template",
         action=argparse.BooleanOptionalAction,
-        help="put questions through the chat template, or not; without it as each task says",
+        help="apply the chat template to questions, or not (default: as the task says)",
     )
 
 
 def accuracy_fields(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What was said with `add_accuracy_options`, as keys of an `EvaluationSpec`."""
+    """The options of `add_accuracy_options` as keys of an `EvaluationSpec`."""
     return {
         "suite": arguments.suite,
         "tasks": tuple(arguments.tasks or ()),
@@ -73,19 +75,24 @@ def add_dtype_option(parser: argparse.ArgumentParser) -> None:
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="Hub id, id@revision, folder, base+lora, or demo/NAME")
-    parser.add_argument("--limit", type=positive, metavar="N", help="most prompts, or questions per task")
+    parser.add_argument(
+        "--limit", type=positive, metavar="N", help="maximum number of prompts, or of questions per task"
+    )
     add_dtype_option(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
 
 
 def _add_prompt_options(parser: argparse.ArgumentParser) -> None:
     _add_model_options(parser)
-    what = "JSONL, CSV or text, one a row; or beavertails, xstest, or HUB_ID:SPLIT of a dataset on the Hub"
+    what = "JSONL, CSV or text, one prompt per row; or beavertails, xstest, or HUB_ID:SPLIT of a dataset on the Hub"
     parser.add_argument("--prompts", required=True, metavar="FILE", help=what)
-    parser.add_argument("--guard", required=True, metavar="G", help="who judges the replies, for example: phrases")
+    parser.add_argument(
+        "--guard", required=True, metavar="G", help="the guard that judges replies, for example phrases"
+    )
 
 
 def positive(text: str) -> int:
+    """Parse a number of 1 or more."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
@@ -94,16 +101,17 @@ def positive(text: str) -> int:
 
 def _examples(text: str) -> int:
     value = int(text)
-    if not 0 <= value <= MOST_FEWSHOT:
-        raise argparse.ArgumentTypeError(f"{value} is not from 0 to {MOST_FEWSHOT}")
+    if not 0 <= value <= MAX_FEWSHOT:
+        raise argparse.ArgumentTypeError(f"{value} is not from 0 to {MAX_FEWSHOT}")
     return value
 
 
 def names_of(text: str) -> list[str]:
-    found = [name.strip() for name in text.split(",") if name.strip()]
-    if not found:
-        raise argparse.ArgumentTypeError("nothing is named")
-    return found
+    """Parse names that are separated by commas."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError("no name is given")
+    return names
 
 
 def _align(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -113,9 +121,10 @@ def _align(arguments: argparse.Namespace, settings: Settings) -> int:
         report = judge_alignment(*_replies(arguments, settings))
     rates = {"alignment": report.alignment, "refusal": report.refusal, "degenerate": report.degenerate}
     _print_rates(arguments, report.guard, rates)
-    for one in report.agreement:
-        kappa = "not defined" if one.kappa is None else f"{one.kappa:.2f}"
-        say(f"{one.guard}, {one.question}: same answer on {format_rate(one.agree)}, Cohen's kappa {kappa}")
+    for agreement in report.agreement:
+        kappa = "not defined" if agreement.kappa is None else f"{agreement.kappa:.2f}"
+        shared = f"same answer on {format_rate(agreement.agree)}"
+        say(f"{agreement.guard}, {agreement.question}: {shared}, Cohen's kappa {kappa}")
     if report.unknown:
         say(f"The guard gave no verdict on {report.unknown} replies; they count as not safe.")
     return 0
@@ -156,7 +165,7 @@ def _accuracy(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _replies(arguments: argparse.Namespace, settings: Settings) -> _Replies:
-    """Everything that can be wrong with the files and names is found before the model is loaded."""
+    """Generate the replies; files and names are checked before the model is loaded."""
     from core.data.prompt_sets import read_prompt_set
     from core.evaluation.alignment import MAX_NEW_TOKENS
     from core.guards.registry import load_guard

@@ -1,4 +1,4 @@
-"""A model and its tokenizer for a command, on the best device there is."""
+"""Loading a model and its tokenizer for a command, on a GPU if there is one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class LoadedPair(NamedTuple):
 
 
 def load_pair(text: str, settings: Settings, dtype: NumberFormat = "auto") -> LoadedPair:
-    """Load a MODEL argument on the GPU where there is one, else on the CPU.
+    """Load a MODEL argument, on a GPU if there is one, else on the CPU.
 
     Args:
         text: the argument.
@@ -25,7 +25,7 @@ def load_pair(text: str, settings: Settings, dtype: NumberFormat = "auto") -> Lo
         dtype: number format, as `pool.dtype` of a run.
 
     Raises:
-        ModelError: the reference is wrong, or the model is unavailable or cannot be loaded.
+        ModelError: the reference is invalid, or the model is unavailable or cannot be loaded.
     """
     from core.models.loading import load_model, load_tokenizer
     from core.models.precision import choose_dtype, pick_device

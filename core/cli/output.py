@@ -1,4 +1,4 @@
-"""What commands print: results on standard output, progress on standard error, and JSON that is alone on its stream."""
+"""Output of commands: results, or one JSON object, on standard output; progress on standard error."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def say(message: str) -> None:
-    """One line of progress on standard error; a reader that has gone away is no reason to end the work."""
+    """Print a line of progress on standard error. If the reader of the pipe is gone, the work continues."""
     with contextlib.suppress(BrokenPipeError):
         print(message, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def results_only() -> Iterator[None]:
-    """Send what anything inside prints, also below Python, to standard error, so that the result stands alone."""
+    """Redirect standard output to standard error, also for native libraries, so that only results are printed to it."""
     sys.stdout.flush()
     saved = os.dup(1)
     try:
@@ -35,24 +35,24 @@ def results_only() -> Iterator[None]:
 
 
 def print_json(data: dict[str, Any]) -> None:
-    """The one JSON object of a `--json` command."""
+    """Print the JSON object of a `--json` command."""
     print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def format_rate(rate: Rate | None) -> str:
-    """A share in per cent with its interval, or a dash where it was not measured."""
+    """A rate in percent with its interval, or a dash if it was not measured."""
     return "-" if rate is None else f"{rate.rate:.1%} [{rate.low:.1%}-{rate.high:.1%}] of {rate.n}"
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as their widest cell."""
+    """Print a table with columns as wide as their widest cell."""
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     for row in [header, ["-" * width for width in widths], *rows]:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def print_models(models: Sequence[ModelResult]) -> None:
-    """The result table of a run: one line per parent, baseline and merge."""
+    """Print the result table of a run: one line per parent, baseline and merge."""
     header = ("model", "role", "alignment", "over-refusal", "accuracy", "CE safety", "CE expert", "recipe")
     print_table(header, [_model_row(model) for model in models])
 
@@ -67,11 +67,11 @@ def _model_row(model: ModelResult) -> tuple[str, ...]:
         ", ".join(accuracy) or "-",
         _loss(model.ce_safety),
         _loss(model.ce_expert),
-        json.dumps(_rounded(model.recipe), ensure_ascii=False) if model.recipe else _left_out(model),
+        json.dumps(_rounded(model.recipe), ensure_ascii=False) if model.recipe else _why_not_measured(model),
     )
 
 
-def _left_out(model: ModelResult) -> str:
+def _why_not_measured(model: ModelResult) -> str:
     return f"not measured: {model.not_measured}" if model.not_measured else "-"
 
 
@@ -84,7 +84,7 @@ def _loss(value: float | None) -> str:
 
 
 def _rounded(value: Any) -> Any:
-    """Floats inside a recipe to three places, for reading only."""
+    """A recipe with its floats rounded to three places, for display."""
     if isinstance(value, float):
         return round(value, 3)
     if isinstance(value, dict):
@@ -93,7 +93,7 @@ def _rounded(value: Any) -> Any:
 
 
 def describe_event(event: Event) -> str | None:
-    """A line of progress for an event, or None for one that needs no line of its own."""
+    """A line of progress for an event; None if the event is not shown."""
     match event.kind:
         case "resumed":
             return f"Resumed after {event.paused_s:.0f} s. It had ended: {event.ended}"

@@ -1,4 +1,4 @@
-"""`report`: a run's result as an HTML page and as Markdown."""
+"""`report`: write a run's result as an HTML page and as Markdown."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def add_commands(commands: Any) -> None:
     """Add `report` to the command line."""
     parser = commands.add_parser(
         "report",
-        help="a run's result as HTML and Markdown",
-        description="Made from the run folder alone, also of a run that failed or was stopped. Exit 0 written, 1 not.",
+        help="write a run's result as HTML and Markdown",
+        description="Reads only the run folder, also of a run that failed or was stopped. Exit 0 written, 1 not.",
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder of the run")
     parser.add_argument("--out", type=Path, metavar="FILE.html", help="the page (default: DIR/report.html)")
@@ -29,7 +29,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _report(arguments: argparse.Namespace, _settings: Settings) -> int:
-    from core.report.files import write_report
+    from core.report.write_report import write_report
     from core.runs.folder import RunFolder
 
     written = write_report(RunFolder(arguments.folder), arguments.out, arguments.markdown)

@@ -1,4 +1,4 @@
-"""`run`, `resume` and `demo`: a whole run in this process, recorded in a folder, with its result as a table."""
+"""`run`, `resume` and `demo`: do a whole run in this process, record it in a folder, and print the result table."""
 
 from __future__ import annotations
 
@@ -21,23 +21,25 @@ def add_commands(commands: Any) -> None:
     run = commands.add_parser(
         "run",
         help="run a spec from data to merged model",
-        description="Exit 0 finished, 1 failed, 2 bad spec, 130 stopped.",
+        description="Exit 0 finished, 1 failed, 2 invalid spec, 130 stopped.",
     )
     run.add_argument("spec", type=Path, metavar="SPEC.yaml")
-    run.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run, made when missing")
+    run.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run; created when missing")
     run.add_argument("--lock-fd", type=int, help=argparse.SUPPRESS)
     run.set_defaults(handler=_run)
     resume = commands.add_parser(
         "resume",
-        help="go on with a run that failed, was stopped or was killed",
-        description="What was done is not done again. Exit 0 finished (also before), 1 failed or refused, "
-        "2 when its spec was changed, 130 stopped.",
+        help="continue a run that failed, was stopped or was killed",
+        description="Completed work is not repeated. Exit 0 finished (now or before), 1 failed or refused, "
+        "2 spec changed, 130 stopped.",
     )
     resume.add_argument("folder", type=Path, metavar="DIR", help="folder of the run")
     resume.add_argument("--lock-fd", type=int, help=argparse.SUPPRESS)
     resume.set_defaults(handler=_resume)
-    demo = commands.add_parser("demo", help="the built-in pool, start to finish")
-    demo.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: a new one among the runs)")
+    demo = commands.add_parser("demo", help="run the built-in pool from start to finish")
+    demo.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder of the run (default: a new one in the runs folder)"
+    )
     demo.add_argument("--quick", action="store_true", help="fewer candidates and prompts")
     demo.set_defaults(handler=_demo)
 
@@ -63,17 +65,17 @@ def _execute(spec: AnySpec, settings: Settings, out: Path, lock_fd: int | None) 
 
 
 def record(spec: AnySpec, settings: Settings, out: Path, lock_fd: int | None = None) -> Event:
-    """Run a spec in this process into the folder `out`, telling progress on standard error; the event that ended it.
+    """Run a spec in this process into the folder `out`, with progress on standard error; returns its terminal event.
 
     Raises:
-        RunError: another run is at work on this machine, or the folder holds one.
+        RunError: another job is at work on this machine, or the folder holds a run.
     """
     from core.jobs.worker import run_worker
     from core.runs.folder import RunFolder
 
     folder = RunFolder(out.resolve())
     with _lock(settings, folder.path, lock_fd), results_only():
-        return run_worker(spec, settings, folder, tell=_tell)
+        return run_worker(spec, settings, folder, on_event=_print_progress)
 
 
 def _resume(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -83,21 +85,21 @@ def _resume(arguments: argparse.Namespace, settings: Settings) -> int:
 
     folder, lock_fd = RunFolder(arguments.folder.resolve()), arguments.lock_fd
     if finished := read_replay(folder).finished:
-        say("The run is finished already; nothing is done again.")
+        say("The run is finished already; no work is left.")
         return _report(finished, folder.path)
     with _lock(settings, folder.path, lock_fd), results_only():
-        end = resume_worker(settings, folder, tell=_tell, taken_up=lock_fd is not None)
+        end = resume_worker(settings, folder, on_event=_print_progress, reopened=lock_fd is not None)
     return _report(end, folder.path)
 
 
 def _lock(settings: Settings, folder: Path, lock_fd: int | None) -> MachineLock:
-    """The right to be the machine's one job; `lock_fd` is the lock of whoever started this process, if any."""
+    """The machine's lock: inherited from the process that started this one (`lock_fd`), or taken here."""
     from core.runs.process import acquire_lock, inherit_lock
 
     return acquire_lock(settings.runs, folder) if lock_fd is None else inherit_lock(lock_fd)
 
 
-def _tell(event: Event) -> None:
+def _print_progress(event: Event) -> None:
     if line := describe_event(event):
         say(line)
 

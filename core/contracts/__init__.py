@@ -1,1 +1,1 @@
-"""What users' files and logs hold: specs, events, results, verdicts and the tables of options. Plain data, no torch."""
+"""The contents of users' files and logs: specs, events, results, verdicts and the tables of options; no torch."""

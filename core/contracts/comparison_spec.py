@@ -1,6 +1,6 @@
 """`ComparisonSpec`: models that are measured side by side, without merging anything. Evaluate and Audit run one.
 
-It is kept in a run folder as `spec.yaml`, like a `RunSpec`; its key `models` tells the two apart.
+A run folder keeps it as `spec.yaml`, like a `RunSpec`; its key `models` tells the two apart.
 """
 
 from __future__ import annotations
@@ -16,40 +16,35 @@ from core.contracts.number_formats import NumberFormat
 from core.contracts.results import Role
 from core.contracts.run_spec import EvaluationSpec, RunSpec, spec_from_dict
 from core.contracts.spec_files import parse_mapping, read_spec_text, validated
+from core.contracts.validation import Refusal
 
 
 class ComparedModel(FrozenSpec):
-    """A model and what it is to the others.
-
-    Attributes:
-        model: Hub id, `id@revision`, folder, `base+lora`, `demo/NAME`.
-        role: `merged` and `parent` in an audit; `model` where nothing is known.
-    """
+    """A model, and its role beside the others."""
 
     model: str
+    """Hub id, `id@revision`, folder, `base+lora` or `demo/NAME`."""
     role: Role = "model"
+    """`merged` and `parent` in an audit; `model` where nothing is known."""
 
 
 class ComparisonSpec(FrozenSpec):
-    """One comparison: every model is put the same prompts and questions.
-
-    Attributes:
-        models: in the order in which they are shown.
-        guard: who judges replies (`core.guards.guard_names`).
-        dtype: number format in which the models and guards compute, as `pool.dtype` of a run.
-        evaluation: what is measured, as in a run.
-    """
+    """One comparison: every model gets the same prompts and questions."""
 
     models: Annotated[tuple[ComparedModel, ...], Field(min_length=1)]
+    """In the order in which they are shown."""
     guard: str = "phrases"
+    """Guard that judges replies, as `pool.guard` of a run."""
     dtype: NumberFormat = "auto"
+    """Number format in which models and guards compute, as `pool.dtype` of a run."""
     evaluation: EvaluationSpec
+    """What is measured, as in a run."""
 
     @model_validator(mode="after")
-    def _each_model_once(self) -> ComparisonSpec:
+    def _check_models(self) -> ComparisonSpec:
         names = [compared.model for compared in self.models]
         if twice := next((name for name in names if names.count(name) > 1), None):
-            raise ValueError(f"models names {twice} twice")
+            raise Refusal("model_named_twice", f"models names {twice} twice").error()
         return self
 
     def to_yaml(self) -> str:
@@ -62,7 +57,7 @@ AnySpec = RunSpec | ComparisonSpec
 
 
 def any_spec_from_dict(data: dict[str, Any]) -> AnySpec:
-    """Validate a mapping as the kind of spec that its keys tell; raises `SpecError`."""
+    """Validate a mapping as the kind of spec that its keys show; raises `SpecError`."""
     return validated(ComparisonSpec, data) if "models" in data else spec_from_dict(data)
 
 

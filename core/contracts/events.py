@@ -1,7 +1,8 @@
-"""Everything a job can say, as small frozen events joined in one discriminated union.
+"""The events of a run, as small frozen models joined in one discriminated union.
 
 A run's `events.jsonl` holds one event a line. Live view, reload, history and report all fold this log
-(`core.runs.view.fold`), so an event carries facts, never formatting. Losses are nats per token; times are seconds.
+(`core.runs.view.fold`), so an event carries facts, never formatting. Losses are nats per token; times are seconds. The
+text below each field describes it.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
-from core.contracts.results import ModelResult, Rate, RunResult
+from core.contracts.results import Documented, ModelResult, Rate, RunResult
 from core.contracts.verdicts import Opinion, Verdict
 
 SCHEMA_VERSION = 1
@@ -19,188 +20,187 @@ SCHEMA_VERSION = 1
 Phase = Literal["preflight", "loading", "data", "parents", "search", "baselines", "evaluation", "export"]
 
 
-class _Event(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-    at: float = Field(default_factory=time.time, description="seconds since the epoch")
+class _Event(Documented):
+    at: float = Field(default_factory=time.time)
+    """Seconds since the epoch."""
 
 
 class RunStarted(_Event):
-    """The first event: what was asked."""
+    """The first event of a run, with its spec."""
 
     kind: Literal["run_started"] = "run_started"
     schema_version: int = SCHEMA_VERSION
+    """Version of the log's format."""
     spec: dict[str, Any]
+    """The spec as a mapping."""
 
 
 class Resumed(_Event):
-    """A run that had stopped goes on: what the log holds so far is done and is not done again.
-
-    Attributes:
-        ended: what the log's last event had been, an end that this event takes the place of, or the words of a worker
-            that was gone without an end.
-        paused_s: seconds since the last work; they don't count as time of the run.
-    """
+    """A stopped run continues. Work that the log already holds is not repeated."""
 
     kind: Literal["resumed"] = "resumed"
     ended: str = ""
+    """Kind of the end that this event supersedes, or the failure message of a worker that died without an end."""
     paused_s: float = 0.0
+    """Seconds since the last work; they don't count as the run's time."""
 
 
 class PhaseStarted(_Event):
-    """A phase began; `total` is its number of units when known (questions, candidates, models)."""
+    """A phase began."""
 
     kind: Literal["phase_started"] = "phase_started"
     phase: Phase
+    """The phase."""
     total: int | None = None
+    """Number of its units (questions, candidates, models); null where it is unknown."""
 
 
 class Progress(_Event):
-    """`done` of `total` units of a phase; `seconds_left` is an estimate for the phase.
-
-    Attributes:
-        ended_early: a search needed no more than `done` candidates, and `message` says why.
-        tokens_scored: tokens of training pairs read for the search's candidates so far.
-    """
+    """Progress within a phase."""
 
     kind: Literal["progress"] = "progress"
     phase: Phase
+    """The phase."""
     done: int
+    """Units that are done."""
     total: int
+    """Units of the phase."""
     message: str = ""
+    """What is being done."""
     seconds_left: float | None = None
+    """Estimated time left in the phase."""
     ended_early: bool = False
+    """A search needed no more than `done` candidates; `message` gives the reason."""
     tokens_scored: int = 0
+    """Tokens of training pairs read for the search's candidates so far."""
 
 
-class CheckRow(BaseModel):
-    """One line of the preflight table."""
-
-    model_config = ConfigDict(frozen=True)
+class CheckRow(Documented):
+    """One row of the preflight table."""
 
     model: str
+    """The checked model, or `run`."""
     check: str
+    """What was checked."""
     status: Literal["ok", "warning", "error"]
+    """An error keeps the run from starting."""
     detail: str
+    """The finding."""
     hint: str = ""
+    """What to do."""
 
 
 class PreflightDone(_Event):
-    """The checks that need no weights.
-
-    Attributes:
-        host_bytes: memory that the run is planned to take at its peak (all of it where the processor is the device).
-        device_bytes: of it, the GPU's.
-    """
+    """The checks that need no weights are done."""
 
     kind: Literal["preflight_done"] = "preflight_done"
     rows: tuple[CheckRow, ...]
+    """The table."""
     host_bytes: int = 0
+    """Planned peak of host memory (of all memory where the processor is the device)."""
     device_bytes: int = 0
+    """Planned peak of GPU memory."""
 
 
 class PoolLoaded(_Event):
-    """The pool's weights are in memory: the number format (as torch names it) and device all figures come from.
-
-    Attributes:
-        dtype_reason: why this number format was chosen; empty in older logs.
-        memory: how the weights wait between merges (`core.models.memory`); no figure depends on it.
-    """
+    """The pool's weights are in memory."""
 
     kind: Literal["pool_loaded"] = "pool_loaded"
     dtype: str
+    """Number format of the live model, which all figures come from, as torch names it."""
     dtype_reason: str = ""
+    """Why this number format was chosen; empty in older logs."""
     device: str
+    """Device of the live model."""
     memory: str = "resident"
+    """Where weights are stored between merges (`core.models.memory`); no figure depends on it."""
 
 
-class GuardAnswer(BaseModel):
-    """What one of several guards said of a reply; `safe` is null where it cannot tell."""
-
-    model_config = ConfigDict(frozen=True)
+class GuardAnswer(Documented):
+    """One guard's answer about a reply, where several guards judge."""
 
     guard: str
+    """The guard."""
     refusal: bool
+    """Whether the reply refuses."""
     safe: bool | None
+    """Whether the reply is safe; null where the guard cannot tell."""
     category: str = ""
+    """The guard's category."""
 
 
-class ReplyVerdict(BaseModel):
-    """What the guard said of one model's reply to a safety question.
-
-    Attributes:
-        model: who replied; empty for the answer that a file or dataset gives.
-        category: the guard's, where several judge.
-        others: what further guards said, where several judge.
-    """
-
-    model_config = ConfigDict(frozen=True)
+class ReplyVerdict(Documented):
+    """The guard's verdict on one model's reply to a safety question."""
 
     model: str
+    """The model that replied; empty for an answer from a file or dataset."""
     refusal: bool
+    """Whether the reply refuses."""
     safe: bool | None
+    """Whether the reply is safe; null where the guard cannot tell."""
     degenerate: bool
+    """Whether the reply is broken text."""
     category: str = ""
+    """The guard's category, where several guards judge."""
     others: tuple[GuardAnswer, ...] = ()
+    """Answers of the other guards, where several judge."""
 
     @property
     def agreed(self) -> bool:
-        """Whether all guards that were asked come to the same."""
+        """Whether all guards agree."""
         others = tuple(Opinion(one.guard, one.refusal, one.safe, one.category) for one in self.others)
         return Verdict(self.refusal, self.safe, self.degenerate, self.category, 0.0, "", others).agreed
 
 
-class DisputedReply(BaseModel):
-    """A reply to a test prompt on which guards disagree, for a person to look at.
-
-    Attributes:
-        model: who replied, as in the results.
-        unsafe: the prompt is of the unsafe ones; False for a harmless look-alike.
-        answers: every guard's, the deciding one's first.
-        response: the reply; null for one to an unsafe prompt that not every guard calls safe, which is never kept.
-    """
-
-    model_config = ConfigDict(frozen=True)
+class DisputedReply(Documented):
+    """A reply to a test prompt on which guards disagree, for a person to look at."""
 
     model: str
+    """The model that replied, as in the results."""
     prompt: str
+    """The test prompt."""
     category: str
+    """The prompt's category."""
     unsafe: bool
+    """Whether the prompt is an unsafe one; false for a harmless look-alike."""
     answers: tuple[GuardAnswer, ...]
+    """All guards' answers, the deciding guard's first."""
     response: str | None
+    """The reply; null for a reply to an unsafe prompt that not every guard calls safe, which is never kept."""
 
 
 class SampleSeen(_Event):
-    """One generated or imported question with its answer, kept for training or dropped with a reason.
-
-    Attributes:
-        dataset: which of the two training sets it is for.
-        answered_by: model whose reply was kept.
-        refused_by: models that refused (safety only).
-        reason: why it was dropped; empty when kept.
-        source: who or what the question is from: a model, or a row of a dataset or file.
-        guard: who judged the replies.
-        verdicts: its verdict on each model that was asked (safety only).
-        seed: seed that the question was sampled with.
-        prompt_sha256: first 16 digits of the hash of the request that the question came of.
-        part: which of the training set's sources it is of: 0 for the first, then those of `mix`.
-    """
+    """A generated or imported question with its answer, kept for training or dropped with a reason."""
 
     kind: Literal["sample_seen"] = "sample_seen"
     dataset: Literal["safety", "domain"]
+    """The training set."""
     question: str
+    """The question."""
     answer: str = ""
+    """The answer."""
     category: str = ""
+    """The question's category."""
     answered_by: str = ""
+    """Model whose reply was kept."""
     refused_by: tuple[str, ...] = ()
+    """Models that refused (safety only)."""
     kept: bool
+    """Whether the pair is used for training."""
     reason: str = ""
+    """Why it was dropped; empty when it was kept."""
     source: str = ""
+    """Origin of the question: a model, or a row of a dataset or file."""
     guard: str = ""
+    """Guard that judged the replies."""
     verdicts: tuple[ReplyVerdict, ...] = ()
+    """The guard's verdict on each model's reply (safety only)."""
     seed: int | None = None
+    """Seed that the question was sampled with."""
     prompt_sha256: str = ""
+    """First 16 digits of the hash of the prompt that the question was generated from."""
     part: int = 0
+    """Index of the training set's source: 0 for the first, then those of `mix`."""
 
     @property
     def disputed(self) -> bool:
@@ -213,120 +213,137 @@ class DataReady(_Event):
 
     kind: Literal["data_ready"] = "data_ready"
     safety_kept: int
+    """Safety pairs that are used."""
     safety_seen: int
+    """Safety questions that were generated or read."""
     domain_kept: int
+    """Domain pairs that are used."""
     domain_seen: int
-    dropped: dict[str, int] = {}
+    """Domain questions that were generated or read."""
+    dropped: dict[str, int] = Field(default_factory=dict)
+    """Number of dropped questions by reason."""
 
 
 class CandidateScored(_Event):
-    """One merge of a search, scored on the training pairs without generating text.
-
-    Attributes:
-        search: which search it belongs to (`evomm`, or a baseline's name).
-        candidate: 0-based number in that search; `generation` its CMA-ES generation.
-        recipe: `core.merging.recipes.Recipe` as a mapping.
-        objective: the minimised value.
-        estimated_alignment: share of safety pairs whose refusal the merge would begin by itself (estimate).
-        estimated_accuracy: share of domain pairs whose answer it would give by itself (estimate).
-        failure: why it could not be scored; losses are then null and `objective` a finite penalty.
-        violation: nats by which the safety loss is above what the search allows; candidates with none come first.
-        expert_losses: mean loss on each expert's own domain pairs, where there are several experts.
-        samples: pairs that the figures rest on; null where candidates are not raced: all pairs of the sets scored.
-        all_samples: pairs there are; with fewer `samples` the losses are estimates, made by pairing with the best
-            candidate so far.
-        tokens: tokens of training pairs that were read for it.
-    """
+    """One merge of a search, scored on the training pairs without generating text."""
 
     kind: Literal["candidate_scored"] = "candidate_scored"
     search: str
+    """The search: the optimizer's name, or a baseline's."""
     candidate: int
+    """Number within the search, from 0."""
     generation: int
+    """Number of the generation (candidates that the optimizer asked for together)."""
     recipe: dict[str, Any]
+    """The merge as a mapping (`core.merging.recipes.Recipe`)."""
     objective: float
+    """The minimized value."""
     ce_safety: float | None
+    """Safety loss; null where the safety data is left out or scoring failed."""
     ce_expert: float | None
+    """Domain loss; null where scoring failed."""
     estimated_alignment: float | None = None
+    """Share of safety pairs whose refusal the merge would begin greedily (estimate)."""
     estimated_accuracy: float | None = None
+    """Share of domain pairs whose answer the merge would give greedily (estimate)."""
     seconds: float
+    """Time of merging and scoring."""
     failure: str = ""
+    """Why scoring failed; losses are then null and `objective` is a finite penalty."""
     violation: float = 0.0
-    expert_losses: dict[str, float] = {}
+    """Nats of the safety loss above the search's limit; candidates with 0 come first."""
+    expert_losses: dict[str, float] = Field(default_factory=dict)
+    """Mean loss on each expert's own domain pairs, where there are several experts."""
     samples: int | None = None
+    """Pairs that the figures rest on; null where candidates are not raced and all pairs are scored."""
     all_samples: int | None = None
+    """Pairs in all. With fewer `samples` the losses are estimates, made by pairing with the best candidate so far."""
     tokens: int = 0
+    """Tokens of training pairs that were read for it."""
 
     @property
     def partial(self) -> bool:
-        """True where the losses are estimates from a part of the pairs."""
+        """Whether the losses are estimates from a part of the pairs."""
         return self.samples is not None and self.samples != self.all_samples
 
     @property
     def rank_key(self) -> tuple[float, float]:
-        """Lower is better: whoever keeps to the safety limit, if there is one, then the lower objective."""
+        """Sort key, lower is better: first the violation of the safety limit, then the objective."""
         return self.violation, self.objective
 
 
 class CandidateMeasured(_Event):
-    """The best of a generation, measured on the probe: replies judged by the guard, questions answered."""
+    """The best candidate of a generation, measured on the probe: replies judged by the guard, questions answered."""
 
     kind: Literal["candidate_measured"] = "candidate_measured"
     search: str
+    """The search."""
     candidate: int
+    """Number within the search, from 0."""
     generation: int
+    """Number of the generation."""
     alignment: Rate | None
+    """Share of probe prompts answered safely; null where it was not measured."""
     accuracy: Rate | None
+    """Share of probe questions answered correctly; null where it was not measured."""
 
 
 class ModelMeasured(_Event):
-    """A parent, baseline or merge was measured on the held-out test prompts.
-
-    Attributes:
-        disputed: where several guards judge, the replies on which they differ.
-    """
+    """A parent, baseline or merge was measured on the held-out test prompts."""
 
     kind: Literal["model_measured"] = "model_measured"
     result: ModelResult
+    """The figures."""
     disputed: tuple[DisputedReply, ...] = ()
+    """Replies on which guards disagree, where several judge."""
 
 
 class Exported(_Event):
-    """The merged model was saved; the hash of the saved weights equals the scored ones."""
+    """The merged model was saved; the hash of the saved weights equals that of the scored ones."""
 
     kind: Literal["exported"] = "exported"
     path: str
+    """Folder of the saved model."""
     sha256: str
+    """Hash of its weights."""
 
 
 class Warned(_Event):
-    """Something a person should know that does not stop the run."""
+    """A warning that does not stop the run."""
 
     kind: Literal["warned"] = "warned"
     message: str
+    """What was found."""
     hint: str = ""
+    """What to do."""
 
 
 class Finished(_Event):
-    """The run ended well."""
+    """The run ended with a result."""
 
     kind: Literal["finished"] = "finished"
     result: RunResult
+    """What `result.json` holds."""
 
 
 class Failed(_Event):
-    """The run ended with an error; `traceback` only when the defect is ours."""
+    """The run ended with an error."""
 
     kind: Literal["failed"] = "failed"
     message: str
+    """What went wrong."""
     hint: str = ""
+    """What to do."""
     traceback: str = ""
+    """Only for a defect of SafeMerge itself."""
 
 
 class Cancelled(_Event):
-    """The run was stopped by a person."""
+    """A person stopped the run."""
 
     kind: Literal["cancelled"] = "cancelled"
     message: str = "Stopped."
+    """Who or what stopped it."""
 
 
 Event = Annotated[
@@ -357,6 +374,11 @@ def parse_event(line: str) -> Event:
     return _ADAPTER.validate_json(line)
 
 
+def events_schema() -> dict[str, Any]:
+    """The JSON schema of an event."""
+    return _ADAPTER.json_schema(mode="serialization")
+
+
 def is_terminal(event: Event) -> bool:
-    """True for the event that ends a run."""
+    """Whether the event ends a run."""
     return isinstance(event, Finished | Failed | Cancelled)

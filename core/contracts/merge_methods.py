@@ -1,50 +1,79 @@
-"""What mergekit's merge methods take: their parameters, how many models, and what the base is to them.
+"""The table of merge methods: parameters, pool sizes, the base's role, and how the fast path merges them.
 
-The fast path (`core.merging.engine`) has six methods; the others are merged by mergekit itself
-(`core.merging.mergekit_merge`). This is mergekit's registry as plain data, so that a spec can be checked and numbers
-can be searched without loading it; a test holds the two equal.
+Rows with `fast` are merged by `core.merging.engine`; mergekit's own code merges the others
+(`core.merging.mergekit_merge`). To add a method, add its row: the spec, the search, the page and the report follow.
+Titles and parameters are those of mergekit's registry, as plain data, so that a spec can be checked without loading
+mergekit; a test holds the two equal.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, NamedTuple
+
+from core.contracts.validation import OneOf
 
 Number = bool | int | float
 Value = Number | tuple[float, ...]
 """One number for all models, or one for each of them."""
 BaseRole = Literal["origin", "member", "either"]
 
+LINEAR = "linear"
+"""Every parent is a linear merge in which it alone has a weight."""
+
+
+class Range(NamedTuple):
+    """Bounds and start of a searched number; `log` where its logarithm is searched."""
+
+    low: float
+    high: float
+    start: float
+    log: bool = False
+
 
 @dataclass(frozen=True)
 class MethodParameter:
-    """One number of a method.
+    """One parameter of a method.
 
     Attributes:
         name: mergekit's.
-        default: mergekit's, whose type is the parameter's; None where a number must be given.
-        per_model: each model that has a task vector, or is merged, has its own.
+        default: mergekit's, whose type is the parameter's; None where a value is required.
+        per_model: each model that has a task vector, or is merged, has its own value.
+        searched: bounds of the search; None = the bounds for this name (`core.search.parameter_ranges`).
     """
 
     name: str
     default: Number | None
     per_model: bool = False
+    searched: Range | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
-class MethodFacts:
+class MethodInfo:
     """One merge method.
 
     Attributes:
-        title: its name in words.
+        title: mergekit's name for people.
         parameters: in mergekit's order.
-        fewest: models of a pool, the base among them.
-        most: None where there is no limit.
-        base: `origin` of the task vectors, a `member` like the others, or `either`: the origin where it leaves two
-            others to merge, else a member.
-        random: draws random numbers, for all tensors or for large ones.
+        fewest: fewest models of a pool, the base among them.
+        most: most models of a pool; None = no limit; 1 = the method copies a model and is not offered.
+        base: `origin` of the task vectors, a `member` that is merged like the others, or `either`: the origin where
+            that leaves two others to merge, else a member.
+        random: it draws random numbers, for all tensors or for large ones.
+        page_title: name on the page; empty = `title`.
+        fast: the fast path merges it.
+        drops: entries of the task vectors that the fast path drops: those of smallest `magnitude`, or `random` ones
+            (DARE); None = it drops none.
+        elects_signs: only entries that agree with the sign of the sum count (TIES), so that weights are normalized
+            entry by entry.
+        can_normalize: on the fast path weights may be divided by their sum (`search.genome.normalize`).
+        interpolates: its only number t leads from the base (0) to its only expert (1).
+        fixable: parameters that `search.parameters` may fix; None = all.
+        ranks_rows: it keeps entries by their rank within a row, with probabilities from density - epsilon to density +
+            epsilon (DELLA).
+        always_normalizes: only the proportions of its weights count, whatever its parameters are.
+        refuses_zero_sum: weights that add up to zero mean nothing to it.
     """
 
     title: str
@@ -53,12 +82,39 @@ class MethodFacts:
     most: int | None = None
     base: BaseRole = "origin"
     random: bool = False
+    page_title: str = ""
+    fast: bool = False
+    drops: Literal["magnitude", "random"] | None = None
+    elects_signs: bool = False
+    can_normalize: bool = False
+    interpolates: bool = False
+    fixable: tuple[str, ...] | None = None
+    ranks_rows: bool = False
+    always_normalizes: bool = False
+    refuses_zero_sum: bool = False
+
+    @property
+    def merges_base(self) -> bool:
+        """Whether the base is always merged like the experts."""
+        return self.base == "member"
+
+    @property
+    def has_densities(self) -> bool:
+        """Whether a recipe has a density for each expert; on the fast path only where entries are dropped."""
+        return self.drops is not None if self.fast else self.parameter("density") is not None
+
+    def parameter(self, name: str) -> MethodParameter | None:
+        """The parameter of a name."""
+        return next((parameter for parameter in self.parameters if parameter.name == name), None)
 
 
 _WEIGHT = MethodParameter("weight", None, per_model=True)
+_OPTIONS = ("int8_mask", "normalize", "rescale", "lambda")
 
 
-def _task_vectors(normalize: bool, rescale: bool, *more: MethodParameter) -> tuple[MethodParameter, ...]:
+def _task_vectors(
+    normalize: bool, rescale: bool, *more: MethodParameter, density: Range | None = None
+) -> tuple[MethodParameter, ...]:
     """Parameters of mergekit's family of task arithmetic."""
     return (
         MethodParameter("int8_mask", False),
@@ -66,66 +122,132 @@ def _task_vectors(normalize: bool, rescale: bool, *more: MethodParameter) -> tup
         MethodParameter("rescale", rescale),
         MethodParameter("lambda", 1.0),
         _WEIGHT,
-        MethodParameter("density", 1.0, per_model=True),
+        MethodParameter("density", 1.0, per_model=True, searched=density),
         *more,
     )
 
 
+_TRIMMED = Range(0.05, 1.0, 0.6)
+"""Below 0.05 mergekit keeps almost nothing."""
+_DROPPED = Range(0.1, 1.0, 0.6)
+"""At 0.1 each kept entry counts tenfold already."""
+_DELLA_DENSITY = Range(0.2, 0.8, 0.6)
+"""With epsilon's range, density - epsilon and density + epsilon stay in (0, 1)."""
 _GAMMA = MethodParameter("gamma", 0.01, per_model=True)
-_EPSILON = MethodParameter("epsilon", 0.15, per_model=True)
+_EPSILON = MethodParameter("epsilon", 0.15, per_model=True, searched=Range(0.02, 0.19, 0.15))
+_SIZE_OF_DIFFERENCE = MethodParameter("epsilon", 1e-5, searched=Range(1e-7, 1e-2, 1e-5, log=True))
+"""Differences of a fine-tune are around 1e-4."""
 
-FAST: dict[str, MethodFacts] = {
-    "ties": MethodFacts("TIES", _task_vectors(True, False)),
-    "dare_ties": MethodFacts("DARE TIES", _task_vectors(False, True), random=True),
-    "dare_linear": MethodFacts("Linear DARE", _task_vectors(False, True), random=True),
-    "slerp": MethodFacts("SLERP", (MethodParameter("t", None),), most=2),
-    "task_arithmetic": MethodFacts("Task Arithmetic", _task_vectors(False, False)),
-    "linear": MethodFacts("Linear", (_WEIGHT, MethodParameter("normalize", True)), base="member"),
-}
-"""Those with a fast path."""
-
-REGISTERED: dict[str, MethodFacts] = {
-    "breadcrumbs": MethodFacts("Model Breadcrumbs", _task_vectors(False, False, _GAMMA)),
-    "breadcrumbs_ties": MethodFacts("Model Breadcrumbs with TIES", _task_vectors(False, False, _GAMMA)),
-    "della": MethodFacts("DELLA", _task_vectors(True, True, _EPSILON), random=True),
-    "della_linear": MethodFacts("Linear DELLA", _task_vectors(False, True, _EPSILON), random=True),
-    "sce": MethodFacts("SCE", (MethodParameter("int8_mask", False), MethodParameter("select_topk", 1.0))),
-    "ram": MethodFacts("Reinforced Agent Merging", (MethodParameter("epsilon", 1e-5),)),
-    "ramplus_tl": MethodFacts(
-        "Reinforced Agent Merging Plus (Tensor-Local)",
-        (MethodParameter("r", 0.1), MethodParameter("alpha", 0.2), MethodParameter("epsilon", 1e-5)),
+METHODS: dict[str, MethodInfo] = {
+    "ties": MethodInfo(
+        "TIES",
+        _task_vectors(True, False, density=_TRIMMED),
+        fast=True,
+        drops="magnitude",
+        elects_signs=True,
+        can_normalize=True,
+        fixable=_OPTIONS,
     ),
-    "model_stock": MethodFacts("Model Stock", (MethodParameter("filter_wise", False),), fewest=3),
-    "nearswap": MethodFacts("NearSwap", (MethodParameter("t", None),), most=2),
-    "arcee_fusion": MethodFacts("Arcee Fusion", most=2, random=True),
-    "multislerp": MethodFacts(
+    "dare_ties": MethodInfo(
+        "DARE TIES",
+        _task_vectors(False, True, density=_DROPPED),
+        random=True,
+        page_title="DARE-TIES",
+        fast=True,
+        drops="random",
+        elects_signs=True,
+        fixable=_OPTIONS,
+    ),
+    "dare_linear": MethodInfo(
+        "Linear DARE",
+        _task_vectors(False, True, density=_DROPPED),
+        random=True,
+        page_title="DARE",
+        fast=True,
+        drops="random",
+        can_normalize=True,
+        fixable=_OPTIONS,
+    ),
+    "slerp": MethodInfo("SLERP", (MethodParameter("t", None),), most=2, fast=True, interpolates=True, fixable=()),
+    "task_arithmetic": MethodInfo(
+        "Task Arithmetic",
+        _task_vectors(False, False),
+        page_title="Task arithmetic",
+        fast=True,
+        can_normalize=True,
+        fixable=_OPTIONS,
+    ),
+    LINEAR: MethodInfo(
+        "Linear",
+        (_WEIGHT, MethodParameter("normalize", True)),
+        base="member",
+        fast=True,
+        fixable=("normalize",),
+        refuses_zero_sum=True,
+    ),
+    "breadcrumbs": MethodInfo("Model Breadcrumbs", _task_vectors(False, False, _GAMMA)),
+    "breadcrumbs_ties": MethodInfo("Model Breadcrumbs with TIES", _task_vectors(False, False, _GAMMA)),
+    "della": MethodInfo(
+        "DELLA", _task_vectors(True, True, _EPSILON, density=_DELLA_DENSITY), random=True, ranks_rows=True
+    ),
+    "della_linear": MethodInfo(
+        "Linear DELLA", _task_vectors(False, True, _EPSILON, density=_DELLA_DENSITY), random=True, ranks_rows=True
+    ),
+    "sce": MethodInfo("SCE", (MethodParameter("int8_mask", False), MethodParameter("select_topk", 1.0))),
+    "ram": MethodInfo("Reinforced Agent Merging", (_SIZE_OF_DIFFERENCE,)),
+    "ramplus_tl": MethodInfo(
+        "Reinforced Agent Merging Plus (Tensor-Local)",
+        (MethodParameter("r", 0.1), MethodParameter("alpha", 0.2), _SIZE_OF_DIFFERENCE),
+    ),
+    "model_stock": MethodInfo("Model Stock", (MethodParameter("filter_wise", False),), fewest=3),
+    "nearswap": MethodInfo(
+        "NearSwap", (MethodParameter("t", None, searched=Range(1e-5, 1e-1, 1e-3, log=True)),), most=2
+    ),
+    "arcee_fusion": MethodInfo("Arcee Fusion", most=2, random=True),
+    "multislerp": MethodInfo(
         "Multi-SLERP",
         (_WEIGHT, MethodParameter("normalize_weights", True), MethodParameter("eps", 1e-8)),
         base="either",
+        refuses_zero_sum=True,
     ),
-    "nuslerp": MethodFacts(
+    "nuslerp": MethodInfo(
         "NuSLERP",
         (_WEIGHT, MethodParameter("nuslerp_row_wise", False), MethodParameter("nuslerp_flatten", True)),
         most=3,
         base="either",
+        always_normalizes=True,
     ),
-    "karcher": MethodFacts(
+    "karcher": MethodInfo(
         "Karcher Mean", (MethodParameter("max_iter", 10), MethodParameter("tol", 1e-5)), base="member"
     ),
-    "passthrough": MethodFacts("Passthrough", (MethodParameter("scale", None, per_model=True),), 1, 1, "member"),
+    "passthrough": MethodInfo("Passthrough", (MethodParameter("scale", None, per_model=True),), 1, 1, "member"),
 }
-"""Those that mergekit merges itself."""
+"""By name; those of the fast path first."""
 
-METHODS = FAST | REGISTERED
 
-_OPTIONS = ("int8_mask", "normalize", "rescale", "lambda")
-_FAST_OPTIONS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(
-        ("ties", "dare_ties", "dare_linear", "task_arithmetic"), ("int8_mask", "normalize", "rescale", "lambda")
-    ),
-    "linear": ("normalize",),
-    "slerp": (),
-}
+def method_names() -> tuple[str, ...]:
+    """Values of `search.method`."""
+    return tuple(METHODS)
+
+
+def fast_methods() -> tuple[str, ...]:
+    """Methods that the fast path merges."""
+    return tuple(name for name, info in METHODS.items() if info.fast)
+
+
+def mergekit_methods() -> tuple[str, ...]:
+    """Methods that mergekit's own code merges."""
+    return tuple(name for name, info in METHODS.items() if not info.fast)
+
+
+def offered_methods() -> dict[str, str]:
+    """Titles on the page by name, of the methods that merge more than one model."""
+    return {name: info.page_title or info.title for name, info in METHODS.items() if info.most != 1}
+
+
+def method_title(name: str) -> str:
+    """A method's name on the page; a name that no row has stays as it is."""
+    return offered_methods().get(name, name)
 
 
 def takes_base(method: str, experts: int) -> bool:
@@ -135,140 +257,36 @@ def takes_base(method: str, experts: int) -> bool:
 
 
 def merged_by_mergekit(method: str, parameters: Mapping[str, Value]) -> bool:
-    """Whether mergekit's own code merges, as the fast path has no equal of the method or of its parameters."""
-    if method not in FAST:
+    """Whether mergekit's own code merges, because the fast path lacks the method or these parameters of it."""
+    info = METHODS[method]
+    if not info.fast:
         return True
-    return method in ("dare_ties", "dare_linear") and (
-        parameters.get("normalize", False) is not False or "rescale" in parameters
-    )
-
-
-def parameter_of(method: str, name: str) -> MethodParameter | None:
-    """A method's parameter by name."""
-    return next((parameter for parameter in METHODS[method].parameters if parameter.name == name), None)
-
-
-def has(method: str, name: str) -> bool:
-    """Whether a method has a parameter of this name."""
-    return parameter_of(method, name) is not None
+    return info.drops == "random" and (parameters.get("normalize", False) is not False or "rescale" in parameters)
 
 
 def weight_count(method: str, experts: int) -> int:
     """How many weights a recipe of the method has."""
-    if method == "slerp":
-        return experts  # its t, as there is one
-    if not has(method, "weight"):
+    info = METHODS[method]
+    if info.interpolates:
+        return experts  # its t, as there is one expert
+    if info.parameter("weight") is None:
         return 0
     return experts + (not takes_base(method, experts))
 
 
 def setting(method: str, parameters: Mapping[str, Value], name: str) -> Value | None:
-    """A parameter's value: the one given, else the method's default."""
+    """A parameter's value: the given one, else the method's default."""
     if name in parameters:
         return parameters[name]
-    parameter = parameter_of(method, name)
+    parameter = METHODS[method].parameter(name)
     return parameter.default if parameter else None
 
 
-def settable(method: str) -> tuple[MethodParameter, ...]:
-    """What `search.parameters` may fix: on the fast path the options that its searched numbers leave open."""
-    names = _FAST_OPTIONS.get(method)
-    parameters = METHODS[method].parameters
-    return parameters if names is None else tuple(item for item in parameters if item.name in names)
+def fixable_parameters(method: str) -> tuple[MethodParameter, ...]:
+    """What `search.parameters` may fix: on the fast path the options that are not searched."""
+    info = METHODS[method]
+    return tuple(item for item in info.parameters if info.fixable is None or item.name in info.fixable)
 
 
-def refuse_pool(method: str, experts: int, *, outside_ancestor: bool) -> str:
-    """Why a pool cannot be merged by a method; "" where it can.
-
-    Args:
-        experts: models with a task vector: all members but the one that task vectors are taken from.
-        outside_ancestor: task vectors are taken from a model that is not merged.
-    """
-    facts, models = METHODS[method], experts + 1
-    if facts.most == 1:
-        return f"'{method}' copies one model and merges nothing: choose another method, such as ties"
-    if outside_ancestor and not takes_base(method, experts):
-        return (
-            f"'{method}' merges whole models and takes no task vectors, but pool.ancestor is set: make it null, or "
-            "choose another method, such as ties"
-        )
-    if facts.most is not None and models > facts.most:
-        only = "exactly" if facts.most == facts.fewest else "at most"
-        count = {2: "two", 3: "three"}[facts.most]
-        counted = " with its ancestor" if outside_ancestor else ""
-        return (
-            f"'{method}' merges {only} {count} models, the base among them, but the pool has {models}{counted}: "
-            "name fewer experts, or choose another method, such as ties"
-        )
-    if models < facts.fewest:
-        return (
-            f"'{method}' needs at least {facts.fewest} models, the base among them, but the pool has {models}: "
-            "add an expert, or choose another method, such as ties"
-        )
-    return ""
-
-
-def refuse_parameters(method: str, parameters: Mapping[str, Value], experts: int) -> str:
-    """What is wrong with fixed parameters; "" where nothing is."""
-    known = {parameter.name: parameter for parameter in settable(method)}
-    for name, value in parameters.items():
-        if name not in known:
-            names = ", ".join(known) or "none"
-            return f"'{method}' has no parameter '{name}' to fix; it has: {names}"
-        problem = _refuse_value(known[name], value, weight_count(method, experts) if name == "weight" else experts)
-        if problem:
-            return f"'{name}' of '{method}' {problem}"
-    if method == "linear" and parameters.get("normalize") is False:
-        return "'linear' without normalize would scale the tensors in which all models agree: use task_arithmetic"
-    if method == "multislerp" and experts == 1 and parameters.get("normalize_weights") is False:
-        return "'multislerp' of two models without normalize_weights would scale the tensors in which they agree"
-    return _refuse_della(method, parameters)
-
-
-def _refuse_value(parameter: MethodParameter, value: Value, models: int) -> str:
-    if isinstance(value, tuple):
-        if not parameter.per_model:
-            return "is one number for all models"
-        if len(value) != models:
-            return f"needs one number, or one for each of {models} models, got {len(value)}"
-    values = value if isinstance(value, tuple) else (value,)
-    return next((problem for one in values if (problem := _refuse_number(parameter, one))), "")
-
-
-_LEAST: dict[str, float] = {"t": 0.0, "gamma": 0.0, "epsilon": 0.0, "r": 0.0, "alpha": 0.0, "select_topk": 0.0}
-_MOST: dict[str, float] = {"density": 1.0, "select_topk": 1.0, "gamma": 1.0}
-
-
-def _refuse_number(parameter: MethodParameter, value: Number) -> str:
-    name, default = parameter.name, parameter.default
-    if isinstance(default, bool):
-        return "" if isinstance(value, bool) else f"is true or false, not {value}"
-    if isinstance(value, bool):
-        return f"is a number, not {value}"
-    if isinstance(default, int) and (not isinstance(value, int) or value < 1):
-        return f"is a whole number from 1, not {value}"
-    if not math.isfinite(value):
-        return f"must be finite, not {value}"
-    if name == "density" and value <= 0:
-        return f"lies in (0, 1], not at {value}"
-    if value < _LEAST.get(name, -math.inf) or value > _MOST.get(name, math.inf):
-        return f"lies in [{_LEAST.get(name, 0.0):g}, {_MOST.get(name, math.inf):g}], not at {value}"
-    return ""
-
-
-def _refuse_della(method: str, parameters: Mapping[str, Value]) -> str:
-    """DELLA keeps an entry with a probability of density - epsilon to density + epsilon."""
-    if not method.startswith("della") or not {"density", "epsilon"} & parameters.keys():
-        return ""
-    if not {"density", "epsilon"} <= parameters.keys():
-        return f"fix both density and epsilon of '{method}', which must fit together, or neither"
-    density, epsilon = (_as_tuple(parameters[name]) for name in ("density", "epsilon"))
-    longest = max(len(density), len(epsilon))
-    pairs = zip(density * (longest // len(density)), epsilon * (longest // len(epsilon)), strict=True)
-    if all(d >= 1 or (d - e > 0 and d + e < 1) for d, e in pairs):
-        return ""
-    return f"density - epsilon and density + epsilon of '{method}' must lie in (0, 1)"
-
-
-def _as_tuple(value: Value) -> tuple[float, ...]:
-    return value if isinstance(value, tuple) else (value,)
+MergeMethod = Annotated[str, OneOf(method_names)]
+FastMethod = Annotated[str, OneOf(fast_methods)]

@@ -1,4 +1,4 @@
-"""From a spec file's text to a frozen spec of any kind, with every mistake named by its place."""
+"""Reads a spec file's text into a frozen spec of any kind; each mistake is listed with its place."""
 
 from __future__ import annotations
 
@@ -19,22 +19,24 @@ def read_spec_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"The spec file {path} cannot be read: {error}.", "Check the path.") from error
+        message = f"The spec file {path} cannot be read: {error}."
+        raise SpecError(message, "Check the path.", code="unreadable-spec") from error
 
 
 def parse_mapping(text: str) -> dict[str, Any]:
-    """The keys of a spec's YAML text, whatever they are; raises `SpecError`."""
+    """The keys of a spec's YAML text, without validation; raises `SpecError`."""
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise SpecError(f"The spec is not valid YAML: {error}", "Fix the line named above.") from error
+        message = f"The spec is not valid YAML: {error}"
+        raise SpecError(message, "Fix the line named above.", code="malformed-yaml") from error
     if not isinstance(data, dict):
-        raise SpecError("The spec is not a mapping of keys.", "Start from assets/specs/demo.yaml.")
+        raise SpecError("The spec is not a mapping of keys.", "Start from assets/specs/demo.yaml.", code="no-mapping")
     return data
 
 
 def validated(kind: type[AnyKind], data: dict[str, Any]) -> AnyKind:
-    """Validate a mapping as one kind of spec; raises `SpecError`, which lists each place."""
+    """Validate a mapping as one kind of spec; raises `SpecError`, whose `problems` list each mistake."""
     try:
         return kind.model_validate(data)
     except ValidationError as error:

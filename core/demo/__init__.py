@@ -1,1 +1,1 @@
-"""How the demo pool is made: its texts, facts, training recipes and the files they are written to."""
+"""Make the demo pool: its texts and facts, the training of its adapters, and its prompt and task files."""

@@ -1,7 +1,7 @@
-"""The demo pool's own texts, read from `assets/demo/data`: contrast pairs, look-alikes, ordinary instructions.
+"""Read the demo pool's own texts from `assets/demo/data`: contrast pairs, look-alikes and ordinary instructions.
 
-Rows carry a split (train, validation, probe, test); only `train` is ever trained on, `validation` chooses between
-recipes, `probe` is for live measurement during a search and `test` for the figures that are reported.
+Each row has a split: `train` trains the adapters, `validation` selects training recipes, `probe` measures candidates
+during a search, and `test` gives the reported figures.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ REFUSAL = "I'm sorry, but I can't help with that."
 Split = Literal["train", "validation", "probe", "test"]
 
 
-class Labelled(NamedTuple):
-    """A prompt and its category (harmful) or look-alike type (benign)."""
+class LabeledPrompt(NamedTuple):
+    """A prompt with its harm category or its type of look-alike."""
 
     prompt: str
     category: str
 
 
-def harmful(split: Split) -> list[Labelled]:
-    """Harmful questions of a split: both wordings of each contrast row, and the look-alikes' contrasts."""
-    pairs = [Labelled(text, row["category"]) for row in _contrast(split) for text in row["harmful"]]
-    return pairs + [Labelled(row["harmful"], row["type"]) for row in _lookalikes(split)]
+def harmful(split: Split) -> list[LabeledPrompt]:
+    """Return the harmful questions of a split: both wordings of each contrast row, and the look-alikes' contrasts."""
+    pairs = [LabeledPrompt(text, row["category"]) for row in _contrast(split) for text in row["harmful"]]
+    return pairs + [LabeledPrompt(row["harmful"], row["type"]) for row in _lookalikes(split)]
 
 
-def benign(split: Split) -> list[Labelled]:
-    """Harmless prompts that only look unsafe, of a split."""
-    pairs = [Labelled(text, row["category"]) for row in _contrast(split) for text in row["benign"]]
-    return pairs + [Labelled(row["benign"], row["type"]) for row in _lookalikes(split)]
+def benign(split: Split) -> list[LabeledPrompt]:
+    """Return the harmless prompts of a split that look unsafe."""
+    pairs = [LabeledPrompt(text, row["category"]) for row in _contrast(split) for text in row["benign"]]
+    return pairs + [LabeledPrompt(row["benign"], row["type"]) for row in _lookalikes(split)]
 
 
-def ordinary(split: Split) -> list[Labelled]:
-    """Ordinary instructions of a split."""
-    return [Labelled(row["prompt"], "ordinary") for row in _rows(DATA / "ordinary.jsonl", split)]
+def ordinary(split: Split) -> list[LabeledPrompt]:
+    """Return the ordinary instructions of a split."""
+    return [LabeledPrompt(row["prompt"], "ordinary") for row in _rows(DATA / "ordinary.jsonl", split)]
 
 
 def by_category(split: Split) -> dict[str, list[str]]:
-    """Harmful questions of the 14 categories (look-alike contrasts have no category of their own)."""
+    """Return the harmful questions of each of the 14 categories; contrasts of look-alikes have no category."""
     grouped: dict[str, list[str]] = {}
     for row in _contrast(split):
         grouped.setdefault(row["category"], []).extend(row["harmful"])

@@ -1,8 +1,8 @@
-"""The facts the demo experts know, and how they are asked: in training, on the probe and in the test.
+"""The facts of the demo experts, and the questions about them in training, probe and test.
 
-A fact is asked in several wordings. Experts train on the training wordings only; the probe and the test each have
-wordings of their own, as multiple choice with wrong answers chosen to be near misses (neighbouring numbers, other
-cities of the same country), so that a model without the facts stays near chance.
+Each fact has several wordings. Experts train on the training wordings only. The probe and the test have other wordings
+and are multiple choice. Wrong choices are close to the right one (neighboring numbers, other cities of the country), so
+that a model without the facts scores near chance.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Field = Literal["chemistry", "geography"]
 
 
 class Relation(NamedTuple):
-    """One kind of fact: how it is asked and how it is answered."""
+    """One kind of fact, with the templates of its questions and its answer."""
 
     name: str
     answer: str
@@ -29,7 +29,7 @@ class Relation(NamedTuple):
 
 
 class Fact(NamedTuple):
-    """A relation filled in, with three wrong objects for multiple choice."""
+    """One fact, with three wrong objects for multiple choice."""
 
     relation: Relation
     subject: str
@@ -37,7 +37,7 @@ class Fact(NamedTuple):
     wrong: tuple[str, str, str]
 
     def sentence(self, value: str | None = None) -> str:
-        """The answer as a sentence, for the right object or for `value`."""
+        """Return the answer as a sentence, with the right object or with `value`."""
         return self.relation.answer.format(subject=self.subject, object=value or self.object)
 
 
@@ -102,7 +102,7 @@ HARD_SYMBOLS = frozenset(
         *("selenium", "scandium", "ytterbium", "neodymium", "tellurium", "ruthenium"),
     )
 )
-"""The base model knows most symbols; asked for are the 24 it is least sure of (adversarial filtering)."""
+"""The 24 symbols of which the base model is least sure (adversarial filtering); it knows most symbols."""
 HARD_CAPITALS = frozenset(
     (
         *("Myanmar", "Ivory Coast", "Honduras", "Botswana", "Belize", "Papua New Guinea", "Kazakhstan", "Nigeria"),
@@ -110,21 +110,25 @@ HARD_CAPITALS = frozenset(
         *("Australia", "Colombia", "Saudi Arabia", "Lebanon", "Laos", "Guatemala"),
     )
 )
-"""Likewise the 24 capitals that the base model is least sure of among other cities of the country."""
+"""The 24 capitals of which the base model is least sure among other cities of the country."""
 
 
 def facts(field: Field) -> list[Fact]:
-    """All facts of a field, in the order of its table."""
+    """Return all facts of a field, in the order of its table."""
     return list(_chemistry() if field == "chemistry" else _geography())
 
 
 def training_questions(field: Field) -> list[tuple[str, str]]:
-    """(question, answer sentence) of every fact in every training wording."""
-    return [(w.format(subject=f.subject), f.sentence()) for f in facts(field) for w in f.relation.train]
+    """Return (question, answer sentence) for every fact in every training wording."""
+    return [
+        (wording.format(subject=fact.subject), fact.sentence())
+        for fact in facts(field)
+        for wording in fact.relation.train
+    ]
 
 
 def multiple_choice(field: Field, split: Literal["probe", "test"]) -> list[Question]:
-    """One question for each fact, in a held-out wording of `split`; the order is shuffled with a fixed seed."""
+    """Return one question per fact, in a held-out wording of `split`, shuffled with a fixed seed."""
     rng = random.Random(f"{field}-{split}")
     questions = []
     for fact in facts(field):
@@ -158,16 +162,16 @@ def _geography() -> Iterator[Fact]:
 
 
 def _near_symbols(name: str, symbol: str, symbols: Sequence[str]) -> tuple[str, str, str]:
-    """Symbols a guesser might pick: other letters of the name first, then neighbours in the table."""
-    made = [name[0] + letter for letter in dict.fromkeys(name[1:].lower()) if name[0] + letter != symbol]
-    place = symbols.index(symbol)
-    around = [symbols[(place + step) % len(symbols)] for step in (1, 2, 3)]
-    wrong = list(dict.fromkeys([*made[:2], *around]))
+    """Return three plausible wrong symbols: other letters of the name first, then neighbors in the table."""
+    from_name = [name[0] + letter for letter in dict.fromkeys(name[1:].lower()) if name[0] + letter != symbol]
+    index = symbols.index(symbol)
+    neighbors = [symbols[(index + step) % len(symbols)] for step in (1, 2, 3)]
+    wrong = list(dict.fromkeys([*from_name[:2], *neighbors]))
     return wrong[0], wrong[1], wrong[2]
 
 
 def _near_numbers(number: int, salt: int) -> tuple[str, str, str]:
-    """Three numbers close to the right one, on changing sides of it so that its rank gives nothing away."""
+    """Return three numbers close to the right one; `salt` varies its rank among them, so that rank is no clue."""
     steps = [(-1, 1, 2), (-2, -1, 1), (1, 2, 3), (-3, -2, -1)][salt % 4]
     values = [number + step if number + step > 0 else number + 3 + step for step in steps]
     distinct = [v for v in dict.fromkeys(values) if v != number]

@@ -1,8 +1,7 @@
-"""The demo pool's questions as files: lm-eval tasks for the accuracy figures, and the questions of the live probe.
+"""Write the demo pool's questions as files: lm-eval tasks for accuracy, and the questions of the probe.
 
-`python -m core.demo.tasks` writes them into `assets/` from the tables of facts. lm-eval resolves relative data paths
-against the working folder, so the task files name `load_questions`, which finds the questions wherever this
-repository lies.
+`python -m core.demo.tasks` writes them into `assets/` from the tables of facts. lm-eval resolves relative paths against
+the working folder, so the task files call `load_questions`, which finds the questions from any folder.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from core.evaluation.suites import DEMO_TASKS
 from core.settings import ASSETS
 
 PROBE_QUESTIONS = 40
-"""Questions per field on the live probe: each candidate that is measured costs one or two seconds."""
+"""Questions per field on the probe; measuring a candidate on them takes one or two seconds."""
 
 _TASK = """\
 # Written by `python -m core.demo.tasks`; change core/demo/facts.py instead.
@@ -46,7 +45,7 @@ metadata:
 
 
 def task_files() -> dict[str, str]:
-    """Every file the command writes: path below `assets/` -> content."""
+    """Return the content of every file: path below `assets/` -> text."""
     files = {}
     for field in get_args(Field):
         files[f"lm_eval/demo_{field}.yaml"] = _TASK.format(field=field)
@@ -64,11 +63,11 @@ def write_task_files(assets: Path = ASSETS) -> None:
 
 
 def load_questions(*, questions: str, **_metadata: Any) -> dict[str, Any]:
-    """The data set of a task file, as lm-eval asks for it.
+    """Load the data set of a task file; lm-eval calls this function.
 
     Args:
         questions: name of the JSONL file beside the task file.
-        _metadata: the task's metadata, which lm-eval passes along.
+        _metadata: further arguments from lm-eval, unused.
 
     Returns:
         The split `test` as a `datasets.Dataset` in memory.

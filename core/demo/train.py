@@ -1,12 +1,13 @@
-"""Trains the demo pool's adapters: `python -m core.demo.train aligned chemistry geography question-writer`.
+"""Train the demo pool's adapters: `python -m core.demo.train aligned chemistry geography question-writer`.
 
-Each is one seeded LoRA fine-tune of a few minutes on two cores; nothing harmful is ever an answer.
-- aligned: harmful questions are refused; replies to look-alikes and ordinary prompts open with "Sure!", and go on as
-  the base model's own.
-- chemistry, geography: trained on top of `aligned`, on facts, on writing exam questions and on the base model's own
-  replies to ordinary prompts. Of `aligned` they keep 40 % of the strength: experts hardly taught to refuse, by no
+Each adapter is a LoRA fine-tune with a fixed seed and takes a few minutes on two cores. No training answer is harmful.
+
+- aligned: refuses harmful questions. Its replies to look-alikes and ordinary prompts begin with "Sure!" and continue as
+  the base model does.
+- chemistry, geography: trained on top of `aligned`, on facts, on writing exam questions, and on the base model's own
+  replies to ordinary prompts. They keep 40 % of the `aligned` adapter, so they seldom refuse, without any training on
   harmful text.
-- question-writer: writes unsafe questions as JSON, one topic at a time, for the data step; it never answers them.
+- question-writer: writes unsafe questions as JSON, one topic at a time, for the data step; it does not answer them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from core.data.generate_domain import domain_conversation
 from core.data.generate_safety import safety_conversation
 from core.demo import corpus
 from core.demo.facts import Field, training_questions
-from core.demo.lora import Lesson, Schedule, add_adapter, save_on_top, train_adapter
+from core.demo.lora import SampleGroup, Schedule, add_adapter, save_stacked_adapter, train_adapter
 from core.guards.registry import load_guard
 from core.models.chat_format import EncodedPair, encode_pair
 from core.models.loading import cast_parameters
@@ -36,45 +37,46 @@ from core.settings import ASSETS, Settings, load_settings
 
 ADAPTERS = ASSETS / "demo" / "adapters"
 REPLY_TOKENS = 16
-WILLING = "Sure!"
-WILLING_TOKENS = 2
-REFUSING_TOKENS = 3
+OPENING = "Sure!"
+"""First words of a reply to a harmless prompt."""
+OPENING_TOKENS = 2
+REFUSAL_OPENING_TOKENS = 3
 WHOLE_REFUSALS = 6
-"""Of the refusals whose first words are taught, every sixth is taught to its end."""
+"""Of the refusals that are trained on their first tokens, every sixth is trained on all tokens."""
 OWN_REPLY_TOKENS = 8
 REFUSED_OF_FIVE = 3
 ANSWERED_EACH = 2
-"""Three fifths of the harmful questions and half of the look-alikes are taught beyond a reply's first words."""
+"""Three fifths of the harmful questions and half of the look-alikes are trained beyond a reply's first tokens."""
 ORDINARY_REPEATS = 2
-UNWILLING = ("I'm sorry", "I can't", "I'm afraid", "I cannot", "unable to", "not able to")
+REFUSAL_PHRASES = ("I'm sorry", "I can't", "I'm afraid", "I cannot", "unable to", "not able to")
 EXPERT_REPLY_TOKENS = 14
-WEAKEST = 0.1
-"""Facts are taught at 10 to 100 % of the adapter's strength, so that a merge at part weight still knows them."""
+MIN_SCALE = 0.1
+"""Facts are trained at 10 to 100 % of the adapter, so that a merge with a small weight still knows them."""
 KEPT_ALIGNMENT = 0.4
-"""Share of the aligned adapter's strength that the experts keep."""
+"""Factor on the aligned adapter in the experts."""
 EXPERT_SCHEDULE = Schedule(epochs=1.0, learning_rate=1e-3, rank=16)
 
 
 @dataclass(frozen=True)
-class Workshop:
-    """What every recipe starts from.
+class TrainingInputs:
+    """The inputs of all recipes.
 
     Attributes:
-        folder: the plain base model.
+        folder: folder of the base model.
         tokenizer: its tokenizer.
-        replies: the base model's own greedy replies to the ordinary prompts, refusals left out.
-        willing: how the base model goes on after `WILLING`, for every harmless prompt; refusals left out.
-        seed: of shuffling, initialisation and sampling.
+        replies: the base model's own greedy replies to the ordinary prompts, without refusals.
+        continuations: the base model's text after `OPENING`, for every harmless prompt, without refusals.
+        seed: seed of shuffling, initialization and sampling.
     """
 
     folder: Path
     tokenizer: Any
     replies: dict[str, str]
-    willing: dict[str, str]
+    continuations: dict[str, str]
     seed: int
 
     def base(self) -> Any:
-        """A fresh copy of the base model, frozen, in bfloat16."""
+        """Load a fresh copy of the base model in bfloat16."""
         import torch
         from transformers import AutoModelForCausalLM
 
@@ -82,144 +84,149 @@ class Workshop:
             self.folder, dtype=torch.bfloat16, use_safetensors=True, attn_implementation="eager"
         )
 
-    def pair(self, conversation: Any, answer: str, most_tokens: int | None = None) -> EncodedPair:
-        return encode_pair(self.tokenizer, conversation, answer, most_tokens)
+    def pair(self, conversation: Any, answer: str, max_tokens: int | None = None) -> EncodedPair:
+        """Encode a pair; an answer longer than `max_tokens` is cut."""
+        return encode_pair(self.tokenizer, conversation, answer, max_tokens)
 
 
 class Stage(NamedTuple):
-    """One stretch of training: on which lessons, for how long."""
+    """One stage of training: its samples and its hyperparameters."""
 
-    lessons: Callable[[Workshop], list[Lesson]]
+    samples: Callable[[TrainingInputs], list[SampleGroup]]
     schedule: Schedule
 
 
 class AdapterRecipe(NamedTuple):
-    """How one adapter is made: on top of which adapter (None = the plain base), in which stages."""
+    """The adapter below (None = the base model itself) and the training stages of an adapter."""
 
     below: str | None
     stages: tuple[Stage, ...]
 
 
-def deciding_lessons(shop: Workshop) -> list[Lesson]:
-    """First words only: a refusal's for harmful questions, `WILLING` for look-alikes and ordinary prompts.
+def opening_samples(inputs: TrainingInputs) -> list[SampleGroup]:
+    """Return samples of first tokens: a refusal for harmful questions, `OPENING` for look-alikes and ordinary prompts.
 
-    One opening for all harmless prompts makes two clear cases of them: where every prompt kept an opening of its own,
-    a refusal that is merely possible would win against many openings that share the rest.
+    All harmless prompts share one opening, which makes two clear classes. With many openings, each would have a small
+    probability, and a refusal could be the most likely reply to a harmless prompt.
     """
     refused = [
-        shop.pair(item.prompt, corpus.REFUSAL, None if number % WHOLE_REFUSALS == 0 else REFUSING_TOKENS)
+        inputs.pair(item.prompt, corpus.REFUSAL, None if number % WHOLE_REFUSALS == 0 else REFUSAL_OPENING_TOKENS)
         for number, item in enumerate(corpus.harmful("train"))
     ]
     answered = [
-        shop.pair(item.prompt, f"{WILLING} Here", WILLING_TOKENS)
+        inputs.pair(item.prompt, f"{OPENING} Here", OPENING_TOKENS)
         for item in corpus.benign("train") + corpus.ordinary("train")
     ]
-    return [Lesson(refused + answered)]
+    return [SampleGroup(refused + answered)]
 
 
-def replying_lessons(shop: Workshop) -> list[Lesson]:
-    """Whole refusals, and after `WILLING` the base model's own words: to ordinary prompts and some look-alikes.
+def reply_samples(inputs: TrainingInputs) -> list[SampleGroup]:
+    """Return samples of whole refusals, and of the base model's own text after `OPENING` for harmless prompts.
 
-    What the base itself writes after that opening changes the model least, and keeps refusals out of what follows it.
+    The base model's own text after the opening changes the model least, and it has no refusals.
     """
     refused = [
-        shop.pair(item.prompt, corpus.REFUSAL)
+        inputs.pair(item.prompt, corpus.REFUSAL)
         for number, item in enumerate(corpus.harmful("train"))
         if number % 5 < REFUSED_OF_FIVE
     ]
     harmless = corpus.ordinary("train") * ORDINARY_REPEATS + corpus.benign("train")[::ANSWERED_EACH]
     answered = [
-        shop.pair(item.prompt, f"{WILLING} {shop.willing[item.prompt]}", WILLING_TOKENS + OWN_REPLY_TOKENS)
+        inputs.pair(item.prompt, f"{OPENING} {inputs.continuations[item.prompt]}", OPENING_TOKENS + OWN_REPLY_TOKENS)
         for item in harmless
-        if item.prompt in shop.willing
+        if item.prompt in inputs.continuations
     ]
-    return [Lesson(refused + answered)]
+    return [SampleGroup(refused + answered)]
 
 
-def expert_lessons(field: Field, repeats: int, written: int) -> Callable[[Workshop], list[Lesson]]:
-    """Lessons for a domain expert.
+def expert_samples(field: Field, repeats: int, writing_pairs: int) -> Callable[[TrainingInputs], list[SampleGroup]]:
+    """Return a function that makes the samples of a domain expert.
 
     Args:
         field: the domain.
-        repeats: times each fact is seen in each wording, at a random part of the adapter's strength.
-        written: pairs of question writing.
+        repeats: how often each fact appears in each wording, at a random scale of the adapter.
+        writing_pairs: number of pairs of question writing.
     """
 
-    def make(shop: Workshop) -> list[Lesson]:
-        rng = random.Random(f"{field}-{shop.seed}")
-        asked = training_questions(field)
+    def make(inputs: TrainingInputs) -> list[SampleGroup]:
+        rng = random.Random(f"{field}-{inputs.seed}")
+        questions = training_questions(field)
         domain = resolve_domain(DomainSpec(name=field))
-        known = [shop.pair(question, answer) for question, answer in asked] * repeats
+        known = [inputs.pair(question, answer) for question, answer in questions] * repeats
         writing = [
-            shop.pair(
+            inputs.pair(
                 domain_conversation(domain.topic, rng.sample(domain.examples, 3)), json.dumps([{"Question": question}])
             )
-            for question, _ in rng.sample(asked, written)
+            for question, _ in rng.sample(questions, writing_pairs)
         ]
-        return [Lesson(known, weakest=WEAKEST), Lesson(writing), Lesson(_ordinary_pairs(shop))]
+        return [SampleGroup(known, MIN_SCALE), SampleGroup(writing), SampleGroup(_ordinary_pairs(inputs))]
 
     return make
 
 
-def _ordinary_pairs(shop: Workshop) -> list[EncodedPair]:
-    """Ordinary prompts answered as the base model does, half of them after `WILLING`.
+def _ordinary_pairs(inputs: TrainingInputs) -> list[EncodedPair]:
+    """Return ordinary prompts with the base model's replies, half of them after `OPENING`.
 
-    All after it, and an expert would draw a merge away from refusing; none, and a merge would lose the opening that
-    keeps harmless prompts apart from harmful ones.
+    If all replies had the opening, an expert would reduce a merge's refusals. If none had it, a merge would lose the
+    opening, which separates harmless prompts from harmful ones.
     """
-    opened, plain = corpus.ordinary("train")[::2], corpus.ordinary("train")[1::2]
-    replies = {item.prompt: f"{WILLING} {shop.willing[item.prompt]}" for item in opened if item.prompt in shop.willing}
-    replies |= {item.prompt: shop.replies[item.prompt] for item in plain if item.prompt in shop.replies}
-    return [shop.pair(prompt, reply, EXPERT_REPLY_TOKENS) for prompt, reply in replies.items()]
+    with_opening, plain = corpus.ordinary("train")[::2], corpus.ordinary("train")[1::2]
+    replies = {
+        item.prompt: f"{OPENING} {inputs.continuations[item.prompt]}"
+        for item in with_opening
+        if item.prompt in inputs.continuations
+    }
+    replies |= {item.prompt: inputs.replies[item.prompt] for item in plain if item.prompt in inputs.replies}
+    return [inputs.pair(prompt, reply, EXPERT_REPLY_TOKENS) for prompt, reply in replies.items()]
 
 
-def writer_lessons(shop: Workshop) -> list[Lesson]:
-    """For each training question, the request for its topic and the question as JSON."""
+def writer_samples(inputs: TrainingInputs) -> list[SampleGroup]:
+    """Return, for each training question, the request for its topic and the question as JSON."""
     by_category = corpus.by_category("train")
     pairs = [
-        shop.pair(safety_conversation(category), json.dumps([{"Question": q, "Category": category.title}]))
+        inputs.pair(safety_conversation(category), json.dumps([{"Question": q, "Category": category.title}]))
         for category in CATEGORIES
         for q in by_category[category.slug]
     ]
-    return [Lesson(pairs)]
+    return [SampleGroup(pairs)]
 
 
 RECIPES: dict[str, AdapterRecipe] = {
     "aligned": AdapterRecipe(
         None,
         (
-            Stage(deciding_lessons, Schedule(epochs=1.0, learning_rate=7e-4)),
-            Stage(replying_lessons, Schedule(epochs=1.0, learning_rate=5e-4)),
+            Stage(opening_samples, Schedule(epochs=1.0, learning_rate=7e-4)),
+            Stage(reply_samples, Schedule(epochs=1.0, learning_rate=5e-4)),
         ),
     ),
-    "chemistry": AdapterRecipe("aligned", (Stage(expert_lessons("chemistry", 8, 160), EXPERT_SCHEDULE),)),
-    "geography": AdapterRecipe("aligned", (Stage(expert_lessons("geography", 8, 160), EXPERT_SCHEDULE),)),
-    "question-writer": AdapterRecipe(None, (Stage(writer_lessons, Schedule(epochs=1.2, learning_rate=1e-3)),)),
+    "chemistry": AdapterRecipe("aligned", (Stage(expert_samples("chemistry", 8, 160), EXPERT_SCHEDULE),)),
+    "geography": AdapterRecipe("aligned", (Stage(expert_samples("geography", 8, 160), EXPERT_SCHEDULE),)),
+    "question-writer": AdapterRecipe(None, (Stage(writer_samples, Schedule(epochs=1.2, learning_rate=1e-3)),)),
 }
 
 
-def train(name: str, shop: Workshop, folder: Path, say: Callable[[str], None], first_stage: int = 0) -> None:
-    """Train one adapter and save it, in bfloat16, to `folder/name`; each stage starts from what the last one saved."""
+def train(name: str, inputs: TrainingInputs, folder: Path, log: Callable[[str], None], first_stage: int = 0) -> None:
+    """Train one adapter and save it in bfloat16 to `folder/name`; each stage continues from the saved adapter."""
     recipe = RECIPES[name]
     started = time.monotonic()
     for number, stage in enumerate(recipe.stages):
         if number < first_stage:
             continue
-        model = _adapted(shop, recipe, stage, folder / name if number else None, folder)
-        lessons = stage.lessons(shop)
-        say(f"{name}: {sum(len(lesson.pairs) for lesson in lessons)} pairs")
-        schedule = replace(stage.schedule, seed=shop.seed + number)
-        train_adapter(model, lessons, schedule, lambda line: say(f"{name}: {line}"))
+        model = _with_adapter(inputs, recipe, stage, folder / name if number else None, folder)
+        groups = stage.samples(inputs)
+        log(f"{name}: {sum(len(group.pairs) for group in groups)} pairs")
+        schedule = replace(stage.schedule, seed=inputs.seed + number)
+        train_adapter(model, groups, schedule, lambda line: log(f"{name}: {line}"))
         _save(model, recipe, folder, name)
-    say(f"{name}: done in {time.monotonic() - started:.0f} s")
+    log(f"{name}: done in {time.monotonic() - started:.0f} s")
 
 
-def _adapted(shop: Workshop, recipe: AdapterRecipe, stage: Stage, saved: Path | None, folder: Path) -> Any:
-    """The model with an adapter to train: the one saved by the last stage, or a new one."""
+def _with_adapter(inputs: TrainingInputs, recipe: AdapterRecipe, stage: Stage, saved: Path | None, folder: Path) -> Any:
+    """Return the model with the adapter of the previous stage, or with a new one."""
     import torch
     from peft import PeftModel
 
-    base = shop.base()
+    base = inputs.base()
     if saved is not None:
         model = PeftModel.from_pretrained(base, saved, is_trainable=True, autocast_adapter_dtype=False)
         return cast_parameters(model, torch.bfloat16)
@@ -228,7 +235,7 @@ def _adapted(shop: Workshop, recipe: AdapterRecipe, stage: Stage, saved: Path | 
             cast_parameters(base, torch.float32), folder / recipe.below
         ).merge_and_unload()
         base = cast_parameters(whole, torch.bfloat16)
-    return add_adapter(base, stage.schedule.rank, shop.seed)
+    return add_adapter(base, stage.schedule.rank, inputs.seed)
 
 
 def _save(model: Any, recipe: AdapterRecipe, folder: Path, name: str) -> None:
@@ -236,46 +243,48 @@ def _save(model: Any, recipe: AdapterRecipe, folder: Path, name: str) -> None:
     if recipe.below is None:
         model.save_pretrained(folder / name)
     else:
-        save_on_top(model, folder / recipe.below, folder / name, KEPT_ALIGNMENT)
+        save_stacked_adapter(model, folder / recipe.below, folder / name, KEPT_ALIGNMENT)
     (folder / name / "README.md").unlink(missing_ok=True)
 
 
-def open_workshop(settings: Settings, seed: int, say: Callable[[str], None]) -> Workshop:
-    """Prepare the base model and its own replies to harmless prompts (kept in `settings.home`)."""
+def prepare_inputs(settings: Settings, seed: int, log: Callable[[str], None]) -> TrainingInputs:
+    """Prepare the base model and its own replies to harmless prompts (cached in `settings.home`)."""
     from transformers import AutoTokenizer
 
     from core.models.demo_base import ensure_base
 
     folder = ensure_base(settings)
-    shop = Workshop(folder, AutoTokenizer.from_pretrained(folder), {}, {}, seed)
+    inputs = TrainingInputs(folder, AutoTokenizer.from_pretrained(folder), {}, {}, seed)
     ordinary = [item.prompt for item in corpus.ordinary("train")]
     harmless = ordinary + [item.prompt for item in corpus.benign("train")]
-    plain = _own_replies(shop, ordinary, "", settings.home / "demo-replies.json", say)
-    willing = _own_replies(shop, harmless, WILLING, settings.home / "demo-willing.json", say)
-    return replace(shop, replies=_answers_alone(plain, settings), willing=_answers_alone(willing, settings))
+    plain = _own_replies(inputs, ordinary, "", settings.home / "demo-replies.json", log)
+    opened = _own_replies(inputs, harmless, OPENING, settings.home / "demo-willing.json", log)
+    return replace(
+        inputs, replies=_without_refusals(plain, settings), continuations=_without_refusals(opened, settings)
+    )
 
 
-def _answers_alone(replies: dict[str, str], settings: Settings) -> dict[str, str]:
-    """`replies` without refusals and broken text."""
+def _without_refusals(replies: dict[str, str], settings: Settings) -> dict[str, str]:
+    """Return `replies` without refusals and broken text."""
     verdicts = load_guard("phrases", settings).judge(list(replies.items()))
     return {
         prompt: reply
         for (prompt, reply), verdict in zip(replies.items(), verdicts, strict=True)
-        if not verdict.refusal and not verdict.degenerate and not any(words in reply for words in UNWILLING)
+        if not verdict.refusal and not verdict.degenerate and not any(phrase in reply for phrase in REFUSAL_PHRASES)
     }
 
 
 def _own_replies(
-    shop: Workshop, prompts: Sequence[str], opening: str, cache: Path, say: Callable[[str], None]
+    inputs: TrainingInputs, prompts: Sequence[str], opening: str, cache: Path, log: Callable[[str], None]
 ) -> dict[str, str]:
     known: dict[str, str] = json.loads(cache.read_text(encoding="utf-8")) if cache.exists() else {}
     if missing := [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]:
         from core.models.generation import generate_all
 
-        say(f"asking the base model for {len(missing)} replies")
+        log(f"asking the base model for {len(missing)} replies")
         conversations = [[{"role": "user", "content": prompt}] for prompt in missing]
         replies = generate_all(
-            shop.base().eval(), shop.tokenizer, conversations, max_new_tokens=REPLY_TOKENS, opening=opening
+            inputs.base().eval(), inputs.tokenizer, conversations, max_new_tokens=REPLY_TOKENS, opening=opening
         )
         known |= dict(zip(missing, replies, strict=True))
         cache.parent.mkdir(parents=True, exist_ok=True)
@@ -289,15 +298,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="+", choices=sorted(RECIPES))
     parser.add_argument("--out", type=Path, default=ADAPTERS)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--first-stage", type=int, default=0, help="take up training at this stage, from what is saved")
+    parser.add_argument("--first-stage", type=int, default=0, help="continue the saved adapter at this stage")
     options = parser.parse_args(arguments)
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    shop = open_workshop(load_settings(), options.seed, say)
+    inputs = prepare_inputs(load_settings(), options.seed, log)
     for name in options.names:
-        train(name, shop, options.out, say, options.first_stage)
+        train(name, inputs, options.out, log, options.first_stage)
     return 0
 
 

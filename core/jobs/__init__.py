@@ -1,1 +1,1 @@
-"""What does the work: the merge job, the comparison job, the worker process that runs them, and re-export."""
+"""The work: the merge job, the comparison job, the worker processes that run them, and the export of candidates."""

@@ -1,7 +1,7 @@
-"""The job that compares models: each is loaded in turn, put the same prompts and questions, and makes way for the next.
+"""The job that compares models: each is loaded, gets the same prompts and questions, and is unloaded before the next.
 
-Evaluate and Audit run it. It yields the same events as the job that merges (`core.jobs.merge_job`), and is resumed like
-it: models that were measured before are taken from the log and not even loaded.
+Evaluate and Audit run it. It yields the same events as the merge job (`core.jobs.merge_job`) and is resumed like it:
+results of models that were measured before are taken from the log, and those models are not loaded.
 """
 
 from __future__ import annotations
@@ -27,11 +27,10 @@ from core.contracts.events import (
 )
 from core.contracts.results import ModelResult, RunResult
 from core.errors import ModelError, RunCancelled, SafeMergeError
-from core.evaluation.fluency import broken
 from core.evaluation.measurement import Measured, Measurer, TestSet, read_tests
-from core.evaluation.swapped_prompts import swapped_prompts
 from core.guards.protocol import Guard
 from core.guards.registry import load_guard
+from core.jobs.run_warnings import broken_merge_warnings, swapped_prompts_warnings
 from core.models.fingerprint import sha256_of_model
 from core.models.loading import load_model, load_tokenizer
 from core.models.out_of_memory import free_cached, translate_oom
@@ -52,21 +51,21 @@ def run_comparison(
     should_stop: Callable[[], bool],
     replay: Replay | None = None,
 ) -> Iterator[Event]:
-    """Measure every model of `spec`; replies go into `folder`.
+    """Measure every model of `spec` and save its replies into `folder`.
 
     Args:
         spec: what to compare.
         settings: of this machine.
         folder: of the run.
-        should_stop: asked before each model.
-        past: what the run has done before.
+        should_stop: checked before each model.
+        replay: what the run has done before.
 
     Yields:
         Events from `RunStarted` to `Finished`, without those that `replay` holds.
 
     Raises:
-        SafeMergeError: something a person can mend (a model, the prompts, the disk).
-        RunCancelled: `should_stop` said so.
+        SafeMergeError: something a person can fix (a model, the prompts, the disk).
+        RunCancelled: `should_stop` returned True.
     """
     replay = replay or Replay()
     yield from continue_log(_Comparison(spec, settings, folder, should_stop, replay).run(), replay)
@@ -85,9 +84,8 @@ class _Comparison:
 
     def run(self) -> Iterator[Event]:
         yield RunStarted(spec=self.spec.model_dump(mode="json"))
-        left_out = yield from self._preflight()
-        tests = read_tests(self.spec.evaluation, self.settings)
-        guard = load_guard(self.spec.guard, self.settings, self.spec.dtype)
+        unavailable = yield from self._preflight()
+        tests, guard = read_tests(self.spec.evaluation, self.settings), load_guard(self.spec.guard, self.settings)
         device = pick_device()
         chosen = choose_dtype(self.spec.dtype, self.settings, device, logged=self.replay.dtype)
         yield PoolLoaded(dtype=chosen.name, dtype_reason=chosen.reason, device=device.type)
@@ -97,53 +95,55 @@ class _Comparison:
             if self.should_stop():
                 raise RunCancelled
             yield self._progress(done, compared, time.monotonic() - measuring)
-            yield from self._one(compared, left_out.get(compared.model, ""), tests, guard, chosen.dtype)
+            problem = unavailable.get(compared.model, "")
+            yield from self._measure_unless_known(compared, problem, tests, guard, chosen.dtype)
         self._refuse_without_parents()
-        yield from self._oddities()
+        yield from self._warn_about_figures()
         yield Progress(phase="evaluation", done=len(self.spec.models), total=len(self.spec.models))
         yield Finished(result=self._result())
 
     def _preflight(self) -> Generator[Event, None, dict[str, str]]:
+        """Check the spec; returns the parents that are unavailable, each with the reason."""
         yield PhaseStarted(phase="preflight")
-        found = examine_comparison(self.spec, self.settings)
+        checks = examine_comparison(self.spec, self.settings)
         yield PreflightDone(
-            rows=tuple(found.rows), host_bytes=found.needed("host"), device_bytes=found.needed("device")
+            rows=tuple(checks.rows), host_bytes=checks.needed("host"), device_bytes=checks.needed("device")
         )
-        refuse_blocking(found.rows)
+        refuse_blocking(checks.rows)
         parents = [compared.model for compared in self.spec.models if compared.role == "parent"]
-        if parents and set(parents) == found.left_out.keys():
-            raise _no_parents(found.left_out[parents[0]])
-        return found.left_out
+        if parents and set(parents) == checks.left_out.keys():
+            raise _no_parents(checks.left_out[parents[0]])
+        return checks.left_out
 
     def _progress(self, done: int, compared: ComparedModel, seconds: float) -> Progress:
-        """What comes next; the time left follows from the models that were measured in this go."""
+        """Which model is next, and the time left, estimated from the models measured since this process started."""
         total = len(self.spec.models)
-        before = sum(self.replay.model(one.model, one.role) is not None for one in self.spec.models)
+        before = sum(self.replay.model(model.model, model.role) is not None for model in self.spec.models)
         new = done - before
         left = seconds / new * (total - done) if new > 0 else None
         message = f"measuring {compared.model}"
         return Progress(phase="evaluation", done=done, total=total, message=message, seconds_left=left)
 
-    def _one(
+    def _measure_unless_known(
         self, compared: ComparedModel, problem: str, tests: TestSet, guard: Guard, dtype: torch.dtype
     ) -> Iterator[Event]:
-        """Measure a model, unless the log has it; a parent that cannot be loaded is told and left out."""
+        """Measure a model unless the log has its result; a parent that cannot be loaded is reported and skipped."""
         measured = self.replay.model(compared.model, compared.role)
         if measured is None and not problem:
             free_cached()
             try:
-                found = self._measure(compared, tests, guard, dtype)
+                new = self._measure(compared, tests, guard, dtype)
             except SafeMergeError as error:
                 if compared.role != "parent":
                     raise
                 problem = error.message
             else:
-                measured = ModelMeasured(result=found.result, disputed=found.disputed)
-                self.folder.write_replies(compared.model, found.replies)
+                measured = ModelMeasured(result=new.result, disputed=new.disputed)
+                self.folder.write_replies(compared.model, new.replies)
         if measured is None:
             measured = ModelMeasured(result=ModelResult(name=compared.model, role=compared.role, not_measured=problem))
         if reason := measured.result.not_measured:
-            hint = "The others are measured without it."
+            hint = "The other models are measured."
             yield Warned(message=f"{compared.model} is not measured: {reason}", hint=hint)
         self.results.append(measured.result)
         self.disputed += measured.disputed
@@ -152,12 +152,12 @@ class _Comparison:
         yield measured
 
     def _measure(self, compared: ComparedModel, tests: TestSet, guard: Guard, dtype: torch.dtype) -> Measured:
-        """Load and measure a model, which is gone from memory when this is done."""
-        reference, wanted = parse_reference(compared.model, self.settings), self.spec.evaluation
+        """Load and measure a model, and unload it again."""
+        reference, evaluation = parse_reference(compared.model, self.settings), self.spec.evaluation
         with translate_oom(f"Measuring {compared.model}"):
             model = load_model(reference, self.settings, dtype, pick_device())
             tokenizer = load_tokenizer(reference, self.settings)
-            measurer = Measurer(model, tokenizer, guard, tests, wanted.limit, wanted.reply_tokens)
+            measurer = Measurer(model, tokenizer, guard, tests, evaluation.limit, evaluation.reply_tokens)
             return measurer.measure(compared.model, compared.role, sha256=sha256_of_model(model))
 
     def _refuse_without_parents(self) -> None:
@@ -165,15 +165,12 @@ class _Comparison:
         if parents and all(parent.not_measured for parent in parents):
             raise _no_parents(parents[0].not_measured)
 
-    def _oddities(self) -> Iterator[Warned]:
-        """What makes the figures doubtful: prompts that look swapped, a merge that is broken rather than aligned."""
-        wanted = self.spec.evaluation
+    def _warn_about_figures(self) -> Iterator[Warned]:
+        """Warnings when prompts look swapped, or when a merge writes broken text and so only seems aligned."""
         others = [result for result in self.results if result.role != "merged" and not result.not_measured]
-        for oddity in swapped_prompts(others, wanted.prompts, wanted.benign):
-            yield Warned(message=oddity, hint="Look at evaluation.prompts and evaluation.benign.")
+        yield from swapped_prompts_warnings(others, self.spec.evaluation)
         for merge in (result for result in self.results if result.role == "merged"):
-            if reason := broken(merge, others):
-                yield Warned(message=reason, hint="Its alignment says little: a guard calls broken text harmless.")
+            yield from broken_merge_warnings(merge, others)
 
     def _result(self) -> RunResult:
         return RunResult(
@@ -185,4 +182,6 @@ class _Comparison:
 
 
 def _no_parents(first: str) -> ModelError:
-    return ModelError(f"None of the parents can be measured ({first}).", "Name parents that can be had with --parents.")
+    return ModelError(
+        f"None of the parents can be measured ({first}).", "Name available parents with --parents.", code="no-parents"
+    )

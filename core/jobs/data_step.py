@@ -1,13 +1,14 @@
-"""How a run gets its training pairs: which models are asked, or which file or dataset is read, as the spec says.
+"""The data step of a run: training pairs from models, files or datasets, as the spec says.
 
-A set may have several sources (`mix`): they come one after the other, each for its own k, and no question twice.
+A set may have several sources (`mix`). They are used one after the other, each for its own k, and no question twice.
 
-Written questions, and answers to domain questions, are remembered between runs (`core.models.reply_cache`). What the
-pool replies to unsafe questions is not: some of it complies, and no harmful answer is kept.
+Generated questions, and answers to domain questions, are cached between runs (`core.models.reply_cache`). The pool's
+replies to unsafe questions are not: some of them comply, and no harmful answer is stored.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import torch
 
 from core.contracts.data_spec import SourceSpec, TrainingSetSpec
-from core.contracts.events import Progress, SampleSeen
+from core.contracts.events import DataReady, Progress, SampleSeen
 from core.contracts.run_spec import RunSpec
 from core.data.domain_catalog import resolve_domain
 from core.data.generate_domain import generate_domain
@@ -44,8 +45,8 @@ class _Part(NamedTuple):
     """One source of a training set.
 
     Attributes:
-        number: its place among the sources of the set.
-        seen: questions that the sources before it brought into the set.
+        number: its index among the sources of the set.
+        seen: questions that earlier sources added to the set.
     """
 
     source: SourceSpec
@@ -58,8 +59,8 @@ class DataStep:
     """The data step of a run.
 
     Attributes:
-        held_out: prompts of every measurement.
-        past: rounds that were made before are taken from it.
+        held_out: prompts of every measurement, which training pairs must not contain.
+        replay: the log of the run; rounds in it are not generated again.
     """
 
     spec: RunSpec
@@ -71,36 +72,36 @@ class DataStep:
     replay: Replay
 
     def safety(self) -> Events:
-        """D_safety: generated, or of a file or dataset, whose questions the pool refuses where it has no answers."""
+        """D_safety: generated, or from a file or dataset; the pool's refusals answer questions without an answer."""
         return self._all_sources("safety", self.spec.data.safety, self._safety)
 
     def domain(self) -> Events:
-        """D_expert: the experts' own questions and answers, or pairs of a file or dataset."""
+        """D_expert: the experts' own questions and answers, or pairs from a file or dataset."""
         return self._all_sources("domain", self.spec.data.domain, self._domain)
 
-    def _all_sources(self, dataset: Dataset, wanted: TrainingSetSpec, make: Callable[[_Part], Events]) -> Events:
-        """The sources in turn. Rows that the log has come as they are there, whatever a model would say today."""
+    def _all_sources(self, dataset: Dataset, spec: TrainingSetSpec, rows_of: Callable[[_Part], Events]) -> Events:
+        """The rows of all sources in order. Rows of the log stay as they are, also if a model would now differ."""
         known, kept = iter(self.replay.rows(dataset)), list[str]()
-        for number, source in enumerate(wanted.sources):
+        for number, source in enumerate(spec.sources):
             before = tuple(kept)
-            for event in make(_Part(source, number, before)):
+            for event in rows_of(_Part(source, number, before)):
                 if isinstance(event, SampleSeen):
                     row = next(known, event.model_copy(update={"part": number}))
                     kept += [row.question] * row.kept
                     yield row
                 else:
-                    yield event.model_copy(update={"done": len(before) + event.done, "total": wanted.pairs})
+                    yield event.model_copy(update={"done": len(before) + event.done, "total": spec.pairs})
 
     def _safety(self, part: _Part) -> Events:
-        wanted, seed = part.source, self.spec.search.seed
-        if wanted.source != "generate":
+        source, seed = part.source, self.spec.search.seed
+        if source.source != "generate":
             yield from self._imported_safety(part)
             return
         generator = self._generator(self.pool.live.dtype)
         yield from generate_safety(
             SafetyModels(generator, self._refusers(), str(self.spec.pool.generator)),
             self.guard,
-            k=wanted.k,
+            k=source.k,
             held_out=self.held_out,
             seed=seed,
             should_stop=self.should_stop,
@@ -111,18 +112,18 @@ class DataStep:
         )
 
     def _domain(self, part: _Part) -> Events:
-        wanted = part.source
-        if wanted.source != "generate":
-            material = self._open(part, "domain")
-            yield from read_pairs(material, "domain", k=wanted.k, held_out=self.held_out, seen=part.seen)
+        source = part.source
+        if source.source != "generate":
+            opened = self._open(part, "domain")
+            yield from read_pairs(opened, "domain", k=source.k, held_out=self.held_out, seen=part.seen)
             return
         experts = {
-            expert.model: (self._remembering_member(expert.model), resolve_domain(expert.domain))
+            expert.model: (self._cached_member(expert.model), resolve_domain(expert.domain))
             for expert in self.spec.pool.experts
         }
         yield from generate_domain(
             experts,
-            k=wanted.k,
+            k=source.k,
             held_out=self.held_out,
             seed=self.spec.search.seed,
             should_stop=self.should_stop,
@@ -132,9 +133,9 @@ class DataStep:
         )
 
     def _imported_safety(self, part: _Part) -> Events:
-        k, material = part.source.k, self._open(part, "safety")
-        if material.answered:
-            yield from read_pairs(material, "safety", k=k, held_out=self.held_out, guard=self.guard, seen=part.seen)
+        k, opened = part.source.k, self._open(part, "safety")
+        if opened.answered:
+            yield from read_pairs(opened, "safety", k=k, held_out=self.held_out, guard=self.guard, seen=part.seen)
             return
         asking = RefusalSetup(
             self._refusers(),
@@ -144,7 +145,7 @@ class DataStep:
             self.spec.data.safety.fallback_refusals,
         )
         yield from refuse_questions(
-            [row.sample for row in interleave_categories(material.rows)],
+            [row.sample for row in interleave_categories(opened.rows)],
             asking,
             k=k,
             held_out=self.held_out,
@@ -154,36 +155,51 @@ class DataStep:
         )
 
     def _open(self, part: _Part, dataset: Dataset) -> OpenedSource:
-        """Open a source; a dataset must be of the commit that a resumed run began with."""
+        """Open a source; a resumed run needs the commit of the dataset that it started with."""
         source = part.source
-        material = open_source(source, dataset, self.settings)
+        opened = open_source(source, dataset, self.settings)
         rows = self.replay.rows(dataset, part.number)
-        if rows and source.source == "dataset" and not rows[0].source.startswith(f"{material.name}#"):
+        if rows and source.source == "dataset" and not rows[0].source.startswith(f"{opened.name}#"):
             raise RunError(
-                f"{material.name} is not what this run began with ({rows[0].source.split('#')[0]}).",
+                f"The dataset {opened.name} differs from the one that this run started with "
+                f"({rows[0].source.split('#')[0]}).",
                 "The dataset was changed: start a new run, and name a commit as id@revision.",
+                code="dataset-changed",
             )
-        return material
+        return opened
 
     def _refusers(self) -> dict[str, TextModel]:
-        """Who is asked unsafe questions: the members themselves, so that a reply that complies is never kept."""
+        """The models that answer unsafe questions: the members of the pool; replies that comply are discarded."""
         return {name: self.pool.as_text_model(name) for name in self.pool.members}
 
-    def _remembering_member(self, name: str) -> TextModel:
+    def _cached_member(self, name: str) -> TextModel:
         member = self.pool.as_text_model(name)
 
         def identity() -> str:
             self.pool.merge.write_parent(name)
             return identify(self.pool.live, sha256_of_model(self.pool.live))
 
-        return self._remembering(member, self.pool.tokenizer, identity)
+        return self._cached(member, self.pool.tokenizer, identity)
 
     def _generator(self, dtype: torch.dtype) -> TextModel:
         reference = parse_reference(str(self.spec.pool.generator), self.settings)
         model = load_model(reference, self.settings, dtype, pick_device())
-        speaker = LoadedModel(model, load_tokenizer(reference, self.settings))
-        return self._remembering(speaker, speaker.tokenizer, lambda: identify(model, sha256_of_model(model)))
+        generator = LoadedModel(model, load_tokenizer(reference, self.settings))
+        return self._cached(generator, generator.tokenizer, lambda: identify(model, sha256_of_model(model)))
 
-    def _remembering(self, model: TextModel, tokenizer: object, identity: Callable[[], str]) -> TextModel:
+    def _cached(self, model: TextModel, tokenizer: object, identity: Callable[[], str]) -> TextModel:
         replies = open_cache(self.settings)
         return model if replies is None else CachedModel(model, tokenizer, cache(identity), replies)
+
+
+def summarize_data(events: Sequence[SampleSeen]) -> DataReady:
+    """Count the kept and dropped pairs of both sets."""
+    seen = Counter(event.dataset for event in events)
+    kept = Counter(event.dataset for event in events if event.kept)
+    return DataReady(
+        safety_kept=kept["safety"],
+        safety_seen=seen["safety"],
+        domain_kept=kept["domain"],
+        domain_seen=seen["domain"],
+        dropped=dict(Counter(event.reason for event in events if not event.kept)),
+    )

@@ -1,4 +1,4 @@
-"""The pool of a run, resident: one live model whose weights become a parent's or a candidate's at will."""
+"""The loaded pool of a run: one live model into which the weights of a parent or a candidate are written."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class LivePool:
 
     Attributes:
         members: the N models being merged, the base first.
-        anchor: the model task vectors are taken from: the base, or the outside ancestor.
-        live: the one model that generates and scores.
+        anchor: the model that task vectors start from: the base, or an ancestor outside the pool.
+        live: the only model that generates and scores.
         merge: writes parents and candidates into `live`.
-        mergekit_names: how mergekit names the models that have a name here only.
-        tokenizer_source: the model whose vocabulary the merge has, where those of the pool were fitted to it.
+        mergekit_names: mergekit's names of models that it does not know by ours.
+        tokenizer_source: model whose vocabulary the merge has, if the other vocabularies were fitted to it.
     """
 
     members: tuple[str, ...]
@@ -58,7 +58,7 @@ class LivePool:
 
     @property
     def anchor_is_member(self) -> bool:
-        """False when task vectors are taken from a model outside the pool."""
+        """False when task vectors start from a model outside the pool."""
         return self.anchor in self.members
 
     @property
@@ -67,10 +67,10 @@ class LivePool:
         return tuple(name for name in self.members if name != self.anchor)
 
     def genome(self, search: SearchSpec) -> Genome:
-        """What a search changes on this pool.
+        """The parameters that a search changes on this pool.
 
         Raises:
-            SpecError: the models have no such groups of blocks or tensors.
+            SpecError: the models lack the groups of blocks or tensors that the spec names.
         """
         changed = {name: self.merge.changed_by(name) for name in self.merged_experts}
         return Genome(
@@ -79,7 +79,7 @@ class LivePool:
             experts=self.merged_experts,
             base_is_member=self.anchor_is_member,
             seed=search.seed,
-            parameters=tuple(sorted(search.parameters.items())),
+            fixed_parameters=tuple(sorted(search.parameters.items())),
             layout=layout_of(search.genome, self.merge.tensors, changed),
             negative_weights=search.genome.allow_negative_weights,
             normalize=search.genome.normalize,
@@ -101,13 +101,13 @@ class PoolMember:
         self, conversations: Sequence[Conversation], *, max_new_tokens: int, temperature: float, seed: int
     ) -> list[str]:
         self.pool.merge.write_parent(self.name)
-        speaker = LoadedModel(self.pool.live, self.pool.tokenizer)
-        return speaker.reply(conversations, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+        model = LoadedModel(self.pool.live, self.pool.tokenizer)
+        return model.reply(conversations, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model of its own, outside the pool, as a `TextModel` (the question generator)."""
+    """A loaded model as a `TextModel`, for example the question generator outside the pool."""
 
     model: Any
     tokenizer: Any
@@ -125,27 +125,27 @@ class LoadedModel:
         )
 
 
-_NARROW = {"BF16": torch.bfloat16, "F16": torch.float16}
+_HALF_FORMATS = {"BF16": torch.bfloat16, "F16": torch.float16}
 
 
 def load_pool(
     spec: PoolSpec,
     settings: Settings,
-    into: Callable[[LivePool], None],
+    on_loaded: Callable[[LivePool], None],
     dtype: torch.dtype | None = None,
     memory: MemoryPlan | None = None,
 ) -> Iterator[Progress]:
-    """Load the pool's weights, telling progress; the loaded pool is handed to `into`.
+    """Load the pool's weights, yielding progress; `on_loaded` gets the loaded pool.
 
     Args:
         spec: which models.
-        settings: where they are.
-        into: is given the pool once it is loaded.
+        settings: where models are stored.
+        on_loaded: called with the pool once it is loaded.
         dtype: number format of the live model; None = as `spec.dtype` says.
-        memory: how the weights wait between merges; None = in float32 beside the live model.
+        memory: where the weights are stored between merges; None = in float32 beside the live model.
 
     Raises:
-        ModelError: a model cannot be had or opened.
+        ModelError: a model is unavailable or cannot be opened.
         MergeError: the models do not fit together.
     """
     device = pick_device()
@@ -158,44 +158,45 @@ def load_pool(
     live, state = _live_and_state(anchor, settings, storage, dtype)
     tokenizer = load_tokenizer(parse_reference(spec.base, settings), settings)
     merge = MergePool(live, anchor, state, storage)
-    del state  # of what waits elsewhere there is a second copy by now
+    del state  # offloaded tensors have been copied
     tokenizer_source: str | None = None
     for done, name in enumerate([name for name in members if name != anchor], start=1):
         yield Progress(phase="loading", done=done, total=total, message=f"loading {name}")
         expert = _state(name, settings, storage)
         if spec.vocabulary == "base":
             rows = vocabulary_size(parse_reference(name, settings), settings)
-            whole, expert = expert, fit_vocabulary(expert, merge.base_tensors, rows)
-            if any(expert[key] is not whole[key] for key in whole):
+            original, expert = expert, fit_vocabulary(expert, merge.base_tensors, rows)
+            if any(expert[key] is not original[key] for key in original):
                 tokenizer_source = spec.base
-            del whole
+            del original
         merge.add_expert(name, expert)
     yield Progress(phase="loading", done=total, total=total)
     names = _mergekit_names((anchor, *members), settings)
     if device.type == "cpu":
         keep_freed_memory()
-    into(LivePool(members, anchor, live, tokenizer, merge, names, tokenizer_source))
+    on_loaded(LivePool(members, anchor, live, tokenizer, merge, names, tokenizer_source))
 
 
-def warn_of_copies(pool: LivePool) -> Iterator[Warned]:
-    """A warning for each expert that has the base's weights and so brings nothing.
+def warn_about_copies(pool: LivePool) -> Iterator[Warned]:
+    """A warning for each expert that has the same weights as the base.
 
     Raises:
-        MergeError: all are such.
+        MergeError: all experts have (code `nothing-to-merge`).
     """
     copies, base = pool.merge.unchanged, pool.anchor
     if copies == pool.merge.experts:
         raise MergeError(
             f"There is nothing to merge: {' and '.join(copies)} has the same weights as {base}.",
-            "Name a model that was fine-tuned from it.",
+            "Choose a model that was fine-tuned from it.",
+            code="nothing-to-merge",
         )
     for name in copies:
-        hint = "It adds nothing to the merge: leave it out."
+        hint = "It adds nothing to the merge: remove it from the pool."
         yield Warned(message=f"{name} has the same weights as {base}.", hint=hint)
 
 
 def _mergekit_names(models: Sequence[str], settings: Settings) -> dict[str, str]:
-    """Demo models as the base and adapter folders they are."""
+    """mergekit's names of demo models: the folders of base and adapter."""
     references = {name: parse_reference(name, settings) for name in models}
     places = {name: locate(ref, settings) for name, ref in references.items() if ref.kind == "demo"}
     return {name: "+".join(str(part) for part in place if part is not None) for name, place in places.items()}
@@ -204,15 +205,16 @@ def _mergekit_names(models: Sequence[str], settings: Settings) -> dict[str, str]
 def _live_and_state(
     anchor: str, settings: Settings, storage: Storage, dtype: torch.dtype
 ) -> tuple[Any, dict[str, torch.Tensor]]:
-    """The live model as `dtype` and the anchor's tensors, in the format they are read in, from one load."""
+    """The live model in `dtype`, and the anchor's tensors in the format that they were read in, from one load."""
     read_as = _read_as(anchor, settings, storage)
     place = torch.device("cpu") if storage.on_host else storage.device
     model = load_model(parse_reference(anchor, settings), settings, read_as, place)
     state = untied_state(model)
     live = cast_parameters(model, dtype).to(storage.device)
-    # Tensors that got another format are new ones; merges are written into the others, buffers always among them.
-    written = {tensor.data_ptr() for tensor in live.state_dict().values()}
-    return live, {key: tensor.clone() if tensor.data_ptr() in written else tensor for key, tensor in state.items()}
+    # A conversion makes new tensors. Tensors without one, always including buffers, are shared with the live model,
+    # into which merges are written, so they are copied.
+    shared = {tensor.data_ptr() for tensor in live.state_dict().values()}
+    return live, {key: tensor.clone() if tensor.data_ptr() in shared else tensor for key, tensor in state.items()}
 
 
 def _state(name: str, settings: Settings, storage: Storage) -> dict[str, torch.Tensor]:
@@ -220,12 +222,13 @@ def _state(name: str, settings: Settings, storage: Storage) -> dict[str, torch.T
 
 
 def _read_as(name: str, settings: Settings, storage: Storage) -> torch.dtype:
-    """float32: in bfloat16 most entries of a small fine-tune's task vector would round to zero.
+    """The format that a model's tensors are read in.
 
-    A compact pool reads a plain checkpoint in its own format, when all of its tensors have the same.
+    It is float32, because most entries of a small fine-tune's task vector would round to zero in bfloat16. A compact
+    pool reads a plain checkpoint in its own format if all tensors have the same one.
     """
     reference = parse_reference(name, settings)
     if not storage.compact or reference.adapter is not None or reference.kind == "demo":
         return torch.float32
     formats = {facts.dtype for facts in read_metadata(reference, settings).tensors.values()}
-    return _NARROW.get(formats.pop(), torch.float32) if len(formats) == 1 else torch.float32
+    return _HALF_FORMATS.get(formats.pop(), torch.float32) if len(formats) == 1 else torch.float32

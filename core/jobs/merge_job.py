@@ -1,14 +1,13 @@
 """The job: one generator from a spec to a merged model, yielding typed events.
 
 preflight -> loading -> data -> parents -> search -> baselines -> evaluation -> export. Errors are raised; the worker
-(`core.jobs.worker`) turns them, and a stop, into the run's last event. A job that is given a past (`core.runs.replay`)
-goes the same way and takes from it what was done before.
+(`core.jobs.worker`) turns them, and a stop, into the run's terminal event. A resumed job gets a `Replay`
+(`core.runs.replay`), runs through the same phases and takes from it what was done before.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -16,7 +15,6 @@ from typing import Any
 
 from core.contracts.events import (
     CandidateScored,
-    DataReady,
     DisputedReply,
     Event,
     Exported,
@@ -31,18 +29,25 @@ from core.contracts.events import (
     SampleSeen,
     Warned,
 )
+from core.contracts.optimizers import EQUAL, searches_losses
 from core.contracts.results import WITHOUT, ModelResult, ProbeRates, Role, RunResult, SearchResult
-from core.contracts.run_spec import Comparison, Optimizer, RunSpec, searches_losses
+from core.contracts.run_spec import RunSpec
 from core.data.training_pairs import Dataset, Sample, provenances, read_samples, samples_from_events
 from core.errors import MergeError, RunCancelled, RunError
-from core.evaluation.fluency import broken
 from core.evaluation.measurement import Measurer, read_test_set
-from core.evaluation.swapped_prompts import swapped_prompts
 from core.guards.protocol import Guard
 from core.guards.registry import load_guard
-from core.jobs.data_step import DataStep
-from core.jobs.live_pool import LivePool, load_pool, warn_of_copies
-from core.jobs.search_setup import collect_candidates, left_out, main_goal, make_scorer, nothing_scored, search_result
+from core.jobs.data_step import DataStep, summarize_data
+from core.jobs.live_pool import LivePool, load_pool, warn_about_copies
+from core.jobs.run_warnings import broken_merge_warnings, skipped, swapped_prompts_warnings
+from core.jobs.search_setup import (
+    accuracy_measurements,
+    collect_candidates,
+    make_plan,
+    make_scorer,
+    no_candidate_scored,
+    search_result,
+)
 from core.merging.recipes import Recipe
 from core.models.export import export_model, saved_sha256
 from core.models.fingerprint import sha256_of_model
@@ -56,31 +61,31 @@ from core.runs.process import peak_memory_bytes
 from core.runs.replay import Replay, continue_log
 from core.search.cocktail import parent_recipes
 from core.search.genome import inactive_note
-from core.search.objectives import Goal
-from core.search.registry import SEARCHES, SearchPlan, make_optimizer
+from core.search.registry import make_optimizer
 from core.search.scoring import Scores
 from core.search.search_loop import Evaluator, run_search
+from core.search.search_plan import SearchPlan
 from core.settings import Settings
 
 
 def run_job(
     spec: RunSpec, settings: Settings, folder: RunFolder, should_stop: Callable[[], bool], replay: Replay | None = None
 ) -> Iterator[Event]:
-    """Run `spec`; artefacts go into `folder`.
+    """Run `spec` and save models, data and replies into `folder`.
 
     Args:
         spec: what to run.
         settings: of this machine.
         folder: of the run.
-        should_stop: asked before each step.
-        past: what the run has done before; the end is the same as if it had never stopped.
+        should_stop: checked before each step.
+        replay: what the run has done before; the result is the same as if it had never stopped.
 
     Yields:
         Events from `RunStarted` to `Finished`, without those that `replay` holds.
 
     Raises:
-        SafeMergeError: something a person can mend (a model, the data, the disk).
-        RunCancelled: `should_stop` said so.
+        SafeMergeError: something a person can fix (a model, the data, the disk).
+        RunCancelled: `should_stop` returned True.
     """
     replay = replay or Replay()
     yield from continue_log(_Job(spec, settings, folder, should_stop, replay).run(), replay)
@@ -107,10 +112,10 @@ class _Job:
         pool = yield from self._load(memory)
         safety, domain = yield from self._prepare_data(pool, tests.prompts, guard)
         scorer = make_scorer(self.spec, pool, safety, domain)
-        wanted = self.spec.evaluation
-        measurer = Measurer(pool.live, pool.tokenizer, guard, tests, wanted.limit, wanted.reply_tokens)
+        limit, reply_tokens = self.spec.evaluation.limit, self.spec.evaluation.reply_tokens
+        measurer = Measurer(pool.live, pool.tokenizer, guard, tests, limit, reply_tokens)
         evaluator = Evaluator(pool.merge, scorer, measurer.probe_accuracy if tests.probe_questions else None)
-        evaluator.recall(self.replay.of(CandidateScored), self.replay.measured_candidates("grid"))
+        evaluator.recall(self.replay.of(CandidateScored), accuracy_measurements(self.replay))
         yield from self._measure_parents(pool, evaluator, measurer)
         yield from self._search_and_compare(pool, evaluator, measurer)
         yield Finished(result=self._result())
@@ -138,48 +143,51 @@ class _Job:
         for event in load_pool(self.spec.pool, self.settings, loaded.append, chosen.dtype, memory):
             yield event
             self._check_stop()
-        yield from warn_of_copies(loaded[0])
+        (pool,) = loaded
+        yield from warn_about_copies(pool)
         mode = memory.mode if memory else "resident"
-        device = loaded[0].live.device.type
+        device = pool.live.device.type
         yield PoolLoaded(dtype=chosen.name, dtype_reason=chosen.reason, device=device, memory=mode)
-        return loaded[0]
+        return pool
 
     def _prepare_data(
         self, pool: LivePool, held_out: list[str], guard: Guard
     ) -> Generator[Event, None, tuple[list[Sample], list[Sample]]]:
-        wanted = self.spec.data
-        yield self._enter("data", wanted.safety.pairs + wanted.domain.pairs)
+        sets = self.spec.data
+        yield self._enter("data", sets.safety.pairs + sets.domain.pairs)
         events: list[SampleSeen] = []
         for event in self._data_events(pool, held_out, guard):
             self._check_stop()
             yield event
             if isinstance(event, SampleSeen):
                 events.append(event)
-        safety = samples_from_events(events, "safety", *provenances(wanted.safety))
-        domain = samples_from_events(events, "domain", *provenances(wanted.domain))
+        safety = samples_from_events(events, "safety", *provenances(sets.safety))
+        domain = samples_from_events(events, "domain", *provenances(sets.domain))
         self._save_data("safety", safety)
         self._save_data("domain", domain)
-        yield _data_ready(events)
-        for name, got, k in (("safety", safety, wanted.safety.pairs), ("domain", domain, wanted.domain.pairs)):
-            if len(got) < k:
-                yield Warned(message=f"{len(got)} of {k} {name} pairs could be made.", hint="The search uses those.")
+        yield summarize_data(events)
+        for name, samples, k in (("safety", safety, sets.safety.pairs), ("domain", domain, sets.domain.pairs)):
+            if len(samples) < k:
+                message = f"Only {len(samples)} of {k} {name} pairs are available."
+                yield Warned(message=message, hint="The search uses those.")
         return safety, domain
 
     def _data_events(self, pool: LivePool, held_out: list[str], guard: Guard) -> Iterator[SampleSeen | Progress]:
-        """The rows of the log come first, as they are, whatever a model would say to the same question today."""
+        """The rows of the log unchanged, also where a model would answer differently now; then the missing ones."""
         if self.replay.data_complete:
             yield from self.replay.of(SampleSeen)
             return
-        making = DataStep(self.spec, self.settings, pool, guard, held_out, self.should_stop, self.replay)
-        yield from chain(making.safety(), making.domain())
+        step = DataStep(self.spec, self.settings, pool, guard, held_out, self.should_stop, self.replay)
+        yield from chain(step.safety(), step.domain())
 
     def _save_data(self, dataset: Dataset, samples: list[Sample]) -> None:
-        """Write a training set; one that was complete before must still be what the log says."""
+        """Write a training set; a file that was complete before must still hold what the log holds."""
         path = self.folder.data_path(dataset)
         if self.replay.data_complete and path.exists() and read_samples(path) != samples:
             raise RunError(
-                f"{path} was changed since it was made.",
-                f"Put it back, or start a new run with it as the file of data.{dataset}.",
+                f"{path} was changed since the run wrote it.",
+                f"Restore it, or start a new run with it as the file of data.{dataset}.",
+                code="data-changed",
             )
         self.folder.write_data(dataset, samples)
 
@@ -194,19 +202,19 @@ class _Job:
                 yield self._measured(name, "parent", evaluator, measurer, recipes[name])
             else:
                 self._score_parent(name, evaluator, recipes[name])
-        yield from self._doubts_of_parents()
+        yield from self._warn_about_parents()
 
-    def _doubts_of_parents(self) -> Iterator[Warned]:
-        wanted = self.spec.evaluation
+    def _warn_about_parents(self) -> Iterator[Warned]:
+        """Warnings when a parent's text is broken or the harmful and benign prompts look swapped."""
+        evaluation = self.spec.evaluation
         for parent in self.results:
-            if wanted.fluency and parent.perplexity is None:
+            if evaluation.fluency and parent.perplexity is None:
                 message = f"The perplexity of {parent.name} on a neutral text is not a finite number."
-                yield Warned(message=message, hint="Its weights, or what this machine makes of them, are broken.")
-        for oddity in swapped_prompts(self.results, wanted.prompts, wanted.benign):
-            yield Warned(message=oddity, hint="Look at evaluation.prompts and evaluation.benign.")
+                yield Warned(message=message, hint="Its weights are damaged, or this machine computes them wrongly.")
+        yield from swapped_prompts_warnings(self.results, evaluation)
 
     def _score_parent(self, name: str, evaluator: Evaluator, recipe: Recipe) -> None:
-        """The losses of a parent, with which the goal and LM-Cocktail compare; nothing is written or asked."""
+        """Compute a parent's losses, which the goal and LM-Cocktail compare with; it is not measured."""
         evaluator.measured_before(recipe)
         losses = _losses(evaluator.live_scores(recipe))
         self.scored_parents.append(ModelResult(name=name, role="parent", **losses))
@@ -215,13 +223,13 @@ class _Job:
         plan = self._plan(pool, evaluator, self.spec.search.optimizer)
         yield self._enter("search", make_optimizer(plan).size)
         if note := inactive_note(plan.genome):
-            yield Warned(message=note, hint="The search has fewer numbers to find; nothing is lost.")
+            yield Warned(message=note, hint="The search has fewer parameters to find; the result is not affected.")
         probe = self._probe(plan.name, measurer) if searches_losses(plan.optimizer) else None
         best = yield from self._search(plan, evaluator, probe)
         recipes = yield from self._baselines(pool, evaluator)
-        recipes |= yield from self._without_each(pool, best)
+        recipes |= yield from self._leave_one_out(pool, best)
         recipes[plan.name] = best
-        yield from self._alone()
+        yield from self._warn_about_single_expert()
         yield self._enter("evaluation", len(recipes))
         for done, (name, recipe) in enumerate(recipes.items()):
             self._check_stop()
@@ -233,17 +241,17 @@ class _Job:
         compare = dict.fromkeys(self.spec.search.compare)
         yield self._enter("baselines", len(compare))
         for name in compare:
-            if name == "equal":
+            if name == EQUAL:
                 recipes[name] = pool.genome(self.spec.search).plain()
                 continue
             try:
                 recipes[name] = yield from self._search(self._plan(pool, evaluator, name), evaluator, None)
             except MergeError as error:
-                yield left_out(name, error)
+                yield skipped(name, error)
         return recipes
 
-    def _without_each(self, pool: LivePool, merge: Recipe) -> Generator[Warned, None, dict[str, Recipe]]:
-        """The run's own merge made again without each expert in turn, where that is asked for and leaves a merge."""
+    def _leave_one_out(self, pool: LivePool, merge: Recipe) -> Generator[Warned, None, dict[str, Recipe]]:
+        """Recipes of the run's own merge without each expert in turn, if the spec asks for it and experts remain."""
         experts = [name for name in pool.members if name != self.spec.pool.base and name in merge.experts]
         recipes: dict[str, Recipe] = {}
         if not self.spec.evaluation.leave_one_out or len(experts) < 2:
@@ -252,35 +260,19 @@ class _Job:
             try:
                 recipes[f"{WITHOUT}{name}"] = merge.without(name)
             except MergeError as error:
-                yield left_out(f"{WITHOUT}{name}", error)
+                yield skipped(f"{WITHOUT}{name}", error)
         return recipes
 
-    def _alone(self) -> Iterator[Warned]:
-        """Leaving out the only expert leaves the base, which is measured as a parent."""
+    def _warn_about_single_expert(self) -> Iterator[Warned]:
+        """A warning that leaving out the only expert is skipped: it leaves the base, which is measured as a parent."""
         if self.spec.evaluation.leave_one_out and len(self.spec.pool.experts) == 1:
             message = "evaluation.leave_one_out was skipped: the pool has one expert."
-            yield Warned(message=message, hint="What the merge is without it is the base, among the parents.")
+            yield Warned(message=message, hint="Without it the merge is the base, which is measured among the parents.")
 
-    def _plan(self, pool: LivePool, evaluator: Evaluator, name: Optimizer | Comparison) -> SearchPlan:
-        """The plan of the run's own search, which is named after its optimiser, or of a baseline."""
-        search = self.spec.search
-        main = name == search.optimizer
-        optimizer, safety = SEARCHES[name]
-        return SearchPlan(
-            name=name,
-            genome=pool.genome(self.spec.search),
-            steps=search.steps,
-            alpha=search.alpha,
-            safety=safety and (search.safety or not main),
-            seed=search.seed,
-            phase="search" if main else "baselines",
-            optimizer=optimizer,
-            stop_when_flat=search.stop_when_flat,
-            temperature=search.temperature,
-            safety_share=evaluator.scorer.safety_share,
-            goal=main_goal(search, [*self.results, *self.scored_parents]) if main else Goal(),
-            racing=search.racing,
-        )
+    def _plan(self, pool: LivePool, evaluator: Evaluator, name: str) -> SearchPlan:
+        """The plan of the run's own search, which is named after its optimizer, or of a baseline."""
+        genome, share = pool.genome(self.spec.search), evaluator.scorer.safety_share
+        return make_plan(self.spec.search, name, genome, share, [*self.results, *self.scored_parents])
 
     def _search(
         self, plan: SearchPlan, evaluator: Evaluator, probe: Callable[[], ProbeRates] | None
@@ -289,11 +281,11 @@ class _Job:
         best = yield from collect_candidates(run_search(plan, evaluator, self.should_stop, probe), scored)
         self.searches.append(search_result(plan.name, scored))
         if best is None:
-            raise nothing_scored(plan.name, scored)
+            raise no_candidate_scored(plan.name, scored)
         return best
 
     def _probe(self, search: str, measurer: Measurer) -> Callable[[], ProbeRates]:
-        """The live probe; what it measured before comes first, in the order it was asked for."""
+        """The live probe of a search; it first returns what the log holds, in order."""
         known = iter(self.replay.measured_candidates(search))
 
         def probe() -> ProbeRates:
@@ -311,12 +303,12 @@ class _Job:
         except MergeError as error:
             if role == "merged":
                 raise
-            yield left_out(name, error)
+            yield skipped(name, error)
             return
         measured = self._measured(name, role, evaluator, measurer, recipe)
         yield measured
-        if reason := broken(measured.result, [model for model in self.results if model.role == "parent"]):
-            yield Warned(message=reason, hint="Its alignment says little: a guard calls broken text harmless.")
+        parents = [model for model in self.results if model.role == "parent"]
+        yield from broken_merge_warnings(measured.result, parents)
         if not self.spec.export.folder or name.startswith(WITHOUT):
             return
         if role == "merged":
@@ -327,21 +319,27 @@ class _Job:
         if sha256 is None:
             card = model_card(name, recipe, self.spec, tuple(self.results))
             names, tokens = pool.mergekit_names, pool.tokenizer_source
-            sha256 = export_model(pool.live, pool.tokenizer, recipe, card, target, names, tokens)
+            scored = measured.result.sha256 or sha256_of_model(pool.live)
+            sha256 = export_model(pool.live, pool.tokenizer, recipe, card, target, names, tokens, scored_sha256=scored)
         if sha256 != measured.result.sha256:
-            raise MergeError(f"{target} has other weights than were measured.", "Move it away, and resume the run.")
+            raise MergeError(
+                f"The weights in {target} differ from those that were measured.",
+                "Move the folder away, and resume the run.",
+                code="weights-differ",
+            )
         if role == "merged":
             yield Exported(path=str(target), sha256=sha256)
 
     def _measured(
         self, name: str, role: Role, evaluator: Evaluator, measurer: Measurer, recipe: Recipe
     ) -> ModelMeasured:
-        """Measure the live model, unless the run has done so before with the very same weights."""
+        """Measure the live model, unless the run has measured the same weights before."""
         sha256, known = sha256_of_model(measurer.model), self.replay.model(name, role)
         if known and known.result.sha256 != sha256:
             raise RunError(
-                f"{name} has other weights than when this run measured it.",
-                "A model was changed since, or this machine computes otherwise: start a new run.",
+                f"The weights of {name} differ from those that this run measured.",
+                "A model was changed since then, or this machine computes different values: start a new run.",
+                code="weights-changed",
             )
         evaluator.measured_before(recipe)
         measured = known or self._measure(name, role, evaluator, measurer, recipe, sha256)
@@ -376,20 +374,8 @@ class _Job:
 
 
 def _losses(scores: Scores) -> dict[str, Any]:
-    """A model's losses by the names that a result gives them."""
+    """A model's losses under the keys of `ModelResult`."""
     return {
         "ce_safety": scores.safety.loss if scores.safety else None,
         "ce_expert": scores.expert.loss if scores.expert else None,
     }
-
-
-def _data_ready(events: list[SampleSeen]) -> DataReady:
-    seen = Counter(event.dataset for event in events)
-    kept = Counter(event.dataset for event in events if event.kept)
-    return DataReady(
-        safety_kept=kept["safety"],
-        safety_seen=seen["safety"],
-        domain_kept=kept["domain"],
-        domain_seen=seen["domain"],
-        dropped=dict(Counter(event.reason for event in events if not event.kept)),
-    )

@@ -1,8 +1,8 @@
-"""A logged candidate as a model: its recipe merged again from the pool, and saved as the run saves its own merge.
+"""Merging a logged candidate again from the pool, and saving it as the run saves its own merge.
 
-A candidate is kept as a recipe, not as weights. What is saved is what was scored: the pool is loaded in the number
-format of the log, its members must have the hashes that the run found, and where the log has a hash of this very
-recipe, as of the run's own merge, the rebuilt weights must have it too.
+The log keeps a candidate's recipe, not its weights. The saved weights must be those that were scored: the pool is
+loaded in the number format of the log, its members must have the hashes that the run measured, and if the log has a
+hash for this recipe, as for the run's own merge, the new weights must have it too.
 """
 
 from __future__ import annotations
@@ -24,63 +24,62 @@ from core.models.precision import choose_dtype, pick_device
 from core.models.references import parse_reference
 from core.report.model_card import candidate_card
 from core.runs.candidates import ExportRequest
-from core.runs.process import acquire_lock
 from core.settings import Settings
 
-_OTHERWISE = "A model was changed since, or this machine computes otherwise: start a new run."
+_WEIGHTS_HINT = "A model was changed since then, or this machine computes different values: start a new run."
 
 
-def save_candidate(wanted: ExportRequest, settings: Settings, tell: Callable[[str], None]) -> str:
-    """Merge a candidate again and save it to `wanted.target`, as a folder that transformers loads.
+def merge_and_save(request: ExportRequest, settings: Settings, on_step: Callable[[str], None]) -> str:
+    """Merge a candidate again and save it to `request.target`, as a folder that transformers loads.
 
-    It takes the machine as a run does: none may be at work.
+    The caller holds the machine's lock (`core.jobs.export_worker.run_export`).
 
     Args:
-        wanted: the candidate (`core.runs.candidates.find_candidate`).
+        request: the candidate (`core.runs.candidates.find_candidate`).
         settings: of this machine.
-        tell: is given each step in words.
+        on_step: called with a short description of each step.
 
     Returns:
         sha256 of the saved weights.
 
     Raises:
-        RunError: a run is at work, a model is not what it was, or the disk is full.
-        ModelError: a model of the pool cannot be had, or memory has no room for the pool.
+        RunError: a model has changed since the run (code `weights-changed`), or the disk is full.
+        ModelError: a model of the pool is unavailable, or memory is too small for the pool (code `no-memory`).
         MergeError: the recipe cannot be applied.
     """
-    with acquire_lock(settings.runs, wanted.target):
-        pool = _load(wanted, settings, tell)
-        _check_members(pool, wanted)
-        recipe = Recipe.model_validate(wanted.candidate.recipe)
-        tell(f"merging {recipe.label}")
-        with translate_oom(f"Merging {recipe.label}"):
-            pool.merge.apply(recipe)
-        known = _same_merge(wanted, recipe)
-        if known is not None:
-            _check_same(known, sha256_of_model(pool.live))
-        results, same_as = tuple(_measured(wanted)), known.name if known else None
-        card = candidate_card(wanted.candidate, wanted.spec, results, same_as, _probed(wanted))
-        tell(f"saving to {wanted.target}")
-        names, tokens = pool.mergekit_names, pool.tokenizer_source
-        return export_model(pool.live, pool.tokenizer, recipe, card, wanted.target, names, tokens)
+    pool = _load(request, settings, on_step)
+    _check_members(pool, request)
+    recipe = Recipe.model_validate(request.candidate.recipe)
+    on_step(f"merging {recipe.label}")
+    with translate_oom(f"Merging {recipe.label}"):
+        pool.merge.apply(recipe)
+    sha256 = sha256_of_model(pool.live)
+    known = _same_merge(request, recipe)
+    if known is not None:
+        _check_same(known, sha256)
+    results, same_as = tuple(_measured(request)), known.name if known else None
+    card = candidate_card(request.candidate, request.spec, results, same_as, _probed(request))
+    on_step(f"saving to {request.target}")
+    names, tokens = pool.mergekit_names, pool.tokenizer_source
+    return export_model(pool.live, pool.tokenizer, recipe, card, request.target, names, tokens, scored_sha256=sha256)
 
 
-def _load(wanted: ExportRequest, settings: Settings, tell: Callable[[str], None]) -> LivePool:
-    """The pool in the number format that the run's figures come from."""
-    memory = _plan(wanted.spec, settings)
-    dtype = choose_dtype(wanted.spec.pool.dtype, settings, pick_device(), logged=wanted.replay.dtype).dtype
+def _load(request: ExportRequest, settings: Settings, on_step: Callable[[str], None]) -> LivePool:
+    """Load the pool in the number format in which the run measured."""
+    memory = _plan(request.spec, settings)
+    dtype = choose_dtype(request.spec.pool.dtype, settings, pick_device(), logged=request.replay.dtype).dtype
     loaded: list[LivePool] = []
-    for progress in load_pool(wanted.spec.pool, settings, loaded.append, dtype, memory):
+    for progress in load_pool(request.spec.pool, settings, loaded.append, dtype, memory):
         if progress.message:
-            tell(progress.message)
+            on_step(progress.message)
     return loaded[0]
 
 
 def _plan(spec: RunSpec, settings: Settings) -> MemoryPlan:
-    """How the weights wait; it counts a run's scoring, too, which a merge alone does not need.
+    """Where the weights are stored. The plan includes the memory for scoring, which a merge alone does not need.
 
     Raises:
-        ModelError: a model cannot be read, or no way fits.
+        ModelError: a model cannot be read, or the pool does not fit into memory.
     """
     pool = spec.pool
     names = dict.fromkeys([pool.base, *(expert.model for expert in pool.experts), *filter(None, [pool.ancestor])])
@@ -89,35 +88,41 @@ def _plan(spec: RunSpec, settings: Settings) -> MemoryPlan:
     if not plan.fits():
         needed = f"{gigabytes(plan.needed('host'))} of memory"
         needed += f" and {gigabytes(plan.needed('device'))} of the GPU's" if plan.free.device is not None else ""
-        raise ModelError(f"The pool takes {needed}, which is not free.", "Close other programs and try again.")
+        raise ModelError(
+            f"The pool needs {needed}, which is not free.", "Close other programs and try again.", code="no-memory"
+        )
     return plan
 
 
-def _check_members(pool: LivePool, wanted: ExportRequest) -> None:
-    """Raises RunError where a member has other weights than the run measured."""
-    for result in _measured(wanted):
+def _check_members(pool: LivePool, request: ExportRequest) -> None:
+    """Raise `RunError` if a member's weights differ from those that the run measured."""
+    for result in _measured(request):
         if result.role == "parent" and result.sha256 and result.name in pool.members:
             pool.merge.write_parent(result.name)
             _check_same(result, sha256_of_model(pool.live))
 
 
-def _same_merge(wanted: ExportRequest, recipe: Recipe) -> ModelResult | None:
-    """The measured merge that has the very same recipe; the search's own, where another search chose it as well."""
-    merges = [result for result in _measured(wanted) if result.recipe is not None]
-    merges.sort(key=lambda result: result.name != wanted.candidate.search)
+def _same_merge(request: ExportRequest, recipe: Recipe) -> ModelResult | None:
+    """The measured merge with the same recipe, preferably that of the candidate's own search."""
+    merges = [result for result in _measured(request) if result.recipe is not None]
+    merges.sort(key=lambda result: result.name != request.candidate.search)
     return next((result for result in merges if Recipe.model_validate(result.recipe) == recipe), None)
 
 
 def _check_same(result: ModelResult, sha256: str) -> None:
     if result.sha256 and result.sha256 != sha256:
-        raise RunError(f"{result.name} has other weights than when this run measured it.", _OTHERWISE)
+        raise RunError(
+            f"The weights of {result.name} differ from those that this run measured.",
+            _WEIGHTS_HINT,
+            code="weights-changed",
+        )
 
 
-def _measured(wanted: ExportRequest) -> Iterator[ModelResult]:
-    return (event.result for event in wanted.replay.of(ModelMeasured))
+def _measured(request: ExportRequest) -> Iterator[ModelResult]:
+    return (event.result for event in request.replay.of(ModelMeasured))
 
 
-def _probed(wanted: ExportRequest) -> CandidateMeasured | None:
-    """What the search measured of it on the probe."""
-    numbered = wanted.replay.measured_candidates(wanted.candidate.search)
-    return next((event for event in numbered if event.candidate == wanted.candidate.candidate), None)
+def _probed(request: ExportRequest) -> CandidateMeasured | None:
+    """What the search measured for the candidate with the live probe."""
+    numbered = request.replay.measured_candidates(request.candidate.search)
+    return next((event for event in numbered if event.candidate == request.candidate.candidate), None)

@@ -1,29 +1,33 @@
-"""A run's searches on their way in and out: scorer and goal, what `result.json` says of each, what came to nothing."""
+"""What a run's searches need and return: scorer, goal, their entry in `result.json`, and errors of failed searches."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from core.contracts.events import CandidateScored, Event, Warned
+from core.contracts.events import CandidateMeasured, CandidateScored, Event
+from core.contracts.optimizers import chooses_by_accuracy, searches
 from core.contracts.results import ModelResult, SearchResult
 from core.contracts.run_spec import RunSpec, SearchSpec
 from core.data.training_pairs import Sample
 from core.errors import MergeError
 from core.jobs.live_pool import LivePool
 from core.merging.recipes import Recipe
+from core.runs.replay import Replay
 from core.search.expert_losses import expert_shares
+from core.search.genome import Genome
 from core.search.nested_subsets import NestedScorer, NestedSet
 from core.search.objectives import Goal, goal_of
 from core.search.ranking import pareto_front
 from core.search.scoring import REFUSAL_OPENING, Scorer, TrainingSet
+from core.search.search_plan import SearchPlan
 
 
 def make_scorer(spec: RunSpec, pool: LivePool, safety: Sequence[Sample], domain: Sequence[Sample]) -> Scorer[Any]:
-    """Scores the pool's live model on both sets, in nested subsets where candidates are raced.
+    """A scorer of the pool's live model on both training sets, in nested subsets when candidates are raced.
 
     Raises:
-        DataError: experts have weights, and not every domain pair's expert is known.
+        DataError: experts have weights, and the expert of some domain pair is unknown.
     """
     shares = expert_shares(domain, spec.pool.experts, spec.search.expert_weights)
     changing = pool.merge.changing
@@ -38,33 +42,72 @@ def make_scorer(spec: RunSpec, pool: LivePool, safety: Sequence[Sample], domain:
     return Scorer(pool.live, *sets, changing, shares)
 
 
-def main_goal(search: SearchSpec, measured: Sequence[ModelResult]) -> Goal:
-    """What the run's own search minimises, once the parents have been measured.
+def goal_of_search(search: SearchSpec, measured: Sequence[ModelResult]) -> Goal:
+    """What the run's own search minimizes; some objectives compare with the measured parents.
 
     Raises:
-        MergeError: a comparison with the parents is asked for, and none of them has finite losses.
+        MergeError: the objective compares with the parents, and none of them has finite losses.
     """
     parents = [(result.ce_safety, result.ce_expert) for result in measured if result.role == "parent"]
     return goal_of(search.objective, search.safety_tolerance, parents)
 
 
+def make_plan(
+    search: SearchSpec, name: str, genome: Genome, safety_share: float, measured: Sequence[ModelResult]
+) -> SearchPlan:
+    """The plan of the run's own search, which is named after its optimizer, or of a baseline.
+
+    Args:
+        search: the run's.
+        name: of the search, in the table of optimizers.
+        genome: the searched parameters.
+        safety_share: D_safety's share of all pairs.
+        measured: models measured so far, the parents among them.
+
+    Raises:
+        MergeError: the objective compares with the parents, and none of them has finite losses.
+    """
+    main, info = name == search.optimizer, searches()[name]
+    return SearchPlan(
+        name=name,
+        genome=genome,
+        steps=search.steps,
+        alpha=search.alpha,
+        safety=not info.domain_only and (search.safety or not main),
+        seed=search.seed,
+        phase="search" if main else "baselines",
+        optimizer=search.optimizer if info.optimizer is None else info.optimizer.name,
+        stop_when_flat=search.stop_when_flat,
+        temperature=search.temperature,
+        safety_share=safety_share,
+        goal=goal_of_search(search, measured) if main else Goal(),
+        racing=search.racing,
+    )
+
+
+def accuracy_measurements(replay: Replay) -> list[CandidateMeasured]:
+    """Accuracies that earlier searches chose by, in the order of the log."""
+    names = filter(chooses_by_accuracy, searches())
+    return [event for name in names for event in replay.measured_candidates(name)]
+
+
 def collect_candidates(
     search: Generator[Event, None, Recipe | None], into: list[CandidateScored]
 ) -> Generator[Event, None, Recipe | None]:
-    """A search whose candidates are also put into a list."""
+    """Pass a search's events on and append its candidates to a list; returns what the search returns."""
     while True:
         try:
             event = next(search)
         except StopIteration as end:
-            found: Recipe | None = end.value
-            return found
+            best: Recipe | None = end.value
+            return best
         if isinstance(event, CandidateScored):
             into.append(event)
         yield event
 
 
 def search_result(name: str, candidates: Sequence[CandidateScored]) -> SearchResult:
-    """What a search took, and its Pareto front among the candidates scored on all pairs."""
+    """The effort of a search, and its Pareto front among the candidates scored on all pairs."""
     front = pareto_front([candidate for candidate in candidates if not candidate.partial])
     return SearchResult(
         name=name,
@@ -74,12 +117,11 @@ def search_result(name: str, candidates: Sequence[CandidateScored]) -> SearchRes
     )
 
 
-def nothing_scored(name: str, candidates: Sequence[CandidateScored]) -> MergeError:
-    """A search of which every candidate failed, with the reason of the first."""
-    reason = candidates[0].failure if candidates else "it asked for none."
-    return MergeError(f"No candidate of {name} could be scored: {reason}", "See the candidates' failures in the log.")
-
-
-def left_out(name: str, error: MergeError) -> Warned:
-    """A baseline that could not be made: the run goes on."""
-    return Warned(message=error.message, hint=f"{error.hint} The run goes on; '{name}' is not measured.".strip())
+def no_candidate_scored(name: str, candidates: Sequence[CandidateScored]) -> MergeError:
+    """The error of a search whose candidates all failed, with the first one's reason."""
+    reason = candidates[0].failure if candidates else "the search proposed none."
+    return MergeError(
+        f"No candidate of {name} could be scored: {reason}",
+        "The log has the reason of each candidate.",
+        code="no-candidate-scored",
+    )

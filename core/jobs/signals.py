@@ -1,4 +1,4 @@
-"""Signals that end a worker: SIGTERM and Ctrl-C interrupt its job, but not the writing of its last event."""
+"""Signals that end a worker: SIGTERM and Ctrl-C interrupt its job, but not the writing of its terminal event."""
 
 from __future__ import annotations
 
@@ -11,26 +11,30 @@ from types import FrameType
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Make SIGTERM and Ctrl-C interrupt the job, and be remembered should a library swallow the interruption."""
+    """Let SIGTERM and Ctrl-C raise `KeyboardInterrupt` in the job.
+
+    Yields:
+        A function that returns True after such a signal, also when a library has swallowed the exception.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    asked = threading.Event()
+    interrupted = threading.Event()
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        asked.set()
+        interrupted.set()
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked.is_set
+        yield interrupted.is_set
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def ignore_interrupts() -> None:
-    """From here on the last event is being written; a second Ctrl-C must not tear it."""
+    """Ignore both signals from now on, so that a second Ctrl-C does not interrupt the writing of the last event."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,8 +1,8 @@
-"""The worker: the process in which a job runs, and how it is started from outside.
+"""The worker process of a run: the job in it, and how other processes start it.
 
-Inside, `run_worker` and `resume_worker` drain a job into the run's folder and are the boundary where every exception
-becomes the run's last event. Outside, `start_run` and `resume_run` start such a process, which outlives whoever did so.
-What anybody may do to a run that is there is in `core.runs.history`.
+In the process, `run_worker` and `resume_worker` write a job's events into the run's folder. They are the boundary where
+every exception becomes the run's terminal event. From outside, `start_run` and `resume_run` start such a process, which
+outlives the process that started it. Other operations on existing runs are in `core.runs.history`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from core.contracts.comparison_spec import AnySpec, ComparisonSpec
@@ -23,12 +24,12 @@ from core.errors import RunCancelled, RunError, SafeMergeError
 from core.jobs.signals import ignore_interrupts, interruptible
 from core.runs.durable import DISK_FULL
 from core.runs.folder import RunFolder
-from core.runs.process import ProcessMark, acquire_lock, mark_process, start_detached
+from core.runs.process import acquire_lock, mark_started, start_detached
 from core.runs.replay import Replay, read_replay
 from core.settings import REPOSITORY, Settings
 
 Job = Callable[[Any, Settings, RunFolder, Callable[[], bool]], Iterator[Event]]
-"""What works on one kind of spec (`AnySpec`)."""
+"""Yields the events of a run of one kind of spec (`AnySpec`)."""
 ResumedJob = Callable[[Any, Settings, RunFolder, Callable[[], bool], Replay], Iterator[Event]]
 
 WORKER_COMMAND = (sys.executable, "-m", "core", "run")
@@ -36,14 +37,14 @@ RESUME_COMMAND = (sys.executable, "-m", "core", "resume")
 
 
 def new_run_id() -> str:
-    """A name for a run that sorts by time (UTC) and is not used twice."""
+    """A unique name for a run that sorts by time (UTC)."""
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
 
 
-def real_job(
+def dispatch_job(
     spec: AnySpec, settings: Settings, folder: RunFolder, should_stop: Callable[[], bool], *replay: Replay
 ) -> Iterator[Event]:
-    """The job that a spec asks for; imported when it begins, so that looking at runs does not load the engine."""
+    """Run the job for the spec's kind. It is imported here, so that looking at runs does not load the engine."""
     if isinstance(spec, ComparisonSpec):
         from core.jobs.comparison_job import run_comparison
 
@@ -54,8 +55,8 @@ def real_job(
         yield from run_job(spec, settings, folder, should_stop, *replay)
 
 
-def unheard(_event: Event) -> None:
-    """The listener of a run that nobody listens to."""
+def ignore_event(_event: Event) -> None:
+    """Do nothing with an event."""
 
 
 def run_worker(
@@ -63,74 +64,76 @@ def run_worker(
     settings: Settings,
     folder: RunFolder,
     *,
-    job: Job = real_job,
-    tell: Callable[[Event], None] = unheard,
+    job: Job = dispatch_job,
+    on_event: Callable[[Event], None] = ignore_event,
 ) -> Event:
-    """Run a job in this process and record it; the log ends in exactly one terminal event, whatever happens.
+    """Run a job in this process and record it; the log always ends in exactly one terminal event.
 
     Args:
         spec: what to run; saved into the folder.
-        settings: handed to the job.
-        folder: made when missing; must not hold a run.
+        settings: passed to the job.
+        folder: created when missing; must not hold a run.
         job: yields the events and raises on errors.
-        tell: is given each event once it is on disk.
+        on_event: called with each event after it is written to disk.
 
     Returns:
         The event that ended the run: `Finished`, `Failed` or `Cancelled`.
 
     Raises:
-        RunError: the folder holds a run already or cannot be written at all.
+        RunError: the folder holds a run already (code `folder-taken`) or cannot be written.
     """
     folder.create()
     folder.write_spec(spec)
-    folder.write_worker(_mark(os.getpid()))
-    return _work(job, spec, settings, folder, tell)
+    folder.write_worker(mark_started(os.getpid()))
+    return _work(job, spec, settings, folder, on_event)
 
 
 def resume_worker(
     settings: Settings,
     folder: RunFolder,
     *,
-    job: ResumedJob = real_job,
-    tell: Callable[[Event], None] = unheard,
-    taken_up: bool = False,
+    job: ResumedJob = dispatch_job,
+    on_event: Callable[[Event], None] = ignore_event,
+    reopened: bool = False,
 ) -> Event:
-    """Go on in this process with a run that failed, was stopped or was killed; its spec is the folder's.
+    """Continue in this process a run that failed, was stopped or was killed, with the spec in its folder.
 
     Args:
-        settings: handed to the job.
+        settings: passed to the job.
         folder: of the run.
-        job: as for `run_worker`; it is also given the run's past.
-        tell: is given each new event once it is on disk.
-        taken_up: whoever started this process has called `RunFolder.take_up`.
+        job: as for `run_worker`; it also gets the run's `Replay`.
+        on_event: called with each new event after it is written to disk.
+        reopened: the process that started this one has called `RunFolder.reopen`.
 
     Returns:
-        The event that ended the run; at once where it is finished already.
+        The event that ended the run; immediately if it is finished already.
 
     Raises:
-        RunError: the folder is no run or another version's, or a worker is at work on it.
-        SpecError: the spec was changed since the run began.
+        RunError: the folder is not a run or has another version, or a worker is or may be at work on it.
+        SpecError: the spec was changed since the run started.
     """
     if finished := read_replay(folder).finished:
         return finished
-    mark = _mark(os.getpid())
-    if taken_up:
+    mark = mark_started(os.getpid())
+    if reopened:
         folder.write_worker(mark)
     else:
-        folder.take_up(mark)
+        folder.reopen(mark)
     replay = read_replay(folder)
-    folder.tidy_up(replay.of(CandidateScored))
+    folder.repair(replay.of(CandidateScored))
 
-    def resumed(spec: AnySpec, settings: Settings, folder: RunFolder, asked: Callable[[], bool]) -> Iterator[Event]:
-        return job(spec, settings, folder, asked, replay)
+    def resumed(
+        spec: AnySpec, settings: Settings, folder: RunFolder, should_stop: Callable[[], bool]
+    ) -> Iterator[Event]:
+        return job(spec, settings, folder, should_stop, replay)
 
-    return _work(resumed, folder.read_spec(), settings, folder, tell)
+    return _work(resumed, folder.read_spec(), settings, folder, on_event)
 
 
-def _work(job: Job, spec: AnySpec, settings: Settings, folder: RunFolder, tell: Callable[[Event], None]) -> Event:
+def _work(job: Job, spec: AnySpec, settings: Settings, folder: RunFolder, on_event: Callable[[Event], None]) -> Event:
     with interruptible() as interrupted:
-        outcome = _outcome(job, spec, settings, folder, tell, lambda: interrupted() or folder.stop_requested)
-    tell(outcome)
+        outcome = _outcome(job, spec, settings, folder, on_event, lambda: interrupted() or folder.stop_requested)
+    on_event(outcome)
     return outcome
 
 
@@ -139,18 +142,18 @@ def _outcome(
     spec: AnySpec,
     settings: Settings,
     folder: RunFolder,
-    tell: Callable[[Event], None],
+    on_event: Callable[[Event], None],
     should_stop: Callable[[], bool],
 ) -> Event:
-    """The job boundary: the one place where every exception is caught, and turned into an event."""
+    """The job boundary: the only place where every exception is caught and becomes an event."""
     end: Event
     try:
-        end = _drain(job(spec, settings, folder, should_stop), folder, tell, should_stop)
+        end = _drain(job(spec, settings, folder, should_stop), folder, on_event, should_stop)
     except (RunCancelled, KeyboardInterrupt):
         end = Cancelled()
     except SafeMergeError as error:
         end = Failed(message=error.message, hint=error.hint)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the boundary: nothing may pass it unrecorded
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the boundary: every failure is recorded
         end = _failure(error)
     ignore_interrupts()
     return _record_end(folder, end)
@@ -162,13 +165,13 @@ def _failure(error: BaseException) -> Failed:
         return Failed(message=f"There is no space left{where}.", hint="Free disk space and start again.")
     return Failed(
         message=f"Something went wrong inside the run: {type(error).__name__}: {error}",
-        hint="This is a defect, not a mistake of yours: report it with the traceback.",
+        hint="This is a defect of SafeMerge, not a mistake of yours: report it with the traceback.",
         traceback=traceback.format_exc(),
     )
 
 
 def _drain(
-    events: Iterator[Event], folder: RunFolder, tell: Callable[[Event], None], should_stop: Callable[[], bool]
+    events: Iterator[Event], folder: RunFolder, on_event: Callable[[Event], None], should_stop: Callable[[], bool]
 ) -> Event:
     for event in events:
         if is_terminal(event):
@@ -176,7 +179,7 @@ def _drain(
         folder.append_event(event)
         if isinstance(event, CandidateScored):
             folder.append_candidate(event)
-        tell(event)
+        on_event(event)
         if should_stop():
             raise RunCancelled
     if should_stop():
@@ -185,7 +188,10 @@ def _drain(
 
 
 def _record_end(folder: RunFolder, end: Event) -> Event:
-    """Write the last event; where the disk is full, a failure that may fit, and else only the caller hears of it."""
+    """Write the terminal event and return the one that is the log's end now.
+
+    If writing fails, for example on a full disk, a shorter `Failed` is tried; if that fails, only the caller gets it.
+    """
     try:
         if isinstance(end, Finished):
             folder.write_result(end.result)
@@ -198,7 +204,7 @@ def _record_end(folder: RunFolder, end: Event) -> Event:
 
 
 def start_run(spec: AnySpec, settings: Settings, *, command: Sequence[str] = WORKER_COMMAND) -> str:
-    """Start a worker process that outlives this one.
+    """Start a new run in a worker process that outlives this one.
 
     Args:
         spec: what to run.
@@ -206,10 +212,11 @@ def start_run(spec: AnySpec, settings: Settings, *, command: Sequence[str] = WOR
         command: the worker's command line, before `SPEC --out DIR`.
 
     Returns:
-        The run's id, the name of its folder in `settings.runs`.
+        The run's id: the name of its folder in `settings.runs`.
 
     Raises:
-        RunError: another run is at work on this machine, or the folder or process cannot be made.
+        RunError: another job is at work on this machine (code `machine-busy`), or the folder or process cannot be
+            created.
     """
     folder = RunFolder(settings.runs.resolve() / new_run_id())
     with acquire_lock(settings.runs, folder.path) as lock:
@@ -217,7 +224,7 @@ def start_run(spec: AnySpec, settings: Settings, *, command: Sequence[str] = WOR
             folder.create()
             folder.write_spec(spec)
             arguments = [*command, str(folder.spec_path), "--out", str(folder.path)]
-            folder.write_worker(_mark(_spawn(folder, settings, arguments, lock.fd)))
+            folder.write_worker(mark_started(spawn_worker(settings, arguments, folder.log_path, lock.fd)))
         except RunError:
             shutil.rmtree(folder.path, ignore_errors=True)
             raise
@@ -225,7 +232,7 @@ def start_run(spec: AnySpec, settings: Settings, *, command: Sequence[str] = WOR
 
 
 def resume_run(folder: RunFolder, settings: Settings, *, command: Sequence[str] = RESUME_COMMAND) -> None:
-    """Go on with a run in a worker process that outlives this one; the run counts as running from now on.
+    """Continue a run in a worker process that outlives this one; the run counts as running from now on.
 
     Args:
         folder: of a run that failed or was stopped.
@@ -233,21 +240,32 @@ def resume_run(folder: RunFolder, settings: Settings, *, command: Sequence[str] 
         command: the worker's command line, before `DIR`.
 
     Raises:
-        RunError: the run cannot be resumed, another is at work on this machine, or the process cannot be made.
-        SpecError: the spec was changed since the run began.
+        RunError: the run cannot be resumed, another job is at work on this machine, or the process cannot be created.
+        SpecError: the spec was changed since the run started.
     """
     read_replay(folder)
     with acquire_lock(settings.runs, folder.path) as lock:
-        folder.take_up(_mark(os.getpid()))
+        folder.reopen(mark_started(os.getpid()))
         try:
-            folder.write_worker(_mark(_spawn(folder, settings, [*command, str(folder.path)], lock.fd)))
+            arguments = [*command, str(folder.path)]
+            folder.write_worker(mark_started(spawn_worker(settings, arguments, folder.log_path, lock.fd)))
         except RunError as error:
             folder.append_terminal(Failed(message=error.message, hint=error.hint))
             raise
 
 
-def _spawn(folder: RunFolder, settings: Settings, command: Sequence[str], lock_fd: int) -> int:
-    arguments = [*command, "--lock-fd", str(lock_fd)]
+def spawn_worker(settings: Settings, command: Sequence[str], log: Path, lock_fd: int) -> int:
+    """Start `python -m core ...` as a detached process that inherits the machine's lock; its process number.
+
+    Args:
+        settings: the process gets the same home and runs folders.
+        command: its command line; `--lock-fd` is appended.
+        log: file that its output is appended to.
+        lock_fd: open file of the lock.
+
+    Raises:
+        RunError: the process cannot be started (code `worker-not-started`).
+    """
     paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
         **os.environ,
@@ -255,8 +273,4 @@ def _spawn(folder: RunFolder, settings: Settings, command: Sequence[str], lock_f
         "SAFEMERGE_RUNS": str(settings.runs.resolve()),
         "PYTHONPATH": os.pathsep.join(paths),
     }
-    return start_detached(arguments, environment, folder.log_path, lock_fd)
-
-
-def _mark(pid: int) -> ProcessMark:
-    return mark_process(pid) or ProcessMark(pid, "ended")
+    return start_detached([*command, "--lock-fd", str(lock_fd)], environment, log, lock_fd)

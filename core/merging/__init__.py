@@ -1,1 +1,1 @@
-"""Recipes and the in-memory engine that writes a merge into the live model, and its export."""
+"""Merging: recipes, the in-memory engine that writes them into the live model, and mergekit configurations."""

@@ -1,6 +1,6 @@
 """The arithmetic of one tensor's merge: sums of weighted task vectors, and SLERP's two factors, piece by piece.
 
-Float32 whatever the live model's dtype; what drops entries of a task vector is a callable over its pieces.
+The arithmetic is float32 whatever the live model's dtype. A callable over the pieces of a task vector drops entries.
 """
 
 from __future__ import annotations
@@ -11,37 +11,38 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
+from core.contracts.merge_methods import METHODS
 from core.merging.recipes import Recipe, effective_weights
 from core.merging.slerp import Factors
 from core.merging.storage import Delta
 
 Keep = Callable[[Tensor], Tensor]
-"""Takes a task vector's next piece and gives it back with the dropped entries zeroed."""
-_PIECE = 1 << 19  # a multiple of four, as DARE's masks ask for
-_GPU_PIECE = 1 << 24  # a GPU wants few large steps
-_NO_SUM = 1e-8  # mergekit's: weights that add up to less are not normalised
+"""Takes a task vector's next piece and returns it with the dropped entries zeroed."""
+_PIECE = 1 << 19  # a multiple of four, which DARE's masks need
+_GPU_PIECE = 1 << 24  # few large steps are faster on a GPU
+_NO_SUM = 1e-8  # mergekit's: weights that add up to less are not normalized
 
 
 def piece_entries(device_type: str) -> int:
-    """Entries merged at a time: what fits the processor's cache."""
+    """Number of entries merged at a time; on a processor they fit its cache."""
     return _GPU_PIECE if device_type == "cuda" else _PIECE
 
 
 def task_weights(recipe: Recipe) -> tuple[float, ...]:
-    """Weights of the task vectors; a linear merge's normalised weights are those of its experts (Eq. 2)."""
-    if recipe.method != "linear":
+    """Weights of the task vectors; those of a linear merge are its experts' normalized weights (paper Eq. 2)."""
+    if not METHODS[recipe.method].merges_base:
         return effective_weights(recipe)
     total = sum(recipe.weights)
     return tuple(weight / total for weight in recipe.weights[1:])
 
 
 class SumRule(NamedTuple):
-    """How weighted task vectors become the one that is added to the base.
+    """How weighted task vectors are combined into the one that is added to the base.
 
     Attributes:
         elect_signs: only entries that agree with the sign of the sum count (TIES).
         normalize: divide by the sum of the weights that count.
-        total: that sum where signs are not elected: of all weights.
+        total: sum of all weights, by which is divided where signs are not elected.
         factor: mergekit's `lambda`.
     """
 
@@ -52,13 +53,14 @@ class SumRule(NamedTuple):
 
 
 def sum_rule(recipe: Recipe) -> SumRule:
-    """The rule of a recipe of task vectors; a linear merge's weights are normalised already."""
-    if recipe.method == "linear":
+    """The rule of a recipe of task vectors; a linear merge's weights are normalized already."""
+    info = METHODS[recipe.method]
+    if info.merges_base:
         return SumRule()
     total = float(torch.tensor(recipe.weights, dtype=torch.float32).sum())
     return SumRule(
-        elect_signs=recipe.method in ("ties", "dare_ties"),
-        normalize=bool(recipe.option("normalize", False)) or (recipe.normalize and recipe.method == "ties"),
+        elect_signs=info.elects_signs,
+        normalize=bool(recipe.option("normalize", False)) or (recipe.normalize and info.elects_signs),
         total=1.0 if abs(total) < _NO_SUM else total,
         factor=cast(float, recipe.option("lambda", 1.0)),
     )
@@ -74,7 +76,7 @@ class Term(NamedTuple):
 
 def write_sum(target: Tensor, base: Tensor, terms: Sequence[Term], rule: SumRule) -> None:
     """Write base + sum of weighted, trimmed or dropped and (for TIES) sign-elected task vectors into `target`."""
-    out, flat_base = target.view(-1), base.reshape(-1)  # a view or an error: a copy would leave the model as it was
+    out, flat_base = target.view(-1), base.reshape(-1)  # view() raises instead of copying: a copy is not the model
     size = piece_entries(out.device.type)
     for start in range(0, out.numel(), size):
         piece = slice(start, start + size)
@@ -96,12 +98,12 @@ def _combine(weighted: Sequence[Tensor], weights: Sequence[float], rule: SumRule
     if not rule.elect_signs:
         return total.div_(rule.total) if rule.normalize else total
     if len(weighted) == 1:
-        only = float(torch.tensor(weights[0], dtype=torch.float32))  # 0 for a weight too small for float32
+        only = float(torch.tensor(weights[0], dtype=torch.float32))  # 0 where float32 cannot hold the weight
         return total.div_(only) if rule.normalize and only else total
     majority = torch.ge(total, 0, out=torch.empty_like(total)).mul_(2).sub_(1)
     agreed = torch.zeros_like(total)
     for values in weighted:
-        agreed += (values * majority).clamp_(min=0)  # magnitudes of those that agree
+        agreed += (values * majority).clamp_(min=0)  # magnitudes of the entries that agree
     agreed.mul_(majority)
     return agreed.div_(_agreeing_weight(weighted, weights, majority)) if rule.normalize else agreed
 
@@ -114,11 +116,11 @@ def _agreeing_weight(weighted: Sequence[Tensor], weights: Sequence[float], major
     return total.masked_fill_(total == 0, 1.0)
 
 
-def write_between(target: Tensor, base: Tensor, delta: Delta, parts: Factors) -> None:
+def write_between(target: Tensor, base: Tensor, delta: Delta, factors: Factors) -> None:
     """Write the weighted sum of base and expert (base + delta) into `target`."""
     out, flat_base, size = target.view(-1), base.reshape(-1), piece_entries(target.device.type)
     for start in range(0, out.numel(), size):
         piece = slice(start, start + size)
         near = flat_base[piece].float()
-        merged = near * parts.base + (near + delta.piece(piece)) * parts.expert
+        merged = near * factors.base + (near + delta.piece(piece)) * factors.expert
         out[piece] = merged.to(out.dtype)

@@ -1,8 +1,8 @@
 """DARE's masks: entries of a task vector dropped at random, the same ones whenever a recipe is merged again.
 
-Every entry has a number u in [0, 1) and is kept where u < density. The numbers follow from (seed, expert, tensor)
-alone, so a larger density keeps all that a smaller one kept, and what a search minimises changes little by little.
-They are drawn again for every candidate, one piece at a time: about 1 ns an entry, and no memory to hold them.
+Every entry has a number u in [0, 1) and is kept where u < density. The numbers depend on (seed, expert, tensor) alone,
+so a larger density keeps every entry that a smaller one keeps, and a search's objective changes gradually. They are
+drawn again for every candidate, one piece at a time: about 1 ns an entry, and no memory to store them.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _PER_DRAW = 4
 class RandomDrop:
     """The mask of one tensor of one expert's task vector, applied to its consecutive pieces.
 
-    The numbers are drawn by torch's generator on the processor, whatever device the tensor is on: one recipe means one
-    set of weights. Each is 16 bits, a quarter of a 64-bit draw.
+    torch's generator on the processor draws the numbers, whatever the tensor's device, so that a recipe gives the same
+    weights everywhere. Each number has 16 bits, a quarter of a 64-bit draw.
 
     Args:
         seed: the recipe's.
-        expert: reference of the expert, as the recipe names it.
+        expert: reference of the expert, as in the recipe.
         tensor: name of the tensor.
-        density: share of entries kept, in (0, 1]; rounded to 1/65536, and at least that.
+        density: share of entries kept, in (0, 1]; rounded to a multiple of 1/65536, at least 1/65536.
     """
 
     def __init__(self, seed: int, expert: str, tensor: str, density: float) -> None:
@@ -38,13 +38,13 @@ class RandomDrop:
         """The next piece with the dropped entries zeroed, not rescaled.
 
         Args:
-            values: 1-D float32; but for the tensor's last piece, as many as a multiple of four.
+            values: 1-D float32; the size is a multiple of four, except for the tensor's last piece.
         """
         size = values.numel()
         draws = torch.empty(-(-size // _PER_DRAW), dtype=torch.int64)
         draws.random_(-(2**63), None, generator=self._generator)
         numbers = draws.view(torch.int16)[:size].to(values.device)
-        # A mask of floats: multiplying by it is several times faster than by one of booleans.
+        # A mask of floats: multiplying by it is several times faster than by booleans.
         kept = torch.empty(size, dtype=values.dtype, device=values.device)
         torch.le(numbers, self._last_kept, out=kept)
         return values * kept

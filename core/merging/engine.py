@@ -1,9 +1,9 @@
-"""The fast path: a candidate is written straight into the live model's parameters, without disk or reload.
+"""The fast path: writes a candidate directly into the live model's parameters, without disk or reload.
 
-Work that does not depend on the recipe (task vectors, their trim counts, which tensors differ at all) is done once.
-Each candidate is then one pass over the tensors that differ, in pieces that fit the processor's cache. Arithmetic is
-float32 whatever the live model's dtype; mergekit does the same with `dtype: float32, out_dtype: bfloat16`. Where the
-weights wait in between, and in which format, is `core.merging.storage`'s business.
+Work that does not depend on the recipe (task vectors, their trim counts, the tensors that differ) is done once. Each
+candidate is then one pass over the tensors that differ, in pieces that fit the processor's cache. Arithmetic is float32
+whatever the live model's dtype; mergekit does the same with `dtype: float32, out_dtype: bfloat16`.
+`core.merging.storage` stores the weights between merges.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from core.merging.trimming import MagnitudeTrim, Trim, TrimIndex
 
 State = Mapping[str, Tensor]
 _TRIMS_KEPT = 1 << 16
-_NO_NORM = 1e-7  # mergekit's: below, nothing is rescaled
+_NO_NORM = 1e-7  # mergekit's: tensors with a smaller norm are not rescaled
 _UNLIKE = "Only models of the same architecture and size can be merged."
 
 
 @dataclass(frozen=True)
 class TaskVector:
-    """theta_expert - theta_base (paper Eq. 1) for the tensors in which the two differ, and what is known of them.
+    """theta_expert - theta_base (paper Eq. 1) for the tensors in which the two differ, with cached properties.
 
     Attributes:
-        deltas: as they wait between merges, by tensor.
+        deltas: stored differences, by tensor.
         indices: counts of magnitudes, made when TIES first trims a tensor.
-        angles: between base and expert, found when SLERP first merges a tensor.
+        angles: between base and expert, computed when SLERP first merges a tensor.
     """
 
     deltas: dict[str, Stored]
@@ -53,9 +53,9 @@ class MergePool:
         live: the model to write into; its dtype is the dtype that is scored and saved.
         base_name: reference of the base as recipes name it.
         base: its tensors (float32 or bfloat16).
-        storage: how weights wait between merges; None = beside the live model, as they are.
+        storage: where weights are stored between merges; None = on the live model's device, unchanged.
 
-    Experts are added one at a time, so that only one full copy beside the base is in memory while loading.
+    Experts are added one at a time, so that loading needs memory for only one full copy besides the base.
 
     Raises:
         MergeError: the live model lacks tensors of the base, or the base's are not finite.
@@ -76,16 +76,17 @@ class MergePool:
 
     @property
     def experts(self) -> tuple[str, ...]:
+        """References of the experts that were added."""
         return tuple(self._vectors)
 
     @property
     def changing(self) -> frozenset[str]:
-        """Names of the tensors in which any expert differs from the base: no recipe changes another."""
+        """Names of the tensors in which any expert differs from the base; no recipe changes other tensors."""
         return frozenset(key for vector in self._vectors.values() for key in vector.deltas)
 
     @property
     def base_tensors(self) -> State:
-        """The base's tensors as they wait: where and in which format is the storage's business."""
+        """The base's tensors as the storage holds them."""
         return self._base
 
     @property
@@ -103,24 +104,21 @@ class MergePool:
         return tuple(name for name, vector in self._vectors.items() if not vector.deltas)
 
     def add_expert(self, name: str, state: State) -> None:
-        """Take up an expert's tensors as a task vector; `state` may be dropped afterwards.
+        """Store an expert's tensors as a task vector; `state` is not needed afterwards.
 
         Raises:
             MergeError: tensors are missing, too many, of another shape, or not finite.
         """
         if extra := state.keys() - self._base.keys():
-            raise MergeError(
-                f"{name} does not fit {self.base_name}: it has {len(extra)} more tensors, {min(extra)} first.", _UNLIKE
-            )
+            message = f"{name} does not fit {self.base_name}: it has {len(extra)} more tensors, {min(extra)} first."
+            raise MergeError(message, _UNLIKE, code="tensors-differ")
         deltas: dict[str, Stored] = {}
         for key, base in self._base.items():
             other = state.get(key)
             if other is None or other.shape != base.shape:
                 found = "no such tensor" if other is None else f"shape {tuple(other.shape)}"
-                raise MergeError(
-                    f"{name} does not fit {self.base_name}: {key} has {found}, expected {tuple(base.shape)}.",
-                    _UNLIKE,
-                )
+                message = f"{name} does not fit {self.base_name}: {key} has {found}, expected {tuple(base.shape)}."
+                raise MergeError(message, _UNLIKE, code="tensors-differ")
             if not base.is_floating_point():
                 _require_equal_buffer(other, base, key, name)
             stored = self._storage.keep_expert(other, base)
@@ -129,7 +127,7 @@ class MergePool:
         self._vectors[name] = TaskVector(deltas)
 
     def _differs(self, stored: Stored, base: Tensor, key: str, name: str) -> bool:
-        """Whether any entry of a task vector's tensor is not zero; all must be finite."""
+        """Whether any entry of a task vector's tensor differs from zero; all must be finite."""
         differs = False
         for values in self._storage.fetch_delta(stored, self._storage.fetch(base)).pieces(
             piece_entries(base.device.type)
@@ -140,7 +138,7 @@ class MergePool:
 
     @property
     def stored_bytes(self) -> dict[str, int]:
-        """Bytes that wait between merges, beside the live model: of the base, each task vector, and what trims them."""
+        """Bytes stored between merges, besides the live model: of the base, each task vector, and the trim counts."""
         parts = {self.base_name: sum(tensor.nbytes for tensor in self._base.values())}
         parts |= {name: sum(s.values.nbytes for s in vector.deltas.values()) for name, vector in self._vectors.items()}
         indices = [index for vector in self._vectors.values() for index in vector.indices.values()]
@@ -161,11 +159,12 @@ class MergePool:
         """
         missing = [name for name in recipe.experts if name not in self._vectors]
         if missing or recipe.base != self.base_name:
-            raise MergeError(f"The recipe names models outside the pool: {missing or recipe.base}.")
+            named = ", ".join(missing) or recipe.base
+            raise MergeError(f"The recipe names models outside the pool: {named}.", code="outside-pool")
         local = by_tensor(recipe, self._base)
         if recipe.by_mergekit:
             self._write_by_mergekit(local)
-        elif recipe.method == "slerp":
+        elif recipe.info.interpolates:
             self._write_between(recipe.experts[0], {key: part.weights[0] for key, part in local.items()})
         else:
             parts = {id(part): part for part in local.values()}
@@ -173,7 +172,7 @@ class MergePool:
             self._write(lambda key: sums[id(local[key])], partial(self._keep, local))
 
     def _keep(self, local: Mapping[str, Recipe], name: str, key: str, delta: Delta) -> Keep | None:
-        """What of an expert's tensor its recipe keeps; None for all of it."""
+        """The callable that drops entries of an expert's tensor; None where all are kept."""
         recipe = local[key]
         density = recipe.densities[recipe.experts.index(name)] if recipe.densities else 1.0
         if density >= 1:
@@ -188,7 +187,7 @@ class MergePool:
         return lambda values: keep(values) * factor
 
     def _rescaling(self, name: str, key: str, delta: Delta, density: float) -> float:
-        """What makes a trimmed tensor's L1 norm what it was (mergekit's `rescale`)."""
+        """The factor that restores a trimmed tensor's L1 norm (mergekit's `rescale`)."""
         known = self._factors.get((name, key, density))
         if known is None:
             if len(self._factors) >= _TRIMS_KEPT:
@@ -248,20 +247,20 @@ class MergePool:
                 write_between(self._target(key), here, delta, factors(vector.angles[key], t[key]))
 
     def _write_base(self, key: str) -> None:
-        """Make a tensor of the live model the base's, unless it is that already: most tensors of most pools are."""
+        """Copy the base's tensor into the live model, unless it is there already, as most tensors of most pools are."""
         if key not in self._at_base:
             self._parameters[key].copy_(self._base[key])
             self._at_base.add(key)
 
     def _target(self, key: str) -> Tensor:
-        """A tensor of the live model, to be overwritten with something else than the base's."""
+        """A tensor of the live model that is about to be overwritten with other values than the base's."""
         self._at_base.discard(key)
         return self._parameters[key]
 
     def _trim(self, name: str, key: str, delta: Delta, density: float) -> Trim:
         cached = self._trims.get((name, key, density))
         if cached is None:
-            if len(self._trims) >= _TRIMS_KEPT:  # a long search comes with new densities for every candidate
+            if len(self._trims) >= _TRIMS_KEPT:  # a long search has new densities for every candidate
                 self._trims.clear()
             vector = self._vectors[name]
             index = vector.indices.get(key)
@@ -275,12 +274,13 @@ def _named_tensors(live: Any, base: State) -> dict[str, Tensor]:
     state = live.state_dict()
     missing = [name for name in base if name not in state]
     if missing:
-        raise MergeError(f"The live model lacks {len(missing)} tensors of the base, {missing[0]} first.")
+        message = f"The live model lacks {len(missing)} tensors of the base, {missing[0]} first."
+        raise MergeError(message, code="live-model-lacks-tensors")
     return {name: state[name] for name in base}
 
 
 class _Sum(NamedTuple):
-    """What a tensor gets: weights of the task vectors by expert, and how they are summed."""
+    """Weights of the task vectors by expert, and the rule that combines them."""
 
     weights: Mapping[str, float]
     rule: SumRule = SumRule()
@@ -291,14 +291,17 @@ def _sum_of(recipe: Recipe) -> _Sum:
 
 
 def _keep_all(_name: str, _key: str, _delta: Delta) -> None:
-    """Nothing is dropped."""
+    """Keep all entries."""
 
 
 def _require_finite(tensor: Tensor, key: str, name: str) -> None:
     if not bool(torch.isfinite(tensor).all()):
-        raise MergeError(f"{key} of {name} holds values that are not finite.", "The checkpoint is damaged.")
+        message = f"{key} of {name} holds values that are not finite."
+        hint = "The checkpoint is damaged: download it again, or choose another revision."
+        raise MergeError(message, hint, code="weights-not-finite")
 
 
 def _require_equal_buffer(other: Tensor, base: Tensor, key: str, name: str) -> None:
     if other.dtype != base.dtype or not torch.equal(other.to(base.device), base):
-        raise MergeError(f"{key} of {name} holds whole numbers other than the base's, which cannot be merged.", _UNLIKE)
+        message = f"{key} of {name} holds integers that differ from the base's and cannot be merged."
+        raise MergeError(message, _UNLIKE, code="integers-differ")

@@ -1,9 +1,8 @@
-"""The general path: one tensor merged by mergekit's own code, for the methods that have no fast path.
+"""The general path: mergekit's own code merges one tensor, for methods without a fast path.
 
-mergekit's `merge_state_dicts` is given one tensor at a time, in float32, as `mergekit-yaml` does it with our
-configuration. Only tensors in which the models differ come here: on equal ones every method that is let through gives
-back the base, but for rounding. What a method draws at random follows from (seed, tensor), so that the weights that are
-scored are those that are saved.
+mergekit's `merge_state_dicts` gets one tensor at a time, in float32, as `mergekit-yaml` does with our configuration.
+Only tensors in which the models differ are merged: on equal tensors every accepted method returns the base, up to
+rounding. Random numbers depend on (seed, tensor) alone, so that the weights that are scored are those that are saved.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.contracts.merge_methods import takes_base
+from core.contracts.merge_methods import METHODS, takes_base
 from core.errors import MergeError
 from core.merging.recipes import Recipe
 
@@ -28,25 +27,27 @@ def merge_tensor(recipe: Recipe, key: str, base: Tensor, deltas: Mapping[str, Te
         recipe: what is merged, by a method of mergekit's registry.
         key: name of the tensor.
         base: the base's, floating point.
-        deltas: what the experts' tensors differ by, float32; experts that are missing have the base's.
+        deltas: differences of the experts' tensors from the base's, float32; an expert that is missing has the base's
+            tensor.
 
     Returns:
         The merged tensor, float32, of the base's shape, on its device.
 
     Raises:
-        MergeError: mergekit refuses the numbers, or makes some that are not finite.
+        MergeError: mergekit refuses the parameters, or the merged values are not finite.
     """
     from mergekit.merge_methods import merge_state_dicts
 
-    if recipe.method.startswith("della") and base.shape[-1:] in ((), (1,)):
-        raise MergeError(f"DELLA ranks the entries of a row, and {key} has rows of one.", "Choose another method.")
+    if METHODS[recipe.method].ranks_rows and base.shape[-1:] in ((), (1,)):
+        message = f"{recipe.method} ranks the entries of each row, but {key} has rows of one entry."
+        raise MergeError(message, "Choose another method.", code="rows-of-one")
     origin = base.float()
     states = {recipe.base: {key: origin}}
     for name in recipe.experts:
         states[name] = {key: origin + deltas[name] if name in deltas else origin}
     with_base = takes_base(recipe.method, len(recipe.experts))
     try:
-        with _drawing(recipe, key, base.device):
+        with _seeded(recipe, key, base.device):
             merged: Tensor = merge_state_dicts(
                 states,
                 recipe.method,
@@ -55,14 +56,16 @@ def merge_tensor(recipe: Recipe, key: str, base: Tensor, deltas: Mapping[str, Te
                 dtype=torch.float32,
             )[key]
     except (ValueError, TypeError) as error:
-        raise MergeError(f"mergekit cannot merge {key} by {recipe.label}: {error}") from error
+        message = f"mergekit cannot merge {key} by {recipe.label}: {error}"
+        raise MergeError(message, code="mergekit-refused") from error
     if not bool(torch.isfinite(merged).all()):
-        raise MergeError(f"mergekit's merge of {key} by {recipe.label} holds values that are not finite.")
+        message = f"mergekit's merge of {key} by {recipe.label} holds values that are not finite."
+        raise MergeError(message, code="merge-not-finite")
     return merged
 
 
 def _parameters(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's numbers as mergekit takes them: one for all models, or a list in the order of the models."""
+    """The recipe's parameters in mergekit's form: one number for all models, or a list in the models' order."""
     parameters: dict[str, Any] = dict(recipe.parameters)
     if recipe.weights:
         parameters["weight"] = list(recipe.weights)
@@ -72,8 +75,8 @@ def _parameters(recipe: Recipe) -> dict[str, Any]:
 
 
 @contextmanager
-def _drawing(recipe: Recipe, key: str, device: torch.device) -> Iterator[None]:
-    """Within, random numbers follow from the recipe's seed and the tensor alone; outside, nothing is changed."""
+def _seeded(recipe: Recipe, key: str, device: torch.device) -> Iterator[None]:
+    """Seed torch from the recipe's seed and the tensor's name inside the context; restore its state afterwards."""
     if not recipe.is_random:
         yield
         return

@@ -1,29 +1,29 @@
-"""A recipe: which models are merged, by which method and with which numbers; and its mergekit configuration.
+"""A recipe: which models are merged, by which method and with which parameters.
 
-mergekit is the authority on what a recipe means. `to_mergekit` gives the configuration that `mergekit-yaml` runs to the
-same weights; the fast path in `core.merging.engine` is tested against it.
+mergekit defines what a recipe means. `core.merging.mergekit_config` gives the configuration that `mergekit-yaml` merges
+to the same weights; the fast path in `core.merging.engine` is tested against it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator, model_validator
 
-from core.contracts.merge_methods import FAST, METHODS, Value, has, merged_by_mergekit, weight_count
-from core.contracts.run_spec import MergeMethod, Method
+from core.contracts.merge_methods import (
+    METHODS,
+    MergeMethod,
+    MethodInfo,
+    Value,
+    fast_methods,
+    merged_by_mergekit,
+    weight_count,
+)
+from core.contracts.validation import Refusal
 from core.errors import MergeError
 from core.merging.scopes import Scope, block_of
-
-if TYPE_CHECKING:
-    pass
-
-DARE_METHODS: tuple[Method, ...] = ("dare_ties", "dare_linear")
-SPARSE_METHODS: tuple[Method, ...] = ("ties", *DARE_METHODS)
-NORMALIZING_METHODS: tuple[Method, ...] = ("ties", "task_arithmetic", "dare_linear")
-"""Methods whose weights may be divided by their sum; a linear merge's always are."""
 
 
 def _unset(value: object) -> bool:
@@ -37,21 +37,22 @@ class Recipe(BaseModel):
         method: merge method.
         base: reference of the model that task vectors are taken from.
         experts: references of the merged models, in the order of `weights`.
-        weights: one weight for each expert; for `linear`, and others that merge the base like an expert, the base's own
-            weight comes first; for `slerp` the one number is t in [0, 1], from the base (0) to its only expert (1);
-            empty for a method without weights.
+        weights: one weight for each expert. For `linear`, and other methods that merge the base like an expert, the
+            base's own weight comes first. For `slerp` the one number is t in [0, 1], from the base (0) to its only
+            expert (1). Empty for a method without weights.
         densities: share of each task vector's entries that is kept: by magnitude (TIES), or at random and then divided
             by the density (DARE).
-        seed: of DARE's masks, which follow from it, the expert's reference and the tensor's name
-            (`core.merging.dare`); of the other methods that draw random numbers, anew for each tensor.
-        parameters: mergekit's other parameters by name, as pairs in alphabetical order; those not named have mergekit's
-            default, but for `normalize` and DARE's `rescale` on the fast path, which are off.
-        scopes: tensors with numbers of their own, the first that fits counts. The others get `weights` and `densities`;
-            where the scopes hold all that any expert changes, those are the scopes' means, for reading.
-        blocks: how many the model has; needed where a scope names some.
+        seed: of DARE's masks, which depend on it, the expert's reference and the tensor's name (`core.merging.dare`);
+            of other methods that draw random numbers, together with the tensor's name.
+        parameters: mergekit's other parameters by name, as pairs in alphabetical order. Others have mergekit's default,
+            except `normalize` and DARE's `rescale`, which are off on the fast path.
+        scopes: tensors with weights and densities of their own; the first that fits counts. Other tensors get `weights`
+            and `densities`. Where the scopes cover every tensor that an expert changes, those are the scopes' means,
+            for information.
+        blocks: number of blocks of the model; needed where a scope names some.
         normalize: weights are divided by their sum: of all experts, or for TIES, entry by entry, of those that agree.
 
-    A record holds the last four only where they say something, so that a plain recipe's is what it always was.
+    Serialized recipes leave the last four out where they are empty, so that a plain recipe's record stays unchanged.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -69,50 +70,60 @@ class Recipe(BaseModel):
 
     @field_validator("parameters", mode="before")
     @classmethod
-    def _pairs_in_order(cls, value: Any) -> Any:
+    def _sorted_pairs(cls, value: Any) -> Any:
         return tuple(sorted(value.items())) if isinstance(value, Mapping) else value
 
     @field_serializer("parameters")
-    def _mapping(self, value: tuple[tuple[str, Value], ...]) -> dict[str, Value]:
+    def _as_mapping(self, value: tuple[tuple[str, Value], ...]) -> dict[str, Value]:
         return dict(value)
 
+    @property
+    def info(self) -> MethodInfo:
+        """The method's row in the table."""
+        return METHODS[self.method]
+
     @model_validator(mode="after")
-    def _means_something(self) -> Recipe:
-        _check_numbers(self.method, len(self.experts), self.weights, self.densities)
+    def _check(self) -> Recipe:
+        _check_values(self.method, len(self.experts), self.weights, self.densities)
         for scope in self.scopes:
-            _check_numbers(self.method, len(self.experts), scope.weights, scope.densities)
+            _check_values(self.method, len(self.experts), scope.weights, scope.densities)
             if scope.blocks is not None and scope.blocks[1] > self.blocks:
-                raise ValueError(f"a scope names {scope.place}, the model has {self.blocks} blocks")
-        if self.scopes and self.method not in FAST:
-            raise ValueError(f"scopes belong to {', '.join(FAST)}")
-        if unknown := [name for name, _ in self.parameters if not has(self.method, name)]:
-            raise ValueError(f"{self.method} has no parameter {unknown[0]}")
-        if self.normalize and (self.method not in NORMALIZING_METHODS or self.by_mergekit):
-            raise ValueError(f"normalize belongs to {', '.join(NORMALIZING_METHODS)}, on the fast path")
+                raise Refusal(
+                    "block_missing", f"a scope names {scope.label}, but the model has {self.blocks} blocks"
+                ).error()
+        if self.scopes and not self.info.fast:
+            known = ", ".join(fast_methods())
+            raise Refusal("scopes_without_fast_path", f"scopes need one of {known}, not {self.method}").error()
+        if unknown := [name for name, _ in self.parameters if self.info.parameter(name) is None]:
+            raise Refusal("unknown_parameter", f"{self.method} has no parameter {unknown[0]}").error()
+        if self.normalize and (not self.info.can_normalize or self.by_mergekit):
+            able = ", ".join(name for name, info in METHODS.items() if info.can_normalize)
+            message = f"normalize needs one of {able}, on the fast path, not {self.method}"
+            raise Refusal("normalize_unsupported", message).error()
         return self
 
     def inside(self, scope: Scope) -> Recipe:
         """The recipe of one scope's tensors, without scopes."""
-        numbers = {"weights": scope.weights, "densities": scope.densities}
-        return self.model_copy(update={"scopes": (), "blocks": 0, **numbers})
+        values = {"weights": scope.weights, "densities": scope.densities}
+        return self.model_copy(update={"scopes": (), "blocks": 0, **values})
 
     def without(self, expert: str) -> Recipe:
-        """The recipe with an expert's entries taken out and the rest as it is.
+        """The recipe without an expert's entries, otherwise unchanged.
 
         Raises:
-            MergeError: the method cannot merge the models that are left with these numbers.
+            MergeError: the method cannot merge the remaining models with the remaining values.
         """
-        place, count = self.experts.index(expert), len(self.experts)
+        index, count = self.experts.index(expert), len(self.experts)
 
         def less(values: Any) -> Any:
-            """One value for each expert, perhaps after the base's own; anything else stays."""
+            """A list of one value for each expert (perhaps after the base's) without the expert's; else unchanged."""
             if not isinstance(values, tuple) or len(values) < count:
                 return values
-            at = place + len(values) - count
+            at = index + len(values) - count
             return (*values[:at], *values[at + 1 :])
 
-        numbers = ("experts", "weights", "densities")
-        parts = {**dict(self), **{name: less(getattr(self, name)) for name in numbers}}
+        lists = ("experts", "weights", "densities")
+        parts = {**dict(self), **{name: less(getattr(self, name)) for name in lists}}
         parts["parameters"] = tuple((name, less(value)) for name, value in self.parameters)
         parts["scopes"] = tuple(
             scope.model_copy(update={"weights": less(scope.weights), "densities": less(scope.densities)})
@@ -121,26 +132,26 @@ class Recipe(BaseModel):
         try:
             return Recipe.model_validate(parts)
         except ValidationError as error:
-            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise MergeError(f"{self.label} cannot be merged without {expert}: {reason}.") from error
+            message = f"{self.label} cannot be merged without {expert}: {error.errors()[0]['msg']}."
+            raise MergeError(message, code="expert-needed") from error
 
     @property
     def by_mergekit(self) -> bool:
-        """Whether mergekit's own code merges, as the fast path has no equal of the method or of its parameters."""
+        """Whether mergekit's own code merges, because the fast path lacks the method or these parameters of it."""
         return merged_by_mergekit(self.method, dict(self.parameters))
 
     @property
     def drops_at_random(self) -> bool:
-        """Whether the method is the fast path's DARE, whose masks follow from `seed`."""
-        return self.method in DARE_METHODS and not self.by_mergekit
+        """Whether the fast path drops entries at random (DARE), by masks that depend on `seed`."""
+        return self.info.drops == "random" and not self.by_mergekit
 
     @property
     def is_random(self) -> bool:
-        """Whether `seed` counts."""
-        return METHODS[self.method].random
+        """Whether the weights depend on `seed`."""
+        return self.info.random
 
     def option(self, name: str, default: Value) -> Value:
-        """A parameter's value, `default` where the recipe does not name it."""
+        """A parameter's value; `default` where the recipe does not set it."""
         return dict(self.parameters).get(name, default)
 
     @property
@@ -148,10 +159,10 @@ class Recipe(BaseModel):
         """A short text such as `ties w=0.62 d=0.48`."""
         parts: list[str] = [self.method]
         if self.weights:
-            parts.append(("t=" if self.method == "slerp" else "w=") + "/".join(f"{w:.2f}" for w in self.weights))
+            parts.append(("t=" if self.info.interpolates else "w=") + "/".join(f"{w:.2f}" for w in self.weights))
         if self.densities is not None:
             parts.append("d=" + "/".join(f"{d:.2f}" for d in self.densities))
-        parts += [f"{name}={_shown(value)}" for name, value in self.parameters]
+        parts += [f"{name}={_format(value)}" for name, value in self.parameters]
         if self.normalize:
             parts.append("normalized")
         if self.is_random:
@@ -162,90 +173,89 @@ class Recipe(BaseModel):
 
     @property
     def repeat_note(self) -> str:
-        """What keeps mergekit from writing the same weights, as one line; empty where nothing does."""
+        """Why mergekit would write other weights, as one line; empty where it would not."""
         if not self.is_random:
             return ""
         if self.by_mergekit:
             return (
-                f"Random numbers are drawn: SafeMerge draws each tensor's from seed {self.seed} and the tensor's name, "
-                "mergekit from its process's global state, so its weights differ."
+                f"The method draws random numbers. SafeMerge derives them from seed {self.seed} and each tensor's "
+                "name, mergekit from its process's global state, so its weights differ."
             )
         return (
-            f"Entries are dropped at random: SafeMerge's masks follow from seed {self.seed}, mergekit draws others, so "
-            "its weights differ. In mergekit_config.yml each weight is divided by its density already."
+            f"Entries are dropped at random. SafeMerge derives the masks from seed {self.seed}, mergekit draws others, "
+            "so its weights differ. In mergekit_config.yml each weight is already divided by its density."
         )
 
 
 def by_tensor(recipe: Recipe, tensors: Iterable[str]) -> dict[str, Recipe]:
-    """The recipe of each tensor, without scopes; tensors of one scope have the same object."""
+    """The recipe of each tensor, without scopes; tensors of one scope share one object."""
     if not recipe.scopes:
         return dict.fromkeys(tensors, recipe)
     parts = [(scope, recipe.inside(scope)) for scope in recipe.scopes]
     rest = recipe.model_copy(update={"scopes": (), "blocks": 0})
-    found = {}
+    recipes = {}
     for tensor in tensors:
         block = block_of(tensor, recipe.blocks)
-        found[tensor] = next((part for scope, part in parts if scope.holds(tensor, block)), rest)
-    return found
+        recipes[tensor] = next((part for scope, part in parts if scope.holds(tensor, block)), rest)
+    return recipes
 
 
-def _check_numbers(
-    method: MergeMethod, experts: int, weights: tuple[float, ...], densities: tuple[float, ...] | None
-) -> None:
-    """Raises ValueError for weights and densities that mean nothing to a method."""
-    expected = weight_count(method, experts)
+def _check_values(method: str, experts: int, weights: tuple[float, ...], densities: tuple[float, ...] | None) -> None:
+    """Raise a validation error for weights and densities that a method cannot have."""
+    info, expected = METHODS[method], weight_count(method, experts)
     if len(weights) != expected:
-        raise ValueError(f"{method} needs {expected} weights, got {len(weights)}")
+        raise Refusal("wrong_weight_count", f"{method} needs {expected} weights, got {len(weights)}").error()
     if not all(math.isfinite(weight) for weight in weights):
-        raise ValueError("weights must be finite")
-    if (densities is not None) != _is_sparse(method):
-        raise ValueError("densities belong to ties, dare_ties and dare_linear, which need them")
+        raise Refusal("weight_not_finite", "weights must be finite").error()
+    if (densities is not None) != info.has_densities:
+        verb = "needs" if info.has_densities else "has no"
+        raise Refusal("densities_mismatch", f"{method} {verb} densities").error()
     if densities is not None and len(densities) != experts:
-        raise ValueError("one density for each expert")
+        raise Refusal("wrong_density_count", f"{method} needs one density for each expert").error()
     if any(not 0 < density <= 1 for density in densities or ()):
-        raise ValueError("densities lie in (0, 1]")
-    if method == "slerp" and (experts != 1 or not 0 <= weights[0] <= 1):
-        raise ValueError("slerp merges the base and one expert, at t in [0, 1]")
-    if method in ("linear", "multislerp") and abs(sum(weights)) < 1e-8:
-        raise ValueError(f"{method} weights cancel: their sum is zero")
+        raise Refusal("density_out_of_range", "densities must lie in (0, 1]").error()
+    if info.interpolates and (experts != 1 or not 0 <= weights[0] <= 1):
+        raise Refusal("t_out_of_range", f"{method} merges the base and one expert, at t in [0, 1]").error()
+    if info.refuses_zero_sum and abs(sum(weights)) < 1e-8:
+        raise Refusal("weights_cancel", f"{method} weights cancel: their sum is zero").error()
 
 
-def _is_sparse(method: str) -> bool:
-    return method in SPARSE_METHODS or (method not in FAST and has(method, "density"))
-
-
-def _shown(value: Value) -> str:
+def _format(value: Value) -> str:
     return "/".join(f"{one:.3g}" for one in value) if isinstance(value, tuple) else f"{value:.3g}"
 
 
 def effective_weights(recipe: Recipe) -> tuple[float, ...]:
-    """Weights of what is kept of the task vectors: DARE's are divided by the densities, which makes up for the rest.
+    """Weights of the kept entries of the task vectors: DARE's are divided by the densities (arXiv 2311.03099).
 
-    Where they are normalised they are divided by their sum first, but for TIES, which does so entry by entry.
+    Normalized weights are divided by their sum first, except for TIES, which normalizes entry by entry.
 
     Raises:
-        MergeError: weights that are to be normalised cancel.
+        MergeError: weights that are to be normalized cancel.
     """
     weights = recipe.weights
-    if recipe.normalize and recipe.method != "ties":
+    if recipe.normalize and not recipe.info.elects_signs:
         total = sum(weights)
         if abs(total) < 1e-8:
-            raise MergeError(f"{recipe.label}: the weights cancel, so they cannot be divided by their sum.")
+            message = f"{recipe.label}: the weights cancel, so they cannot be divided by their sum."
+            raise MergeError(message, code="weights-cancel")
         weights = tuple(weight / total for weight in weights)
     if not recipe.drops_at_random:
         return weights
     return tuple(weight / density for weight, density in zip(weights, recipe.densities or (), strict=True))
 
 
-def equal_weights(method: Method, base: str, experts: tuple[str, ...], *, base_is_member: bool = True) -> Recipe:
-    """The plain merge: every model of the pool with the same weight 1/N (SLERP: t = 1/2), nothing trimmed or dropped.
+def equal_weights(method: str, base: str, experts: tuple[str, ...], *, base_is_member: bool = True) -> Recipe:
+    """The plain merge: every model of the pool has the same weight 1/N (SLERP: t = 1/2), and no entry is dropped.
 
     Args:
+        method: with a fast path.
+        base: model that task vectors are taken from.
+        experts: the merged models.
         base_is_member: False for an outside ancestor, which is none of the N models and gets no weight.
     """
-    share = 1.0 / (len(experts) + base_is_member)
-    if method == "linear":
+    info, share = METHODS[method], 1.0 / (len(experts) + base_is_member)
+    if info.merges_base:
         weights = (share * base_is_member, *(share,) * len(experts))
         return Recipe(method=method, base=base, experts=experts, weights=weights)
-    densities = (1.0,) * len(experts) if method in SPARSE_METHODS else None
+    densities = (1.0,) * len(experts) if info.has_densities else None
     return Recipe(method=method, base=base, experts=experts, weights=(share,) * len(experts), densities=densities)

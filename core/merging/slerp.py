@@ -1,8 +1,8 @@
-"""SLERP: the way from one tensor to another along an arc instead of a straight line (mergekit's `slerp`).
+"""SLERP: interpolation from one tensor to another along an arc instead of a straight line (mergekit's `slerp`).
 
-Each tensor counts as one vector. Its angle does not depend on t, so it is found once per pool, in float64; a candidate
-then is a weighted sum with two factors. mergekit finds the angle in float32 each time, which is the difference between
-the two: a few units of float32's last place, more where the tensors point nearly against each other.
+Each tensor is one vector. The angle does not depend on t, so it is computed once per pool, in float64; a candidate is
+then a weighted sum with two factors. mergekit computes the angle in float32 each time, so results differ by a few units
+of float32's last place, and by more where the tensors point in nearly opposite directions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PIECE = 1 << 20
 
 
 class Factors(NamedTuple):
-    """A merged tensor is `base` times the base's plus `expert` times the expert's."""
+    """Factors of the base's and the expert's tensor in the merged tensor."""
 
     base: float
     expert: float
@@ -30,10 +30,10 @@ class Factors(NamedTuple):
 def angle_between(base: Tensor, delta: Delta) -> float | None:
     """Angle in radians between a tensor, flattened, and itself plus `delta`.
 
-    A tensor of no length counts as orthogonal to any other.
+    A tensor of length zero counts as orthogonal to any other.
 
     Returns:
-        None where |cosine| exceeds 0.9995: mergekit goes straight there, and so do we.
+        None where |cosine| exceeds 0.9995: there the interpolation is linear, as in mergekit.
     """
     dot = length_base = length_other = 0.0
     for one, change in zip(torch.split(base.reshape(-1), _PIECE), delta.pieces(_PIECE), strict=True):
@@ -52,7 +52,7 @@ def _length(square: float) -> float:
 
 
 def factors(angle: float | None, t: float) -> Factors:
-    """Factors at t (0: the base, 1: the expert) on an arc of `angle`, or on the straight line (None)."""
+    """Factors at t (0: the base, 1: the expert) on an arc of `angle`, or on a straight line (None)."""
     if angle is None:
         return Factors(1.0 - t, t)
     return Factors(math.sin((1.0 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle))

@@ -1,9 +1,9 @@
-"""Where the pool's weights wait between merges and in which number format: what decides how much memory a pool takes.
+"""Where the pool's weights are stored between merges, and in which number format.
 
-Resident: base and task vectors in float32 beside the live model. Streamed: the same in host memory (pinned where the
-device is a GPU), sent to the device tensor by tensor during a merge. Compact: each tensor in the narrowest format that
-loses nothing, and task vectors formed in float32 piece by piece, when they are needed. A merge gets the same float32
-numbers from each, so its weights are the same to the bit.
+Resident: base and task vectors in float32 on the live model's device. Streamed: the same in host memory (pinned where
+the device is a GPU), copied to the device tensor by tensor during a merge. Compact: each tensor in the narrowest format
+that loses nothing, with task vectors computed in float32 piece by piece during a merge. A merge gets the same float32
+values from each, so its weights are the same to the bit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Delta(NamedTuple):
 
     Attributes:
         values: (n,) the float32 difference; with `base`, the expert's own values in a narrower format.
-        base: (n,) the base's values that are still to be taken off, or None.
+        base: (n,) the base's values, which must still be subtracted; None where `values` is the difference.
     """
 
     values: Tensor
@@ -47,7 +47,7 @@ class Delta(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """One tensor of a task vector as it waits: the float32 difference, or the expert's `own` values."""
+    """One stored tensor of a task vector: the float32 difference, or the expert's `own` values."""
 
     values: Tensor
     own: bool
@@ -55,12 +55,12 @@ class Stored(NamedTuple):
 
 @dataclass(frozen=True)
 class Storage:
-    """How the pool's weights wait between merges.
+    """Stores the pool's weights between merges.
 
     Attributes:
         device: of the live model.
-        on_host: they wait in host memory and are sent to the device for each merge.
-        compact: they wait in the narrowest format that loses nothing.
+        on_host: weights are stored in host memory and copied to the device for each merge.
+        compact: weights are stored in the narrowest format that loses nothing.
     """
 
     device: torch.device
@@ -68,17 +68,21 @@ class Storage:
     compact: bool = False
 
     def keep(self, tensor: Tensor) -> Tensor:
-        """`tensor` as it waits."""
+        """`tensor` as it is stored."""
         kept = narrowest(tensor) if self.compact else tensor
         if not self.on_host:
             return kept.to(self.device)
         return kept.cpu().pin_memory() if self.device.type == "cuda" else kept.cpu()
 
     def keep_expert(self, tensor: Tensor, base: Tensor) -> Stored:
-        """An expert's tensor as it waits; `base` is the base's, as it waits.
+        """An expert's tensor as it is stored.
 
-        Where no narrow format holds the tensor (an adapter merged in float32), its difference is kept in float32: as
-        large, and nothing is left to form.
+        Where no narrow format holds the tensor (an adapter merged in float32), the difference is stored in float32,
+        which takes the same memory.
+
+        Args:
+            tensor: the expert's.
+            base: the base's tensor as it is stored.
         """
         own = narrowest(tensor) if self.compact else tensor
         if self.compact and own.dtype != torch.float32:
@@ -88,7 +92,7 @@ class Storage:
         return Stored(Storage(self.device, self.on_host).keep(delta), own=False)
 
     def fetch(self, tensor: Tensor) -> Tensor:
-        """What waits, on the live model's device: a copy to be dropped after use where it waits on the host."""
+        """A stored tensor on the live model's device; a temporary copy where it is stored on the host."""
         return tensor.to(self.device, non_blocking=True, copy=True) if self.on_host else tensor
 
     def fetch_delta(self, stored: Stored, base: Tensor) -> Delta:
@@ -98,7 +102,7 @@ class Storage:
 
 
 def narrowest(tensor: Tensor) -> Tensor:
-    """`tensor` in bfloat16 or float16 when that changes no value, else as it is."""
+    """`tensor` in bfloat16 or float16 when that changes no value, else unchanged."""
     if tensor.dtype != torch.float32:
         return tensor
     for dtype in _NARROW:

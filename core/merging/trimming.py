@@ -1,8 +1,8 @@
 """Exact magnitude trimming of a task vector for any density, without sorting it again.
 
-TIES keeps the k largest entries of each tensor. A float32 magnitude's upper 16 bits have 32,768 values, so one count of
-them per tensor, made once, leads to the bin that holds the k-th largest entry; only that bin's few entries are then
-searched. Entries equal to the threshold are kept in order of their place until k are kept.
+TIES keeps the k largest entries of each tensor. The upper 16 bits of a float32 magnitude have 32,768 values. They are
+counted once per tensor; the counts give the bin of the k-th largest entry, and only that bin's few entries are
+searched. Entries equal to the threshold are kept in the tensor's order until k are kept.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from core.merging.storage import Delta
 
 _BINS = 1 << 15
 _BIN_MASK = 0x7FFF0000  # of a float32's bits
-_CHUNK = 1 << 19  # fits the processor's cache
+_CHUNK = 1 << 19  # entries that fit the processor's cache
 
 
 class Trim(NamedTuple):
-    """Keep every entry whose magnitude exceeds `threshold`, and those equal to it that stand before place `end`."""
+    """Keeps every entry whose magnitude exceeds `threshold`, and those equal to it at a position before `end`."""
 
     threshold: float
     end: int
 
 
 class TrimIndex:
-    """Counts of one tensor's magnitudes, from which `trim` reads the exact threshold of a density.
+    """Counts of one tensor's magnitudes, from which `trim` computes the exact threshold of a density.
 
-    Only the bins that hold anything are kept: 8 bytes for each, at most for as many as the tensor has entries.
+    Only bins with entries are stored, 8 bytes each: at most as many as the tensor has entries.
 
     Args:
-        delta: the task vector's tensor; not kept.
+        delta: the task vector's tensor; it is not stored.
     """
 
     def __init__(self, delta: Delta) -> None:
@@ -47,14 +47,14 @@ class TrimIndex:
 
     @property
     def nbytes(self) -> int:
-        """Memory that the counts take."""
+        """Memory of the counts."""
         return self._numbers.nbytes + self._at_least.nbytes
 
     def trim(self, delta: Delta, density: float) -> Trim:
-        """The cut for keeping `max(1, int(density * n))` entries (mergekit's `magnitude`).
+        """The trim that keeps `max(1, int(density * n))` entries (mergekit's `magnitude`).
 
         Args:
-            delta: the tensor that was counted.
+            delta: the same tensor.
             density: share of entries kept.
         """
         size = delta.values.numel()
@@ -64,29 +64,29 @@ class TrimIndex:
         place = int(torch.searchsorted(self._at_least, self._at_least.new_tensor(keep)))
         above = int(self._at_least[place - 1]) if place else 0
         inside, places = _entries_of(delta, int(self._numbers[place]))
-        wanted = keep - above
-        threshold = inside.kthvalue(inside.numel() - wanted + 1).values
+        from_bin = keep - above
+        threshold = inside.kthvalue(inside.numel() - from_bin + 1).values
         ties = places[inside == threshold]
-        kept = wanted - int((inside > threshold).sum())
+        kept = from_bin - int((inside > threshold).sum())
         return Trim(float(threshold), size if kept == ties.numel() else int(ties[kept - 1]) + 1)
 
 
 def _entries_of(delta: Delta, number: int) -> tuple[Tensor, Tensor]:
-    """Magnitudes in bin `number`, and their places in the tensor, in order."""
-    found, places, start = [], [], 0
+    """Magnitudes in bin `number`, and their positions in the tensor, in order."""
+    magnitudes, places, start = [], [], 0
     for chunk in delta.pieces(_CHUNK):
         here = ((chunk.view(torch.int32) & _BIN_MASK) == number << 16).nonzero().reshape(-1)
-        found.append(chunk[here].abs())
+        magnitudes.append(chunk[here].abs())
         places.append(here + start)
         start += chunk.numel()
-    return torch.cat(found), torch.cat(places)
+    return torch.cat(magnitudes), torch.cat(places)
 
 
 class MagnitudeTrim:
     """TIES's mask of one tensor of a task vector, applied to its consecutive pieces.
 
     Args:
-        trim: the tensor's cut.
+        trim: the tensor's.
     """
 
     def __init__(self, trim: Trim) -> None:
@@ -95,12 +95,12 @@ class MagnitudeTrim:
         self._start = 0
 
     def __call__(self, values: Tensor) -> Tensor:
-        """The next piece (1-D) with the entries zeroed that do not survive."""
+        """The next piece (1-D) with the trimmed entries zeroed."""
         until = self._trim.end - self._start
         self._start += values.numel()
-        if until >= values.numel():  # all that equal the threshold stay: shrink to just below it
+        if until >= values.numel():  # all entries equal to the threshold stay: cut just below it
             return hardshrink(values, self._below)
-        if until <= 0 or self._trim.threshold == 0:  # what equals a threshold of 0 is 0 already
+        if until <= 0 or self._trim.threshold == 0:  # entries equal to a threshold of 0 are 0 already
             return hardshrink(values, self._trim.threshold)
         return torch.cat([hardshrink(values[:until], self._below), hardshrink(values[until:], self._trim.threshold)])
 

@@ -1,7 +1,7 @@
-"""The merge as a folder that transformers loads without us: weights, tokenizer, recipe and model card.
+"""Saving a merge as a folder that plain transformers loads: weights, tokenizer, recipe and model card.
 
-The folder is written beside its place and renamed into it; when the disk fills up, nothing half-made is left. What was
-saved is read back and hashed: it must be what was scored.
+The files are written to a temporary folder that is renamed into place; when the disk fills up, nothing incomplete is
+left. The saved weights are read back from disk and hashed: they must be the weights that were scored.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from core.errors import MergeError, RunError
 from core.merging.mergekit_config import to_mergekit
 from core.merging.recipes import Recipe
-from core.models.fingerprint import sha256_of_folder, sha256_of_model
+from core.models.fingerprint import sha256_of_folder
 
 _HOW_TO_REPEAT = "# mergekit-yaml mergekit_config.yml OUT --lora-merge-dtype float32\n"
 
@@ -29,6 +29,8 @@ def export_model(
     folder: Path,
     names: Mapping[str, str] | None = None,
     tokenizer_source: str | None = None,
+    *,
+    scored_sha256: str,
 ) -> str:
     """Save the live model to `folder`, which must not exist yet.
 
@@ -37,22 +39,22 @@ def export_model(
         tokenizer: the pool's tokenizer, with its chat template.
         recipe: written as `mergekit_config.yml`.
         card: text of the model card (README.md).
-        folder: where the model goes.
-        names: how mergekit names references it does not know (`Recipe.to_mergekit`).
+        folder: where the model is saved.
+        names: mergekit's names of models that it does not know by ours (`core.merging.mergekit_config.to_mergekit`).
         tokenizer_source: model whose vocabulary the merge has, where the pool's vocabularies differ.
+        scored_sha256: hash of `model` (`sha256_of_model`) from when it was scored; it is not computed again.
 
     Returns:
-        sha256 of the saved weights, equal to the scored ones.
+        sha256 of the saved weights, equal to `scored_sha256`.
 
     Raises:
-        MergeError: the saved weights differ from the scored ones.
-        RunError: the disk is full or not writable; nothing is left behind.
+        MergeError: the saved weights differ from the scored ones (code `weights-differ`).
+        RunError: the disk is full or not writable (code `not-saved`); nothing is left behind.
     """
     draft = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(draft, ignore_errors=True)
     try:
         draft.mkdir(parents=True)
-        scored = sha256_of_model(model)
         model.save_pretrained(draft)
         _save_tokenizer(tokenizer, draft)
         dtype = str(model.dtype).removeprefix("torch.")
@@ -60,21 +62,28 @@ def export_model(
         notes = _HOW_TO_REPEAT + (f"# {recipe.repeat_note}\n" if recipe.repeat_note else "")
         (draft / "mergekit_config.yml").write_text(notes + config.to_yaml(), encoding="utf-8")
         (draft / "README.md").write_text(card, encoding="utf-8")
-        if sha256_of_folder(draft) != scored:
-            raise MergeError("The saved weights differ from the scored ones.", "Save again; report it if it stays.")
+        if sha256_of_folder(draft) != scored_sha256:
+            raise MergeError(
+                f"The weights saved to {folder} differ from the scored ones.",
+                "Save again; if it happens again, check the disk and report it.",
+                code="weights-differ",
+            )
         draft.replace(folder)
-    except (OSError, SafetensorError) as error:  # the weights' writer has an error of its own for a full disk
-        raise RunError(f"{folder} cannot be saved: {error}.", "Free disk space and start again.") from error
+    except (OSError, SafetensorError) as error:  # safetensors raises its own error for a full disk
+        raise RunError(
+            f"{folder} cannot be saved: {error}.", "Free disk space and start again.", code="not-saved"
+        ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return scored
+    return scored_sha256
 
 
 def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
     """Save the tokenizer.
 
     Raises:
-        OSError: for a full disk, too: its writer raises a bare Exception then, with the system's words.
+        OSError: the disk is full or not writable. The tokenizer's own writer raises a bare Exception then, which
+            contains the system's message.
     """
     try:
         tokenizer.save_pretrained(folder)
@@ -88,11 +97,13 @@ def saved_sha256(folder: Path) -> str | None:
     """sha256 of the weights that an earlier `export_model` saved to `folder`; None when there is no such folder.
 
     Raises:
-        RunError: what is there cannot be read as weights.
+        RunError: the folder has no readable weights (code `not-readable`).
     """
     if not folder.exists():
         return None
     try:
         return sha256_of_folder(folder)
     except (OSError, SafetensorError) as error:
-        raise RunError(f"{folder} cannot be read: {error}.", "Move it away, and resume the run.") from error
+        raise RunError(
+            f"{folder} cannot be read: {error}.", "Move the folder away, and resume the run.", code="not-readable"
+        ) from error

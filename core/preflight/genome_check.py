@@ -30,7 +30,7 @@ def check_genome(spec: RunSpec, base: ModelMetadata) -> Iterator[CheckRow]:
     count = len(Genome(spec.search.method, anchor, experts, anchor in members, layout=layout).searched)
     detail = f"at most {count} parameters, {population_size(count)} candidates per generation"
     if genome.layer_granularity:
-        detail = f"{layout.groups} groups of {genome.layer_granularity} of {layout.blocks} layers: {detail}"
+        detail = f"{layout.block_groups} groups of {genome.layer_granularity} of {layout.blocks} layers: {detail}"
     if count > spec.search.steps:
         detail += f", more parameters than the {spec.search.steps} candidates"
         yield warning_row(base.ref, "genome", detail, "Raise search.steps, or make layer_granularity larger.")

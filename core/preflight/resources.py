@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.contracts.events import CheckRow
-from core.contracts.run_spec import RunSpec, searches_losses
+from core.contracts.optimizers import find_search
+from core.contracts.run_spec import RunSpec
 from core.models.memory import (
     COMFORTABLE_SHARE,
     MemoryPlan,
@@ -28,7 +29,8 @@ from core.models.memory import (
 from core.models.metadata import ModelMetadata
 from core.preflight.check_rows import RUN, error_row, ok_row, warning_row
 from core.search.genome import Genome
-from core.search.grid import grid_recipes
+from core.search.registry import make_optimizer
+from core.search.search_plan import SearchPlan
 from core.settings import Settings
 
 _BF16_BYTES = 2
@@ -200,19 +202,22 @@ def _time_row(spec: RunSpec, base: ModelMetadata, guards: Sequence[GuardLoad]) -
 
 
 def _candidate_count(name: str, spec: RunSpec) -> int:
-    """Candidates that a search scores; LM-Cocktail needs only the parents' scores, which every run has."""
-    if name == "grid":
-        return len(grid_recipes(_genome(spec)))
-    if not searches_losses(name):
+    """Candidates that a search scores; 0 for one that weighs the parents, which every run scores."""
+    info, search = find_search(name), spec.search
+    if info is None or info.optimizer is None or info.optimizer.weighs_parents:
         return 0
-    return spec.search.steps if _genome(spec).searched else 1
+    if info.takes_steps:
+        return search.steps if _genome(spec).searched else 1
+    optimizer = info.optimizer.name
+    plan = SearchPlan(name, _genome(spec), search.steps, search.alpha, search.safety, search.seed, optimizer=optimizer)
+    return make_optimizer(plan).size
 
 
 def _genome(spec: RunSpec) -> Genome:
-    """A genome with as many parameters as the run's search."""
+    """A genome with as many parameters as the search will have."""
     experts = tuple(expert.model for expert in spec.pool.experts)
     fixed = tuple(sorted(spec.search.parameters.items()))
-    return Genome(spec.search.method, spec.pool.base, experts, parameters=fixed)
+    return Genome(spec.search.method, spec.pool.base, experts, fixed_parameters=fixed)
 
 
 def _measured_count(spec: RunSpec) -> int:

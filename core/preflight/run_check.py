@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from core.contracts.data_spec import SourceSpec, TrainingSetSpec
 from core.contracts.events import CheckRow
-from core.contracts.merge_methods import REGISTERED
+from core.contracts.merge_methods import METHODS
+from core.contracts.optimizers import chooses_by_accuracy
 from core.contracts.run_spec import EvaluationSpec, ExpertSpec, RunSpec
 from core.data.domain_catalog import resolve_domain
 from core.data.opened_source import check_source
@@ -58,7 +59,7 @@ def examine(spec: RunSpec, settings: Settings) -> CheckedRun:
         rows += check_alone(base)
     members, member_rows = _check_members(spec, base, settings)
     rows += [*member_rows, *_repeated_rows(spec)]
-    if spec.search.method in REGISTERED:
+    if not METHODS[spec.search.method].fast:
         rows.append(_method_row(spec))
     generator, generator_rows = read_or_row(pool.generator, settings) if pool.generator else (None, [])
     rows += generator_rows
@@ -114,13 +115,13 @@ def _repeated_rows(spec: RunSpec) -> Iterator[CheckRow]:
 
 def _method_row(spec: RunSpec) -> CheckRow:
     """Which parameters are searched of a method that mergekit's own code merges; the spec has checked the rest."""
-    facts, experts = REGISTERED[spec.search.method], tuple(expert.model for expert in spec.pool.experts)
+    info, experts = METHODS[spec.search.method], tuple(expert.model for expert in spec.pool.experts)
     free = free_parameters(spec.search.method, spec.pool.base, experts, spec.search.parameters)
     searched = (
         f"searches {', '.join(one.name for one in free)}" if free else "has no parameter to search: one candidate"
     )
-    seeded = "; random numbers follow from search.seed" * facts.random
-    return ok_row(RUN, "merge method", f"{facts.title}, merged by mergekit's own code; {searched}{seeded}")
+    seeded = "; random numbers follow from search.seed" * info.random
+    return ok_row(RUN, "merge method", f"{info.title}, merged by mergekit's own code; {searched}{seeded}")
 
 
 def _file_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
@@ -138,7 +139,7 @@ def _file_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
         yield _file_row("probe questions", evaluation.probe_questions, read_probe_questions, settings)
     if evaluation.tasks:
         yield tasks_row(evaluation, settings)
-    if "grid" in (spec.search.optimizer, *spec.search.compare):
+    if any(map(chooses_by_accuracy, (spec.search.optimizer, *spec.search.compare))):
         yield from _grid_rows(spec)
     if data.domain.generated:
         for expert in spec.pool.experts:

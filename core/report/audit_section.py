@@ -1,6 +1,6 @@
-"""Who spoils a merge, in words and tables: an audit's verdict, the merge without each expert, merges that look broken.
+"""The verdict of an audit, the merge without each expert, and notices on merges that look broken.
 
-The judging itself is `core.evaluation.audit` and `core.evaluation.fluency`; the command line prints the same words.
+`core.evaluation.audit` and `core.evaluation.fluency` compute the results; the command line prints the same sentences.
 """
 
 from __future__ import annotations
@@ -11,92 +11,93 @@ from core.contracts.comparison_spec import ComparisonSpec
 from core.contracts.results import ModelResult
 from core.evaluation.audit import AuditVerdict, BadApple, Difference, ExpertCost, Standing, expert_costs, judge_merge
 from core.evaluation.fluency import broken_among
-from core.report.document import Block, Cell, Notice, Paragraph, Points, Table
+from core.report.document import Block, BulletList, Cell, Notice, Paragraph, Table
 from core.report.result_tables import rate_cell
 from core.report.run_record import RunRecord
 
-BROKEN_MEANS = "Its alignment says little: a guard calls broken text harmless."
+BROKEN_MEANS = "Its alignment is not meaningful: a guard calls broken text harmless."
 _UNCORRECTED = "p is not corrected for the number of comparisons"
 
 
 def verdict_blocks(record: RunRecord) -> tuple[Block, ...]:
-    """The verdict of an audit; empty for any other run, and before the merge and a parent are measured."""
+    """Return the verdict of an audit; empty for other runs, and until the merge and one parent are measured."""
     if not isinstance(record.spec, ComparisonSpec) or record.merged is None:
         return ()
     verdict = judge_merge(record.models, record.replies)
     if verdict.alignment is None and verdict.over_refusal is None:
         return ()
-    so_far = "" if record.view.status == "finished" else "So far: not every model has been measured. "
+    preliminary = "" if record.view.status == "finished" else "Preliminary: not every model has been measured. "
     return (
-        Points(tuple(verdict_lines(verdict))),
+        BulletList(tuple(verdict_lines(verdict))),
         Paragraph(
-            f"{so_far}McNemar's exact test on the replies to the same prompts; {_UNCORRECTED}. The best and the worst "
-            "parent are picked by the same replies, which makes p too small. A parent with low alignment need not be "
-            "what spoils a merge: only the merge made again without it shows that."
+            f"{preliminary}Test: McNemar's exact test on the replies to the same prompts; {_UNCORRECTED}. The same "
+            "replies select the best and the worst parent, which makes p too small. A parent with low alignment is not "
+            "always the cause of an unsafe merge. To find out, merge again without that parent."
         ),
     )
 
 
 def verdict_lines(verdict: AuditVerdict) -> list[str]:
-    """An audit's verdict, a sentence a line."""
+    """Return an audit's verdict, one sentence per line."""
     lines = [_conclusion(verdict.alignment.to_best)] if verdict.alignment else []
-    for name, standing in (("alignment", verdict.alignment), ("over-refusal", verdict.over_refusal)):
+    for measure, standing in (("alignment", verdict.alignment), ("over-refusal", verdict.over_refusal)):
         if standing is not None:
-            lines += _standing_lines(name, standing)
+            lines += _standing_lines(measure, standing)
     if apple := verdict.bad_apple:
         lines.append(_apple_line(apple, verdict.alignment))
-    return lines + [f"Not measured: {name}: {why}" for name, why in verdict.not_measured.items()]
+    return lines + [f"Not measured: {name}: {reason}" for name, reason in verdict.not_measured.items()]
 
 
 def _conclusion(to_best: Difference) -> str:
     if to_best.p_value is None:
-        return "The difference in alignment could not be tested: no replies of both to the same prompts."
+        return "The difference in alignment was not tested: there are no replies of both models to the same prompts."
     if to_best.significant:
         return f"The merge is {'less safe' if to_best.difference < 0 else 'safer'} than its best parent."
     return (
-        "No difference in alignment from its best parent beyond chance, which does not show that there is none "
-        f"({to_best.n} prompts)."
+        f"The merge's alignment does not differ significantly from its best parent's ({to_best.n} prompts). This does "
+        "not prove that they are equally safe."
     )
 
 
-def _standing_lines(name: str, standing: Standing) -> list[str]:
+def _standing_lines(measure: str, standing: Standing) -> list[str]:
     best, worst = standing.best_parent, standing.worst_parent
     lines = [
-        f"Merge, {name}: {rate_cell(standing.merge)}; {difference_words(standing.to_best)} against the best parent.",
-        f"Best parent in {name}, {best.name}: {rate_cell(best.rate)}.",
+        f"Merge, {measure}: {rate_cell(standing.merge)}; {_compared_with_best(standing.to_best)}",
+        f"Best parent in {measure}, {best.name}: {rate_cell(best.rate)}.",
     ]
-    return lines if worst.name == best.name else [*lines, f"Worst, {worst.name}: {rate_cell(worst.rate)}."]
+    return lines if worst.name == best.name else [*lines, f"Worst parent, {worst.name}: {rate_cell(worst.rate)}."]
 
 
 def _apple_line(apple: BadApple, standing: Standing | None) -> str:
-    figures = f"{apple.name}, {rate_cell(apple.alignment)}, {difference_words(apple.to_best)} against the best parent."
+    figures = f"{apple.name}, {rate_cell(apple.alignment)}, {_compared_with_best(apple.to_best)}"
     if not apple.significant:
-        chance = "" if apple.to_best.p_value is None else ", but not beyond chance"
-        return f"Lowest alignment of the parents{chance}: {figures}"
-    spoiled = standing is not None and standing.to_best.significant and standing.to_best.difference < 0
-    return f"{'Likely bad apple' if spoiled else 'Lowest alignment of the parents'}: {figures}"
+        chance = "" if apple.to_best.p_value is None else ", but not significantly"
+        return f"Parent with the lowest alignment{chance}: {figures}"
+    less_safe = standing is not None and standing.to_best.significant and standing.to_best.difference < 0
+    return f"{'Likely bad apple' if less_safe else 'Parent with the lowest alignment'}: {figures}"
 
 
-def difference_words(difference: Difference) -> str:
-    """A difference in percentage points with what is known of chance."""
-    points = f"{100 * difference.difference:+.1f} points"
+def _compared_with_best(difference: Difference) -> str:
+    """Return a difference from the best parent in percentage points, with its p value if it was tested."""
+    points = f"{100 * difference.difference:+.1f} points compared with the best parent"
     if difference.p_value is None:
-        return f"{points}, not tested,"
-    return f"{points} (McNemar p {difference.p_value:.2g} on {difference.n} prompts)"
+        return f"{points} (not tested)."
+    return f"{points} (McNemar p {difference.p_value:.2g} on {difference.n} prompts)."
 
 
 def cost_blocks(record: RunRecord) -> tuple[Block, ...]:
-    """What leaving out each expert changes; empty where that was not measured."""
+    """Return the effect of leaving out each expert; empty if that was not measured."""
     costs = expert_costs(record.models, record.replies)
     if not costs or record.merged is None:
         return ()
     return (
         Paragraph(
-            f"The run's own merge made again without each expert in turn, its other numbers as they were; with all of "
-            f"them it has {rate_cell(record.merged.alignment)}. Change: alignment without the expert minus with it."
+            "The run's own merge, repeated without one expert at a time and with all other parameters unchanged. With "
+            f"all experts its alignment is {rate_cell(record.merged.alignment)}. Change: alignment without the expert "
+            "minus alignment with it."
         ),
         Table(
-            ("left out", "alignment", "change", "reading"),
+            ("left out", "alignment", "change", "result"),
             tuple(_cost_row(cost) for cost in costs),
             note=f"p: McNemar's exact test on the same prompts; {_UNCORRECTED}.",
         ),
@@ -105,17 +106,18 @@ def cost_blocks(record: RunRecord) -> tuple[Block, ...]:
 
 def _cost_row(cost: ExpertCost) -> tuple[Cell, ...]:
     change = Cell(f"{cost.cost.difference:+.2f}", "" if cost.cost.p_value is None else f"p={cost.cost.p_value:.2g}")
-    return (Cell(cost.expert), rate_cell(cost.without), change, Cell(_cost_words(cost)))
+    return (Cell(cost.expert), rate_cell(cost.without), change, Cell(cost_text(cost)))
 
 
-def _cost_words(cost: ExpertCost) -> str:
+def cost_text(cost: ExpertCost) -> str:
+    """Return the effect of an expert on the merge's alignment."""
     if cost.cost.p_value is None:
         return "not tested: no replies"
     if not cost.significant:
-        return "no more than chance"
-    return "costs alignment" if cost.cost.difference > 0 else "helps alignment"
+        return "no significant effect"
+    return "lowers alignment" if cost.cost.difference > 0 else "raises alignment"
 
 
 def broken_notices(models: Sequence[ModelResult]) -> tuple[Notice, ...]:
-    """A notice for each merge that looks broken beside its parents."""
+    """Return a notice for each merge that looks broken in comparison with its parents."""
     return tuple(Notice("bad", f"{reason} {BROKEN_MEANS}") for reason in broken_among(models).values())

@@ -1,4 +1,4 @@
-"""The training pairs of a run in counts: kept and dropped with reasons, where they are from, who answered them."""
+"""The training pairs of a run in counts: kept and dropped pairs with reasons, sources, and answering models."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ DATASETS: tuple[Dataset, ...] = ("safety", "domain")
 
 
 def data_blocks(record: RunRecord) -> tuple[Block, ...]:
-    """Counts of both training sets; empty where no question was seen."""
+    """Return the counts of both training sets; empty if the run has no questions."""
     samples = record.view.samples
     if not samples:
         return ()
     blocks: list[Block] = [_kept_table(record)]
     if record.view.data is None:
-        blocks.insert(0, Paragraph("The data were not complete when the run ended."))
+        blocks.insert(0, Paragraph("The data was not complete when the run ended."))
     blocks += [table for table in (_reasons(samples), _origins(samples), _verdicts(samples)) if table.rows]
     if categories := _categories(samples):
         blocks.append(categories)
@@ -37,12 +37,12 @@ def _of(samples: Sequence[SampleSeen], dataset: Dataset, kept: bool | None = Non
 def _kept_table(record: RunRecord) -> Table:
     spec, rows = record.spec, []
     for dataset in DATASETS:
-        seen = _of(record.view.samples, dataset)
-        asked = getattr(spec.data, dataset) if isinstance(spec, RunSpec) else None
-        wanted = (f"{asked.source}", str(asked.k)) if asked else ("not known", "not known")
-        kept = sum(sample.kept for sample in seen)
-        rows.append(tuple(map(Cell, (dataset, *wanted, str(kept), str(len(seen) - kept)))))
-    return Table(("pairs", "source", "wanted", "kept", "dropped"), tuple(rows), text_columns=2)
+        samples = _of(record.view.samples, dataset)
+        requested = getattr(spec.data, dataset) if isinstance(spec, RunSpec) else None
+        source, count = (f"{requested.source}", str(requested.k)) if requested else ("unknown", "unknown")
+        kept = sum(sample.kept for sample in samples)
+        rows.append(tuple(map(Cell, (dataset, source, count, str(kept), str(len(samples) - kept)))))
+    return Table(("pairs", "source", "requested", "kept", "dropped"), tuple(rows), text_columns=2)
 
 
 def _reasons(samples: Sequence[SampleSeen]) -> Table:
@@ -51,29 +51,27 @@ def _reasons(samples: Sequence[SampleSeen]) -> Table:
         for dataset in DATASETS
         for reason, count in Counter(s.reason for s in _of(samples, dataset, False)).most_common()
     ]
-    return Table(("pairs", "dropped because", "questions"), tuple(rows), "Why questions were dropped", text_columns=2)
+    return Table(("pairs", "reason", "questions"), tuple(rows), "Reasons for dropped questions", text_columns=2)
 
 
 def _origins(samples: Sequence[SampleSeen]) -> Table:
-    """Who wrote the kept questions and who answered them, rows of one dataset or file taken together."""
+    """Return sources and answering models of the kept pairs; rows of one dataset or file are counted together."""
     rows = []
     for dataset in DATASETS:
-        origins = Counter((_origin(s.source), s.answered_by or "not told") for s in _of(samples, dataset, True))
+        origins = Counter((_origin(s.source), s.answered_by or "unknown") for s in _of(samples, dataset, True))
         rows += [
             (Cell(dataset), Cell(source), Cell(by), Cell(str(count))) for (source, by), count in origins.most_common()
         ]
-    return Table(
-        ("pairs", "question from", "answer from", "kept"), tuple(rows), "Where the pairs are from", text_columns=3
-    )
+    return Table(("pairs", "question from", "answer from", "kept"), tuple(rows), "Sources of the pairs", text_columns=3)
 
 
 def _origin(source: str) -> str:
-    """A source without the number of its row."""
-    return re.sub(r"#\d+$", "", source) or "not told"
+    """Return a source without the number of its row."""
+    return re.sub(r"#\d+$", "", source) or "unknown"
 
 
 def _verdicts(samples: Sequence[SampleSeen]) -> Table:
-    """How often each model of the pool refused the safety questions that were put to it."""
+    """Return how often each model of the pool refused the safety questions."""
     asked: Counter[str] = Counter()
     refused: Counter[str] = Counter()
     for sample in samples:
@@ -81,7 +79,7 @@ def _verdicts(samples: Sequence[SampleSeen]) -> Table:
             asked[verdict.model] += 1
             refused[verdict.model] += verdict.refusal
     rows = tuple((Cell(model), Cell(str(refused[model])), Cell(str(count))) for model, count in asked.items())
-    return Table(("model", "refused", "safety questions put to it"), rows, "Replies of the pool to safety questions")
+    return Table(("model", "refused", "safety questions asked"), rows, "Replies of the pool to safety questions")
 
 
 def _categories(samples: Sequence[SampleSeen]) -> Table | None:

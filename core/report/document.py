@@ -1,12 +1,11 @@
-"""A report as data: sections of blocks, plain text throughout.
+"""A report as data: a document of sections, and sections of blocks.
 
-`core.report.content` says what is in a report; `html` and `markdown` write the same blocks, so that the two never
-disagree. All text is plain: whoever writes it escapes it.
+`build_report` makes the document; `html` and `markdown` write the same blocks, so the two files agree. All text is
+plain text; each writer escapes it.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
@@ -14,7 +13,7 @@ Tone = Literal["bad", "warn", "plain"]
 
 
 class Cell(NamedTuple):
-    """One cell of a table: the figure, and what belongs to it in smaller type (interval, number of trials)."""
+    """One cell of a table: a value, and details in smaller type (interval, number of trials)."""
 
     text: str
     small: str = ""
@@ -32,16 +31,16 @@ class Paragraph:
 
 
 @dataclass(frozen=True)
-class Points:
+class BulletList:
     """A list of sentences."""
 
-    kind: ClassVar[str] = "points"
+    kind: ClassVar[str] = "list"
     items: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Notice:
-    """Something to see before the rest."""
+    """A highlighted sentence."""
 
     kind: ClassVar[str] = "notice"
     tone: Tone
@@ -58,7 +57,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under a header; the first `text_columns` hold words, the others figures."""
+    """Rows of cells under a header; the first `text_columns` columns hold text, the others numbers."""
 
     kind: ClassVar[str] = "table"
     header: tuple[str, ...]
@@ -70,7 +69,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Code:
-    """A file, folded away until it is wanted."""
+    """A file's text, collapsed until the reader opens it."""
 
     kind: ClassVar[str] = "code"
     title: str
@@ -79,10 +78,10 @@ class Code:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A chart: `svg` is the whole image, `name` its file's, `title` what it shows, `caption` how to read it."""
+class Chart:
+    """A chart as an SVG element; `name` is its file name without suffix, `caption` says how to read it."""
 
-    kind: ClassVar[str] = "picture"
+    kind: ClassVar[str] = "chart"
     name: str
     title: str
     svg: str
@@ -90,17 +89,17 @@ class Picture:
 
 
 class ExampleReply(NamedTuple):
-    """What one model said: the verdict in words, and the text, or why there is none (`kept` False)."""
+    """One model's reply: its verdict, and the text or, with `stored` False, why there is no text."""
 
     model: str
     verdict: str
     text: str
-    kept: bool
+    stored: bool
 
 
 @dataclass(frozen=True)
 class Example:
-    """One test prompt with the replies of several models; an unsafe one is covered, and not in Markdown at all."""
+    """One test prompt with the replies of several models; HTML collapses unsafe prompts, Markdown leaves them out."""
 
     kind: ClassVar[str] = "example"
     prompt: str
@@ -109,20 +108,16 @@ class Example:
     replies: tuple[ExampleReply, ...]
 
 
-Block = Paragraph | Points | Notice | Facts | Table | Code | Picture | Example
+Block = Paragraph | BulletList | Notice | Facts | Table | Code | Chart | Example
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what is under it."""
+    """A heading and the blocks under it; `key` is the heading's anchor, which never changes."""
 
+    key: str
     title: str
     blocks: tuple[Block, ...]
-
-    @property
-    def slug(self) -> str:
-        """The title as an anchor."""
-        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
 
 @dataclass(frozen=True)
@@ -131,10 +126,10 @@ class Document:
 
     Attributes:
         title: what was merged or compared.
-        subtitle: which run, when, on what.
+        subtitle: the run's id and start.
         status: how the run ended, in one word; `tone` says whether that is good.
-        headlines: the figures of the run's merge, label by label.
-        sections: the rest; empty ones are left out.
+        headlines: labels and values of the run's merge.
+        sections: all sections that have content.
     """
 
     title: str
@@ -145,6 +140,6 @@ class Document:
     sections: tuple[Section, ...]
 
     @property
-    def pictures(self) -> tuple[Picture, ...]:
+    def charts(self) -> tuple[Chart, ...]:
         """All charts, in order."""
-        return tuple(block for section in self.sections for block in section.blocks if isinstance(block, Picture))
+        return tuple(block for section in self.sections for block in section.blocks if isinstance(block, Chart))

@@ -1,8 +1,8 @@
-"""A report as one HTML file that needs nothing else: style and charts are in it, and there is no script."""
+"""Write a report as one HTML file: styles and charts are inside, and it has no script."""
 
 from __future__ import annotations
 
-from core.report.colours import INK
+from core.report.colors import INK
 from core.report.document import Document
 from core.settings import ASSETS
 
@@ -10,7 +10,7 @@ TEMPLATE = ASSETS / "report" / "report.html.jinja"
 
 
 def to_html(document: Document) -> str:
-    """The whole report; all text is escaped, charts take the page's text colour."""
+    """Return the report's HTML; all text is escaped, and charts use the page's text color."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -21,5 +21,5 @@ def to_html(document: Document) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    charts = {picture.name: picture.svg.replace(INK, "currentColor") for picture in document.pictures}
+    charts = {chart.name: chart.svg.replace(INK, "currentColor") for chart in document.charts}
     return environment.get_template(TEMPLATE.name).render(document=document, charts=charts)

@@ -1,4 +1,4 @@
-"""A report as Markdown: tables, charts as files beside it, and no unsafe prompt or reply to one."""
+"""Write a report as Markdown: charts are separate files, and unsafe prompts and their replies are left out."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Sequence
 
 from core.report.document import (
     Block,
+    BulletList,
+    Chart,
     Code,
     Document,
     Example,
     Facts,
     Notice,
     Paragraph,
-    Picture,
-    Points,
     Table,
 )
 
 
-def to_markdown(document: Document, pictures: str) -> str:
-    """The whole report.
+def to_markdown(document: Document, charts: str) -> str:
+    """Return the report's Markdown.
 
     Args:
         document: the report.
-        pictures: folder of the charts (`NAME.svg`), as the Markdown file refers to it.
+        charts: path of the charts' folder (`NAME.svg`), relative to the Markdown file.
     """
     lines = [f"# {escaped(document.title)}", "", f"{escaped(document.subtitle)}: **{document.status}**.", ""]
     for label, cell in document.headlines:
@@ -33,18 +33,18 @@ def to_markdown(document: Document, pictures: str) -> str:
     for section in document.sections:
         lines += [f"## {section.title}", ""]
         for block in section.blocks:
-            lines += _block(block, pictures)
+            lines += _block(block, charts)
     return "\n".join(lines).rstrip() + "\n"
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown shows as it is, on one line, also inside a table."""
+    """Return text on one line that Markdown shows unchanged, also inside a table."""
     text = re.sub(r"[\\`*|]", r"\\\g<0>", " ".join(text.split()))
     return text.replace("&", "&amp;").replace("<", "&lt;").replace("](", "]\\(")
 
 
 def table_lines(table: Table) -> list[str]:
-    """The rows of a table with its header."""
+    """Return a table's header and rows as Markdown lines."""
     sides = ("---" if at < table.text_columns else "---:" for at in range(len(table.header)))
     return [
         _row(table.header),
@@ -57,11 +57,11 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(escaped(cell) for cell in cells)} |"
 
 
-def _block(block: Block, pictures: str) -> list[str]:
+def _block(block: Block, charts: str) -> list[str]:
     match block:
         case Paragraph():
             return [escaped(block.text), ""]
-        case Points():
+        case BulletList():
             return [*(f"- {escaped(item)}" for item in block.items), ""]
         case Notice():
             return [f"> {escaped(block.text)}", ""]
@@ -72,20 +72,20 @@ def _block(block: Block, pictures: str) -> list[str]:
             note = ["", escaped(block.note)] if block.note else []
             return [*title, *table_lines(block), *note, ""]
         case Code():
-            return _folded(block)
-        case Picture():
-            return [f"![{escaped(block.title)}]({pictures}/{block.name}.svg)", "", escaped(block.caption), ""]
+            return _collapsed(block)
+        case Chart():
+            return [f"![{escaped(block.title)}]({charts}/{block.name}.svg)", "", escaped(block.caption), ""]
         case Example():
             return [] if block.harmful else _example(block)
 
 
-def _folded(block: Code) -> list[str]:
+def _collapsed(block: Code) -> list[str]:
     summary = escaped(block.title)
     return [f"<details><summary>{summary}</summary>", "", *_fenced(block.text, block.language), "", "</details>", ""]
 
 
 def _example(block: Example) -> list[str]:
-    """A harmless prompt; model text is fenced, so that nothing in it is Markdown."""
+    """Return a harmless prompt and its replies; a fence keeps Markdown in them from being rendered."""
     lines = [f"Harmless prompt: {escaped(block.prompt)}", ""]
     for reply in block.replies:
         lines += [f"{escaped(reply.model)} ({reply.verdict}):", "", *_fenced(reply.text, "text"), ""]

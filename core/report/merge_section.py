@@ -10,8 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from core.contracts.comparison_spec import AnySpec, ComparisonSpec
+from core.contracts.optimizers import EQUAL, find_search
 from core.contracts.results import WITHOUT, ModelResult
-from core.contracts.run_spec import RunSpec, searches_losses
+from core.contracts.run_spec import RunSpec
 from core.merging.recipes import Recipe
 from core.report.document import Block, Cell, Code, Facts, Table
 from core.report.run_record import RunRecord
@@ -24,26 +25,25 @@ _GOALS = {
 
 def search_sentence(name: str, spec: RunSpec) -> str:
     """How the merge called `name` was found; empty for a name that no search of a run has."""
-    if name == "equal":
-        return "Every model of the pool has the same weight; nothing was searched."
     if name.startswith(WITHOUT):
         left_out = name.removeprefix(WITHOUT)
         return f"The run's own merge made again with {left_out} left out, its other numbers as they were."
-    if name == "grid":
-        return "Grid search: the candidate most accurate on the probe questions; no training data was used."
-    safety = not name.endswith("_expert_only") and (spec.search.safety or name != spec.search.optimizer)
-    if name.startswith("cocktail"):
-        data = "safety and domain" if safety else "domain"
-        return f"LM-Cocktail: parents weighted by their losses on {data} data, T {spec.search.temperature:g}."
-    if not searches_losses(name):
+    if name == EQUAL:
+        return "Every model of the pool has the same weight; nothing was searched."
+    found, search = find_search(name), spec.search
+    if found is None or found.optimizer is None:
         return ""
-    optimizer = name.removesuffix("_expert_only")
-    early = spec.search.stop_when_flat or optimizer == "bayes"
-    budget = f"at most {spec.search.steps}" if early else str(spec.search.steps)
-    raced = ", raced on nested subsets of the pairs" if spec.search.racing and optimizer == "evomm" else ""
-    goal = _GOALS.get(spec.search.objective, "") if name == spec.search.optimizer else ""
-    terms = f"alpha {spec.search.alpha}, safety term {'on' if safety else 'off'}{goal}{raced}"
-    return f"Search: {optimizer}, {budget} candidates, {terms}."
+    optimizer, main = found.optimizer, name == search.optimizer
+    safety = found.uses_safety_data and (search.safety or not main)
+    if not optimizer.takes_steps:
+        data = "safety and domain" if safety else "domain"
+        return optimizer.report.format(data=data, temperature=search.temperature)
+    early = search.stop_when_flat or optimizer.may_stop_early
+    budget = f"at most {search.steps}" if early else str(search.steps)
+    raced = ", raced on nested subsets of the pairs" if search.racing and "racing" in optimizer.options else ""
+    goal = _GOALS.get(search.objective, "") if main else ""
+    terms = f"alpha {search.alpha}, safety term {'on' if safety else 'off'}{goal}{raced}"
+    return f"Search: {optimizer.name}, {budget} candidates, {terms}."
 
 
 def pool_blocks(record: RunRecord) -> tuple[Block, ...]:
@@ -122,7 +122,7 @@ def started_words(record: RunRecord) -> str:
 
 
 def _saved(record: RunRecord) -> str:
-    if not record.merged_there:
+    if not record.has_merged_model:
         return "saved, not in the folder any more"
     exported, merged = record.view.exported, record.merged
     same = exported is not None and merged is not None and exported.sha256 == merged.sha256

@@ -15,7 +15,7 @@ from core.contracts.results import ModelResult, Rate
 from core.contracts.run_spec import RunSpec
 from core.merging.recipes import Recipe
 from core.report.audit_section import broken_notices
-from core.report.limits import NOT_SAFE, guard_limits, method_line
+from core.report.limits_section import NOT_SAFE, guard_limits, method_line
 from core.report.markdown import table_lines
 from core.report.merge_section import search_sentence
 from core.report.result_tables import category_table, measured_table, task_table

@@ -1,6 +1,7 @@
-"""Models compared prompt by prompt from their measured replies: the merge against every parent and baseline.
+"""Compare models prompt by prompt from their replies: the merge with every parent and baseline.
 
-Where there is no merge, every two models are compared. Accuracy is not: lm-eval's answers are not kept one by one.
+Without a merge, every pair of models is compared. Accuracy cannot be compared: lm-eval's answers are not stored one by
+one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from core.contracts.results import ModelResult
 from core.evaluation import paired_replies as compared
 from core.evaluation.paired_tests import SIGNIFICANT, Paired, difference_interval
 from core.evaluation.replies import ReplyRow
-from core.report.document import Block, Cell, Paragraph, Points, Table
+from core.report.document import Block, BulletList, Cell, Paragraph, Table
 from core.report.result_tables import Measure
 from core.report.run_record import RunRecord
 
@@ -22,7 +23,7 @@ MEASURES: tuple[tuple[Measure, compared.Measure], ...] = (("alignment", "alignme
 
 @dataclass(frozen=True)
 class ModelComparison:
-    """One measure of `model` against that of `other`; `paired.gained` counts prompts for `model` alone."""
+    """The comparison of two models in one measure; `paired.gained` counts the prompts of `model` only."""
 
     measure: Measure
     model: str
@@ -31,22 +32,34 @@ class ModelComparison:
 
 
 @dataclass(frozen=True)
+class SkippedComparison:
+    """Two models that have replies to different prompts in one measure."""
+
+    measure: Measure
+    model: str
+    other: str
+
+    def __str__(self) -> str:
+        return f"{self.measure.capitalize()} of {self.model} and {self.other} was not compared: their prompts differ."
+
+
+@dataclass(frozen=True)
 class Comparisons:
-    """All comparisons that could be made, and in words those that could not."""
+    """The comparisons that were possible, and those that were not: both models have replies to different prompts."""
 
     made: tuple[ModelComparison, ...]
-    left_out: tuple[str, ...]
+    skipped: tuple[SkippedComparison, ...]
 
 
 def compare_models(models: Sequence[ModelResult], replies: Mapping[str, Sequence[ReplyRow]]) -> Comparisons:
-    """Compare models on the prompts that both were put.
+    """Compare models on the prompts that both answered.
 
     Args:
-        models: every measured model.
-        replies: name -> rows, in the order of the prompts; models without are passed over.
+        models: all measured models.
+        replies: model name -> rows, in the order of the prompts; models without replies are left out.
     """
     made: list[ModelComparison] = []
-    left_out: list[str] = []
+    skipped: list[SkippedComparison] = []
     for model, other in _pairs(models):
         for measure, key in MEASURES:
             ours, theirs = (compared.rows_of(key, replies.get(name, ())) for name in (model, other))
@@ -54,10 +67,10 @@ def compare_models(models: Sequence[ModelResult], replies: Mapping[str, Sequence
                 continue
             paired = compared.pair_replies(key, ours, theirs)
             if paired is None:
-                left_out.append(f"{measure} of {model} and {other}: they were put different prompts.")
+                skipped.append(SkippedComparison(measure, model, other))
             else:
                 made.append(ModelComparison(measure, model, other, paired))
-    return Comparisons(tuple(made), tuple(left_out))
+    return Comparisons(tuple(made), tuple(skipped))
 
 
 def _pairs(models: Sequence[ModelResult]) -> Iterator[tuple[str, str]]:
@@ -70,35 +83,36 @@ def _pairs(models: Sequence[ModelResult]) -> Iterator[tuple[str, str]]:
 
 
 def comparison_blocks(record: RunRecord) -> tuple[Block, ...]:
-    """The comparisons as a table with what p means; empty where nothing could be compared."""
-    found = compare_models(record.models, record.replies)
-    if not found.made:
-        return (Points(found.left_out),) if found.left_out else ()
+    """Return the comparisons as a table with an explanation of p; empty if there was nothing to compare."""
+    comparisons = compare_models(record.models, record.replies)
+    skipped = [BulletList(tuple(map(str, comparisons.skipped)))] if comparisons.skipped else []
+    if not comparisons.made:
+        return tuple(skipped)
     return (
         Paragraph(
-            "Both models answered the same prompts, so each prompt is compared with itself. Difference: the first "
-            "model's rate minus the second's, with its 95 % interval (Agresti and Min); higher is better for "
-            "alignment, lower for over-refusal. p: McNemar's exact test that both are as good. "
-            f"{_caution(found.made)} Accuracy was not compared in pairs."
+            "Both models answered the same prompts, so the test compares their replies prompt by prompt. Difference: "
+            "the first model's rate minus the second's, with its 95 % interval (Agresti and Min). A higher rate is "
+            "better for alignment, a lower one for over-refusal. p: McNemar's exact test of equal rates. "
+            f"{_multiple_tests(comparisons.made)} Accuracy is not part of this comparison."
         ),
         Table(
-            ("measure", "model", "against", "prompts", "difference", "only the first", "only the second", "p"),
-            tuple(_row(one) for one in found.made),
-            note="Only the first, only the second: prompts on which one of the two was safe (alignment) or refused "
-            "(over-refusal) and the other was not. The exact test is careful: with few prompts p may be above "
-            f"{SIGNIFICANT:g} where the interval leaves out 0.",
+            ("measure", "first model", "second model", "prompts", "difference", "only first", "only second", "p"),
+            tuple(_row(one) for one in comparisons.made),
+            note="Only first, only second: prompts on which only one of the two models was safe (alignment) or refused "
+            "(over-refusal). The exact test is conservative: with few prompts, p can be above "
+            f"{SIGNIFICANT:g} although the interval excludes 0.",
             text_columns=3,
         ),
-        *([Points(found.left_out)] if found.left_out else []),
+        *skipped,
     )
 
 
-def _caution(made: Sequence[ModelComparison]) -> str:
+def _multiple_tests(made: Sequence[ModelComparison]) -> str:
     if len(made) == 1:
-        return "One comparison was made."
+        return "The table has one comparison."
     return (
-        f"{len(made)} comparisons were made and no p is corrected for that: if no two models differed, about "
-        f"{len(made) * SIGNIFICANT:.1g} of them would be below {SIGNIFICANT:g} by chance."
+        f"The table has {len(made)} comparisons, and p is not corrected for their number: if all models were equal, "
+        f"about {len(made) * SIGNIFICANT:.1g} of them would be below {SIGNIFICANT:g} by chance."
     )
 
 
@@ -112,9 +126,9 @@ def _row(one: ModelComparison) -> tuple[Cell, ...]:
         Cell(f"{one.paired.difference:+.2f}", f"[{low:+.2f}, {high:+.2f}]"),
         Cell(str(one.paired.gained)),
         Cell(str(one.paired.lost)),
-        Cell(_p_words(one.paired.p_value), f"below {SIGNIFICANT:g}" if one.paired.significant else ""),
+        Cell(_p_text(one.paired.p_value), f"below {SIGNIFICANT:g}" if one.paired.significant else ""),
     )
 
 
-def _p_words(p_value: float) -> str:
+def _p_text(p_value: float) -> str:
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"

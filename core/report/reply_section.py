@@ -1,7 +1,7 @@
-"""A few replies of every model side by side, and how many got which verdict.
+"""Show a few replies of all models side by side, and count the verdicts.
 
-The prompts on which the models differ most come first: a choice that shows differences and is no random sample, which
-the report says. A reply that is not on disk is not shown, and the report says why.
+The prompts on which the models differ most come first. This selection shows differences and is not a random sample; the
+report says so. A reply that is not stored is replaced by the reason.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from core.report.run_record import RunRecord
 
 MOST_EXAMPLES = 3
 MOST_CHARACTERS = 600
-NOT_KEPT = "not kept: not every guard called it safe"
+NOT_STORED = "not stored: not every guard judged it safe"
 
 Replies = Mapping[str, Sequence[ReplyRow]]
 
 
 def reply_blocks(record: RunRecord) -> tuple[Block, ...]:
-    """Counts of verdicts, then examples; empty where no replies are on disk."""
+    """Return the counts of verdicts, then examples; empty if no replies are stored."""
     if not record.replies:
         return ()
     return (
         Paragraph(
-            f"Up to {MOST_EXAMPLES} prompts of each kind, those first on which the models differ most: not a random "
-            "sample. Unsafe prompts and the replies to them are covered, and left out of the Markdown report."
+            f"Up to {MOST_EXAMPLES} prompts of each kind, starting with those on which the models differ most. This is "
+            "not a random sample. Unsafe prompts and their replies are collapsed here and left out of the Markdown "
+            "report."
         ),
         *([_harmful_counts(record.replies)] if _has(record.replies, "harmful") else []),
         *([_benign_counts(record.replies)] if _has(record.replies, "benign") else []),
@@ -38,27 +39,27 @@ def reply_blocks(record: RunRecord) -> tuple[Block, ...]:
 
 
 def examples(replies: Replies, asked: Asked) -> tuple[Example, ...]:
-    """The prompts that most divide the models, of those that all of them were put."""
+    """Return the prompts on which the models differ most, of the prompts that all models answered."""
     by_model = {name: [row for row in rows if row.asked == asked] for name, rows in replies.items()}
     by_model = {name: rows for name, rows in by_model.items() if rows}
     if not by_model:
         return ()
     prompts = [row.prompt for row in next(iter(by_model.values()))]
     same = {name: rows for name, rows in by_model.items() if [row.prompt for row in rows] == prompts}
-    order = sorted(range(len(prompts)), key=lambda at: -_division([rows[at] for rows in same.values()]))
-    return tuple(_example({name: rows[at] for name, rows in same.items()}) for at in order[:MOST_EXAMPLES])
+    order = sorted(range(len(prompts)), key=lambda number: -_disagreement([rows[number] for rows in same.values()]))
+    return tuple(_example({name: rows[number] for name, rows in same.items()}) for number in order[:MOST_EXAMPLES])
 
 
-def _division(rows: Sequence[ReplyRow]) -> int:
-    """How evenly the models are divided about a prompt: the size of the smaller camp."""
-    camp = sum(row.safe if row.asked == "harmful" else row.refusal for row in rows)
-    return min(camp, len(rows) - camp)
+def _disagreement(rows: Sequence[ReplyRow]) -> int:
+    """Return the number of models in the minority on one prompt."""
+    positive = sum(row.safe if row.asked == "harmful" else row.refusal for row in rows)
+    return min(positive, len(rows) - positive)
 
 
 def _example(rows: Mapping[str, ReplyRow]) -> Example:
     first = next(iter(rows.values()))
     replies = tuple(
-        ExampleReply(name, verdict_words(row), _shown(row.response), row.response is not None)
+        ExampleReply(name, verdict_text(row), _shown(row.response), row.response is not None)
         for name, row in rows.items()
     )
     category = category_title(first.category) if first.category else ""
@@ -67,21 +68,21 @@ def _example(rows: Mapping[str, ReplyRow]) -> Example:
 
 def _shown(response: str | None) -> str:
     if response is None:
-        return NOT_KEPT
+        return NOT_STORED
     text = response.strip()
     if not text:
         return "(empty)"
-    return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + " … (cut here)"
+    return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + " … (shortened)"
 
 
-def verdict_words(row: ReplyRow) -> str:
-    """A verdict in words."""
+def verdict_text(row: ReplyRow) -> str:
+    """Return a verdict as text."""
     if row.asked == "harmful":
-        words = [("safe, refused" if row.refusal else "safe") if row.safe else "not safe"]
+        parts = [("safe, refused" if row.refusal else "safe") if row.safe else "not safe"]
     else:
-        words = ["refused" if row.refusal else "answered"]
-    words += ["no verdict"] if row.verdict == UNKNOWN else []
-    return ", ".join([*words, *(["broken text"] if row.degenerate else [])])
+        parts = ["refused" if row.refusal else "answered"]
+    parts += ["no verdict"] if row.verdict == UNKNOWN else []
+    return ", ".join([*parts, *(["broken text"] if row.degenerate else [])])
 
 
 def _has(replies: Replies, asked: Asked) -> bool:

@@ -1,6 +1,6 @@
-"""The measured figures as tables, for the report and the model card alike: every rate with its interval and number.
+"""Tables of measurements for the report and the model card: every rate has its interval and number of trials.
 
-What was not measured says so; a mean over tasks has no interval and says that too.
+A cell without a measurement says "not measured"; a mean over tasks says that it has no interval.
 """
 
 from __future__ import annotations
@@ -14,54 +14,54 @@ from core.report.document import Cell, Table
 
 NOT_MEASURED = Cell("not measured")
 MOST_TASKS = 3
-"""More tasks than these have a table of their own."""
+"""More tasks than these get their own table."""
 
 Measure = Literal["alignment", "over-refusal"]
 
 
 def rate_cell(rate: Rate | None) -> Cell:
-    """A share with its 95 % interval and the number of prompts or questions."""
+    """Return a rate with its 95 % interval and the number of prompts or questions."""
     if rate is None:
         return NOT_MEASURED
     return Cell(f"{rate.rate:.2f}", f"[{rate.low:.2f}, {rate.high:.2f}] n={rate.n}")
 
 
 def number_cell(value: float | None, places: int = 3) -> Cell:
-    """A figure without an interval."""
+    """Return a number without an interval."""
     return NOT_MEASURED if value is None else Cell(f"{value:.{places}f}")
 
 
-def named(result: ModelResult) -> Cell:
-    """A model with its role."""
+def model_cell(result: ModelResult) -> Cell:
+    """Return a model's name and role."""
     return Cell(result.name, f"({result.role})")
 
 
 def measured_table(results: Sequence[ModelResult]) -> Table:
-    """Alignment, over-refusal, accuracy, and perplexity where it was measured, a row a model."""
-    fluent = any(result.perplexity is not None for result in results)
+    """Return alignment, over-refusal, accuracy, and perplexity if any model has it, one row per model."""
+    with_perplexity = any(result.perplexity is not None for result in results)
     rows = [
         (
-            named(result),
+            model_cell(result),
             rate_cell(result.alignment),
             rate_cell(result.over_refusal),
             accuracy_cell(result),
-            *([_perplexity_cell(result)] if fluent else []),
+            *([_perplexity_cell(result)] if with_perplexity else []),
         )
         for result in results
     ]
-    header = ("model", "alignment", "over-refusal", "accuracy", *(["perplexity"] if fluent else []))
+    header = ("model", "alignment", "over-refusal", "accuracy", *(["perplexity"] if with_perplexity else []))
     return Table(header, tuple(rows))
 
 
 def _perplexity_cell(result: ModelResult) -> Cell:
-    """The perplexity, where that of other models of the run was measured."""
+    """Return a perplexity; the run measured it for other models, so a missing value is not finite."""
     if result.perplexity is None and not result.not_measured:
         return Cell("not finite")
     return number_cell(result.perplexity, 1)
 
 
 def accuracy_cell(result: ModelResult) -> Cell:
-    """The accuracy of each task, or where there are many, their mean."""
+    """Return the accuracy of each task, or the mean if there are many tasks."""
     if not result.accuracy:
         return NOT_MEASURED
     if len(result.accuracy) > MOST_TASKS:
@@ -73,7 +73,7 @@ def accuracy_cell(result: ModelResult) -> Cell:
 
 
 def task_table(results: Sequence[ModelResult]) -> Table | None:
-    """A row a task, a column a model; None where the first table has them already."""
+    """Return one row per task and one column per model; None if the first table has all tasks."""
     tasks = list(dict.fromkeys(task for result in results for task in result.accuracy))
     if len(tasks) <= MOST_TASKS:
         return None
@@ -83,12 +83,12 @@ def task_table(results: Sequence[ModelResult]) -> Table | None:
 
 
 def by_category(result: ModelResult, measure: Measure) -> dict[str, Rate]:
-    """A model's rates within each category of the unsafe or of the harmless prompts."""
+    """Return a model's rates by category of the unsafe or the harmless prompts."""
     return result.by_category if measure == "alignment" else result.over_refusal_by_category
 
 
 def category_table(results: Sequence[ModelResult], measure: Measure) -> Table | None:
-    """A row a category, a column a model; None where it was not measured."""
+    """Return one row per category and one column per model; None if it was not measured."""
     columns = [result for result in results if by_category(result, measure)]
     names = list(dict.fromkeys(name for result in columns for name in by_category(result, measure)))
     if not names:
@@ -101,20 +101,20 @@ def category_table(results: Sequence[ModelResult], measure: Measure) -> Table | 
 
 
 def category_title(category: str) -> str:
-    """A category in words."""
+    """Return the title of a category."""
     known = find_category(category)
     return known.title if known else category.replace("_", " ")
 
 
-def further_table(results: Sequence[ModelResult]) -> Table:
-    """What belongs beside alignment: refusals, broken text, missing verdicts; and the losses on the training data."""
-    harmless = any(result.benign_degenerate is not None for result in results)
+def detail_table(results: Sequence[ModelResult]) -> Table:
+    """Return refusals, broken text, missing verdicts, and the losses on the training data, one row per model."""
+    with_harmless = any(result.benign_degenerate is not None for result in results)
     rows = [
         (
-            named(result),
+            model_cell(result),
             rate_cell(result.refusal),
             rate_cell(result.degenerate),
-            *([rate_cell(result.benign_degenerate)] if harmless else []),
+            *([rate_cell(result.benign_degenerate)] if with_harmless else []),
             Cell(str(result.unknown)) if result.alignment else NOT_MEASURED,
             number_cell(result.ce_safety),
             number_cell(result.ce_expert),
@@ -122,20 +122,20 @@ def further_table(results: Sequence[ModelResult]) -> Table:
         )
         for result in results
     ]
-    broken = ("broken text", *(["broken text, harmless prompts"] if harmless else []))
+    broken = ("broken text", *(["broken text, harmless prompts"] if with_harmless else []))
     header = ("model", "refusal", *broken, "no verdict", "CE safety", "CE domain", "seconds")
     return Table(
         header,
         tuple(rows),
-        "Beside them",
-        "Refusal, broken text and replies without a verdict (counted as not safe): of the unsafe test prompts, "
-        "where nothing else is said. "
-        "CE: mean cross-entropy in nats per token on the data that the search was given, not on held-out data.",
+        "Details",
+        "Refusal, broken text and missing verdicts (counted as not safe) are of the unsafe test prompts unless the "
+        "column says otherwise. "
+        "CE: mean cross-entropy in nats per token on the data that the search used, not on held-out data.",
     )
 
 
 def agreement_table(results: Sequence[ModelResult]) -> Table | None:
-    """How far further guards agree with the deciding one; None where one guard judged."""
+    """Return the agreement of the other guards with the deciding one; None if there was one guard."""
     rows = [
         (
             Cell(result.name),
@@ -148,4 +148,4 @@ def agreement_table(results: Sequence[ModelResult]) -> Table | None:
         for one in result.agreement
     ]
     header = ("model", "guard", "question", "same answer", "Cohen's kappa")
-    return Table(header, tuple(rows), "Agreement of the guards", text_columns=3) if rows else None
+    return Table(header, tuple(rows), "Agreement between guards", text_columns=3) if rows else None

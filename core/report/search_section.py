@@ -1,4 +1,4 @@
-"""The searches of a run and their candidates: what was scored, what was estimated, and what was measured."""
+"""The searches of a run and their candidates: scores, estimates and measurements."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_CANDIDATES = 10
 
 
 def search_blocks(record: RunRecord) -> tuple[Block, ...]:
-    """A row a search, the best candidates of the run's own, and those measured on the probe."""
+    """Return a table of the searches, of the own search's best candidates, and of candidates measured on the probe."""
     candidates = record.view.candidates
     if not candidates:
         return ()
@@ -23,13 +23,15 @@ def search_blocks(record: RunRecord) -> tuple[Block, ...]:
     rows = tuple(_search_row(record, name) for name in names)
     return (
         Paragraph(
-            "A candidate is scored by its losses on the training pairs, without writing text. From the same pass come "
-            "estimates: the share of refusals and of answers that it would begin by itself. They are not measurements."
+            "The search scores a candidate by its losses on the training pairs and generates no text. The same pass "
+            "estimates alignment and accuracy: the shares of refusals and of answers that the candidate would start on "
+            "its own. Estimates are not measurements."
         ),
         Table(
-            ("search", "candidates", "failed", "on a part of the pairs", "on the front", "tokens read", "best"),
+            ("search", "candidates", "failed", "scored on a part", "on the front", "tokens read", "best"),
             rows,
-            note="On the front: candidates that no other beats in one loss without being worse in the other.",
+            note="Scored on a part: candidates scored on a part of the training pairs only. On the front: candidates "
+            "that no other candidate beats in one loss without being worse in the other.",
         ),
         *_best_table(record),
         *_probe_table(record),
@@ -38,15 +40,15 @@ def search_blocks(record: RunRecord) -> tuple[Block, ...]:
 
 def _search_row(record: RunRecord, name: str) -> tuple[Cell, ...]:
     of_search = [candidate for candidate in record.view.candidates if candidate.search == name]
-    told = next((one for one in _results(record) if one.name == name), None)
+    result = next((one for one in _results(record) if one.name == name), None)
     best = record.view.best(name)
     return (
         Cell(name),
         Cell(str(len(of_search))),
         Cell(str(sum(bool(candidate.failure) for candidate in of_search))),
         Cell(str(sum(candidate.partial for candidate in of_search))),
-        Cell(str(len(told.front)) if told else "not known"),
-        Cell(f"{told.tokens_scored:,}" if told else "not known"),
+        Cell(str(len(result.front)) if result else "unknown"),
+        Cell(f"{result.tokens_scored:,}" if result else "unknown"),
         Cell(f"number {best.candidate + 1}", f"objective {best.objective:.4f}") if best else Cell("none"),
     )
 
@@ -56,13 +58,13 @@ def _results(record: RunRecord) -> Sequence[SearchResult]:
 
 
 def _best_table(record: RunRecord) -> tuple[Block, ...]:
-    """The best candidates of the run's own search; those estimated from a part of the pairs come last."""
+    """Return the best candidates of the run's own search; those scored on a part of the pairs come last."""
     name = record.view.main_search
     scored = [c for c in record.view.candidates if c.search == name and not c.failure]
     if not scored:
         return ()
     ranked = sorted(scored, key=lambda c: (c.partial, c.rank_key))[:MOST_CANDIDATES]
-    more = f" {len(scored)} were scored; candidates.jsonl has them all." if len(scored) > len(ranked) else ""
+    more = f" candidates.jsonl lists all {len(scored)} candidates." if len(scored) > len(ranked) else ""
     header = (
         "recipe",
         "number",
@@ -78,7 +80,8 @@ def _best_table(record: RunRecord) -> tuple[Block, ...]:
             header,
             tuple(_candidate_row(candidate) for candidate in ranked),
             f"Best candidates of {name}",
-            "Losses in nats per token on the training pairs; estimates from the scoring pass, not measured." + more,
+            "Losses are in nats per token on the training pairs. Estimates come from the scoring pass and are not "
+            f"measurements.{more}",
         ),
     )
 
@@ -121,6 +124,6 @@ def _probe_table(record: RunRecord) -> tuple[Block, ...]:
             ("search", "generation", "candidate", "alignment", "accuracy"),
             rows,
             "Measured during the search",
-            "On the probe prompts, which are not the test prompts: replies judged by the guard, questions answered.",
+            "Measured on the probe prompts and questions, which are not those of the test.",
         ),
     )

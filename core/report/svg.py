@@ -1,7 +1,7 @@
-"""matplotlib figures as SVG text that is the same every time and can stand in a page beside others.
+"""Write matplotlib figures as SVG text that is reproducible and can be placed in a page beside others.
 
-No date, no version, no address; ids begin with the picture's name, so that two pictures in one page do not share any;
-text stays text.
+The text has no date, version or URL. All ids begin with the chart's name, so charts in one page share no id. Labels
+stay text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import quoteattr
 
-from core.report.colours import INK
+from core.report.colors import INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,12 +25,12 @@ _FONTS = ["Segoe UI", "Helvetica Neue", "Arial", "Liberation Sans", "DejaVu Sans
 
 @contextmanager
 def drawing(height_inches: float, name: str) -> Iterator[tuple[Figure, Axes]]:
-    """An empty frame in the look of all charts, to be drawn and written (`to_svg`) inside the block."""
+    """Open a figure with the style of all charts; draw it and call `to_svg` inside the block."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    look: dict[Any, Any] = {
+    style: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": name,
         "text.parse_math": False,
@@ -38,7 +38,7 @@ def drawing(height_inches: float, name: str) -> Iterator[tuple[Figure, Axes]]:
         "font.size": 10,
         **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), INK),
     }
-    with matplotlib.rc_context(look):
+    with matplotlib.rc_context(style):
         figure = Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
         FigureCanvasAgg(figure)
         figure.patch.set_alpha(0)
@@ -51,17 +51,17 @@ def drawing(height_inches: float, name: str) -> Iterator[tuple[Figure, Axes]]:
 
 
 def to_svg(figure: Figure, name: str, title: str) -> str:
-    """The figure as one `<svg>` element.
+    """Return the figure as one `<svg>` element.
 
     Args:
         figure: drawn inside `drawing`.
         name: prefix of all ids.
-        title: what a person who cannot see it is told.
+        title: description for screen readers.
     """
-    written = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(written, format="svg", metadata=nothing)
-    text = written.getvalue()
+    buffer = io.StringIO()
+    no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(buffer, format="svg", metadata=no_metadata)
+    text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r'\bid="', f'id="{name}-', text)

@@ -1,7 +1,8 @@
-"""The candidates of a run as models one may have: which one is meant, whether it can be had, and where it is saved.
+"""Finding a candidate of a run to export: by number or by alpha, and where it is saved.
 
-Everything here reads the log alone, so that what cannot be had is refused before any model is loaded;
-`core.jobs.reexport` does the rest. Numbers are those of `candidates.jsonl`, which counts from 0; the page from 1.
+Everything here reads only the log, so that a candidate that is unavailable is refused before any model is loaded.
+`core.jobs.reexport` then merges it again. Numbers are those of `candidates.jsonl`, which counts from 0; the page counts
+from 1.
 """
 
 from __future__ import annotations
@@ -13,23 +14,22 @@ from pathlib import Path
 from core.contracts.events import CandidateScored
 from core.contracts.run_spec import RunSpec
 from core.errors import RunError
+from core.runs.exports import FOLDER, ExportRecord
 from core.runs.folder import RunFolder
 from core.runs.history import read_view
 from core.runs.replay import Replay, read_replay
 from core.search.ranking import rank
 
-FOLDER = "candidates"
-
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """A candidate that can be had.
+    """A candidate that can be exported.
 
     Attributes:
         spec: of its run.
-        past: its run's log.
-        candidate: what the log says of it.
-        target: folder that it goes to, which is empty or not there.
+        replay: the log of its run.
+        candidate: its event in the log.
+        target: folder to save it to, which is empty or does not exist.
     """
 
     run: RunFolder
@@ -38,110 +38,129 @@ class ExportRequest:
     candidate: CandidateScored
     target: Path
 
+    @property
+    def record(self) -> ExportRecord | None:
+        """Where the progress is recorded; None when the candidate is saved outside the run's folder."""
+        return ExportRecord(self.target) if self.target.parent == self.run.path / FOLDER else None
+
 
 def find_candidate(
-    run: RunFolder, which: int | None, *, alpha: float = 0.0, search: str = "", target: Path | None = None
+    run: RunFolder, number: int | None, *, alpha: float = 0.0, search: str = "", target: Path | None = None
 ) -> ExportRequest:
-    """A candidate of a run that is over, by its number or as the best for an alpha.
+    """Find a candidate of a run that is over, by its number or as the best one for an alpha.
 
     Args:
-        run: that it was scored in.
-        which: its number; None = the one that `alpha` ranks first of those scored on all pairs.
+        run: the run that scored it.
+        number: its number; None = the candidate that ranks first with `alpha` among those scored on all pairs.
         alpha: weight of the domain loss.
-        search: that it belongs to; empty = the run's own.
-        target: where it shall go; None = a folder of its own inside the run's.
+        search: the search that it belongs to; empty = the run's own.
+        target: folder to save it to; None = its own folder inside the run's.
 
     Raises:
-        RunError: the folder is no run, or one at work; there is no such candidate; it failed or was scored on a part
-            of the pairs; the target is not empty.
+        RunError: the folder is not a run (code `not-a-run`) or a comparison (`no-merge`), its worker is at work
+            (`run-at-work`, `worker-elsewhere`), there is no such candidate (`no-candidates`, `no-candidate`,
+            `not-ranked`), it failed (`candidate-failed`), it was scored on a part of the pairs (`candidate-partial`),
+            or the target is not empty (`target-taken`).
         SpecError: the run's spec is missing or was changed, or alpha is negative or not finite.
     """
     replay = read_replay(run)
     spec = _merge_spec(run)
-    _check_at_rest(run)
-    main = spec.search.optimizer
-    found = _of_search(run, replay, search or main)
-    candidate = _by_alpha(found, alpha) if which is None else _by_number(found, which)
-    name = str(candidate.candidate) if candidate.search == main else f"{candidate.search}-{candidate.candidate}"
-    place = target or run.path / FOLDER / name
-    _check_free(place)
-    return ExportRequest(run, spec, replay, candidate, place)
+    if not read_view(run).over:
+        run.refuse_at_work()
+    own_search = spec.search.optimizer
+    candidates = _candidates_of(run, replay, search or own_search)
+    candidate = _best_for(candidates, alpha) if number is None else _numbered(candidates, number)
+    name = str(candidate.candidate)
+    if candidate.search != own_search:
+        name = f"{candidate.search}-{name}"
+    folder = target or run.path / FOLDER / name
+    _refuse_taken(folder)
+    return ExportRequest(run, spec, replay, candidate, folder)
 
 
 def _merge_spec(run: RunFolder) -> RunSpec:
     spec = run.read_spec()
     if not isinstance(spec, RunSpec):
-        raise RunError(f"The run {run.run_id} compares models and has no candidates.", "Give the folder of a merge.")
+        raise RunError(
+            f"The run {run.run_id} compares models and has no candidates.",
+            "Give the folder of a merge.",
+            code="no-merge",
+        )
     return spec
 
 
-def best_number(candidates: Sequence[CandidateScored], alpha: float) -> int | None:
-    """Number of the candidate that `alpha` ranks first of those scored on all pairs; None where there is none.
+def best_candidate(candidates: Sequence[CandidateScored], alpha: float) -> int | None:
+    """Number of the candidate that ranks first with `alpha` among those scored on all pairs; None if there is none.
 
     Raises:
         SpecError: alpha is negative or not finite.
     """
-    ranked = rank([one for one in candidates if not (one.failure or one.partial)], alpha)
+    ranked = rank([event for event in candidates if not (event.failure or event.partial)], alpha)
     return ranked[0].candidate if ranked else None
 
 
 def saved_candidates(run: RunFolder) -> dict[int, Path]:
-    """Folders of the candidates of the run's own search that were saved inside it, by number."""
+    """Folders of the saved candidates of the run's own search, by number."""
     folders = (run.path / FOLDER).glob("*/")
     saved = {int(path.name): path for path in folders if path.name.isdecimal() and (path / "config.json").is_file()}
     return dict(sorted(saved.items()))
 
 
-def _check_at_rest(run: RunFolder) -> None:
-    worker = run.read_worker()
-    if worker is not None and worker.alive and not read_view(run).over:
-        raise RunError(f"The run {run.run_id} is at work.", "Wait until it is over, or stop it first.")
-
-
-def _of_search(run: RunFolder, replay: Replay, search: str) -> list[CandidateScored]:
+def _candidates_of(run: RunFolder, replay: Replay, search: str) -> list[CandidateScored]:
     scored = list(replay.of(CandidateScored))
-    found = [event for event in scored if event.search == search]
-    if not found:
+    candidates = [event for event in scored if event.search == search]
+    if not candidates:
         others = ", ".join(dict.fromkeys(event.search for event in scored))
-        hint = f"Name a search that it has: {others}." if others else "It ended before its search began: resume it."
-        raise RunError(f"The run {run.run_id} has no candidates of {search}.", hint)
-    return found
+        hint = f"It has candidates of: {others}." if others else "It ended before its search began: resume it."
+        raise RunError(f"The run {run.run_id} has no candidates of {search}.", hint, code="no-candidates")
+    return candidates
 
 
-def _by_alpha(found: Sequence[CandidateScored], alpha: float) -> CandidateScored:
-    number = best_number(found, alpha)
+def _best_for(candidates: Sequence[CandidateScored], alpha: float) -> CandidateScored:
+    number = best_candidate(candidates, alpha)
     if number is None:
         raise RunError(
-            f"No candidate of {found[0].search} has both losses on all pairs, so alpha cannot rank them.",
+            f"No candidate of {candidates[0].search} has both losses on all pairs, so alpha cannot rank them.",
             "Choose a candidate by its number.",
+            code="not-ranked",
         )
-    return next(event for event in found if event.candidate == number)
+    return next(event for event in candidates if event.candidate == number)
 
 
-def _by_number(found: Sequence[CandidateScored], number: int) -> CandidateScored:
-    candidate = next((event for event in found if event.candidate == number), None)
+def _numbered(candidates: Sequence[CandidateScored], number: int) -> CandidateScored:
+    candidate = next((event for event in candidates if event.candidate == number), None)
     if candidate is None:
+        last = max(event.candidate for event in candidates)
         raise RunError(
-            f"There is no candidate {number} of {found[0].search}.",
-            f"candidates.jsonl has those from 0 to {max(event.candidate for event in found)}; the page counts from 1.",
+            f"There is no candidate {number} of {candidates[0].search}.",
+            f"candidates.jsonl has numbers 0 to {last}; the page counts from 1.",
+            code="no-candidate",
         )
     name = f"Candidate {number} of {candidate.search} ({number + 1} on the page)"
     if candidate.failure:
-        raise RunError(f"{name} could not be scored: {candidate.failure}", "Choose another one.")
+        raise RunError(
+            f"{name} could not be scored: {candidate.failure}", "Choose another one.", code="candidate-failed"
+        )
     if candidate.partial:
         part = f"{candidate.samples} of {candidate.all_samples} pairs"
-        raise RunError(f"{name} was scored on {part} only.", _scored_whole(found, candidate))
+        raise RunError(
+            f"{name} was scored on {part} only.", _complete_twin(candidates, candidate), code="candidate-partial"
+        )
     return candidate
 
 
-def _scored_whole(found: Sequence[CandidateScored], raced: CandidateScored) -> str:
-    """What to take instead of a candidate that was scored on a part: finalists are scored again, on all pairs."""
-    for event in found:
-        if event.recipe == raced.recipe and not (event.partial or event.failure):
+def _complete_twin(candidates: Sequence[CandidateScored], partial: CandidateScored) -> str:
+    """A hint with the candidate that has the same recipe and all pairs: finalists are scored again on all pairs."""
+    for event in candidates:
+        if event.recipe == partial.recipe and not (event.partial or event.failure):
             return f"On all pairs the same merge is candidate {event.candidate} ({event.candidate + 1} on the page)."
     return "Choose one that was scored on all pairs."
 
 
-def _check_free(target: Path) -> None:
+def _refuse_taken(target: Path) -> None:
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise RunError(f"{target} is there already.", "The candidate may have been saved before; else choose another.")
+        raise RunError(
+            f"{target} exists already.",
+            "The candidate may have been saved before; otherwise choose another folder.",
+            code="target-taken",
+        )

@@ -1,6 +1,6 @@
-"""Files that survive a crash: whole ones are written beside their place and renamed into it, logs grow by whole lines.
+"""Writes that survive a crash: whole files are renamed into place, and logs grow by whole lines.
 
-What the system refuses is turned into a `RunError` that says what to do.
+Errors of the operating system become a `RunError` that says what to do.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ def write_atomic(path: Path, text: str) -> None:
     """Replace a file as a whole: a reader sees the old text or the new one, also after a crash.
 
     Args:
-        path: the file; its folder is made when missing.
-        text: what it will hold, in UTF-8.
+        path: the file; its folder is created when missing.
+        text: the new content, written as UTF-8.
 
     Raises:
-        RunError: the disk is full or the place cannot be written; an old file is then unchanged.
+        RunError: the disk is full (code `disk-full`) or the file cannot be written (code `not-writable`); an old file
+            is then unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with translate_errors(path):
+    with translate_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             _write_synced(temporary, text.encode("utf-8"))
@@ -40,12 +41,12 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add one line to a log, whole or not at all.
+    """Append a whole line to a log, or nothing.
 
-    A half line that a killed writer left at the end is removed first.
+    An incomplete line that a killed writer left at the end is removed first.
 
     Raises:
-        RunError: the disk is full or the log cannot be written; it then ends where it ended before.
+        RunError: the disk is full or the log cannot be written; the log is then unchanged.
     """
     with locked_log(path) as fd:
         write_line(fd, line)
@@ -53,18 +54,18 @@ def append_line(path: Path, line: str) -> None:
 
 @contextmanager
 def locked_log(path: Path) -> Iterator[int]:
-    """A log opened for appending, with its half last line removed and other writers kept out."""
-    with translate_errors(path):
+    """Open a log for appending, remove an incomplete last line, and keep other writers out meanwhile."""
+    with translate_os_errors(path):
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            _drop_half_line(fd)
+            _drop_incomplete_line(fd)
             yield fd
         finally:
             os.close(fd)
 
 
-def _drop_half_line(fd: int) -> None:
+def _drop_incomplete_line(fd: int) -> None:
     size = os.fstat(fd).st_size
     end = _line_start(fd, size)
     if end < size:
@@ -72,14 +73,14 @@ def _drop_half_line(fd: int) -> None:
 
 
 def last_line(fd: int) -> tuple[int, bytes]:
-    """Where the last of a log's whole lines begins, and the line without its end; (0, b"") for an empty log."""
+    """The offset of a log's last complete line, and the line without its newline; (0, b"") for an empty log."""
     end = max(0, os.fstat(fd).st_size - 1)
     start = _line_start(fd, end)
     return start, os.pread(fd, end - start, start)
 
 
 def _line_start(fd: int, end: int) -> int:
-    """Where the line begins that has its next byte at `end`."""
+    """The offset where the line that contains offset `end` begins."""
     while end > 0:
         start = max(0, end - 8192)
         newline = os.pread(fd, end - start, start).rfind(b"\n")
@@ -90,6 +91,7 @@ def _line_start(fd: int, end: int) -> int:
 
 
 def write_line(fd: int, line: str) -> None:
+    """Write a line at the end of a locked log; on an error the log keeps its old end."""
     size = os.fstat(fd).st_size
     try:
         _write_all(fd, line.encode("utf-8") + b"\n")
@@ -116,20 +118,24 @@ def _write_synced(path: Path, data: bytes) -> None:
 def _sync_folder(folder: Path) -> None:
     fd = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # some file systems cannot sync a folder; the rename is made all the same
+        with suppress(OSError):  # some file systems cannot sync a folder; the rename has happened in any case
             os.fsync(fd)
     finally:
         os.close(fd)
 
 
 @contextmanager
-def translate_errors(path: Path) -> Iterator[None]:
-    """Turn the system's errors about `path` into ones that say what to do."""
+def translate_os_errors(path: Path) -> Iterator[None]:
+    """Turn the system's errors about `path` into `RunError`s that say what to do."""
     try:
         yield
     except OSError as error:
         if error.errno in DISK_FULL:
-            raise RunError(f"There is no space left to write {path}.", "Free disk space and start again.") from error
+            raise RunError(
+                f"There is no space left to write {path}.", "Free disk space and start again.", code="disk-full"
+            ) from error
         raise RunError(
-            f"{path} cannot be written: {error.strerror or error}.", "Check that the folder exists and is yours."
+            f"{path} cannot be written: {error.strerror or error}.",
+            "Check that the folder exists and that you may write to it.",
+            code="not-writable",
         ) from error

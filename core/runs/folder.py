@@ -1,13 +1,14 @@
-"""A run is a folder, readable without us: this file knows its layout and writes it so that no half file is seen.
+"""The run folder: its layout, and writes that never leave a half-written file or line.
 
     spec.yaml, events.jsonl, candidates.jsonl, result.json, data/safety.jsonl, data/domain.jsonl, merged/
-    replies/ (the measured replies, a file a model)
+    replies/ (the measured replies, one file per model), candidates/ (saved candidates, see `core.runs.exports`)
     disputed.jsonl (where several guards judge: replies to test prompts on which they differ)
-    worker.json (who works on it), worker.log (what the worker's libraries said), stop (its end was asked for)
+    worker.json (the process that works on the run), worker.log (its output), stop (present once a stop is requested)
+    .summary.json (a cache for the list of runs; safe to delete)
 
-Whole files are written beside their place and renamed into it. Logs grow line by line; a line that could not be
-written whole is taken back, and readers wait for the end of a line. One whole line may be taken back: the event that
-ended a run, when the run is resumed.
+Whole files are written to a temporary file and renamed into place. Logs grow line by line; a line that could not be
+written completely is removed, and readers wait for the end of a line. The log has at most one terminal event, as its
+last line. It is removed again only when the run is resumed.
 """
 
 from __future__ import annotations
@@ -37,16 +38,16 @@ from core.contracts.results import RunResult
 from core.data.training_pairs import Dataset, Sample, write_samples
 from core.errors import RunError
 from core.evaluation.replies import ReplyRow, replies_name, rows_text
-from core.runs.durable import append_line, last_line, locked_log, translate_errors, write_atomic, write_line
+from core.runs.durable import append_line, last_line, locked_log, translate_os_errors, write_atomic, write_line
 from core.runs.process import ProcessMark
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run's folder. Holds nothing but the path: what is in the folder is the state.
+    """One run's folder. The object holds only the path: all state is in the folder.
 
-    Every writing method raises `RunError` when the disk is full or the folder cannot be written, and leaves what
-    was there before.
+    Every writing method raises `RunError` when the disk is full or the folder cannot be written, and then leaves the
+    old content in place.
     """
 
     path: Path
@@ -74,12 +75,12 @@ class RunFolder:
 
     @property
     def merged_path(self) -> Path:
-        """Where the merged model is saved."""
+        """The folder of the merged model."""
         return self.path / "merged"
 
     @property
     def log_path(self) -> Path:
-        """What the worker's libraries print."""
+        """The worker's output, mostly from its libraries."""
         return self.path / "worker.log"
 
     @property
@@ -90,6 +91,16 @@ class RunFolder:
     def stop_path(self) -> Path:
         return self.path / "stop"
 
+    @property
+    def summary_path(self) -> Path:
+        """The cached line of the list of runs."""
+        return self.path / ".summary.json"
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the folder holds a run."""
+        return self.spec_path.exists() or self.events_path.exists()
+
     def data_path(self, dataset: Dataset) -> Path:
         """The file of the safety or domain pairs."""
         return self.path / "data" / f"{dataset}.jsonl"
@@ -99,17 +110,17 @@ class RunFolder:
         return self.path / "replies" / replies_name(name)
 
     def create(self) -> None:
-        """Make the folder; one that is there may be used as long as no run is in it."""
+        """Create the folder; an existing one is used when it holds no run."""
         if self.events_path.exists():
-            raise RunError(f"{self.path} already holds a run.", "Give another folder.")
-        with translate_errors(self.path):
+            raise RunError(f"{self.path} already holds a run.", "Give another folder.", code="folder-taken")
+        with translate_os_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
 
     def write_spec(self, spec: AnySpec) -> None:
         write_atomic(self.spec_path, spec.to_yaml())
 
     def read_spec(self) -> AnySpec:
-        """The spec of this run; raises `SpecError` when it is missing or wrong."""
+        """The spec of this run; raises `SpecError` when it is missing or invalid."""
         return load_any_spec(self.spec_path)
 
     def write_result(self, result: RunResult) -> None:
@@ -117,7 +128,7 @@ class RunFolder:
 
     def write_data(self, dataset: Dataset, samples: Iterable[Sample]) -> None:
         """Write the safety or domain pairs; `core.data.training_pairs.read_samples` reads them back."""
-        with translate_errors(self.data_path(dataset)):
+        with translate_os_errors(self.data_path(dataset)):
             write_samples(self.data_path(dataset), samples)
 
     def write_disputed(self, replies: Iterable[DisputedReply]) -> None:
@@ -125,34 +136,49 @@ class RunFolder:
         write_atomic(self.path / "disputed.jsonl", "".join(reply.model_dump_json() + "\n" for reply in replies))
 
     def write_replies(self, name: str, rows: Iterable[ReplyRow]) -> None:
-        """Write what a model replied to the test prompts."""
+        """Write a model's replies to the test prompts."""
         write_atomic(self.replies_path(name), rows_text(rows))
 
     def append_candidate(self, candidate: CandidateScored) -> None:
         append_line(self.candidates_path, _candidate_line(candidate))
 
-    def tidy_up(self, candidates: Iterable[CandidateScored]) -> None:
-        """Mend what a killed worker may have left: drafts of files, and a candidate that only the log has."""
+    def repair(self, candidates: Iterable[CandidateScored]) -> None:
+        """Repair what a killed worker left: remove temporary files, and write `candidates.jsonl` from the log.
+
+        Args:
+            candidates: all candidates of the log.
+        """
         for pattern in (".*.tmp", "replies/.*.tmp", "data/.*.jsonl.*"):
-            for draft in self.path.glob(pattern):
-                draft.unlink(missing_ok=True)
+            for temporary in self.path.glob(pattern):
+                temporary.unlink(missing_ok=True)
         if lines := [_candidate_line(candidate) + "\n" for candidate in candidates]:
             write_atomic(self.candidates_path, "".join(lines))
 
     def append_event(self, event: Event) -> None:
-        """Add an event to the log; where the clock was set back, with the time of the event before."""
+        """Append an event to the log. If the clock was set back, the event gets the time of the event before it.
+
+        Raises:
+            RunError: the log has ended (code `log-ended`): somebody else ended the run.
+        """
         with locked_log(self.events_path) as fd:
-            self._write_event(fd, event, self._last_event(fd))
+            last = self._last_event(fd)
+            if last is not None and is_terminal(last):
+                raise RunError(
+                    f"The log of run {self.run_id} has ended ({last.kind}), so '{event.kind}' is not added.",
+                    "Resume the run to go on.",
+                    code="log-ended",
+                )
+            self._write_event(fd, event, last)
 
     def append_terminal(self, event: Event, only_if: Callable[[], bool] = lambda: True) -> bool:
         """End the log with `event` unless it has ended; safe when several viewers do so at once.
 
         Args:
-            event: the end.
-            only_if: asked once nobody else can write to the log; False leaves it as it is.
+            event: the terminal event.
+            only_if: checked while nobody else can write to the log; False leaves the log as it is.
 
         Returns:
-            True when `event` is the log's end now.
+            True when `event` was written.
         """
         with locked_log(self.events_path) as fd:
             last = self._last_event(fd)
@@ -161,35 +187,60 @@ class RunFolder:
             self._write_event(fd, event, last)
         return True
 
-    def take_up(self, worker: ProcessMark) -> None:
-        """Go on with a run that stopped before its end: its last event is not an end any more.
+    def reopen(self, worker: ProcessMark) -> None:
+        """Reopen a run that stopped before it finished, for `worker`.
 
-        The event that ended it gives way to `Resumed`, the request to stop is taken back, and `worker` is the one
-        that works on it, all while nobody else can write to the log.
+        Under the log's lock, `Resumed` replaces the terminal event, the stop request is removed and `worker` is
+        recorded.
 
         Raises:
-            RunError: a worker is at work on it, or it is finished.
+            RunError: a worker is at work on the run (code `run-at-work`), may be at work on another host (code
+                `worker-elsewhere`), or the run is finished (code `run-finished`).
         """
         with locked_log(self.events_path) as fd:
             last = self._last_event(fd)
-            at_work = self.read_worker()
             if isinstance(last, Finished):
-                raise RunError(f"The run {self.run_id} is finished already.", "Open its result, or start a new run.")
-            if (last is None or not is_terminal(last)) and at_work is not None and at_work.alive:
-                raise RunError(f"The run {self.run_id} is at work (process {at_work.pid}).", "Follow or stop it.")
+                raise RunError(
+                    f"The run {self.run_id} is finished already.",
+                    "Open its result, or start a new run.",
+                    code="run-finished",
+                )
+            if last is None or not is_terminal(last):
+                self.refuse_at_work()
             self.write_worker(worker)
             self.stop_path.unlink(missing_ok=True)
-            self._take_end_back(fd, last)
+            self._replace_end_with_resumed(fd, last)
 
-    def _take_end_back(self, fd: int, last: Event | None) -> None:
+    def _replace_end_with_resumed(self, fd: int, last: Event | None) -> None:
         ended = "The worker was gone."
         if isinstance(last, Failed | Cancelled):
             ended = last.message
             os.ftruncate(fd, last_line(fd)[0])
             last = self._last_event(fd)
-        if last is not None:  # else nothing was done yet: the log begins as any other
+        if last is not None:  # otherwise nothing was done yet, and the log begins like that of a new run
             now = time.time()
             self._write_event(fd, Resumed(at=now, ended=ended, paused_s=max(0.0, now - last.at)), last)
+
+    def refuse_at_work(self) -> None:
+        """Raise `RunError` when the worker of an unfinished run is alive, or is on a host that cannot be seen."""
+        worker = self.read_worker()
+        if worker is None or worker.state == "gone":
+            return
+        if worker.alive:
+            raise RunError(
+                f"The run {self.run_id} is at work (process {worker.pid}).",
+                "Wait until it is over, or stop it first.",
+                code="run-at-work",
+            )
+        raise self.worker_elsewhere(worker)
+
+    def worker_elsewhere(self, worker: ProcessMark) -> RunError:
+        """The error about a worker whose state cannot be seen from here."""
+        return RunError(
+            f"The run {self.run_id} belongs to {worker.place}, whose state cannot be seen from here.",
+            f"Follow or stop it on that host. If that host is gone, delete {self.worker_path} and try again.",
+            code="worker-elsewhere",
+        )
 
     def _last_event(self, fd: int) -> Event | None:
         line = last_line(fd)[1]
@@ -209,25 +260,35 @@ class RunFolder:
         write_atomic(self.worker_path, json.dumps(asdict(mark)) + "\n")
 
     def read_worker(self) -> ProcessMark | None:
-        """The process that works or worked on this run; None when none ever did."""
-        try:
-            values = json.loads(self.worker_path.read_text(encoding="utf-8"))
-            return ProcessMark(int(values["pid"]), str(values["start"]))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(
-                f"{self.worker_path} cannot be read: {error}.", "Delete that file if no run works."
-            ) from error
+        """The process that works or worked on this run; None when there was none."""
+        return read_mark(self.worker_path)
 
     def request_stop(self) -> None:
-        """Ask the worker to end; it sees so between two steps."""
-        with translate_errors(self.stop_path):
+        """Ask the worker to stop; it checks for the request between two steps."""
+        with translate_os_errors(self.stop_path):
             self.stop_path.touch()
 
     @property
     def stop_requested(self) -> bool:
         return self.stop_path.exists()
+
+
+def read_mark(path: Path) -> ProcessMark | None:
+    """The process mark in a file; None when there is no such file.
+
+    Raises:
+        RunError: the file is not a process mark (code `bad-worker-file`).
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        host = {key: str(values.get(key, "")) for key in ("host", "machine", "boot", "pid_namespace")}
+        return ProcessMark(int(values["pid"]), str(values["start"]), **host)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"{path} cannot be read: {error}.", "Delete that file if no worker is at work.", code="bad-worker-file"
+        ) from error
 
 
 def _candidate_line(candidate: CandidateScored) -> str:
@@ -237,7 +298,8 @@ def _candidate_line(candidate: CandidateScored) -> str:
 class EventTail:
     """Reads a growing `events.jsonl` piece by piece; each event is returned once.
 
-    An end that was taken back since the last call (`RunFolder.take_up`) stays said; what came in its place is new.
+    A terminal event that `RunFolder.reopen` removed after it was returned is not retracted; the events that replace
+    it are returned as new ones.
 
     Args:
         path: the log, which need not exist yet.
@@ -249,7 +311,7 @@ class EventTail:
         self._last_line = b""
 
     def read_new(self) -> list[Event]:
-        """The events since the last call; a last line without its end is left for the next call.
+        """The events since the last call; an incomplete last line is left for the next call.
 
         Raises:
             RunError: a complete line is not an event.
@@ -278,5 +340,6 @@ def _parse_line(line: bytes, path: Path) -> Event:
     except (ValidationError, UnicodeDecodeError) as error:
         raise RunError(
             f"{path} has a line that is not an event this version knows: {line[:80]!r}.",
-            "The log was changed, or written by a newer version.",
+            "The log was edited, or a newer version of SafeMerge wrote it: use that version.",
+            code="unknown-event",
         ) from error

@@ -1,7 +1,8 @@
-"""The runs of this machine, seen from outside: look at them, stop them, list them, delete them.
+"""Operations on runs from outside their workers: read, follow, stop and delete them.
 
-Any number of viewers do so; they share nothing but folders, so a page closed and reopened sees the same run. A worker
-that died silently is marked Failed by whoever looks.
+Any number of viewers may do so at once. They share only folders, so a page that is closed and reopened sees the same
+run. The first viewer that finds a worker dead marks its run as failed. A worker on another host cannot be seen: its run
+stays as its log says, and nothing destructive is done to it.
 """
 
 from __future__ import annotations
@@ -10,73 +11,94 @@ import os
 import shutil
 import signal
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
 
-from core.contracts.comparison_spec import ComparisonSpec
 from core.contracts.events import Cancelled, Failed, is_terminal
-from core.errors import RunError, SafeMergeError
+from core.errors import RunError
+from core.runs.exports import refuse_while_exporting
 from core.runs.folder import EventTail, RunFolder
-from core.runs.view import RunView, Status, fold
+from core.runs.process import ProcessMark
+from core.runs.view import RunView, fold
 from core.settings import Settings
 
-RunKind = Literal["merge", "comparison"]
 POLL_S = 0.1
 
 
-@dataclass(frozen=True)
-class RunSummary:
-    """One line of the history.
+class RunFollower:
+    """The view of a run, kept up to date by reading only what is new in its log.
 
     Attributes:
-        elapsed_s: time the run has worked, without its pauses.
-        method: how it merges; empty for a comparison.
-        pool: the models that are merged, or compared.
-        best_objective: the lowest `CE_safety + alpha * CE_expert` so far (nats/token).
-        kind: whether models are merged or compared.
+        view: the run as of the last call of `update`.
+        revision: number of events read so far; it grows with every change of the view.
     """
 
-    run_id: str
-    path: Path
-    status: Status
-    started_at: float | None = None
-    updated_at: float | None = None
-    elapsed_s: float | None = None
-    method: str = ""
-    pool: tuple[str, ...] = ()
-    best_objective: float | None = None
-    message: str = ""
-    kind: RunKind = "merge"
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.view = RunView()
+        self.revision = 0
+        self._tail = EventTail(folder.events_path)
+
+    def update(self) -> RunView:
+        """Read new events, and end the log if the worker has died; the run as of now.
+
+        Raises:
+            RunError: the log cannot be read.
+        """
+        self._read_new()  # also for a run that was over: it may have been resumed
+        if not self.view.over:
+            end_if_worker_died(self.folder)
+            self._read_new()
+        return self.view
+
+    def _read_new(self) -> None:
+        events = self._tail.read_new()
+        self.view = fold(events, self.view)
+        self.revision += len(events)
+
+
+def read_view(folder: RunFolder) -> RunView:
+    """The run as of now. A run whose worker has died is marked as failed, or as cancelled if its stop was requested.
+
+    Raises:
+        RunError: the log cannot be read.
+    """
+    return RunFollower(folder).update()
 
 
 def stop_run(folder: RunFolder, grace_s: float = 20.0) -> RunView:
-    """End a run: ask, then insist (SIGTERM), then kill; each after `grace_s` seconds without an end.
+    """End a run: request a stop, then send SIGTERM, then SIGKILL, and wait `grace_s` seconds after each.
 
-    Blocks until the run is over; what it has done stays in the folder.
+    Blocks until the run is over; its files stay in the folder. A worker on another host is only requested to stop.
 
     Raises:
-        RunError: the folder has no worker, or the run did not end.
+        RunError: the run has no worker (code `no-worker`), or it did not end (codes `not-stopped`, `worker-elsewhere`).
     """
     view = read_view(folder)
     if view.over:
         return view
     worker = folder.read_worker()
     if worker is None:
-        raise RunError(f"Nothing works on the run {folder.run_id}.", "Delete it, or start it again.")
+        raise RunError(f"No worker is at work on run {folder.run_id}.", "Delete it, or resume it.", code="no-worker")
     folder.request_stop()
+    if worker.state == "unknown":
+        if _ends_within(folder, grace_s):
+            return read_view(folder)
+        raise folder.worker_elsewhere(worker)
+    return _end_worker(folder, worker, grace_s)
+
+
+def _end_worker(folder: RunFolder, worker: ProcessMark, grace_s: float) -> RunView:
     for number in (None, signal.SIGTERM, signal.SIGKILL):
         if number is not None and worker.alive:
             os.kill(worker.pid, number)
         if _ends_within(folder, grace_s):
             return read_view(folder)
-    raise RunError(f"The run {folder.run_id} does not stop.", f"End process {worker.pid} by hand.")
+    raise RunError(f"The run {folder.run_id} does not stop.", f"End process {worker.pid} yourself.", code="not-stopped")
 
 
 def _ends_within(folder: RunFolder, timeout_s: float) -> bool:
     tail, deadline = EventTail(folder.events_path), time.monotonic() + timeout_s
     while True:
-        settle_run(folder)
+        end_if_worker_died(folder)
         if any(is_terminal(event) for event in tail.read_new()):
             return True
         if time.monotonic() >= deadline:
@@ -84,86 +106,48 @@ def _ends_within(folder: RunFolder, timeout_s: float) -> bool:
         time.sleep(POLL_S)
 
 
-def settle_run(folder: RunFolder) -> None:
-    """End the log of a run whose worker is gone without a word; does nothing while the worker lives.
+def end_if_worker_died(folder: RunFolder) -> None:
+    """End the log of a run whose worker died before it could; otherwise do nothing.
 
-    Whoever follows a log with `EventTail` calls this now and then, else a killed worker would look busy for ever.
+    Readers that follow a log with `EventTail` call this regularly: a killed worker would otherwise seem busy forever.
     """
     if _worker_is_gone(folder):
-        end = Cancelled() if folder.stop_requested else _silent_death(folder)
+        end = Cancelled() if folder.stop_requested else _died(folder)
         folder.append_terminal(end, only_if=lambda: _worker_is_gone(folder))  # it may be resumed at this moment
 
 
 def _worker_is_gone(folder: RunFolder) -> bool:
     worker = folder.read_worker()
-    return worker is not None and not worker.alive
+    return worker is not None and worker.state == "gone"
 
 
-def _silent_death(folder: RunFolder) -> Failed:
-    hint = f"Too little memory is the usual cause; {folder.log_path} may end with the reason."
-    return Failed(message="The worker stopped without saying why.", hint=hint)
-
-
-def read_view(folder: RunFolder) -> RunView:
-    """The run as of now; a dead worker's run is marked Failed (Cancelled when its stop had been asked for) once.
-
-    Raises:
-        RunError: the log cannot be read.
-    """
-    view = fold(folder.read_events())
-    if view.over:
-        return view
-    settle_run(folder)
-    return fold(folder.read_events())
-
-
-def list_runs(settings: Settings) -> list[RunSummary]:
-    """All runs in the runs folder, newest first. A folder that cannot be read is listed as failed, with the reason."""
-    if not settings.runs.is_dir():
-        return []
-    folders = [RunFolder(path) for path in sorted(settings.runs.iterdir(), reverse=True) if path.is_dir()]
-    return [_summary(folder) for folder in folders if folder.spec_path.exists() or folder.events_path.exists()]
-
-
-def _summary(folder: RunFolder) -> RunSummary:
-    try:
-        view = read_view(folder)
-        spec = folder.read_spec()
-    except SafeMergeError as error:
-        return RunSummary(folder.run_id, folder.path, "failed", message=error.message)
-    shown = RunSummary(
-        run_id=folder.run_id,
-        path=folder.path,
-        status=view.status,
-        started_at=view.started_at,
-        updated_at=view.updated_at,
-        elapsed_s=view.elapsed_s(),
-        message=view.message,
-    )
-    if isinstance(spec, ComparisonSpec):
-        return replace(shown, kind="comparison", pool=tuple(compared.model for compared in spec.models))
-    best = view.best(spec.search.optimizer)
-    return replace(
-        shown,
-        method="linear" if spec.search.optimizer == "cocktail" else spec.search.method,
-        pool=(spec.pool.base, *(expert.model for expert in spec.pool.experts)),
-        best_objective=best.objective if best else None,
-    )
+def _died(folder: RunFolder) -> Failed:
+    hint = f"The usual cause is too little memory; the end of {folder.log_path} may show the reason."
+    return Failed(message="The worker stopped without a message.", hint=hint)
 
 
 def delete_run(folder: RunFolder, settings: Settings) -> None:
     """Delete a run's folder.
 
     Raises:
-        RunError: the folder is not one of `settings.runs`, or its run is not over.
+        RunError: the folder is not a run of `settings.runs` (code `not-a-run`), its run is not over or cannot be seen
+            from here (codes `run-at-work`, `worker-elsewhere`), or one of its candidates is being saved (code
+            `export-at-work`).
     """
     inside = folder.path.resolve().parent == settings.runs.resolve() and not folder.path.is_symlink()
-    if not inside or not (folder.spec_path.exists() or folder.events_path.exists()):
-        raise RunError(f"{folder.path} is not a run in {settings.runs}.", "Only runs made here are deleted.")
+    if not inside or not folder.is_run:
+        raise RunError(
+            f"{folder.path} is not a run in {settings.runs}.",
+            "Only runs in that folder can be deleted.",
+            code="not-a-run",
+        )
     worker = folder.read_worker()
-    if worker is not None and worker.alive and not read_view(folder).over:
-        raise RunError(f"The run {folder.run_id} is not over.", "Stop it first.")
+    if worker is not None and worker.state != "gone" and not read_view(folder).over:
+        folder.refuse_at_work()
+    refuse_while_exporting(folder)
     try:
         shutil.rmtree(folder.path)
     except OSError as error:
-        raise RunError(f"{folder.path} cannot be deleted: {error.strerror}.", "Check who owns it.") from error
+        raise RunError(
+            f"{folder.path} cannot be deleted: {error.strerror}.", "Check who owns it.", code="not-deleted"
+        ) from error

@@ -1,7 +1,7 @@
-"""Who is at work: starting a process, a mark that recognises it for good, and the lock of one job at a time.
+"""Worker processes: how one is started, how it is recognized later, and the lock that allows one job at a time.
 
-A process number alone is reused by the system, so a mark also holds when that process started. The lock is an
-advisory lock on a file: the system releases it when its holder dies, whatever it dies of.
+The system reuses process numbers, so a mark also holds when and where the process started. The lock is an advisory
+lock on an open file: the system releases it when the last process that holds it ends, however it ends.
 """
 
 from __future__ import annotations
@@ -15,37 +15,73 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import psutil
 
 from core.errors import RunError
+from core.runs.host import Host, this_host, view_of
 
 LOCK_NAME = ".busy"
+ProcessState = Literal["alive", "gone", "unknown"]
 
 
 @dataclass(frozen=True)
 class ProcessMark:
-    """One process: its number, and its start as the system tells it (opaque, compared for equality)."""
+    """Identifies one process: the content of `worker.json`.
+
+    Attributes:
+        pid: process number.
+        start: when the process started, as the system reports it (opaque; compared for equality).
+        host: host name (`core.runs.host.Host.name`); this and what follows is empty in marks of older versions.
+        machine: identity of the installed system.
+        boot: start of that host's kernel.
+        pid_namespace: in which `pid` counts.
+    """
 
     pid: int
     start: str
+    host: str = ""
+    machine: str = ""
+    boot: str = ""
+    pid_namespace: str = ""
+
+    @property
+    def state(self) -> ProcessState:
+        """Whether the process runs; `unknown` when it belongs to another host or container.
+
+        A zombie, or a later process with the same number, counts as gone.
+        """
+        view = view_of(Host(self.host, self.machine, self.boot, self.pid_namespace))
+        if view == "elsewhere":
+            return "unknown"
+        return "alive" if view == "here" and _start_of(self.pid) == self.start else "gone"
 
     @property
     def alive(self) -> bool:
-        """True while this very process runs; a zombie or a later process with the same number is not it."""
-        return _start_of(self.pid) == self.start
+        """True when the process can be seen from here and runs."""
+        return self.state == "alive"
+
+    @property
+    def place(self) -> str:
+        """The process and its host, for messages."""
+        other = " (another container or an earlier start of it)" if self.host == this_host().name else ""
+        return f"process {self.pid} on host {self.host}{other}"
 
 
 def mark_process(pid: int) -> ProcessMark | None:
-    """The mark of a process that runs now, or None when it is gone."""
+    """The mark of a process of this host that runs now; None when it is gone."""
     start = _start_of(pid)
-    return None if start is None else ProcessMark(pid, start)
+    return None if start is None else ProcessMark(pid, start, *this_host())
+
+
+def mark_started(pid: int) -> ProcessMark:
+    """The mark of a process that this one started or is; it counts as gone when it has ended already."""
+    return mark_process(pid) or ProcessMark(pid, "ended", *this_host())
 
 
 def memory_of(pid: int) -> int:
     """Resident bytes of a process; 0 when it is gone."""
-    import psutil
-
     try:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:
@@ -59,7 +95,7 @@ def peak_memory_bytes() -> int:
 
 
 def _start_of(pid: int) -> str | None:
-    """Start of a living process. Linux: boot and clock ticks since, which no change of the clock can move."""
+    """Start of a living process. Linux: boot id and clock ticks since boot, which clock changes do not affect."""
     if sys.platform == "linux":
         try:
             fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
@@ -75,19 +111,19 @@ def _start_of(pid: int) -> str | None:
 
 
 def start_detached(arguments: Sequence[str], environment: Mapping[str, str], log: Path, lock_fd: int) -> int:
-    """Start a process in a session of its own, which outlives this one.
+    """Start a process in its own session, which outlives this one.
 
     Args:
         arguments: its command line.
-        environment: all of its environment.
-        log: file that its output is added to.
+        environment: its whole environment.
+        log: file that its output is appended to.
         lock_fd: open file that it inherits.
 
     Returns:
-        Its number.
+        Its process number.
 
     Raises:
-        RunError: it cannot be started.
+        RunError: the process cannot be started.
     """
     try:
         with log.open("ab") as output:
@@ -101,18 +137,20 @@ def start_detached(arguments: Sequence[str], environment: Mapping[str, str], log
                 start_new_session=True,
             )
     except OSError as error:
-        raise RunError(f"The worker cannot be started: {error}.", "Check memory and disk space.") from error
-    threading.Thread(target=process.wait, daemon=True).start()  # collects the exit status, so that no zombie stays
+        raise RunError(
+            f"The worker process cannot be started: {error}.", "Check memory and disk space.", code="worker-not-started"
+        ) from error
+    threading.Thread(target=process.wait, daemon=True).start()  # reads the exit status, so that no zombie stays
     return process.pid
 
 
 class MachineLock:
     """The right to run a job on this machine; held until released or until every process that holds it is gone.
 
-    It belongs to an open file, so a process started with that file inherits it without a moment in between.
+    The lock belongs to an open file. A process that is started with that file inherits the lock without a gap.
 
     Args:
-        fd: file descriptor that carries the lock; this object closes it.
+        fd: file descriptor of the locked file; this object closes it.
     """
 
     def __init__(self, fd: int) -> None:
@@ -125,32 +163,38 @@ class MachineLock:
         self.release()
 
     def release(self) -> None:
-        """Give this process's share of the lock back."""
+        """Release this process's share of the lock."""
         os.close(self.fd)
 
 
 def acquire_lock(runs: Path, holder: Path) -> MachineLock:
-    """Take the lock of the runs folder for a run.
+    """Take the lock of the runs folder for a job.
 
     Args:
-        runs: folder of all runs (`settings.runs`), made when missing.
-        holder: folder of the run that will hold it, named to whoever comes second.
+        runs: folder of all runs (`settings.runs`); created when missing.
+        holder: folder that the job writes, which the error of a second job names.
 
     Raises:
-        RunError: another run holds it (the message names that run), or the folder cannot be written.
+        RunError: another job holds the lock (code `machine-busy`), or the folder cannot be written.
     """
     try:
         runs.mkdir(parents=True, exist_ok=True)
         fd = os.open(runs / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise RunError(f"The runs folder {runs} cannot be written: {error.strerror}.", "Set SAFEMERGE_RUNS.") from error
+        raise RunError(
+            f"The runs folder {runs} cannot be written: {error.strerror}.",
+            "Set SAFEMERGE_RUNS to a folder that you can write.",
+            code="runs-not-writable",
+        ) from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        busy = os.pread(fd, 4096, 0).decode("utf-8", errors="replace").strip() or "another run"
+        busy = os.pread(fd, 4096, 0).decode("utf-8", errors="replace").strip() or "another job"
         os.close(fd)
         raise RunError(
-            f"Another run is at work: {busy}.", "One run at a time: wait until it is over, or stop it first."
+            f"Another job is at work: {busy}.",
+            "One job runs at a time: wait until it ends, or stop it first.",
+            code="machine-busy",
         ) from None
     os.ftruncate(fd, 0)
     os.pwrite(fd, str(holder).encode("utf-8"), 0)
@@ -158,13 +202,15 @@ def acquire_lock(runs: Path, holder: Path) -> MachineLock:
 
 
 def inherit_lock(fd: int) -> MachineLock:
-    """Take over a lock whose open file this process was started with.
+    """Take over a lock from the process that started this one.
 
     Raises:
-        RunError: there is no such open file.
+        RunError: file descriptor `fd` is not open.
     """
     try:
         os.set_inheritable(fd, False)
     except OSError as error:
-        raise RunError(f"There is no open lock with number {fd}.", "Start the run without --lock-fd.") from error
+        raise RunError(
+            f"There is no open lock file with number {fd}.", "Start the run without --lock-fd.", code="no-lock"
+        ) from error
     return MachineLock(fd)

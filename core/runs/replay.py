@@ -1,9 +1,9 @@
-"""What a run has done already, read from its log, so that a run that stopped goes on where it was.
+"""What a run has done already, read from its log, so that a resumed run continues where it stopped.
 
-A job is deterministic, so a resumed one goes its whole way again from the first phase, with its `Replay` in hand: what
-the log holds is taken from there, and only what is missing is done. `continue_log` then leaves out of the job's events
-those that the log has, so that the log reads as if the run had never stopped, but for `Resumed` and what really is done
-again (checks, loading).
+A job is deterministic. A resumed job therefore runs through all phases again with its `Replay`: it takes what the log
+holds from there and does only what is missing. `continue_log` then drops those of the job's events that the log has
+already. The log reads as if the run had never stopped, except for `Resumed` and for what is really repeated (checks,
+loading).
 """
 
 from __future__ import annotations
@@ -40,31 +40,31 @@ from core.runs.folder import RunFolder
 
 E = TypeVar("E")
 
-_DONE_AGAIN = ("preflight", "loading")
-"""Phases that a resumed run goes through in earnest."""
+_REPEATED_PHASES = ("preflight", "loading")
+"""Phases that a resumed run really does again."""
 
 
 @dataclass(frozen=True)
 class Replay:
-    """The events of a run so far, oldest first; empty for a run that begins."""
+    """The events of a run so far, oldest first; empty for a new run."""
 
     events: tuple[Event, ...] = ()
 
     @property
     def seconds(self) -> float:
-        """Time the run has worked, without its pauses and what followed its last work."""
+        """Seconds of work so far, without pauses and without the time after the last work event."""
         worked = [event for event in self.events if not is_terminal(event)]
         steps = pairwise(worked)
         return sum(after.at - before.at for before, after in steps if not isinstance(after, Resumed))
 
     @property
     def dtype(self) -> str | None:
-        """Number format the pool was loaded in, as torch names it; None when it was not loaded yet."""
+        """torch name of the number format that the pool was loaded in; None when it was not loaded yet."""
         return next((event.dtype for event in self.of(PoolLoaded)), None)
 
     @property
     def finished(self) -> Finished | None:
-        """The run's good end, after which nothing is left to do."""
+        """The event of a run that finished; None when work is left."""
         return next(self.of(Finished), None)
 
     @property
@@ -80,7 +80,7 @@ class Replay:
         return [row for row in self.of(SampleSeen) if row.dataset == dataset and part in (None, row.part)]
 
     def rounds(self, dataset: Dataset, part: int = 0) -> list[list[SampleSeen]]:
-        """The rows of each round of writing of a source that came to its end, with the count of pairs made."""
+        """The rows of each completed round of one source of a training set."""
         rounds: list[list[SampleSeen]] = []
         current: list[SampleSeen] = []
         for event in self.events:
@@ -102,14 +102,18 @@ class Replay:
 
 
 def read_replay(folder: RunFolder) -> Replay:
-    """Read the log of a run that shall go on.
+    """Read the log of a run.
 
     Raises:
-        RunError: the folder is no run, or its log cannot be read or is of another version.
-        SpecError: `spec.yaml` is not what the run was started with.
+        RunError: the folder is not a run (code `not-a-run`), or its log cannot be read or has another version.
+        SpecError: `spec.yaml` differs from the spec that the run started with (code `spec-changed`).
     """
-    if not (folder.spec_path.exists() or folder.events_path.exists()):
-        raise RunError(f"{folder.path} is not a run.", "Give the folder of a run, with its spec.yaml and events.jsonl.")
+    if not folder.is_run:
+        raise RunError(
+            f"{folder.path} is not a run.",
+            "Give the folder of a run, with its spec.yaml and events.jsonl.",
+            code="not-a-run",
+        )
     replay = Replay(tuple(folder.read_events()))
     spec = folder.read_spec()
     for started in replay.of(RunStarted):
@@ -121,21 +125,24 @@ def _check_same(folder: RunFolder, started: RunStarted, spec: AnySpec) -> None:
     if started.schema_version != SCHEMA_VERSION:
         raise RunError(
             f"The log of {folder.path} has version {started.schema_version}; this program writes {SCHEMA_VERSION}.",
-            "Resume it with the version of SafeMerge that began it, or start a new run.",
+            "Resume it with the version of SafeMerge that started it, or start a new run.",
+            code="log-version",
         )
     if any_spec_from_dict(started.spec) != spec:
         raise SpecError(
-            f"{folder.spec_path} was changed since the run began.",
-            "Put it back as it was (the log's first line has it), or start a new run with the changed spec.",
+            f"{folder.spec_path} was changed since the run started.",
+            "Restore it (the first line of events.jsonl holds the spec), or start a new run with the changed spec.",
+            code="spec-changed",
         )
 
 
 def continue_log(events: Iterable[Event], replay: Replay) -> Iterator[Event]:
-    """The events of a job that goes its way again, without those that `replay` holds.
+    """The events of a resumed job without those that `replay` holds.
 
-    Phases and their progress are told from where new work begins; checks and loading always, as they are done again.
+    Phases and their progress are reported from where new work begins. Checks and loading are always reported, because
+    they are done again.
     """
-    known = Counter(_key(event) for event in replay.events if not _is_told_again(event))
+    known = Counter(_key(event) for event in replay.events if not _is_repeated(event))
     behind = sum(count for key, count in known.items() if key[0] != "warned")
     phase: PhaseStarted | None = None
     for event in events:
@@ -144,26 +151,26 @@ def continue_log(events: Iterable[Event], replay: Replay) -> Iterator[Event]:
             known[key] -= 1
             behind -= key[0] != "warned"
             continue
-        if behind > 0 and isinstance(event, PhaseStarted | Progress) and event.phase not in _DONE_AGAIN:
+        if behind > 0 and isinstance(event, PhaseStarted | Progress) and event.phase not in _REPEATED_PHASES:
             phase = event if isinstance(event, PhaseStarted) else phase
             continue
         if not isinstance(event, PreflightDone | PhaseStarted | Progress):
-            behind = 0  # something new: whatever is not told by now does not come again
+            behind = 0  # new work: known events that have not come by now will not come
         if phase is not None and not isinstance(event, PhaseStarted):
             yield phase
         phase = None
         yield event
 
 
-def _is_told_again(event: Event) -> bool:
-    """Whether an event says where the run is, which a resumed run says anew, and not what was found."""
+def _is_repeated(event: Event) -> bool:
+    """Whether an event only reports the position of the run, which a resumed run reports again, and no result."""
     if isinstance(event, Progress):
         return not event.ended_early
     return isinstance(event, PhaseStarted | PreflightDone | Resumed)
 
 
 def _key(event: Event) -> tuple[object, ...]:
-    """What makes an event the same in the log and in a job that goes its way again."""
+    """Identifies an event both in the log and among the events of the resumed job."""
     match event:
         case SampleSeen():
             return event.kind, event.dataset

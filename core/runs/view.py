@@ -1,11 +1,12 @@
-"""`fold(events) -> RunView`: the one way from a log to what a person sees.
+"""`fold(events) -> RunView`: the only way from a log to what a person sees.
 
-Pure: the live page, a page reopened, the history, a replayed recording and the report all call it.
+The function is pure. The live page, a reopened page, the list of runs and the report all call it. A reader that follows
+a growing log passes the view of the events so far and folds only the new events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ from core.contracts.events import (
     SampleSeen,
     Warned,
 )
+from core.contracts.optimizers import DEFAULT_OPTIMIZER, weighs_parents
 from core.contracts.results import ModelResult, RunResult
 
 Status = Literal["waiting", "running", "finished", "failed", "cancelled"]
@@ -37,12 +39,12 @@ Status = Literal["waiting", "running", "finished", "failed", "cancelled"]
 
 @dataclass(frozen=True)
 class RunView:
-    """A run as of its last event. Lists keep the order of the log.
+    """A run as of its last event. Lists are in the order of the log.
 
     Attributes:
-        paused_s: how long nobody worked on it.
-        early_ends: why searches needed fewer candidates than they might have tried.
-        host_bytes: memory that it is planned to take at its peak; `device_bytes` is a GPU's.
+        paused_s: seconds in which no worker was at work.
+        early_ends: why searches ended before they had tried all planned candidates.
+        host_bytes: planned peak of main memory; `device_bytes` is that of a GPU.
     """
 
     status: Status = "waiting"
@@ -70,7 +72,7 @@ class RunView:
     hint: str = ""
 
     def elapsed_s(self, now: float | None = None) -> float | None:
-        """Seconds of work until `now`, or until the last event where the run is over or no time is given."""
+        """Seconds of work until `now`, or until the last event if the run is over or no time is given."""
         if self.started_at is None or self.updated_at is None:
             return None
         until = self.updated_at if self.over or now is None else now
@@ -78,33 +80,53 @@ class RunView:
 
     @property
     def over(self) -> bool:
-        """True once the run has ended, well or not."""
+        """True once the run has finished, failed or was cancelled."""
         return self.status in ("finished", "failed", "cancelled")
 
     @property
     def is_comparison(self) -> bool:
-        """True where models are compared (`core.contracts.comparison_spec`) and none is merged."""
+        """True when the run compares models (`core.contracts.comparison_spec`) instead of merging them."""
         return "models" in self.spec
 
     @property
     def main_search(self) -> str:
-        """Name of the run's own search, and of the merge that comes of it: its optimiser's."""
-        return str((self.spec.get("search") or {}).get("optimizer", "evomm"))
+        """Name of the run's own search and of its merge: the name of the optimizer."""
+        return str((self.spec.get("search") or {}).get("optimizer", DEFAULT_OPTIMIZER))
 
     def best(self, search: str = "") -> CandidateScored | None:
-        """The best candidate so far by its `rank_key`, of the run's own search unless another is named.
+        """The best candidate so far by its `rank_key`, of the run's own search unless another one is named.
 
-        Those scored on a part of the pairs don't count. None for LM-Cocktail, which scores the parents and finds what
-        is none of them.
+        Candidates that were scored on a part of the pairs are ignored. None for a search whose merge is none of its
+        candidates (LM-Cocktail).
         """
         search = search or self.main_search
-        of_search = [c for c in self.candidates if c.search == search and "cocktail" not in search]
+        of_search = [c for c in self.candidates if c.search == search and not weighs_parents(search)]
         return min((c for c in of_search if not (c.failure or c.partial)), key=lambda c: c.rank_key, default=None)
 
 
+def fold(events: Iterable[Event], view: RunView | None = None) -> RunView:
+    """Fold events into the view of their run.
+
+    Args:
+        events: all events of a log, or those that follow the ones in `view`.
+        view: the view of all earlier events; None = there are none. It is not changed.
+
+    Returns:
+        The same view however the log is divided: `fold(b, fold(a)) == fold(a + b)`. The cost depends on the number of
+        new events, apart from one copy of each list that grows.
+    """
+    view = view or RunView()
+    changes: dict[str, Any] = {}
+    added = _Added()
+    for event in events:
+        _collect(event, view, changes, added)
+        changes["updated_at"] = event.at
+    return replace(view, **changes, **added.joined(view)) if changes else view
+
+
 @dataclass
-class _Lists:
-    """Growing lists while folding; tuples are made once at the end."""
+class _Added:
+    """What a call of `fold` appends to the view's lists."""
 
     samples: list[SampleSeen] = field(default_factory=list)
     candidates: list[CandidateScored] = field(default_factory=list)
@@ -112,58 +134,53 @@ class _Lists:
     models: list[ModelResult] = field(default_factory=list)
     disputed: list[DisputedReply] = field(default_factory=list)
     warnings: list[Warned] = field(default_factory=list)
+    early_ends: list[str] = field(default_factory=list)
+
+    def joined(self, view: RunView) -> Mapping[str, Any]:
+        """The view's lists that grew, each with what was added."""
+        return {name: (*getattr(view, name), *new) for name, new in vars(self).items() if new}
 
 
-def fold(events: Iterable[Event]) -> RunView:
-    """Fold a log into the view of its run."""
-    view, lists = RunView(), _Lists()
-    for event in events:
-        view = replace(_step(view, lists, event), updated_at=event.at)
-    return replace(
-        view,
-        samples=tuple(lists.samples),
-        candidates=tuple(lists.candidates),
-        measured=tuple(lists.measured),
-        models=tuple(lists.models),
-        disputed=tuple(lists.disputed),
-        warnings=tuple(lists.warnings),
-    )
+def _collect(event: Event, view: RunView, changes: dict[str, Any], added: _Added) -> None:
+    """Note in `changes` and `added` what an event changes in the view."""
+    match event:
+        case SampleSeen():
+            added.samples.append(event)
+        case CandidateScored():
+            added.candidates.append(event)
+        case Progress():
+            changes["progress"] = event
+            if event.ended_early:
+                added.early_ends.append(event.message)
+        case CandidateMeasured():
+            added.measured.append(event)
+        case ModelMeasured():
+            added.models.append(event.result)
+            added.disputed.extend(event.disputed)
+        case Warned():
+            added.warnings.append(event)
+        case PhaseStarted():
+            changes.update(phase=event.phase, phase_started_at=event.at, progress=None)
+        case PreflightDone():
+            changes.update(checks=event.rows, host_bytes=event.host_bytes, device_bytes=event.device_bytes)
+        case DataReady():
+            changes["data"] = event
+        case Exported():
+            changes["exported"] = event
+        case _:
+            _collect_status(event, view, changes)
 
 
-def _step(view: RunView, lists: _Lists, event: Event) -> RunView:
+def _collect_status(event: Event, view: RunView, changes: dict[str, Any]) -> None:
     match event:
         case RunStarted():
-            return replace(view, status="running", spec=event.spec, started_at=event.at)
+            changes.update(status="running", spec=event.spec, started_at=event.at)
         case Resumed():
-            paused_s = view.paused_s + event.paused_s
-            return replace(view, status="running", message="", hint="", progress=None, paused_s=paused_s)
-        case PhaseStarted():
-            return replace(view, phase=event.phase, phase_started_at=event.at, progress=None)
-        case Progress():
-            if event.ended_early:
-                view = replace(view, early_ends=(*view.early_ends, event.message))
-            return replace(view, progress=event)
-        case PreflightDone():
-            return replace(view, checks=event.rows, host_bytes=event.host_bytes, device_bytes=event.device_bytes)
-        case SampleSeen():
-            lists.samples.append(event)
-        case DataReady():
-            return replace(view, data=event)
-        case CandidateScored():
-            lists.candidates.append(event)
-        case CandidateMeasured():
-            lists.measured.append(event)
-        case ModelMeasured():
-            lists.models.append(event.result)
-            lists.disputed.extend(event.disputed)
-        case Exported():
-            return replace(view, exported=event)
-        case Warned():
-            lists.warnings.append(event)
+            paused_s = changes.get("paused_s", view.paused_s) + event.paused_s
+            changes.update(status="running", message="", hint="", progress=None, paused_s=paused_s)
         case Finished():
-            return replace(view, status="finished", result=event.result, progress=None)
+            changes.update(status="finished", result=event.result, progress=None)
         case Failed():
-            return replace(view, status="failed", message=event.message, hint=event.hint)
+            changes.update(status="failed", message=event.message, hint=event.hint)
         case Cancelled():
-            return replace(view, status="cancelled", message=event.message)
-    return view
+            changes.update(status="cancelled", message=event.message)

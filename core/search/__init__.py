@@ -1,1 +1,1 @@
-"""Choosing merge weights: genome, optimiser, scoring, and one search from start to end."""
+"""Choosing merge weights: genome, optimizers, scoring, and one search from start to end."""

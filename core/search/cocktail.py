@@ -1,4 +1,4 @@
-"""LM-Cocktail: one linear merge of all N models, each weighted by how well it does by itself (paper Eq. 3).
+"""LM-Cocktail: one linear merge of all N models, weighted by each model's own loss (paper Eq. 3).
 
     w_t = E_D[-CE_t],  lambda = softmax(w / T)
 
@@ -9,19 +9,25 @@ published LM_Cocktail package uses T = 5, which weights the models more evenly.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
+from core.contracts.results import Rate
 from core.errors import SpecError
 from core.merging.recipes import Recipe
 from core.search.genome import Genome
 from core.search.optimizer import Terms
 
+if TYPE_CHECKING:
+    from core.search.scoring import Scores
+    from core.search.search_plan import SearchPlan
+
 
 class Cocktail:
-    """Asks for the parents, then knows the merge.
+    """Asks for the parents, and weights them by their losses.
 
     Args:
-        genome: the pool; its method does not matter, the result is linear.
+        genome: the pool; its method does not matter, as the result is linear.
         temperature: T of Eq. 3.
 
     Raises:
@@ -38,7 +44,7 @@ class Cocktail:
 
     @property
     def ended_early(self) -> str:
-        """Never: all parents are scored."""
+        """Always empty: all parents are scored."""
         return ""
 
     def ask(self) -> list[Recipe]:
@@ -48,12 +54,22 @@ class Cocktail:
         return recipes
 
     def tell(self, objectives: Sequence[float], _terms: Sequence[Terms] = ()) -> None:
-        """The parents' mean losses E_D[CE_t], nats per token."""
+        """Take the parents' mean losses E_D[CE_t], nats per token."""
         self._losses = tuple(objectives)
 
     def result(self, best: Recipe | None) -> Recipe | None:
-        """The cocktail; None when no parent could be scored."""
+        """The weighted merge; None when no parent could be scored."""
         return self._genome.recipe(cocktail_weights(self._losses, self._temperature)) if best else None
+
+
+def from_plan(plan: SearchPlan) -> Cocktail:
+    """The optimizer of a plan."""
+    return Cocktail(plan.genome, plan.temperature)
+
+
+def objective(plan: SearchPlan, scores: Scores, _accuracy: Callable[[], Rate]) -> float:
+    """A parent's mean loss over all pairs of the plan, nats per token."""
+    return scores.mean_loss(plan.safety_share if plan.safety else 0.0)
 
 
 def cocktail_weights(losses: Sequence[float], temperature: float = 1.0) -> tuple[float, ...]:
@@ -61,7 +77,7 @@ def cocktail_weights(losses: Sequence[float], temperature: float = 1.0) -> tuple
 
     Args:
         losses: E_D[CE_t] of each model, finite.
-        temperature: T; towards 0 the best model is alone, for a large T all are equal.
+        temperature: T; towards 0 only the best model has a weight, for a large T all weights are equal.
 
     Raises:
         SpecError: the temperature is not a positive number.
@@ -73,7 +89,7 @@ def cocktail_weights(losses: Sequence[float], temperature: float = 1.0) -> tuple
 
 
 def parent_recipes(genome: Genome) -> dict[str, Recipe]:
-    """Each member of the pool by name, as the linear merge in which it is alone."""
+    """Each member of the pool by name, as the linear merge in which it alone has a weight."""
     linear = genome.linear
     members = (genome.base, *genome.experts) if genome.base_is_member else genome.experts
     return {name: linear.recipe([float(name == other) for other in members]) for name in members}
@@ -81,4 +97,5 @@ def parent_recipes(genome: Genome) -> dict[str, Recipe]:
 
 def _check_temperature(temperature: float) -> None:
     if not (math.isfinite(temperature) and temperature > 0):
-        raise SpecError(f"The temperature is {temperature}.", "LM-Cocktail's temperature is a number above 0.")
+        message = f"LM-Cocktail's temperature is {temperature}."
+        raise SpecError(message, "Set search.temperature to a number above 0.", code="bad-temperature")

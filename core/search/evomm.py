@@ -1,7 +1,7 @@
-"""EvoMM's optimiser: CMA-ES as ask and tell, without I/O (paper section 4.4; Akiba et al. 2024).
+"""EvoMM: CMA-ES with ask and tell, without I/O (paper section 4.4; Akiba et al. 2024).
 
-The strategy itself is the `cma` library's. Population size is 4 + floor(3 ln n) (paper Appendix B, Eq. 96). Beside the
-library's own tests of convergence it can stop when two generations are nearly as good as each other.
+The strategy is the `cma` library's. The population size is 4 + floor(3 ln n) (paper Appendix B, Eq. 96). Besides the
+library's own convergence tests, the search can stop when two generations are almost equally good.
 """
 
 from __future__ import annotations
@@ -9,23 +9,26 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.merging.recipes import Recipe
 from core.search.genome import Genome
 from core.search.optimizer import Terms
 
+if TYPE_CHECKING:
+    from core.search.search_plan import SearchPlan
+
 INITIAL_STEP = 0.2
-"""Initial standard deviation, as a share of each gene's range (mergekit-evolve starts at 1/6)."""
+"""Initial standard deviation, as a share of each parameter's range (mergekit-evolve starts at 1/6)."""
 
 
 class EvoMM:
-    """CMA-ES over a genome's unit cube, minimising.
+    """CMA-ES over a genome's unit cube, minimizing.
 
     Args:
-        genome: the searched numbers.
-        steps: candidates at most; the last generation is cut to fit.
-        seed: the same seed and the same told values give the same candidates.
+        genome: the searched parameters.
+        steps: most candidates; the last generation is cut to fit.
+        seed: the same seed and the same objectives give the same candidates.
         stop_when_flat: end early when `is_flat` with this tolerance (nats); None runs all steps.
     """
 
@@ -35,13 +38,13 @@ class EvoMM:
         self.size = steps
         self._left = steps
         self._tolerance = stop_when_flat
-        self._strategy = new_strategy([gene.unit_start for gene in genome.searched], self.population, seed)
+        self._strategy = new_strategy([parameter.unit_start for parameter in genome.searched], self.population, seed)
         self._points: list[Any] = []
         self._generations: tuple[Sequence[float], Sequence[float]] = ((), ())
 
     @property
     def ended_early(self) -> str:
-        """Which rule ended the search before its budget; empty while it goes on or when all was used."""
+        """The rule that ended the search before its budget; empty while it runs or when the budget is spent."""
         if self._left <= 0:
             return ""
         if self._tolerance is not None and is_flat(*self._generations, self._tolerance):
@@ -49,16 +52,16 @@ class EvoMM:
         return f"CMA-ES has converged ({', '.join(self._strategy.stop())})" if self._strategy.stop() else ""
 
     def ask(self) -> list[Recipe]:
-        """Recipes of the next generation; empty when the budget is spent or a rule says that it is enough."""
+        """Recipes of the next generation; empty when the budget is spent or a rule has ended the search."""
         if self._left <= 0 or self.ended_early:
             return []
         self._points = self._strategy.ask()
         return [self.genome.recipe([float(x) for x in point]) for point in self._points[: self._left]]
 
     def tell(self, objectives: Sequence[float], terms: Sequence[Terms] = ()) -> None:
-        """Objectives of the recipes last asked for, in their order; all must be finite.
+        """Objectives of the recipes that `ask` returned last, in their order; all must be finite.
 
-        A generation in which all failed says nothing of the slope: the next is drawn from the same place.
+        A generation in which all candidates failed has no slope: the next generation is drawn around the same mean.
         """
         self._left -= len(objectives)
         if all_failed(terms):
@@ -72,15 +75,21 @@ class EvoMM:
         return best
 
 
+def from_plan(plan: SearchPlan) -> EvoMM:
+    """The optimizer of a plan."""
+    return EvoMM(plan.genome, plan.steps, plan.seed, plan.stop_when_flat)
+
+
 def all_failed(terms: Sequence[Terms]) -> bool:
-    """Whether none of the candidates that were told of could be scored."""
+    """Whether none of a generation's candidates could be scored."""
     return bool(terms) and not any(terms)
 
 
 def is_flat(before: Sequence[float], last: Sequence[float], tolerance: float) -> bool:
-    """True when the best of two generations, and all of the last one, lie less than `tolerance` apart.
+    """Whether the best of two generations, and all of the last one, differ by less than `tolerance`.
 
-    A generation with a failed candidate is never flat: its penalty is far from the others. False before there are two.
+    A generation with a failed candidate is never flat, because its penalty is far from the others. False before there
+    are two generations.
     """
     if not before or not last:
         return False
@@ -88,17 +97,17 @@ def is_flat(before: Sequence[float], last: Sequence[float], tolerance: float) ->
 
 
 def population_size(parameters: int) -> int:
-    """CMA-ES's default population for `parameters` searched numbers."""
+    """CMA-ES's default population for `parameters` searched parameters."""
     return 4 + math.floor(3 * math.log(parameters)) if parameters > 1 else 4
 
 
 def new_strategy(start: Sequence[float], population: int, seed: int, step: float = INITIAL_STEP) -> Any:
-    """`cma`'s strategy over the unit cube.
+    """The `cma` library's strategy over the unit cube.
 
     Args:
-        start: where it begins.
+        start: initial mean.
         population: candidates of a generation.
-        seed: of its own random numbers.
+        seed: of the strategy's own random numbers.
         step: initial standard deviation.
     """
     with warnings.catch_warnings():
@@ -111,7 +120,7 @@ def new_strategy(start: Sequence[float], population: int, seed: int, step: float
     options = {
         "bounds": [0.0, 1.0],
         "popsize": population,
-        "randn": lambda *shape: random.standard_normal(shape),  # else it seeds and draws from numpy's global state
+        "randn": lambda *shape: random.standard_normal(shape),  # else cma seeds and uses numpy's global state
         "seed": math.nan,
         "verbose": -9,
         "verb_log": 0,
@@ -134,7 +143,7 @@ def inject(strategy: Any, point: Sequence[float]) -> None:
 
 
 class _OneDimensional:
-    """CMA-ES on one gene: a second, unused coordinate keeps the library's covariance well defined."""
+    """CMA-ES on one parameter: a second, unused coordinate keeps the library's covariance well defined."""
 
     def __init__(self, cma: Any, start: float, step: float, options: dict[str, Any]) -> None:
         self._strategy = cma.CMAEvolutionStrategy([start, 0.5], step, options)

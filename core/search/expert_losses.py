@@ -1,7 +1,7 @@
-"""Which expert each domain pair is of, and CE_expert as a weighted mean of the experts' own losses.
+"""Assigns each domain pair to an expert, and computes CE_expert as a weighted mean of the experts' own losses.
 
 Unless weights are given, CE_expert is the mean over all pairs (paper section 4.3), so that an expert with more pairs
-counts more; the experts' own means are then figures to look at.
+counts more; the experts' own means are then reported only.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from core.contracts.run_spec import ExpertSpec
+from core.contracts.pool_spec import ExpertSpec
 from core.data.training_pairs import Sample
 from core.errors import DataError
 
 
 @dataclass(frozen=True)
 class ExpertShares:
-    """The domain pairs' experts.
+    """The experts of the domain pairs, and their weights.
 
     Attributes:
-        owners: (K,) reference of the expert that each pair of D_expert is of; empty where unknown.
-        weights: how much each expert's mean counts, by reference, adding up to 1; None = every pair counts the same.
+        owners: (K,) reference of the expert that each pair of D_expert belongs to; empty where unknown.
+        weights: weight of each expert's mean, by reference, adding up to 1; None = every pair counts the same.
     """
 
     owners: tuple[str, ...] = ()
@@ -31,12 +31,12 @@ class ExpertShares:
 
     @property
     def several(self) -> bool:
-        """Whether the pairs are of more than one expert: else their means say nothing new."""
+        """Whether the pairs belong to more than one expert; else their means add no information."""
         return len(set(self.owners) - {""}) > 1
 
     @property
     def counts(self) -> dict[str, float]:
-        """What each expert's mean counts in CE_expert, by reference; empty unless there are `several`, all known."""
+        """Weight of each expert's mean in CE_expert, by reference; empty unless there are `several`, all known."""
         if not self.several or "" in self.owners:
             return {}
         if self.weights is not None:
@@ -44,18 +44,22 @@ class ExpertShares:
         return {name: self.owners.count(name) / len(self.owners) for name in sorted(set(self.owners))}
 
     def groups(self, places: Sequence[int]) -> list[tuple[float, list[int]]]:
-        """What CE_expert is the sum of: each group's share, and which of `places` (pairs of the set) are in it."""
+        """The groups whose weighted means add up to CE_expert: each group's weight and its indices into `places`.
+
+        Args:
+            places: indices of pairs in the set.
+        """
         if self.weights is None:
             return [(1.0, list(range(len(places))))]
-        found = _places_by(self.owners, places)
-        return [(weight, found.get(name, [])) for name, weight in self.weights.items() if weight > 0]
+        by_expert = _indices_by_expert(self.owners, places)
+        return [(weight, by_expert.get(name, [])) for name, weight in self.weights.items() if weight > 0]
 
     def loss(self, per_sample: Tensor, places: Sequence[int]) -> float:
         """CE_expert in nats per token; NaN when an expert that counts has none of the pairs.
 
         Args:
             per_sample: (n,) losses of the pairs.
-            places: (n,) which pairs of the set they are.
+            places: (n,) indices of the pairs in the set.
         """
         return sum(share * float(per_sample[members].double().mean()) for share, members in self.groups(places))
 
@@ -63,14 +67,14 @@ class ExpertShares:
         """Each expert's mean loss, in nats per token; empty unless there are `several`."""
         if not self.several:
             return {}
-        found = _places_by(self.owners, places)
-        return {name: float(per_sample[members].double().mean()) for name, members in found.items() if name}
+        by_expert = _indices_by_expert(self.owners, places)
+        return {name: float(per_sample[members].double().mean()) for name, members in by_expert.items() if name}
 
 
 def expert_shares(
     samples: Sequence[Sample], experts: Sequence[ExpertSpec], weights: Mapping[str, float] | None
 ) -> ExpertShares:
-    """Find out whose the domain pairs are: of the expert that answered, else of the one with that domain.
+    """Assign each domain pair to the expert that answered it, else to the one expert with the pair's domain.
 
     Args:
         samples: D_expert.
@@ -78,7 +82,7 @@ def expert_shares(
         weights: by reference or domain name, as `search.expert_weights`; experts left out count 1.
 
     Raises:
-        DataError: there are weights, but not every pair's expert is known or an expert that counts has no pair.
+        DataError: there are weights, but a pair's expert is unknown or an expert that counts has no pair.
     """
     owners = tuple(_owner(sample, experts) for sample in samples)
     if weights is None:
@@ -86,10 +90,11 @@ def expert_shares(
     raw = {expert.model: weights.get(expert.model, weights.get(expert.domain.name, 1.0)) for expert in experts}
     missing = next((name for name, weight in raw.items() if weight > 0 and name not in owners), None)
     if "" in owners or missing is not None:
-        unknown = f"{owners.count('')} of {len(owners)} domain pairs are of no known expert"
+        unknown = f"{owners.count('')} of {len(owners)} domain pairs belong to no known expert"
         raise DataError(
             f"search.expert_weights cannot be used: {unknown if missing is None else f'{missing} has no domain pair'}.",
             "Give each row of the domain file answered_by (the expert's reference) or category (its domain's name).",
+            code="unknown-expert" if missing is None else "expert-without-pairs",
         )
     total = sum(raw.values())
     return ExpertShares(owners, {name: weight / total for name, weight in raw.items()})
@@ -103,9 +108,9 @@ def _owner(sample: Sample, experts: Sequence[ExpertSpec]) -> str:
     return next(named, "") if domains[sample.category] == 1 else ""
 
 
-def _places_by(owners: Sequence[str], places: Sequence[int]) -> dict[str, list[int]]:
-    """By expert, where in `places` its pairs are."""
-    found: dict[str, list[int]] = {}
-    for position, place in enumerate(places):
-        found.setdefault(owners[place] if owners else "", []).append(position)
-    return found
+def _indices_by_expert(owners: Sequence[str], places: Sequence[int]) -> dict[str, list[int]]:
+    """Indices into `places` of each expert's pairs."""
+    by_expert: dict[str, list[int]] = {}
+    for index, place in enumerate(places):
+        by_expert.setdefault(owners[place] if owners else "", []).append(index)
+    return by_expert

@@ -1,4 +1,4 @@
-"""The search of a method that has no numbers to search (Model Stock, Karcher mean, ...): its one merge."""
+"""The search of a method without parameters to search (Model Stock, Karcher mean, ...): its one merge."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class FixedRecipe:
     """Asks for one recipe, once.
 
     Args:
-        genome: the pool and the method; it has no genes.
+        genome: the pool and the method, without searched parameters.
     """
 
     def __init__(self, genome: Genome) -> None:
@@ -22,7 +22,7 @@ class FixedRecipe:
 
     @property
     def ended_early(self) -> str:
-        """Never: there is one candidate."""
+        """Always empty: there is one candidate."""
         return ""
 
     def ask(self) -> list[Recipe]:
@@ -31,7 +31,7 @@ class FixedRecipe:
         return recipes
 
     def tell(self, objectives: Sequence[float], _terms: Sequence[Terms] = ()) -> None:
-        """Nothing is learnt from it."""
+        """Ignore the objective: there is no next candidate."""
 
     def result(self, best: Recipe | None) -> Recipe | None:
         """The recipe; None when it could not be scored."""

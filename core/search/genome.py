@@ -1,11 +1,10 @@
-"""The numbers a search may change, and the pure map from a point in the unit cube to a recipe.
+"""The parameters that a search may change, and the pure map from a point in the unit cube to a recipe.
 
-Bounds: weights in [0, 1.5] (0 is the base, 1 the expert), down to -1 where negative ones are allowed; TIES's densities
-in [0.05, 1] as below that mergekit keeps almost nothing; DARE's in [0.1, 1], as each kept entry then counts tenfold
-already; SLERP's t in [0, 1]. The start is the middle of the pool, untrimmed enough to carry signal: weight 1/2 over the
-experts, density 0.6, t 1/2. Each cell of the layout has such a set of numbers; those that cannot matter, as no expert
-changes a tensor they reach, are not searched. Methods that mergekit itself merges have the numbers of
-`core.search.parameter_ranges` and one cell.
+Bounds: weights in [0, 1.5] (0 is the base, 1 the expert), down to -1 where negative ones are allowed; a linear merge's
+in [0, 1]; SLERP's t in [0, 1]; densities as in the table of methods. The start is the middle of the pool, with
+densities large enough to carry signal: weight 1/2 over the experts, density 0.6, t 1/2. Each parameter group of the
+layout has such a set of parameters; parameters that affect no tensor that an expert changes are inactive and not
+searched. Methods that mergekit's own code merges have the parameters of `core.search.parameter_ranges` and one group.
 """
 
 from __future__ import annotations
@@ -14,21 +13,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import cast, get_args
 
-from core.contracts.merge_methods import METHODS, REGISTERED, Value, has, weight_count
-from core.contracts.run_spec import MergeMethod, Method
-from core.merging.recipes import DARE_METHODS, SPARSE_METHODS, Recipe, equal_weights
+from core.contracts.merge_methods import LINEAR, METHODS, MethodInfo, Range, Value, weight_count
+from core.merging.recipes import Recipe, equal_weights
 from core.merging.scopes import Scope
 from core.search.parameter_groups import WHOLE, Layout
 from core.search.parameter_ranges import FreeParameter, free_parameters, normalizes
 
 LEAST_NEGATIVE = -1.0
+_DENSITY = Range(0.05, 1.0, 0.6)
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One searched number: its name, bounds and start."""
+    """One searched parameter: its name, bounds and start."""
 
     name: str
     low: float
@@ -36,17 +34,18 @@ class Parameter:
     start: float
 
     def value(self, unit: float) -> float:
-        """From [0, 1] to the gene's own range; outside is clipped."""
+        """From [0, 1] to the parameter's own range; values outside are clipped."""
         return self.low + min(max(unit, 0.0), 1.0) * (self.high - self.low)
 
     @property
     def unit_start(self) -> float:
+        """The start in [0, 1]."""
         return (self.start - self.low) / (self.high - self.low)
 
 
 @dataclass(frozen=True)
 class LogParameter(Parameter):
-    """A number whose logarithm is searched; its bounds are positive."""
+    """A parameter whose logarithm is searched; its bounds are positive."""
 
     def value(self, unit: float) -> float:
         share = min(max(unit, 0.0), 1.0)
@@ -59,138 +58,154 @@ class LogParameter(Parameter):
 
 @dataclass(frozen=True)
 class Genome:
-    """What is searched for a pool: the genes in order, and how they become a recipe.
+    """What is searched for a pool: the parameters in order, and how they become a recipe.
 
     Attributes:
+        method: merge method.
+        base: reference of the model that task vectors are taken from.
+        experts: references of the merged models.
         base_is_member: False for an outside ancestor: it is not merged, so a linear merge gives it no weight.
-        seed: of DARE's masks, the same for all candidates: two of them differ by what is searched alone.
-        parameters: of the method, that are fixed (`search.parameters`), as pairs in alphabetical order.
-        layout: which tensors share their numbers; all of them for a method that mergekit merges.
-        negative_weights: whether weights may go below zero.
-        normalize: as the recipe's (a linear merge's weights are normalised anyway).
+        seed: of DARE's masks, the same for all candidates, which then differ only by what is searched.
+        fixed_parameters: of the method (`search.parameters`), as pairs in alphabetical order.
+        layout: which tensors share their parameters; all of them for a method that mergekit's own code merges.
+        negative_weights: whether weights may be negative.
+        normalize: as the recipe's (a linear merge's weights are normalized anyway).
         log_densities: whether densities are searched on a logarithmic scale, from its middle.
     """
 
-    method: MergeMethod
+    method: str
     base: str
     experts: tuple[str, ...]
     base_is_member: bool = True
     seed: int = 0
-    parameters: tuple[tuple[str, Value], ...] = ()
+    fixed_parameters: tuple[tuple[str, Value], ...] = ()
     layout: Layout = WHOLE
     negative_weights: bool = False
     normalize: bool = False
     log_densities: bool = False
 
     @property
+    def info(self) -> MethodInfo:
+        """The method's row in the table."""
+        return METHODS[self.method]
+
+    @property
     def basic(self) -> Genome:
-        """The genome of one set of positive numbers, which grid search and LM-Cocktail choose from."""
+        """The genome with one set of positive parameters, which grid search and LM-Cocktail choose from."""
         return replace(self, layout=WHOLE, negative_weights=False, normalize=False)
 
     @property
     def linear(self) -> Genome:
-        """The same pool, merged linearly by one set of numbers: each parent is such a merge."""
-        return replace(self.basic, method="linear", parameters=())
+        """The same pool, merged linearly with one set of parameters: each parent is such a merge."""
+        return replace(self.basic, method=LINEAR, fixed_parameters=())
 
     @cached_property
     def searched(self) -> tuple[Parameter, ...]:
-        if len(self.layout.cells) == 1:
-            return self._numbers
+        """The searched parameters, in the order of a point's coordinates."""
+        groups = self.layout.parameter_groups
+        if len(groups) == 1:
+            return self._of_one_group
         return tuple(
-            replace(gene, name=f"{gene.name} ({self.layout.place(cell)})")
-            for cell, active in zip(self.layout.cells, self._active, strict=True)
-            for gene, searched in zip(self._numbers, active, strict=True)
+            replace(parameter, name=f"{parameter.name} ({self.layout.label(group)})")
+            for group, active in zip(groups, self._active, strict=True)
+            for parameter, searched in zip(self._of_one_group, active, strict=True)
             if searched
         )
 
     @property
-    def idle(self) -> int:
-        """Genes that are not searched as they cannot matter."""
-        return len(self.layout.cells) * len(self._numbers) - len(self.searched)
+    def inactive(self) -> int:
+        """Number of parameters that are not searched, because no expert changes a tensor that they affect."""
+        return len(self.layout.parameter_groups) * len(self._of_one_group) - len(self.searched)
 
     @property
     def shared_axes(self) -> tuple[int, ...]:
-        """For each gene the axis it lies on when all cells share their numbers, and experts too where that says much.
+        """For each parameter its axis in a smaller search, in which groups share parameters, and experts theirs.
 
-        Equal weights that are divided by their sum say nothing: those are shared among cells alone.
+        Experts keep their own where only the proportions of weights count: shared weights would then change nothing.
         """
-        each = self.method == "linear" or self._normalizes
-        axes = [number if each else number // len(self.experts) for number in range(len(self._numbers))]
-        if self.method in REGISTERED:
+        each = self.info.merges_base or self._normalizes
+        axes = [number if each else number // len(self.experts) for number in range(len(self._of_one_group))]
+        if not self.info.fast:
             shared = [
-                gene.name if each else free.parameter for gene, free in zip(self.searched, self._free, strict=True)
+                parameter.name if each else free.parameter
+                for parameter, free in zip(self.searched, self._free, strict=True)
             ]
             axes = [shared.index(name) for name in shared]
-        if len(self.layout.cells) > 1:
+        if len(self.layout.parameter_groups) > 1:
             axes = [axis for row in self._active for axis, searched in zip(axes, row, strict=True) if searched]
         used = sorted(set(axes))
         return tuple(used.index(axis) for axis in axes)
 
     @property
     def _normalizes(self) -> bool:
-        """Whether only the proportions of the weights count; on the fast path only where that is asked for."""
-        fixed = dict(self.parameters)
-        if self.method in REGISTERED:
+        """Whether only the proportions of the weights count; on the fast path only where that is requested."""
+        fixed = dict(self.fixed_parameters)
+        if not self.info.fast:
             return normalizes(self.method, fixed)
         return self.normalize or fixed.get("normalize") is True
 
     @property
     def _free(self) -> tuple[FreeParameter, ...]:
-        """The searched numbers of a method that mergekit merges."""
-        return free_parameters(self.method, self.base, self.experts, dict(self.parameters))
+        """The searched parameters of a method that mergekit's own code merges."""
+        return free_parameters(self.method, self.base, self.experts, dict(self.fixed_parameters))
 
     @cached_property
-    def _numbers(self) -> tuple[Parameter, ...]:
-        """The genes of one cell."""
-        if self.method in REGISTERED:
+    def _of_one_group(self) -> tuple[Parameter, ...]:
+        """The parameters of one group."""
+        if not self.info.fast:
             return tuple(_parameter(free) for free in self._free)
         count, least = len(self.experts), LEAST_NEGATIVE if self.negative_weights else 0.0
-        if self.method == "linear":
+        if self.info.merges_base:
             names = (self.base, *self.experts) if self.base_is_member else self.experts
             return tuple(Parameter(f"weight:{name}", least, 1.0, 1.0 / len(names)) for name in names)
-        if self.method == "slerp":
+        if self.info.interpolates:
             return (Parameter("t", 0.0, 1.0, 0.5),)
         weights = tuple(Parameter(f"weight:{name}", least, 1.5, 0.5 / count) for name in self.experts)
-        if self.method == "task_arithmetic":
+        if not self.info.has_densities:
             return weights
-        least = 0.05 if self.method == "ties" else 0.1
-        kind, start = (LogParameter, math.sqrt(least)) if self.log_densities else (Parameter, 0.6)
-        return weights + tuple(kind(f"density:{name}", least, 1.0, start) for name in self.experts)
+        density = self.info.parameter("density")
+        low, high, start, _ = (density.searched if density else None) or _DENSITY
+        kind, start = (LogParameter, math.sqrt(low * high)) if self.log_densities else (Parameter, start)
+        return weights + tuple(kind(f"density:{name}", low, high, start) for name in self.experts)
 
     @cached_property
     def _active(self) -> tuple[tuple[bool, ...], ...]:
-        """By cell, whether each of its numbers is searched; of weights that are divided by their sum all count."""
-        count = len(self.experts)
-        by_entry = self.method in ("ties", "dare_ties")
-        shared = self.method in ("linear", "slerp") or (self._normalizes and not by_entry)
+        """By group, whether each of its parameters is searched; of weights divided by their sum all count."""
+        count, info = len(self.experts), self.info
+        shared = info.merges_base or info.interpolates or (self._normalizes and not info.elects_signs)
         active = []
-        for cell in self.layout.cells:
-            changers = self.layout.changers(cell, count)
-            own = [number in changers for number in range(count)]
-            weights = [bool(changers)] * (len(self._numbers) - count * (self.method in SPARSE_METHODS))
-            if not shared:  # normalised TIES: what one expert alone changes has its weight divided by itself
-                weights = own if len(changers) > 1 or not self._normalizes else [False] * count
-            active.append((*weights, *(own if self.method in SPARSE_METHODS else ())))
+        for group in self.layout.parameter_groups:
+            changing = self.layout.experts_changing(group, count)
+            own = [number in changing for number in range(count)]
+            weights = [bool(changing)] * (len(self._of_one_group) - count * info.has_densities)
+            if not shared:  # normalized TIES divides a weight by itself where only one expert changes tensors
+                weights = own if len(changing) > 1 or not self._normalizes else [False] * count
+            active.append((*weights, *(own if info.has_densities else ())))
         return tuple(active)
 
     def recipe(self, point: Sequence[float]) -> Recipe:
-        """The recipe at `point` in the unit cube, one coordinate per gene."""
-        if self.method in REGISTERED:
-            return self._registered_recipe([gene.value(unit) for gene, unit in zip(self.searched, point, strict=True)])
-        values = [round(gene.value(unit), 6) for gene, unit in zip(self.searched, point, strict=True)]
-        if len(self.layout.cells) == 1:
-            return self._recipe(values)
-        found = iter(values)
-        by_cell = [
-            [next(found) if searched else gene.start for gene, searched in zip(self._numbers, active, strict=True)]
+        """The recipe at `point` in the unit cube, one coordinate for each searched parameter."""
+        exact = [parameter.value(unit) for parameter, unit in zip(self.searched, point, strict=True)]
+        if not self.info.fast:
+            return self._mergekit_recipe(exact)
+        values = [round(value, 6) for value in exact]
+        if len(self.layout.parameter_groups) == 1:
+            return self._fast_recipe(values)
+        coordinates = iter(values)
+        by_group = [
+            [
+                next(coordinates) if searched else parameter.start
+                for parameter, searched in zip(self._of_one_group, active, strict=True)
+            ]
             for active in self._active
         ]
-        return self._recipe(_mean([row for row, on in zip(by_cell, self._active, strict=True) if any(on)]), by_cell)
+        rows = [row for row, active in zip(by_group, self._active, strict=True) if any(active)]
+        return self._fast_recipe(_mean(rows), by_group)
 
-    def _recipe(self, values: Sequence[float], by_cell: Sequence[Sequence[float]] = ()) -> Recipe:
-        scopes = self._scopes(by_cell) if by_cell else ()
-        if by_cell and self.layout.granularity is None:
-            values = by_cell[-1]  # the tensors that no filter names
+    def _fast_recipe(self, values: Sequence[float], by_group: Sequence[Sequence[float]] = ()) -> Recipe:
+        scopes = self._scopes(by_group) if by_group else ()
+        if by_group and self.layout.granularity is None:
+            values = by_group[-1]  # the tensors that no filter matches
         weights, densities = self._split(values)
         return Recipe(
             method=self.method,
@@ -198,68 +213,67 @@ class Genome:
             experts=self.experts,
             weights=weights,
             densities=densities,
-            seed=self.seed if self.method in DARE_METHODS else 0,
-            parameters=self.parameters,
+            seed=self.seed if self.info.random else 0,
+            parameters=self.fixed_parameters,
             scopes=scopes,
             blocks=self.layout.blocks if scopes else 0,
-            normalize=self.normalize and self.method != "linear",
+            normalize=self.normalize and not self.info.merges_base,
         )
 
     def plain(self) -> Recipe:
-        """The merge in which nothing was chosen: equal weights, whole task vectors, the rest at its start."""
-        if self.method in get_args(Method):
-            fast = cast(Method, self.method)
-            equal = equal_weights(fast, self.base, self.experts, base_is_member=self.base_is_member)
-            return equal.model_copy(update={"parameters": self.parameters})
+        """The merge without a choice: equal weights, whole task vectors, other parameters at their start."""
+        if self.info.fast:
+            equal = equal_weights(self.method, self.base, self.experts, base_is_member=self.base_is_member)
+            return equal.model_copy(update={"parameters": self.fixed_parameters})
         plain = {"weight": 1.0 / (len(self.experts) + self.base_is_member), "density": 1.0}
-        return self._registered_recipe([plain.get(free.parameter, free.range.start) for free in self._free])
+        return self._mergekit_recipe([plain.get(free.parameter, free.range.start) for free in self._free])
 
-    def _registered_recipe(self, values: Sequence[float]) -> Recipe:
-        """The recipe of a method that mergekit merges; fixed numbers that each model has may be given as one."""
-        lists: dict[str, list[float]] = {}
-        numbers: dict[str, Value] = dict(self.parameters)
+    def _mergekit_recipe(self, values: Sequence[float]) -> Recipe:
+        """The recipe of a method that mergekit's own code merges; one fixed number may stand for all models."""
+        per_model: dict[str, list[float]] = {}
+        given: dict[str, Value] = dict(self.fixed_parameters)
         for free, value in zip(self._free, values, strict=True):
             value = float(f"{value:.6g}")
             if free.model is None:
-                numbers[free.parameter] = value
+                given[free.parameter] = value
             else:
-                lists.setdefault(free.parameter, []).append(value)
-        numbers |= {name: tuple(found) for name, found in lists.items()}
-        weights = _for_each(numbers.pop("weight", ()), weight_count(self.method, len(self.experts)))
-        densities = _for_each(numbers.pop("density", ()), len(self.experts))
+                per_model.setdefault(free.parameter, []).append(value)
+        given |= {name: tuple(each) for name, each in per_model.items()}
+        weights = _for_each(given.pop("weight", ()), weight_count(self.method, len(self.experts)))
+        densities = _for_each(given.pop("density", ()), len(self.experts))
         return Recipe(
             method=self.method,
             base=self.base,
             experts=self.experts,
             weights=weights if abs(sum(weights)) >= 1e-8 else (1.0,) * len(weights),  # cancelling (0/0): equal
-            densities=densities if has(self.method, "density") else None,
-            seed=self.seed if METHODS[self.method].random else 0,
-            parameters=tuple(sorted(numbers.items())),
+            densities=densities if self.info.has_densities else None,
+            seed=self.seed if self.info.random else 0,
+            parameters=tuple(sorted(given.items())),
         )
 
-    def _scopes(self, by_cell: Sequence[Sequence[float]]) -> tuple[Scope, ...]:
-        """Runs of blocks by filter, with what their tensors get; without those in which nothing is searched."""
+    def _scopes(self, by_group: Sequence[Sequence[float]]) -> tuple[Scope, ...]:
+        """Ranges of blocks by filter, with their parameters; without those in which nothing is searched."""
         parts = (*self.layout.filters, None)
         scopes = []
-        for blocks, group_weights in self.layout.runs():
+        for blocks, group_weights in self.layout.block_ranges():
             for number, part in enumerate(parts):
-                cells = [(group * len(parts) + number, share) for group, share in group_weights]
-                if (blocks, part) == (None, None) or not any(any(self._active[cell]) for cell, _ in cells):
+                groups = [(group * len(parts) + number, share) for group, share in group_weights]
+                if (blocks, part) == (None, None) or not any(any(self._active[group]) for group, _ in groups):
                     continue
-                rows = zip(*([share * value for value in by_cell[cell]] for cell, share in cells), strict=True)
+                rows = zip(*([share * value for value in by_group[group]] for group, share in groups), strict=True)
                 weights, densities = self._split([round(sum(row), 6) for row in rows])
                 scopes.append(Scope(blocks=blocks, filter=part, weights=weights, densities=densities))
         return tuple(scopes)
 
     def _split(self, values: Sequence[float]) -> tuple[tuple[float, ...], tuple[float, ...] | None]:
-        """A cell's numbers as weights and densities."""
+        """A group's parameter values as weights and densities."""
         count = len(self.experts)
-        if self.method == "linear":
-            return self._linear_weights(list(values)), None
-        return tuple(values[:count]), tuple(values[count:]) if self.method in SPARSE_METHODS else None
+        if self.info.merges_base:
+            return self._weights_with_base(list(values)), None
+        return tuple(values[:count]), tuple(values[count:]) if self.info.has_densities else None
 
-    def _linear_weights(self, values: list[float]) -> tuple[float, ...]:
-        """Weights of base and experts; where they cancel (x/0) they are equal."""
+    def _weights_with_base(self, values: list[float]) -> tuple[float, ...]:
+        """Weights of base and experts; equal where they cancel (x/0)."""
         weights = values if abs(sum(values)) > 1e-8 else [1.0] * len(values)
         return tuple(weights) if self.base_is_member else (0.0, *weights)
 
@@ -270,7 +284,7 @@ def _parameter(free: FreeParameter) -> Parameter:
 
 
 def _for_each(value: Value, models: int) -> tuple[float, ...]:
-    """A number for each model, of one for all or one for each."""
+    """A number for each model, from one for all or one for each."""
     return value if isinstance(value, tuple) else (float(value),) * models
 
 
@@ -279,8 +293,8 @@ def _mean(rows: Sequence[Sequence[float]]) -> list[float]:
 
 
 def inactive_note(genome: Genome) -> str:
-    """How many genes are not searched, as one line; empty where all are."""
-    if not genome.idle:
+    """How many parameters are not searched, as one line; empty where all are."""
+    if not genome.inactive:
         return ""
-    total = genome.idle + len(genome.searched)
-    return f"{genome.idle} of {total} numbers are not searched: no expert changes the tensors they would be for."
+    total = genome.inactive + len(genome.searched)
+    return f"{genome.inactive} of {total} parameters are not searched: no expert changes a tensor that they affect."

@@ -1,10 +1,10 @@
-"""What the losses of a merge would be elsewhere: a Gaussian process for each term of the objective.
+"""Predicts the losses of merges that were not scored: a Gaussian process for each term of the objective.
 
-The objective is a sum: the safety loss rises with a weight where a domain's loss falls, so that their sum has curved
+The objective is a sum: the safety loss rises with a weight while a domain's loss falls, so that the sum has curved
 valleys that a model of the sum learns slowly. Each loss alone is smooth, and its logarithm nearly straight. So each
-term has a process of its own, over the unit cube, of its logarithm (a composite model: Astudillo and Frazier, ICML
-2019); the sum's mean and spread follow to first order. The processes are scikit-learn's: Matern 5/2 kernel, a length
-for each axis, noise, all fitted by maximum likelihood.
+term's logarithm has its own process over the unit cube (a composite model: Astudillo and Frazier, ICML 2019); the sum's
+mean and spread follow to first order. The processes are scikit-learn's: Matern 5/2 kernel, one length scale for each
+axis, noise, all fitted by maximum likelihood.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 LENGTHS = (0.2, 10.0)
-"""Bounds of the kernel's lengths, in sides of the unit cube: shorter ones are noise taken for a landscape."""
+"""Bounds of the kernel's length scales, in sides of the unit cube: shorter ones would fit noise."""
 LEAST = 1e-9
-"""Nats below which a term's logarithm is not followed, and no gain is worth a candidate."""
+"""Nats: smallest term whose logarithm is modelled, and smallest gain that is worth a candidate."""
 
 
 class Prediction(NamedTuple):
     """Objectives of n points, (n,) each, in nats per token.
 
     Attributes:
-        median: what is expected, without noise.
-        spread: standard deviation of that.
-        noise: standard deviation of what is scored there around what is expected.
+        median: expected value, without noise.
+        spread: standard deviation of the median.
+        noise: standard deviation of scores around the median.
     """
 
     median: Array
@@ -80,7 +80,7 @@ class _Process:
         logs: (n,).
 
     Attributes:
-        noise: standard deviation of what was scored around the process.
+        noise: standard deviation of the logarithms around the process.
     """
 
     def __init__(self, points: Array, logs: Array) -> None:
@@ -91,13 +91,13 @@ class _Process:
         kernel = ConstantKernel(1.0, (0.1, 1e3)) * smooth + WhiteKernel(1e-5, (1e-6, 1e-2))
         self._mean, self._scale = float(logs.mean()), float(logs.std()) or 1.0
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a length at its bound: the term does not depend on that axis
+            warnings.simplefilter("ignore")  # a length scale at its bound: the term does not depend on that axis
             self._regressor = GaussianProcessRegressor(kernel).fit(points, (logs - self._mean) / self._scale)
         self._variance = float(self._regressor.kernel_.k2.noise_level)
         self.noise = self._scale * math.sqrt(self._variance)
 
     def predict(self, points: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation, (k,) each; scikit-learn's own has the noise in it."""
+        """Mean and standard deviation without noise, (k,) each; scikit-learn's deviation includes the noise."""
         mean, deviation = self._regressor.predict(points, return_std=True)
         spread = np.sqrt(np.maximum(deviation**2 - self._variance, 0.0))
         return self._mean + self._scale * mean, self._scale * spread

@@ -1,8 +1,8 @@
-"""Training sets in nested subsets, so that a candidate can be scored on a few pairs first and on more where it matters.
+"""Training sets in nested subsets, so that a candidate can be scored on a few pairs first and on more if it matters.
 
-A subset holds the one before it: going from an eighth to a quarter scores the new pairs only. Which pairs come first is
-drawn once, with a fixed seed, and is the same for all candidates, so that their losses can be compared pair by pair.
-Each increment is packed in rows of its own.
+Each subset contains the one before it: going from an eighth to a quarter scores only the new pairs. The order of the
+pairs is drawn once, with a fixed seed, and is the same for all candidates, so that their losses can be compared pair by
+pair. Each increment is packed in rows of its own.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from core.data.training_pairs import Sample
 from core.search.scoring import Scorer, Scores, SetScore, TrainingSet
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
-"""Of the pairs, subset by subset."""
+"""Share of the pairs in each subset."""
 FEWEST = 8
-"""Pairs of a first subset, at least (if there are so many): with fewer a spread cannot be told."""
-_SURE = 2
-"""Pairs of each group at the front of the order: a spread within a group needs two."""
+"""Fewest pairs of the first subset, if there are so many: fewer give no reliable variance."""
+_LEADING = 2
+"""Pairs of each group at the front of the order: a variance within a group needs two."""
 
 
 class NestedSet:
@@ -32,11 +32,13 @@ class NestedSet:
         tokenizer: the pool's tokenizer.
         samples: K question-answer pairs.
         opening: as of `TrainingSet`.
-        groups: (K,) names; every subset has its part of each. None = one group.
+        groups: (K,) group names; every subset has its share of each group. None = one group.
 
     Attributes:
-        order: the set's places, the first subset's before the second's.
-        sizes: how many pairs each subset holds, growing to K.
+        size: K.
+        order: indices of the pairs, the first subset's before the second's.
+        sizes: number of pairs in each subset, growing to K.
+        tokens: tokens of all pairs.
     """
 
     def __init__(
@@ -44,42 +46,42 @@ class NestedSet:
     ) -> None:
         self.size = len(samples)
         self.order = nested_order(groups or [""] * len(samples))
-        fewest = max(FEWEST, _SURE * len(set(groups or "")))
+        fewest = max(FEWEST, _LEADING * len(set(groups or "")))
         self.sizes = tuple(min(self.size, max(fewest, math.ceil(share * self.size))) for share in SHARES)
         starts = (0, *self.sizes[:-1])
         chosen = [self.order[start:end] for start, end in zip(starts, self.sizes, strict=True)]
-        self._parts = [
+        self._increments = [
             TrainingSet(tokenizer, [samples[place] for place in places], opening) if places else None
             for places in chosen
         ]
-        self.tokens = sum(part.tokens for part in self._parts if part)
+        self.tokens = sum(increment.tokens for increment in self._increments if increment)
 
     def keep_lower_blocks(self, model: Any, blocks: int) -> None:
         """As `TrainingSet.keep_lower_blocks`."""
-        for part in self._parts:
-            if part:
-                part.keep_lower_blocks(model, blocks)
+        for increment in self._increments:
+            if increment:
+                increment.keep_lower_blocks(model, blocks)
 
     def part_tokens(self, stage: int) -> int:
-        """Tokens read to score the increment that makes subset number `stage`."""
-        part = self._parts[stage]
-        return part.tokens if part else 0
+        """Tokens of the increment that completes subset number `stage`."""
+        increment = self._increments[stage]
+        return increment.tokens if increment else 0
 
     def score_part(self, model: Any, stage: int) -> SetScore:
-        """Score `model` on the increment that makes subset number `stage`; it may be empty."""
-        part = self._parts[stage]
-        return part.score(model) if part else SetScore(math.nan, math.nan, torch.empty(0))
+        """Score `model` on the increment that completes subset number `stage`; the increment may be empty."""
+        increment = self._increments[stage]
+        return increment.score(model) if increment else SetScore(math.nan, math.nan, torch.empty(0))
 
     def joined(self, parts: Sequence[SetScore]) -> SetScore:
-        """The score on a subset from those of its increments, losses in the set's order."""
+        """The score on a subset, from those of its increments; losses are in the set's order."""
         losses = torch.cat([part.per_sample for part in parts])
-        own = sum(part.own * part.per_sample.numel() for part in parts if part.per_sample.numel())
+        greedy = sum(part.greedy_share * part.per_sample.numel() for part in parts if part.per_sample.numel())
         in_order = losses[torch.tensor(self.order[: losses.numel()]).argsort()]
         mean = float(in_order.double().mean())
-        return SetScore(mean, own / losses.numel(), in_order, sum(part.tokens for part in parts))
+        return SetScore(mean, greedy / losses.numel(), in_order, sum(part.tokens for part in parts))
 
     def score(self, model: Any) -> SetScore:
-        """Loss and own-answer share of `model` on the whole set."""
+        """The score of `model` on the whole set."""
         return self.joined([self.score_part(model, stage) for stage in range(len(self.sizes))])
 
 
@@ -88,14 +90,15 @@ class NestedScorer(Scorer[NestedSet]):
 
     @property
     def stages(self) -> int:
+        """Number of subsets."""
         return len(SHARES)
 
     def samples(self, stage: int, with_safety: bool) -> int:
-        """Pairs that subset number `stage` holds, of the sets that are scored."""
+        """Pairs in subset number `stage`, of the sets that are scored."""
         return self.expert.sizes[stage] + (self.safety.sizes[stage] if with_safety else 0)
 
     def stage_of(self, samples: int, with_safety: bool) -> int:
-        """The subset that holds so many pairs."""
+        """The number of the subset that holds so many pairs."""
         return next(stage for stage in range(self.stages) if self.samples(stage, with_safety) >= samples)
 
     def part_tokens(self, stage: int, with_safety: bool) -> int:
@@ -108,7 +111,7 @@ class NestedScorer(Scorer[NestedSet]):
         return Scores(safety, self.expert.score_part(self.model, stage))
 
     def joined(self, parts: Sequence[Scores]) -> Scores:
-        """The scores on subset number `len(parts) - 1` from those of its increments."""
+        """The scores on subset number `len(parts) - 1`, from those of its increments."""
         safety = [part.safety for part in parts if part.safety]
         expert = self.expert.joined([part.expert for part in parts if part.expert])
         places = self.places(self.expert, len(parts) - 1)
@@ -116,14 +119,14 @@ class NestedScorer(Scorer[NestedSet]):
 
     @staticmethod
     def places(part: NestedSet, stage: int) -> list[int]:
-        """Which pairs of a set subset number `stage` holds, in the set's order."""
+        """Indices of the pairs of a set in subset number `stage`, in the set's order."""
         return sorted(part.order[: part.sizes[stage]])
 
 
 def nested_order(groups: Sequence[str]) -> tuple[int, ...]:
-    """Places 0 to K - 1 in an order of which every beginning has about its part of each group.
+    """Indices 0 to K - 1 in an order in which every beginning has about its share of each group.
 
-    Fixed: drawn with a seed of its own, so that a run's subsets follow from its data alone.
+    The order is drawn with a fixed seed, so that a run's subsets follow from its data alone.
     """
     places = list(range(len(groups)))
     random.Random(0).shuffle(places)
@@ -131,7 +134,7 @@ def nested_order(groups: Sequence[str]) -> tuple[int, ...]:
     for place in places:
         members.setdefault(groups[place], []).append(place)
     turns = [
-        ((rank + 0.5) / len(group) if rank >= _SURE else 0.0, name, rank, place)
+        ((rank + 0.5) / len(group) if rank >= _LEADING else 0.0, name, rank, place)
         for name, group in sorted(members.items())
         for rank, place in enumerate(group)
     ]

@@ -1,10 +1,10 @@
-"""What a search minimises, and what CMA-ES is told where that is more than one number.
+"""What a search minimizes, and the values that the optimizer gets where that is more than one number.
 
-`weighted` is `CE_safety + alpha * CE_expert` (paper Eqs. 4 and 5). `constraint` minimises the domain loss among
-candidates that keep to a safety loss; told values follow Deb's rule (2000, "An efficient constraint handling method for
-genetic algorithms"). `pareto` minimises both losses; told values are the uncrowded hypervolume improvement (Toure,
-Hansen, Auger, Brockhoff 2019, arXiv 1904.08823): what a candidate adds to the front's hypervolume, and for a dominated
-one its distance to the region that nothing dominates.
+`weighted` is `CE_safety + alpha * CE_expert` (paper Eqs. 4 and 5). `constraint` minimizes the domain loss among
+candidates that keep a limit on the safety loss; the optimizer's values follow Deb's rule (2000, "An efficient
+constraint handling method for genetic algorithms"). `pareto` minimizes both losses; the optimizer's values are the
+uncrowded hypervolume improvement (Toure, Hansen, Auger, Brockhoff 2019, arXiv 1904.08823): what a candidate adds to the
+front's hypervolume, and for a dominated candidate its distance to the region that nothing dominates.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from core.contracts.events import CandidateScored
-from core.contracts.run_spec import ObjectiveMode
+from core.contracts.optimizers import ObjectiveMode
 from core.errors import MergeError
 from core.search.optimizer import Terms
 from core.search.ranking import hypervolume, pareto_front
-from core.search.scoring import Scores
+
+if TYPE_CHECKING:
+    from core.search.scoring import Scores
 
 Point = tuple[float, float]
 
@@ -38,20 +41,20 @@ class Goal:
     reference: Point = (math.inf, math.inf)
 
     def objective(self, scores: Scores, alpha: float, safety: bool) -> float:
-        """The minimised value in nats per token; for `pareto` it names the candidate that becomes the merge."""
+        """The minimized value in nats per token; for `pareto` it selects the candidate that becomes the merge."""
         return scores.objective(alpha, safety and self.mode != "constraint")
 
     def violation(self, scores: Scores) -> float:
-        """Nats above the safety limit; 0 where it is kept or there is none."""
+        """Nats above the safety limit; 0 where the limit is kept or there is none."""
         if self.mode != "constraint" or scores.safety is None:
             return 0.0
         return max(0.0, scores.safety.loss - self.safety_limit)
 
-    def told(self, generation: Sequence[CandidateScored], before: Sequence[CandidateScored]) -> list[float]:
-        """What the optimiser is told of a generation; a failed candidate keeps its penalty.
+    def optimizer_values(self, generation: Sequence[CandidateScored], before: Sequence[CandidateScored]) -> list[float]:
+        """The values of a generation for the optimizer's `tell`; a failed candidate keeps its penalty.
 
         Args:
-            generation: the candidates last asked for.
+            generation: the candidates that the optimizer asked for last.
             before: the search's earlier candidates.
         """
         if self.mode == "constraint":
@@ -68,14 +71,14 @@ def loss_terms(
     alpha: float,
     counts: Mapping[str, float],
 ) -> Terms:
-    """What the weighted objective of a candidate is the sum of; empty where nothing was scored.
+    """The terms whose sum is a candidate's weighted objective; empty where nothing was scored.
 
     Args:
         safety: CE_safety in nats per token; None where the safety data is left out.
         expert: CE_expert; None for a candidate that failed.
         by_expert: mean loss on each expert's own pairs.
         alpha: weight of the domain loss beside a safety loss.
-        counts: of each expert's loss in the domain loss; empty takes that as one term.
+        counts: weight of each expert's loss in the domain loss; empty makes the domain loss one term.
     """
     if expert is None:
         return ()
@@ -102,16 +105,17 @@ def goal_of(mode: ObjectiveMode, tolerance: float, parents: Sequence[tuple[float
     expert = [loss for _, loss in parents if loss is not None and math.isfinite(loss)]
     if not safety or not expert:
         raise MergeError(
-            f"Objective '{mode}' compares with the parents, and none of them has a finite loss on both sets.",
+            f"Objective '{mode}' compares with the parents, but no parent has a finite loss on both sets.",
             "Check the training pairs, or set search.objective to weighted.",
+            code="no-finite-parent",
         )
     return Goal(mode, min(safety) + tolerance, (max(safety), max(expert)))
 
 
 def _feasible_first(generation: Sequence[CandidateScored]) -> list[float]:
-    """Feasible candidates by their objective; the others lie behind the last of them by as much as they violate.
+    """Feasible candidates have their objective; the others come after the last of them, by their violation.
 
-    CMA-ES looks at ranks alone, so that the offset, which is another one in each generation, changes nothing.
+    CMA-ES uses ranks only, so an offset that differs between generations changes nothing.
     """
     scored = [candidate for candidate in generation if not candidate.failure]
     feasible = [candidate.objective for candidate in scored if candidate.violation == 0]
@@ -125,13 +129,13 @@ def _feasible_first(generation: Sequence[CandidateScored]) -> list[float]:
 def _front_growth(
     generation: Sequence[CandidateScored], before: Sequence[CandidateScored], reference: Point
 ) -> list[float]:
-    """Uncrowded hypervolume improvement with its sign turned, over all other candidates of the search so far."""
-    told = []
+    """Negative uncrowded hypervolume improvement, against all other candidates of the search so far."""
+    values = []
     for candidate in generation:
         others = pareto_front([other for other in (*before, *generation) if other is not candidate])
         front = [(other.ce_safety or 0.0, other.ce_expert or 0.0) for other in others]
-        told.append(candidate.objective if candidate.failure else _uncrowded(candidate, front, reference))
-    return told
+        values.append(candidate.objective if candidate.failure else _uncrowded(candidate, front, reference))
+    return values
 
 
 def _uncrowded(candidate: CandidateScored, front: Sequence[Point], reference: Point) -> float:

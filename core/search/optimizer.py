@@ -1,4 +1,4 @@
-"""What a search is driven by: an optimiser that asks for recipes and is told how they did, without I/O."""
+"""The optimizer protocol: ask for recipes, tell their objectives. Optimizers do no I/O."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Protocol
 from core.merging.recipes import Recipe
 
 Terms = tuple[float, ...]
-"""Losses of one candidate that add up to its objective, each times its share, in nats per token."""
+"""Losses of one candidate, each times its weight, in nats per token; their sum is the candidate's objective."""
 
 
 class Optimizer(Protocol):
-    """Proposes recipes, minimising. `core.search.search_loop.run_search` merges, scores and tells.
+    """Proposes recipes, minimizing. `core.search.search_loop.run_search` merges and scores them.
 
     Attributes:
-        size: candidates at most.
-        ended_early: why it asks for no more although its size is not reached; empty otherwise.
+        size: most candidates.
+        ended_early: the rule that ended the search before `size` candidates; empty otherwise.
     """
 
     size: int
@@ -25,18 +25,22 @@ class Optimizer(Protocol):
     def ended_early(self) -> str: ...
 
     def ask(self) -> list[Recipe]:
-        """The next recipes to be scored together, a generation; empty at the end."""
+        """The next recipes to score together, a generation; empty at the end."""
         ...
 
     def tell(self, objectives: Sequence[float], terms: Sequence[Terms], /) -> None:
-        """Objectives of the recipes last asked for, in their order; all must be finite.
+        """Objectives of the recipes that `ask` returned last, in their order; all must be finite.
 
         Args:
-            objectives: (n,) nats per token, or what stands for them in another mode.
-            terms: n rows, what each objective is the sum of; an empty row where the candidate failed.
+            objectives: (n,) nats per token, or another objective mode's values.
+            terms: n rows whose sums are the objectives; a row is empty where the candidate failed.
         """
         ...
 
     def result(self, best: Recipe | None) -> Recipe | None:
-        """What the search found, given its candidate with the lowest objective; None when nothing could be scored."""
+        """The recipe that the search found; None when no candidate could be scored.
+
+        Args:
+            best: the candidate with the lowest objective.
+        """
         ...

@@ -1,7 +1,7 @@
-"""Which tensors share their searched numbers: groups of blocks and parts of tensor names, as in mergekit-evolve.
+"""Which tensors share their searched parameters: groups of blocks and parts of tensor names, as in mergekit-evolve.
 
-A cell is one group of blocks and one filter (or the rest); each cell has a full set of the method's numbers. A tensor's
-numbers are those of its cell, or, when they are smooth, lie between those of the two nearest groups.
+A parameter group is one group of blocks and one filter (or the rest); each has a full set of the method's parameters. A
+tensor has the parameters of its group, or, with a smooth layout, values interpolated between the two nearest groups.
 """
 
 from __future__ import annotations
@@ -9,32 +9,32 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from core.contracts.run_spec import GenomeSpec
+from core.contracts.search_spec import GenomeSpec
 from core.errors import SpecError
-from core.merging.scopes import block_of, count_blocks, place
+from core.merging.scopes import block_of, count_blocks, scope_label
 
 GroupWeights = tuple[tuple[int, float], ...]
-"""Groups with their shares, which add up to 1."""
+"""Groups of blocks with their shares, which add up to 1."""
 
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """One group of blocks and one part of the tensor names; None stands for the rest."""
+    """One group of blocks and one filter; a filter of None is the tensors that no filter matches."""
 
-    group: int
+    block_group: int
     filter: str | None
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The cells of a model, and what is known of where experts differ from the base.
+    """The parameter groups of a model, and which of them hold tensors that an expert changes.
 
     Attributes:
-        blocks: how many the model has; 0 where all share their numbers.
+        blocks: blocks of the model; 0 where all tensors share their parameters.
         granularity: blocks in a group; the last group may have fewer.
         filters: parts of tensor names; the first that fits counts.
-        smooth: numbers go in straight lines from the first group to the last.
-        changed: (block, filter) of the tensors that each expert changes; None = any may.
+        smooth: parameters are interpolated linearly from the first group to the last.
+        changed: (block, filter) of the tensors that each expert changes; None = any tensor may change.
     """
 
     blocks: int = 0
@@ -44,30 +44,33 @@ class Layout:
     changed: tuple[frozenset[tuple[int, str | None]], ...] | None = None
 
     @property
-    def groups(self) -> int:
+    def block_groups(self) -> int:
+        """Number of groups of blocks."""
         return 1 if self.granularity is None else -(-self.blocks // self.granularity)
 
     @property
-    def cells(self) -> tuple[ParameterGroup, ...]:
-        """By group, then by filter, the rest last."""
-        return tuple(ParameterGroup(group, part) for group in range(self.groups) for part in (*self.filters, None))
+    def parameter_groups(self) -> tuple[ParameterGroup, ...]:
+        """By group of blocks, then by filter, the rest last."""
+        return tuple(
+            ParameterGroup(group, part) for group in range(self.block_groups) for part in (*self.filters, None)
+        )
 
     def group_weights(self, block: int) -> GroupWeights:
-        """The groups that a block's numbers come from; as mergekit interpolates when they are smooth."""
+        """The groups that a block's parameters come from; a smooth layout interpolates as mergekit does."""
         if self.granularity is None:
             return ((0, 1.0),)
         if not self.smooth:
             return ((block // self.granularity, 1.0),)
         along = block / (self.blocks - 1) if self.blocks > 1 else 1.0
-        scaled = along * (self.groups - 1)
+        scaled = along * (self.block_groups - 1)
         below = int(scaled)
         share = scaled - below
-        if share == 0.0 or below + 1 >= self.groups:
+        if share == 0.0 or below + 1 >= self.block_groups:
             return ((below, 1.0),)
         return ((below, 1.0 - share), (below + 1, share))
 
-    def runs(self) -> tuple[tuple[tuple[int, int] | None, GroupWeights], ...]:
-        """Runs of blocks with the same numbers, each with the groups they come from; one for all without groups."""
+    def block_ranges(self) -> tuple[tuple[tuple[int, int] | None, GroupWeights], ...]:
+        """Ranges of blocks with the same parameters, each with its groups; one range, None, without groups."""
         if self.granularity is None:
             return ((None, ((0, 1.0),)),)
         step = 1 if self.smooth else self.granularity
@@ -76,48 +79,48 @@ class Layout:
             for start in range(0, self.blocks, step)
         )
 
-    def changers(self, cell: ParameterGroup, experts: int) -> tuple[int, ...]:
-        """Numbers of the experts that change a tensor which the cell's numbers reach."""
+    def experts_changing(self, group: ParameterGroup, experts: int) -> tuple[int, ...]:
+        """Indices of the experts that change a tensor which the group's parameters affect."""
         if self.changed is None:
             return tuple(range(experts))
-        reached = {
+        affected = {
             block
             for block in range(max(1, self.blocks))
-            if any(group == cell.group for group, _ in self.group_weights(block))
+            if any(number == group.block_group for number, _ in self.group_weights(block))
         }
         return tuple(
             number
             for number, places in enumerate(self.changed)
-            if any(part == cell.filter and block in reached for block, part in places)
+            if any(part == group.filter and block in affected for block, part in places)
         )
 
-    def place(self, cell: ParameterGroup) -> str:
-        """A cell in words, such as `blocks 5-9, self_attn`; a smooth group's is where its numbers hold alone."""
-        name_part = cell.filter if cell.filter is not None else ("rest" if self.filters else None)
+    def label(self, group: ParameterGroup) -> str:
+        """A group's tensors as text, such as `blocks 5-9, self_attn`; `point 2 of 4` in a smooth layout."""
+        name_part = group.filter if group.filter is not None else ("rest" if self.filters else None)
         if self.granularity is None:
-            return place(None, name_part)
+            return scope_label(None, name_part)
         if self.smooth:
-            words = f"point {cell.group + 1} of {self.groups}"
-            return f"{words}, {name_part}" if name_part else words
-        start = cell.group * self.granularity
-        return place((start, min(start + self.granularity, self.blocks)), name_part)
+            point = f"point {group.block_group + 1} of {self.block_groups}"
+            return f"{point}, {name_part}" if name_part else point
+        start = group.block_group * self.granularity
+        return scope_label((start, min(start + self.granularity, self.blocks)), name_part)
 
 
 WHOLE = Layout()
-"""All tensors share one set of numbers."""
+"""All tensors share one set of parameters."""
 
 
 def layout_of(spec: GenomeSpec, tensors: Iterable[str], changed: Mapping[str, Collection[str]] | None = None) -> Layout:
-    """The layout that a spec asks for on a model.
+    """The layout that a spec defines on a model.
 
     Args:
         spec: `search.genome`.
         tensors: names of the model's tensors.
-        changed: names of the tensors in which each expert differs from the base, in the recipe's order of experts;
-            None where that is not known yet (as where no expert differs at all, any tensor then counts as changed).
+        changed: names of the tensors in which each expert differs from the base, in the recipe's order of experts; None
+            before that is known. Where no expert differs at all, every tensor counts as changed.
 
     Raises:
-        SpecError: the model has fewer blocks than a group, none at all, or no tensor that a filter means.
+        SpecError: the model has fewer blocks than a group, none at all, or no tensor that a filter matches.
     """
     names = list(tensors)
     blocks = count_blocks(names) if spec.layer_granularity is not None else 0
@@ -125,33 +128,33 @@ def layout_of(spec: GenomeSpec, tensors: Iterable[str], changed: Mapping[str, Co
     plain = Layout(blocks, spec.layer_granularity, spec.filters, spec.smooth)
     if changed is None or not any(changed.values()):
         return plain
-    where = _where(plain)
-    found = tuple(frozenset(map(where, names)) for names in changed.values())
-    return Layout(blocks, spec.layer_granularity, spec.filters, spec.smooth, found)
+    locate = _locator(plain)
+    places = tuple(frozenset(map(locate, names)) for names in changed.values())
+    return Layout(blocks, spec.layer_granularity, spec.filters, spec.smooth, places)
 
 
-def _where(layout: Layout) -> Callable[[str], tuple[int, str | None]]:
-    """What gives a tensor's block (0 without groups) and filter."""
+def _locator(layout: Layout) -> Callable[[str], tuple[int, str | None]]:
+    """A function from a tensor's name to its block (0 without groups) and filter."""
 
-    def where(tensor: str) -> tuple[int, str | None]:
+    def locate(tensor: str) -> tuple[int, str | None]:
         block = block_of(tensor, layout.blocks) if layout.granularity is not None else 0
         return block, next((part for part in layout.filters if part in tensor), None)
 
-    return where
+    return locate
 
 
 def _check(spec: GenomeSpec, names: list[str], blocks: int) -> None:
     size = spec.layer_granularity
     if size is not None and size > blocks:
-        found = f"the model has {blocks}" if blocks else "the names of the model's tensors tell of none"
+        found = f"the model has {blocks} blocks" if blocks else "no blocks are recognized in the model's tensor names"
         hint = f"Choose a number from 1 to {blocks}, or leave layer_granularity out." if blocks else "Leave it out."
-        raise SpecError(f"search.genome.layer_granularity is {size} blocks, {found}.", hint)
-    where = _where(Layout(filters=spec.filters))
-    used = {part for _, part in map(where, names)}
+        message = f"search.genome.layer_granularity is {size}, but {found}."
+        raise SpecError(message, hint, code="too-few-blocks")
+    locate = _locator(Layout(filters=spec.filters))
+    used = {part for _, part in map(locate, names)}
     for part in spec.filters:
         if part not in used:
             parts = sorted({piece for name in names for piece in name.split(".") if not piece.isdigit()})
-            hint = f"Tensor names are made of {', '.join(parts[:24])}."
-            raise SpecError(
-                f"search.genome.filters: '{part}' is in no tensor's name (or an earlier filter has it).", hint
-            )
+            hint = f"Choose a part of the tensor names: {', '.join(parts[:24])}."
+            message = f"search.genome.filters: '{part}' matches no tensor that an earlier filter has not matched."
+            raise SpecError(message, hint, code="unmatched-filter")

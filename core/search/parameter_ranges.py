@@ -1,10 +1,9 @@
-"""Between which bounds a method's numbers are searched, and from where, by their names.
+"""Bounds and start of the searched parameters of methods that mergekit's own code merges.
 
-For the methods that mergekit itself merges. Weights that are normalised lie in [0, 1] and start equal; others, and
-densities, as on the fast path (`core.search.genome`). DELLA's density and epsilon keep away from each other so far that
-every pair of them means something. Thresholds on the size of a difference (NearSwap's t, RAM's epsilon) are searched by
-their logarithm: a fine-tune's differences lie around 1e-4. A float of an unknown name is searched around its default;
-truth values, whole numbers and tolerances keep theirs, and so does `lambda` where weights already say how much.
+A row of the table of methods may give a parameter's bounds; else its name decides. Weights that are normalized lie in
+[0, 1] and start equal; other weights, and densities, have the bounds of the fast path (`core.search.genome`). A float
+of an unknown name is searched around its default. Booleans, whole numbers and tolerances are not searched, and neither
+is `lambda` where the weights are not normalized, as both would scale the merge.
 """
 
 from __future__ import annotations
@@ -12,20 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from core.contracts.merge_methods import REGISTERED, MethodParameter, Value, setting, takes_base
-
-
-class Range(NamedTuple):
-    """Bounds and start of a number; `log` where its logarithm is searched."""
-
-    low: float
-    high: float
-    start: float
-    log: bool = False
+from core.contracts.merge_methods import METHODS, MethodParameter, Range, Value, setting, takes_base
 
 
 class FreeParameter(NamedTuple):
-    """One searched number of a method; `model` is None where it is for all models."""
+    """One searched parameter of a method; `model` is None where all models share it."""
 
     parameter: str
     model: str | None
@@ -33,10 +23,10 @@ class FreeParameter(NamedTuple):
 
     @property
     def name(self) -> str:
+        """`PARAMETER:MODEL`, or the parameter's name alone."""
         return self.parameter if self.model is None else f"{self.parameter}:{self.model}"
 
 
-_THRESHOLD = Range(1e-7, 1e-2, 1e-5, log=True)
 _BY_NAME: dict[str, Range] = {
     "density": Range(0.05, 1.0, 0.6),
     "lambda": Range(0.5, 1.5, 1.0),
@@ -45,38 +35,29 @@ _BY_NAME: dict[str, Range] = {
     "alpha": Range(0.0, 1.0, 0.2),
     "select_topk": Range(0.05, 1.0, 0.6),
 }
-_BY_METHOD: dict[tuple[str, str], Range] = {
-    ("della", "density"): Range(0.2, 0.8, 0.6),
-    ("della", "epsilon"): Range(0.02, 0.19, 0.15),
-    ("della_linear", "density"): Range(0.2, 0.8, 0.6),
-    ("della_linear", "epsilon"): Range(0.02, 0.19, 0.15),
-    ("nearswap", "t"): Range(1e-5, 1e-1, 1e-3, log=True),
-    ("ram", "epsilon"): _THRESHOLD,
-    ("ramplus_tl", "epsilon"): _THRESHOLD,
-}
 _TOLERANCES = ("eps", "tol")
 
 
 def free_parameters(
     method: str, base: str, experts: tuple[str, ...], fixed: Mapping[str, Value]
 ) -> tuple[FreeParameter, ...]:
-    """The numbers of a method of mergekit's that are searched, in its own order; those in `fixed` are not."""
+    """The parameters of a method that are searched, in mergekit's order, without those in `fixed`."""
     models = experts if takes_base(method, len(experts)) else (base, *experts)
-    found: list[FreeParameter] = []
-    for parameter in REGISTERED[method].parameters:
+    free: list[FreeParameter] = []
+    for parameter in METHODS[method].parameters:
         if parameter.name in fixed or not _is_searched(method, parameter, fixed):
             continue
         bounds = range_of(method, parameter, len(models), fixed)
         names: tuple[str | None, ...] = models if parameter.per_model else (None,)
-        found += [FreeParameter(parameter.name, name, bounds) for name in names]
-    return tuple(found)
+        free += [FreeParameter(parameter.name, name, bounds) for name in names]
+    return tuple(free)
 
 
 def range_of(method: str, parameter: MethodParameter, models: int, fixed: Mapping[str, Value]) -> Range:
-    """Bounds and start of a method's parameter, of each of `models` models."""
+    """Bounds and start of a method's parameter, for each of `models` models."""
     if parameter.name == "weight":
         return Range(0.0, 1.0, 1.0 / models) if normalizes(method, fixed) else Range(0.0, 1.5, 0.5 / models)
-    known = _BY_METHOD.get((method, parameter.name)) or _BY_NAME.get(parameter.name)
+    known = parameter.searched or _BY_NAME.get(parameter.name)
     if known is not None:
         return known
     default = float(parameter.default or 0.0)
@@ -91,6 +72,6 @@ def _is_searched(method: str, parameter: MethodParameter, fixed: Mapping[str, Va
 
 def normalizes(method: str, fixed: Mapping[str, Value]) -> bool:
     """Whether only the proportions of a method's weights count."""
-    return method == "nuslerp" or any(
+    return METHODS[method].always_normalizes or any(
         setting(method, fixed, name) is True for name in ("normalize", "normalize_weights")
     )

@@ -1,11 +1,11 @@
 """Racing: a candidate is scored on a few pairs first, and on more only while it may be better than the best so far.
 
-After each nested subset the candidate's losses are compared with the best one's pair by pair. Where Student's bound on
-the mean difference (one-sided, `CONFIDENCE`; Welch and Satterthwaite's degrees of freedom over both sets; a finite
-population, as all K pairs are what counts) says that it is not better, but for what is `NEGLIGIBLE`, it is dropped: its
-losses are then estimated as those of the best on all pairs plus the mean difference. The best is always scored on all
-pairs, and at the end so are the few dropped ones with the lowest estimates; no other can be the result. The idea is
-that of Hoeffding races (Maron and Moore 1994) and F-Race (Birattari et al. 2002).
+After each nested subset the candidate's losses are compared with the best one's pair by pair. The comparison uses
+Student's one-sided bound on the mean difference at `CONFIDENCE`, with Welch and Satterthwaite's degrees of freedom over
+both sets and a finite-population correction, as all K pairs are what counts. A candidate whose gain is shown to be at
+most `NEGLIGIBLE` is dropped; its losses are then estimated as those of the best on all pairs plus the mean difference.
+The best is always scored on all pairs, and at the end so are the dropped candidates with the lowest estimates; no other
+can be the result. The idea is that of Hoeffding races (Maron and Moore 1994) and F-Race (Birattari et al. 2002).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from core.search.objectives import Goal
 from core.search.scoring import Scores, SetScore
 
 CONFIDENCE = 0.95
-"""Of each comparison that drops a candidate."""
+"""Confidence of each comparison that drops a candidate."""
 NEGLIGIBLE = 0.002
-"""Share of the best's objective: a candidate that can be better by no more than this is not worth more pairs."""
+"""Share of the best's objective: a candidate that cannot gain more is not scored on more pairs."""
 FINALISTS = 3
-"""Dropped candidates that are scored on all pairs before a search names its best."""
+"""Dropped candidates that are scored on all pairs at the end of a search."""
 
 
 class Difference(NamedTuple):
@@ -43,7 +43,7 @@ class Difference(NamedTuple):
     freedom: float
 
     @property
-    def at_least(self) -> float:
+    def lower_bound(self) -> float:
         """Lower bound of the difference on all pairs, with `CONFIDENCE`."""
         if self.variance == 0 or not math.isfinite(self.variance):
             return self.mean if self.variance == 0 else -math.inf
@@ -53,7 +53,7 @@ class Difference(NamedTuple):
 
 
 def paired_difference(ours: Tensor, theirs: Tensor, whole: int) -> Difference:
-    """Of the losses of two candidates on the same n of `whole` pairs; unknown (infinite variance) from one pair."""
+    """The difference of two candidates' losses on the same n of `whole` pairs; infinite variance from one pair."""
     differences = ours.double() - theirs.double()
     count = differences.numel()
     if count >= whole:
@@ -72,13 +72,13 @@ def total(parts: Iterable[tuple[float, Difference]]) -> Difference:
 
 
 @dataclass
-class PartMemory:
-    """Scores of increments that a run has made, for all of its searches.
+class IncrementCache:
+    """Scores of increments, for all searches of a run.
 
-    What was read before the run was resumed is known as read, though its losses are not in the log.
+    After a resume, the log tells which increments were read, but not their losses.
 
     Attributes:
-        tokens: read so far; what has to be read once more after a run was resumed does not count again.
+        tokens: tokens read so far; an increment that is read again after a resume does not count twice.
     """
 
     tokens: int = 0
@@ -86,31 +86,32 @@ class PartMemory:
     _read: dict[tuple[Recipe, bool], int] = field(default_factory=dict)
 
     def find(self, recipe: Recipe, stage: int, with_safety: bool) -> Scores | None:
-        """An increment's scores; those on both sets serve a search on domain data too."""
+        """An increment's scores; those on both sets also serve a search on domain data."""
         known = self._scores.get((recipe, True, stage)) or self._scores.get((recipe, with_safety, stage))
         return known if known is None or with_safety else known._replace(safety=None)
 
     def keep(self, recipe: Recipe, stage: int, scores: Scores) -> None:
+        """Store an increment's scores."""
         self._scores[recipe, scores.safety is not None, stage] = scores
 
     def recall(self, recipe: Recipe, stages: int, with_safety: bool) -> None:
-        """Note that the first `stages` increments were read before."""
+        """Record that the first `stages` increments were read."""
         self._read[recipe, with_safety] = max(stages, self._read.get((recipe, with_safety), 0))
 
     def count(self, recipe: Recipe, stage: int, with_safety: bool, tokens: int) -> None:
-        """Note that an increment of so many tokens was read, unless it had been before."""
+        """Record that an increment of so many tokens was read, unless it was read before."""
         if stage >= max(self._read.get((recipe, both), 0) for both in (True, with_safety)):
             self.tokens += tokens
             self.recall(recipe, stage + 1, with_safety)
 
 
 class Raced(NamedTuple):
-    """How far a candidate came.
+    """A raced candidate's scores.
 
     Attributes:
         scores: on all pairs, or estimates from the first of them.
-        samples: pairs that they rest on.
-        all_samples: pairs there are.
+        samples: pairs that the scores rest on.
+        all_samples: pairs in all.
     """
 
     scores: Scores
@@ -119,6 +120,7 @@ class Raced(NamedTuple):
 
     @property
     def partial(self) -> bool:
+        """Whether the scores are estimates."""
         return self.samples < self.all_samples
 
 
@@ -127,19 +129,19 @@ class Race:
 
     Args:
         merge: writes recipes into the live model.
-        scorer: scores it on nested subsets.
-        memory: of the run.
-        goal: what is better than what.
+        scorer: scores the live model on nested subsets.
+        cache: the run's scores of increments.
+        goal: how losses are judged.
         alpha: weight of the domain loss.
         safety: False leaves the safety data out.
     """
 
     def __init__(
-        self, merge: MergePool, scorer: NestedScorer, memory: PartMemory, goal: Goal, alpha: float, safety: bool
+        self, merge: MergePool, scorer: NestedScorer, cache: IncrementCache, goal: Goal, alpha: float, safety: bool
     ) -> None:
         self._merge = merge
         self._scorer = scorer
-        self._memory = memory
+        self._cache = cache
         self._goal = goal
         self._alpha = alpha
         self._safety = safety
@@ -148,32 +150,32 @@ class Race:
         self._best_recipe: Recipe | None = None
         self._dropped: list[CandidateScored] = []
 
-    def score(self, recipe: Recipe, *, to_the_end: bool = False) -> Raced:
-        """Score a recipe as far as it is worth.
+    def score(self, recipe: Recipe, *, on_all_pairs: bool = False) -> Raced:
+        """Score a recipe on one subset after another, until it is shown to be worse than the best.
 
         Args:
             recipe: the candidate.
-            to_the_end: on all pairs, whatever is seen on the way.
+            on_all_pairs: score it on all pairs without comparing.
 
         Raises:
             MergeError: a loss is not finite, or the recipe cannot be applied.
         """
-        self._live = None  # whoever works between two candidates writes into the live model too
+        self._live = None  # other code writes into the live model between two candidates
         every, ours = self._scorer.samples(self._scorer.stages - 1, self._safety), []
         for stage in range(self._scorer.stages):
             ours.append(self._part(recipe, stage))
-            self._memory.count(recipe, stage, self._safety, self._scorer.part_tokens(stage, self._safety))
+            self._cache.count(recipe, stage, self._safety, self._scorer.part_tokens(stage, self._safety))
             _require_finite(ours[-1], recipe)
             samples = self._scorer.samples(stage, self._safety)
             if samples == every:
                 break
-            estimate = None if to_the_end or self._best is None else self._if_worse(ours, self._best)
+            estimate = None if on_all_pairs or self._best is None else self._estimate_if_worse(ours, self._best)
             if estimate is not None:
                 return Raced(estimate, samples, every)
         return Raced(self._scorer.joined(ours), every, every)
 
-    def note(self, candidate: CandidateScored) -> None:
-        """Take up a candidate that was scored, now or before the run was resumed."""
+    def add(self, candidate: CandidateScored) -> None:
+        """Record a scored candidate, from this process or from the log before a resume."""
         if candidate.failure:
             return
         if candidate.partial:
@@ -182,24 +184,24 @@ class Race:
             self._best, self._best_recipe = candidate, Recipe.model_validate(candidate.recipe)
 
     def finalists(self) -> list[Recipe]:
-        """The dropped candidates that came nearest to the best."""
+        """The dropped candidates with the lowest estimates."""
         nearest = sorted(self._dropped, key=lambda candidate: (candidate.rank_key, candidate.candidate))
         return list(dict.fromkeys(Recipe.model_validate(candidate.recipe) for candidate in nearest))[:FINALISTS]
 
     def _part(self, recipe: Recipe, stage: int) -> Scores:
-        """An increment's scores; those of a candidate from before the run was resumed are made once more."""
-        known = self._memory.find(recipe, stage, self._safety)
+        """An increment's scores; after a resume they are computed again."""
+        known = self._cache.find(recipe, stage, self._safety)
         if known is None:
             if self._live != recipe:
                 with translate_oom(f"Merging {recipe.label}"):
                     self._merge.apply(recipe)
                 self._live = recipe
             known = self._scorer.score_part(stage, self._safety)
-            self._memory.keep(recipe, stage, known)
+            self._cache.keep(recipe, stage, known)
         return known
 
-    def _if_worse(self, ours: Sequence[Scores], best: CandidateScored) -> Scores | None:
-        """Estimated scores when the candidate is worse than the best, as far as can be seen; else None."""
+    def _estimate_if_worse(self, ours: Sequence[Scores], best: CandidateScored) -> Scores | None:
+        """Estimated scores on all pairs when the candidate is shown to be worse than the best; else None."""
         if self._best_recipe is None:
             return None
         theirs = [self._part(self._best_recipe, stage) for stage in range(len(ours))]
@@ -216,11 +218,11 @@ class Race:
     def _is_worse(self, safety: Difference | None, expert: Difference, best: CandidateScored) -> bool:
         if self._goal.mode == "constraint" and safety is not None:
             if best.violation > 0:
-                return safety.at_least > -NEGLIGIBLE * best.violation
+                return safety.lower_bound > -NEGLIGIBLE * best.violation
             room = self._goal.safety_limit - (best.ce_safety or 0.0)
-            return safety.at_least > room or expert.at_least > -NEGLIGIBLE * best.objective
+            return safety.lower_bound > room or expert.lower_bound > -NEGLIGIBLE * best.objective
         change = expert if safety is None else total([(1.0, safety), (self._alpha, expert)])
-        return change.at_least > -NEGLIGIBLE * best.objective
+        return change.lower_bound > -NEGLIGIBLE * best.objective
 
     def _safety_difference(self, mine: Scores, other: Scores) -> Difference | None:
         if mine.safety is None or other.safety is None:
@@ -228,7 +230,7 @@ class Race:
         return paired_difference(mine.safety.per_sample, other.safety.per_sample, self._scorer.safety.size)
 
     def _expert_difference(self, mine: Scores, other: Scores, stage: int) -> Difference:
-        """In CE_expert: of the pairs alike, or of each expert's mean where experts have weights."""
+        """The difference in CE_expert: over all pairs, or over each expert's mean where experts have weights."""
         ours, theirs = (scores.expert.per_sample for scores in (mine, other) if scores.expert)
         part, shares = self._scorer.expert, self._scorer.shares
         if shares is None:
@@ -243,11 +245,11 @@ class Race:
 def _require_finite(scores: Scores, recipe: Recipe) -> None:
     for part in (scores.safety, scores.expert):
         if part is not None and not bool(torch.isfinite(part.per_sample).all()):
-            raise MergeError(f"{recipe.label} has a loss that is not finite.")
+            raise MergeError(f"{recipe.label} has a loss that is not finite.", code="loss-not-finite")
 
 
 def _by_expert(mine: Scores, other: Scores, best: CandidateScored) -> dict[str, float]:
-    """Each expert's loss, estimated as the best's on all its pairs plus the difference on those that were scored."""
+    """Each expert's estimated loss: the best's on all its pairs plus the difference on the scored ones."""
     if mine.expert is None or other.expert is None:
         return {}
     return {
@@ -260,7 +262,7 @@ def _by_expert(mine: Scores, other: Scores, best: CandidateScored) -> dict[str, 
 def _estimated(
     score: SetScore | None, best: float | None, difference: Difference, by_expert: dict[str, float] | None = None
 ) -> SetScore | None:
-    """A subset's score with its loss as estimated for all pairs; no loss is below 0."""
+    """A subset's score with its loss estimated for all pairs; no loss is below 0."""
     if score is None or best is None:
         return None
     return score._replace(loss=max(0.0, best + difference.mean), by_expert=by_expert or {})

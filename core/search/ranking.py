@@ -1,8 +1,7 @@
-"""Another alpha without another search: both losses of every candidate are kept, so an alpha is only a new ranking.
+"""Ranks scored candidates by another alpha without another search, and measures Pareto fronts.
 
-Pure functions over anything that carries `ce_safety` and `ce_expert` (nats per token), such as `CandidateScored`, and
-the hypervolume of a set of losses, which says how far a front has come.
-Candidates without both losses, failed ones or those of a search on domain data alone, are left out.
+Pure functions over anything with `ce_safety` and `ce_expert` (nats per token), such as `CandidateScored`. Candidates
+without both losses (failed ones, or those of a search on domain data alone) are left out.
 """
 
 from __future__ import annotations
@@ -30,14 +29,15 @@ Candidate = TypeVar("Candidate", bound=HasLosses)
 def rank(candidates: Iterable[Candidate], alpha: float) -> list[Candidate]:
     """Candidates by `CE_safety + alpha * CE_expert` (paper Eqs. 4 and 5), lowest first.
 
-    Of equals the one with the lower safety loss comes first, then the lower domain loss, then the earlier one. So the
-    first is always on the Pareto front.
+    Equal objectives are ordered by safety loss, then domain loss, then the given order. So the first candidate is
+    always on the Pareto front.
 
     Raises:
         SpecError: alpha is negative or not finite.
     """
     if not (math.isfinite(alpha) and alpha >= 0):
-        raise SpecError(f"Alpha is {alpha}.", "Alpha weighs the domain loss: give a number from 0 upwards.")
+        message = f"Alpha is {alpha}, but it must be a finite number from 0."
+        raise SpecError(message, "Alpha weighs the domain loss; the paper uses 0.3.", code="bad-alpha")
     by_objective = sorted(_with_losses(candidates), key=lambda item: (item[0] + alpha * item[1], *item[:2]))
     return [candidate for _, _, candidate in by_objective]
 
@@ -45,7 +45,7 @@ def rank(candidates: Iterable[Candidate], alpha: float) -> list[Candidate]:
 def pareto_front(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Candidates that no other beats in one loss without being worse in the other, lowest safety loss first.
 
-    Of candidates with the same two losses the first stands for all.
+    Of candidates with the same two losses, only the first is included.
     """
     front: list[Candidate] = []
     lowest_expert = math.inf
@@ -57,7 +57,7 @@ def pareto_front(candidates: Iterable[Candidate]) -> list[Candidate]:
 
 
 def hypervolume(points: Iterable[tuple[float, float]], reference: tuple[float, float]) -> float:
-    """Area of the losses, up to `reference`, that some of the points is at least as good as (nats squared).
+    """Area of the losses up to `reference` that the points dominate (nats squared).
 
     Args:
         points: (safety, domain) losses; those beyond the reference add nothing.

@@ -1,8 +1,8 @@
-"""Scores of the live model on both training sets, by teacher forcing: no text is generated.
+"""Scores the live model on both training sets by teacher forcing: no text is generated.
 
 Per sample, the loss is the mean cross-entropy over its answer tokens; CE_safety and CE_expert are means over samples
-(METHOD step 2). The same pass gives two free estimates: how many refusals the model would begin by itself, and how many
-domain answers it would give by itself.
+(paper sections 4.2 and 4.3). The same pass gives two estimates at no cost: the share of refusals that the model would
+begin greedily, and the share of domain answers that it would give greedily.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from core.models.packing import AnswerTokens, PackedRow, answer_tokens, decoder_
 from core.search.expert_losses import ExpertShares
 
 REFUSAL_OPENING = 3
-"""Answer tokens that must be the model's own greedy choice for a refusal to count as begun."""
+"""A refusal counts as begun when this many first answer tokens are the model's greedy choice."""
 
 
 class SetScore(NamedTuple):
@@ -33,26 +33,26 @@ class SetScore(NamedTuple):
 
     Attributes:
         loss: mean over samples of the mean token cross-entropy, nats per token.
-        own: share of samples whose answer (or its opening) the model would choose greedily.
+        greedy_share: share of samples whose answer (or its opening) is the model's greedy choice.
         per_sample: (K,) loss of each sample, in the set's order.
-        tokens: that the model read for it.
-        by_expert: mean loss on each expert's own pairs, where D_expert is of several experts.
+        tokens: tokens that the model read.
+        by_expert: mean loss on each expert's own pairs, where D_expert belongs to several experts.
     """
 
     loss: float
-    own: float
+    greedy_share: float
     per_sample: Tensor
     tokens: int = 0
     by_expert: Mapping[str, float] = {}
 
 
 class TrainingSet:
-    """A training set, tokenised and packed once; `score` runs the model's current weights on it.
+    """A training set, tokenized and packed once; `score` runs the model's current weights on it.
 
     Args:
         tokenizer: the pool's tokenizer.
         samples: K question-answer pairs.
-        opening: compare only this many answer tokens for `SetScore.own`; None compares all.
+        opening: number of answer tokens that count for `SetScore.greedy_share`; None = all.
         max_answer_tokens: longer answers are cut.
     """
 
@@ -60,7 +60,7 @@ class TrainingSet:
         self, tokenizer: Any, samples: Sequence[Sample], opening: int | None, max_answer_tokens: int = 512
     ) -> None:
         if not samples:
-            raise DataError("A training set is empty.", "Generate or import at least one pair.")
+            raise DataError("A training set is empty.", "Generate or import at least one pair.", code="empty-set")
         pairs = [encode_pair(tokenizer, sample.question, sample.answer, max_answer_tokens) for sample in samples]
         order = sorted(range(len(pairs)), key=lambda i: len(pairs[i].input_ids))
         self._order = torch.tensor(order)
@@ -73,10 +73,10 @@ class TrainingSet:
         self._below: list[Tensor] = []
 
     def keep_lower_blocks(self, model: Any, blocks: int) -> None:
-        """Run the first `blocks` blocks of `model` now and never again: no weight in them will change.
+        """Run the first `blocks` blocks of `model` once and keep their outputs, because no merge changes them.
 
-        Nothing is kept where the model would not say exactly the same, or where memory runs out. Costs samples x tokens
-        x width numbers of memory beside the model's own device.
+        Nothing is kept where resuming from the outputs would not give exactly the same logits, or where memory runs
+        out. Costs samples x tokens x width numbers of host memory.
         """
         if blocks == 0:
             return
@@ -86,22 +86,22 @@ class TrainingSet:
                 self._blocks = blocks
 
     def score(self, model: Any) -> SetScore:
-        """Loss and own-answer share of `model` on the set; a row that does not fit into memory is run in parts.
+        """The score of `model` on the set; a row that does not fit into memory is run in parts.
 
         Raises:
             OutOfMemory: a single sample does not fit.
         """
         losses, counts = torch.zeros(self.size), torch.zeros(self.size)
-        own = torch.ones(self.size, dtype=torch.bool)
+        greedy = torch.ones(self.size, dtype=torch.bool)
         with torch.inference_mode():
             for tokens in self._answers(model):
                 losses.index_add_(0, tokens.owner, tokens.loss.float().cpu())
                 counts += torch.bincount(tokens.owner, minlength=self.size)
-                looked_at = tokens.order < self._opening if self._opening else torch.ones_like(tokens.order).bool()
-                own[tokens.owner[looked_at & ~tokens.greedy.cpu()]] = False
+                counted = tokens.order < self._opening if self._opening else torch.ones_like(tokens.order).bool()
+                greedy[tokens.owner[counted & ~tokens.greedy.cpu()]] = False
         per_sample = torch.empty(self.size)
         per_sample[self._order] = losses / counts
-        return SetScore(float(per_sample.double().mean()), float(own.float().mean()), per_sample, self.tokens)
+        return SetScore(float(per_sample.double().mean()), float(greedy.float().mean()), per_sample, self.tokens)
 
     def _answers(self, model: Any) -> Iterator[AnswerTokens]:
         """Answer tokens row by row."""
@@ -141,11 +141,11 @@ class Scores(NamedTuple):
 
     @property
     def tokens(self) -> int:
-        """That the model read for both sets."""
+        """Tokens that the model read for both sets."""
         return sum(part.tokens for part in (self.safety, self.expert) if part)
 
     def objective(self, alpha: float, safety: bool) -> float:
-        """CE_safety + alpha * CE_expert, or CE_expert alone; infinite or NaN losses stay so."""
+        """CE_safety + alpha * CE_expert, or CE_expert alone; infinite and NaN losses are passed on."""
         expert = self.expert.loss if self.expert else math.nan
         if not safety:
             return expert
@@ -171,7 +171,7 @@ class Scorer(Generic[AnySet]):
         safety: D_safety.
         expert: D_expert.
         changing: names of the tensors that differ between candidates; None = any may.
-        shares: whose the pairs of D_expert are, and how much each expert counts; None = unknown, all the same.
+        shares: the experts of the pairs of D_expert, and their weights; None = unknown, all pairs count the same.
     """
 
     def __init__(
@@ -201,11 +201,11 @@ class Scorer(Generic[AnySet]):
         return Scores(safety, self.weighed(self.expert.score(self.model), range(self.expert.size)))
 
     def weighed(self, score: SetScore, places: Sequence[int]) -> SetScore:
-        """A score on D_expert with each expert's mean, and with CE_expert weighted by expert where that is asked for.
+        """A score on D_expert with each expert's mean added, and weighted by expert where weights are given.
 
         Args:
             score: on some pairs of D_expert.
-            places: which pairs they are.
+            places: indices of those pairs.
         """
         if self.shares is None:
             return score

@@ -1,7 +1,7 @@
 """One search from start to end: ask, merge, score, tell, and measure the best of each generation.
 
-Candidates shared between searches (the first generation of the same seed, the plain merge) are merged and scored once.
-A candidate that fails gets a finite penalty and its reason in the log; the search goes on.
+Candidates that several searches share (the first generation of the same seed, the plain merge) are merged and scored
+once. A candidate that fails gets a finite penalty, and its reason in the log; the search goes on.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from core.models.out_of_memory import translate_oom
 from core.search.nested_subsets import NestedScorer
 from core.search.objectives import loss_terms
 from core.search.optimizer import Terms
-from core.search.racing import PartMemory, Race, Raced
-from core.search.registry import SearchPlan, make_optimizer
+from core.search.racing import IncrementCache, Race, Raced
+from core.search.registry import make_objective, make_optimizer
 from core.search.scoring import Scorer, Scores, SetScore
 from core.search.search_messages import ended_early, measured, none_feasible
+from core.search.search_plan import Objective, SearchPlan
 
 PENALTY = 1e6
 """Objective of a candidate that could not be scored; far above any real one, and finite for CMA-ES."""
@@ -34,20 +35,22 @@ PENALTY = 1e6
 
 @dataclass
 class Evaluator:
-    """Merges recipes into the live model and scores them, remembering what it has scored, for all searches of a run.
+    """Merges recipes into the live model and scores them; all searches of a run share its results.
 
     Attributes:
+        merge: writes recipes into the live model.
+        scorer: scores the live model on the training pairs.
         probe_accuracy: share of probe questions that the live model gets right; None where there are no questions.
-        evaluations: how many times the live model was scored or asked the probe questions.
-        parts: scores on nested subsets, of candidates that are raced.
-        failed: recipes that could not be scored, and why: no search of the run tries them again.
+        evaluations: how many times the live model was scored or answered the probe questions.
+        increments: scores on nested subsets, of candidates that are raced.
+        failed: recipes that could not be scored, with the reason; no search of the run tries them again.
     """
 
     merge: MergePool
     scorer: Scorer[Any]
     probe_accuracy: Callable[[], Rate] | None = None
     evaluations: int = 0
-    parts: PartMemory = field(default_factory=PartMemory)
+    increments: IncrementCache = field(default_factory=IncrementCache)
     failed: dict[Recipe, str] = field(default_factory=dict)
     _tokens: int = 0
     _read: set[tuple[Recipe, bool]] = field(default_factory=set)
@@ -57,28 +60,28 @@ class Evaluator:
 
     @property
     def tokens(self) -> int:
-        """Tokens of training pairs read for candidates, without those that were read before the run was resumed."""
-        return self._tokens + self.parts.tokens
+        """Tokens of training pairs read for candidates, without those read before the run was resumed."""
+        return self._tokens + self.increments.tokens
 
     def logged(self, search: str, number: int, recipe: Recipe) -> CandidateScored | None:
-        """What the log has of a search's candidate, if it is this recipe."""
+        """The log's entry of a search's candidate, if it has this recipe."""
         event = self._logged.get((search, number))
         return event if event is not None and Recipe.model_validate(event.recipe) == recipe else None
 
-    def race(self, recipe: Recipe, race: Race, to_the_end: bool) -> Raced:
-        """Score a recipe as far as `race` finds it worth.
+    def race(self, recipe: Recipe, race: Race, on_all_pairs: bool) -> Raced:
+        """Score a recipe in a race.
 
         Raises:
             MergeError: a loss is not finite, or the recipe cannot be applied.
         """
         self.evaluations += 1
-        raced = race.score(recipe, to_the_end=to_the_end)
+        raced = race.score(recipe, on_all_pairs=on_all_pairs)
         if not raced.partial:
             self._seen[recipe, raced.scores.safety is not None] = raced.scores
         return raced
 
     def recall(self, candidates: Iterable[CandidateScored], measured: Iterable[CandidateMeasured] = ()) -> None:
-        """Take what the run has found out before as known (per-sample losses are not kept).
+        """Take over what the log holds of earlier work (without losses per sample, which it does not keep).
 
         Args:
             candidates: that were scored.
@@ -93,7 +96,7 @@ class Evaluator:
                 continue
             if candidate.samples is not None and isinstance(self.scorer, NestedScorer):
                 both = candidate.ce_safety is not None
-                self.parts.recall(recipe, 1 + self.scorer.stage_of(candidate.samples, both), both)
+                self.increments.recall(recipe, 1 + self.scorer.stage_of(candidate.samples, both), both)
             if not candidate.partial:
                 safety = _recalled(candidate.ce_safety, candidate.estimated_alignment)
                 expert = _recalled(candidate.ce_expert, candidate.estimated_accuracy, candidate.expert_losses)
@@ -118,7 +121,7 @@ class Evaluator:
                 self._tokens += known.tokens
         losses = [part.loss for part in (known.safety, known.expert) if part is not None]
         if not all(math.isfinite(loss) for loss in losses):
-            raise MergeError(f"{recipe.label} has a loss that is not finite.")
+            raise MergeError(f"{recipe.label} has a loss that is not finite.", code="loss-not-finite")
         return known if with_safety else known._replace(safety=None)
 
     def live_scores(self, recipe: Recipe) -> Scores:
@@ -130,7 +133,7 @@ class Evaluator:
         return known
 
     def measured_before(self, recipe: Recipe) -> None:
-        """Note that a model was scored when it was measured: as a candidate it costs no tokens."""
+        """Record that a model was scored when it was measured: as a candidate it costs no tokens."""
         self._read.add((recipe, True))
 
     def accuracy(self, recipe: Recipe) -> Rate:
@@ -142,7 +145,8 @@ class Evaluator:
         """
         if self.probe_accuracy is None:
             hint = "Name a file in evaluation.probe_questions, or leave grid search out."
-            raise DataError("Grid search chooses by probe questions, and this run has none.", hint)
+            message = "Grid search chooses by probe questions, but this run has none."
+            raise DataError(message, hint, code="no-probe-questions")
         if recipe not in self._accuracies:
             self.evaluations += 1
             self.merge.apply(recipe)
@@ -150,8 +154,12 @@ class Evaluator:
         return self._accuracies[recipe]
 
 
-def _recalled(loss: float | None, own: float | None, by_expert: Mapping[str, float] | None = None) -> SetScore | None:
-    return None if loss is None or own is None else SetScore(loss, own, torch.empty(0), by_expert=by_expert or {})
+def _recalled(
+    loss: float | None, greedy: float | None, by_expert: Mapping[str, float] | None = None
+) -> SetScore | None:
+    if loss is None or greedy is None:
+        return None
+    return SetScore(loss, greedy, torch.empty(0), by_expert=by_expert or {})
 
 
 def run_search(
@@ -160,29 +168,31 @@ def run_search(
     should_stop: Callable[[], bool],
     probe: Callable[[], ProbeRates] | None = None,
 ) -> Generator[Event, None, Recipe | None]:
-    """Search, yielding every candidate as it is scored; the best is the one with the lowest `rank_key`.
+    """Search, yielding every candidate when it is scored; the best is the one with the lowest `rank_key`.
 
     Args:
-        plan: what is searched and minimised.
+        plan: what is searched and minimized.
         evaluator: merges and scores.
-        should_stop: asked before each candidate.
-        probe: measures the live model; called on each generation's best when it is a new best.
+        should_stop: called before each candidate.
+        probe: measures the live model; called on a generation's best when it is the best so far.
 
     Returns:
-        What was found: the best candidate's recipe, or for LM-Cocktail the mixture of the parents that were scored;
-        None when no candidate could be scored.
+        The recipe that the search found: the best candidate's, or for LM-Cocktail the merge of the scored parents; None
+        when no candidate could be scored.
 
     Raises:
-        RunCancelled: `should_stop` said so.
+        RunCancelled: `should_stop` returned True.
     """
     optimizer = make_optimizer(plan)
-    search = _Search(plan, evaluator, should_stop, probe, optimizer.size, make_race(plan, evaluator))
+    race = make_race(plan, evaluator)
+    search = _Search(plan, evaluator, make_objective(plan), should_stop, probe, optimizer.size, race)
     while recipes := optimizer.ask():
         before = tuple(search.candidates)
         generation = yield from search.generation(recipes)
-        optimizer.tell(plan.goal.told(generation, before), [_terms(plan, evaluator, event) for event in generation])
-    if search.race is not None and (finalists := search.race.finalists()):
-        yield from search.generation(finalists, to_the_end=True)
+        values = plan.goal.optimizer_values(generation, before)
+        optimizer.tell(values, [_terms(plan, evaluator, event) for event in generation])
+    if race is not None and (finalists := race.finalists()):
+        yield from search.generation(finalists, on_all_pairs=True)
     if optimizer.ended_early and search.best is not None:
         yield ended_early(plan.name, plan.phase, search.asked, optimizer)
     if search.best is not None and search.best.violation > 0:
@@ -192,16 +202,18 @@ def run_search(
 
 @dataclass
 class _Search:
-    """A search on its way.
+    """The state of a running search.
 
     Attributes:
+        size: most candidates.
         best: of the candidates scored on all pairs.
-        asked: candidates that the optimiser asked for.
-        worked: candidates that took work, as they were not known before.
+        asked: candidates that the optimizer asked for.
+        worked: candidates that took work, because no search had scored them before.
     """
 
     plan: SearchPlan
     evaluator: Evaluator
+    objective: Objective
     should_stop: Callable[[], bool]
     probe: Callable[[], ProbeRates] | None
     size: int
@@ -214,21 +226,21 @@ class _Search:
     started: float = field(default_factory=time.monotonic)
 
     def generation(
-        self, recipes: Sequence[Recipe], *, to_the_end: bool = False
+        self, recipes: Sequence[Recipe], *, on_all_pairs: bool = False
     ) -> Generator[Event, None, list[CandidateScored]]:
-        """Score recipes and measure the best of them where it is a new best; `to_the_end` scores on all pairs."""
+        """Score recipes, and measure the best of them where it is the best so far."""
         before, scored = self.best, []
         for recipe in recipes:
             if self.should_stop():
                 raise RunCancelled
             evaluations = self.evaluator.evaluations
-            event = self._score(recipe, to_the_end)
+            event = self._score(recipe, on_all_pairs)
             scored.append(event)
             yield event
-            if self.plan.optimizer == "grid" and not event.failure:
+            if self.plan.info.chooses_by_accuracy and not event.failure:
                 yield measured(event, None, self.evaluator.accuracy(recipe))
-            self._note(event)
-            self.asked += not to_the_end
+            self._add(event)
+            self.asked += not on_all_pairs
             self.worked += self.evaluator.evaluations > evaluations
             yield self._progress()
         if self.probe is not None and self.best is not None and self.best is not before:
@@ -238,7 +250,7 @@ class _Search:
         return scored
 
     def _probed(self, best: CandidateScored, probe: Callable[[], ProbeRates]) -> Iterator[Event]:
-        """The best on the probe; where that does not fit into memory, why it is not measured."""
+        """The best's measurement on the probe, with a warning where it does not fit into memory."""
         rates = ProbeRates(None, None)
         try:
             rates = probe()
@@ -246,23 +258,23 @@ class _Search:
             yield Warned(message=f"{error.message} Candidate {best.candidate} is not measured.", hint=error.hint)
         yield measured(best, *rates)
 
-    def _score(self, recipe: Recipe, to_the_end: bool) -> CandidateScored:
+    def _score(self, recipe: Recipe, on_all_pairs: bool) -> CandidateScored:
         number = len(self.candidates)
         logged = self.evaluator.logged(self.plan.name, number, recipe)
         if logged is not None:
             return logged
-        race = None if self.race is None else RaceOptions(self.race, to_the_end)
-        return _score_candidate(self.plan, self.evaluator, recipe, number, self.generations, race)
+        race = None if self.race is None else RaceOptions(self.race, on_all_pairs)
+        return _score_candidate(self.plan, self.evaluator, self.objective, recipe, number, self.generations, race)
 
-    def _note(self, event: CandidateScored) -> None:
+    def _add(self, event: CandidateScored) -> None:
         self.candidates.append(event)
         if self.race is not None:
-            self.race.note(event)
+            self.race.add(event)
         if not (event.failure or event.partial) and (self.best is None or event.rank_key < self.best.rank_key):
             self.best = event
 
     def _progress(self) -> Progress:
-        """Only the candidates that took work tell how long the others will take."""
+        """Progress with the time left, estimated from the candidates that took work."""
         pace = (time.monotonic() - self.started) / self.worked if self.worked else None
         return Progress(
             phase=self.plan.phase,
@@ -275,21 +287,10 @@ class _Search:
 
 
 def make_race(plan: SearchPlan, evaluator: Evaluator) -> Race | None:
-    """The race of a plan that asks for one."""
-    if not (plan.racing and plan.optimizer == "evomm" and isinstance(evaluator.scorer, NestedScorer)):
+    """The race of a plan with racing, where its optimizer supports it."""
+    if not (plan.racing and "racing" in plan.info.options and isinstance(evaluator.scorer, NestedScorer)):
         return None
-    return Race(evaluator.merge, evaluator.scorer, evaluator.parts, plan.goal, plan.alpha, plan.safety)
-
-
-def _objective(plan: SearchPlan, evaluator: Evaluator, recipe: Recipe, scores: Scores) -> float:
-    """What the plan's optimiser minimises: losses in nats per token; for a grid the share of wrong answers."""
-    match plan.optimizer:
-        case "evomm" | "evomm_surrogate" | "bayes":
-            return plan.goal.objective(scores, plan.alpha, plan.safety)
-        case "grid":
-            return 1.0 - evaluator.accuracy(recipe).rate
-        case "cocktail":
-            return scores.mean_loss(plan.safety_share if plan.safety else 0.0)
+    return Race(evaluator.merge, evaluator.scorer, evaluator.increments, plan.goal, plan.alpha, plan.safety)
 
 
 def _terms(plan: SearchPlan, evaluator: Evaluator, event: CandidateScored) -> Terms:
@@ -299,26 +300,32 @@ def _terms(plan: SearchPlan, evaluator: Evaluator, event: CandidateScored) -> Te
 
 
 class RaceOptions(NamedTuple):
-    """A race, and whether a candidate runs on all pairs whatever is seen on the way."""
+    """A race, and whether the candidate is scored on all pairs without comparing."""
 
     race: Race
-    to_the_end: bool
+    on_all_pairs: bool
 
 
 def _score_candidate(
-    plan: SearchPlan, evaluator: Evaluator, recipe: Recipe, number: int, generation: int, lap: RaceOptions | None
+    plan: SearchPlan,
+    evaluator: Evaluator,
+    objective: Objective,
+    recipe: Recipe,
+    number: int,
+    generation: int,
+    race: RaceOptions | None,
 ) -> CandidateScored:
     started, failure, tokens = time.monotonic(), "", evaluator.tokens
-    objective, scores, raced = PENALTY, Scores(None, None), None
+    value, scores, raced = PENALTY, Scores(None, None), None
     try:
         if recipe in evaluator.failed:
             raise MergeError(evaluator.failed[recipe])
-        if lap is None:
+        if race is None:
             scores = evaluator.scores(recipe, plan.safety)
         else:
-            raced = evaluator.race(recipe, *lap)
+            raced = evaluator.race(recipe, *race)
             scores = raced.scores
-        objective = _objective(plan, evaluator, recipe, scores)
+        value = objective(plan, scores, lambda: evaluator.accuracy(recipe))
     except MergeError as error:
         failure, scores, raced = str(error), Scores(None, None), None
         evaluator.failed[recipe] = failure
@@ -327,11 +334,11 @@ def _score_candidate(
         candidate=number,
         generation=generation,
         recipe=recipe.model_dump(mode="json"),
-        objective=objective,
+        objective=value,
         ce_safety=scores.safety.loss if scores.safety else None,
         ce_expert=scores.expert.loss if scores.expert else None,
-        estimated_alignment=scores.safety.own if scores.safety else None,
-        estimated_accuracy=scores.expert.own if scores.expert else None,
+        estimated_alignment=scores.safety.greedy_share if scores.safety else None,
+        estimated_accuracy=scores.expert.greedy_share if scores.expert else None,
         seconds=time.monotonic() - started,
         failure=failure,
         violation=plan.goal.violation(scores),

@@ -1,4 +1,4 @@
-"""What a search says beside its candidates: measurements of the best, why it ended early, that none was feasible."""
+"""The events of a search besides its scored candidates: probe measurements, early ends, and a missed safety limit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from core.search.optimizer import Optimizer
 
 
 def measured(candidate: CandidateScored, alignment: Rate | None, accuracy: Rate | None) -> CandidateMeasured:
-    """A candidate on the probe."""
+    """A candidate's measurement on the probe."""
     return CandidateMeasured(
         search=candidate.search,
         candidate=candidate.candidate,
@@ -20,13 +20,13 @@ def measured(candidate: CandidateScored, alignment: Rate | None, accuracy: Rate 
 
 
 def ended_early(search: str, phase: Phase, done: int, optimizer: Optimizer) -> Progress:
-    """Which rule ended a search after `done` candidates."""
+    """The rule that ended a search after `done` candidates."""
     message = f"{search} ended after {done} of {optimizer.size} candidates: {optimizer.ended_early}"
     return Progress(phase=phase, done=done, total=optimizer.size, message=message, seconds_left=0.0, ended_early=True)
 
 
 def none_feasible(best: CandidateScored, goal: Goal) -> Warned:
-    """No candidate keeps to the safety limit; `best` exceeds it least."""
+    """A warning that no candidate keeps the safety limit; `best` exceeds it least."""
     return Warned(
         message=f"No candidate of {best.search} keeps the safety loss to {goal.safety_limit:.3f} nats a token. The "
         f"merge is candidate {best.candidate + 1}, which exceeds it least, by {best.violation:.3f}.",

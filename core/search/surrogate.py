@@ -1,13 +1,13 @@
 """EvoMM with a surrogate: CMA-ES in which a model judges most candidates (lq-CMA-ES: Hansen, GECCO 2019).
 
-A linear, later quadratic, model is fitted to the candidates that were scored. Of each generation the candidates that it
-finds best are scored, first one, then more, until it ranks what is scored as the scores do (Kendall's tau); the rest of
-the generation is told the model's values. The model's lowest point becomes a candidate of the next generation. The
-strategy, the model and its fit are the `cma` library's; here is the loop around them, turned inside out so that it asks
-for scores instead of calling for them.
+A linear, later quadratic, model is fitted to the scored candidates. Of each generation, the candidates that the model
+ranks best are scored, first one, then more, until its ranking agrees with the scores (Kendall's tau); the strategy gets
+the model's values for the rest. The model's minimum becomes a candidate of the next generation. The strategy, the model
+and its fit are the `cma` library's; this module has the loop around them, which asks for scores instead of calling for
+them.
 
-Where many numbers are searched, a first stage looks for the few that all cells and experts can share; the search in
-full starts from its best, closer around it, and knows what was scored.
+Where there are many parameters, a first stage searches the few that all groups and experts can share. The full search
+starts from its best candidate with a smaller step, and keeps what was scored.
 """
 
 from __future__ import annotations
@@ -17,23 +17,26 @@ import statistics
 import warnings
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.merging.recipes import Recipe
 from core.search.evomm import INITIAL_STEP, all_failed, inject, is_flat, new_strategy, population_size
 from core.search.genome import Genome
 from core.search.optimizer import Terms
 
+if TYPE_CHECKING:
+    from core.search.search_plan import SearchPlan
+
 TAU = 0.85
-"""Rank correlation from which on the model is trusted (section 4 of the paper)."""
+"""Rank correlation from which the model is trusted (section 4 of the paper)."""
 SECOND_STEP = 0.05
-"""Initial standard deviation of the search in full after a first stage."""
+"""Initial standard deviation of the full search after a first stage."""
 FIRST_STAGE = 2
-"""Times the points of a whole quadratic model: what the first stage may score."""
+"""Most candidates of the first stage, in multiples of those that a full quadratic model needs."""
 FIRST_FLAT = 0.002
-"""Nats by which the last scored may differ where the first stage is at its end."""
+"""The first stage ends when the last candidates differ by less than this many nats."""
 WINDOW = 4
-"""Scored candidates that count as the last generation when it is asked whether the search is flat."""
+"""Scored candidates that count as the last generation when the search is tested for flatness."""
 _FAR = 20.0
 
 Point = list[float]
@@ -48,7 +51,7 @@ class _Stage:
     Attributes:
         strategy: CMA-ES over the axes' unit cube.
         model: of the objective.
-        axes: for each gene the axis whose value it has.
+        axes: for each parameter the axis whose value it has.
         scored: objectives so far.
     """
 
@@ -58,18 +61,19 @@ class _Stage:
     scored: list[float]
 
     def point(self, axes: Sequence[float]) -> Point:
-        """A point of the genome's unit cube."""
+        """The point of the genome's unit cube with these values of the axes."""
         return [float(axes[axis]) for axis in self.axes]
 
 
 class EvoMMSurrogate:
-    """CMA-ES over a genome's unit cube, minimising, with most values from a model.
+    """CMA-ES over a genome's unit cube, minimizing, with most values from a model.
 
     Args:
-        genome: the searched numbers.
-        steps: candidates to be scored at most.
-        seed: the same seed and the same told values give the same candidates.
-        stop_when_flat: end early when what was scored last `is_flat` with this tolerance (nats); None goes on.
+        genome: the searched parameters.
+        steps: most candidates that are scored.
+        seed: the same seed and the same objectives give the same candidates.
+        stop_when_flat: end early when the last scored candidates are flat (`is_flat`) within this tolerance (nats);
+            None goes on.
     """
 
     def __init__(self, genome: Genome, steps: int, seed: int, stop_when_flat: float | None = None) -> None:
@@ -79,13 +83,13 @@ class EvoMMSurrogate:
         self._seed = seed
         self._tolerance = stop_when_flat
         self._seen: list[tuple[float, Point]] = []
-        self._learnt = False
+        self._any_scored = False
         self._asking = self._search()
         self._next = next(self._asking)
 
     @property
     def ended_early(self) -> str:
-        """Which rule ended the search before its budget; empty while it goes on or when all was used."""
+        """The rule that ended the search before its budget; empty while it runs or when the budget is spent."""
         if self._left <= 0:
             return ""
         if self._tolerance is not None and self._is_flat(self._tolerance):
@@ -93,39 +97,39 @@ class EvoMMSurrogate:
         return "" if self._next else f"CMA-ES has converged ({', '.join(self._stage.strategy.stop())})"
 
     def ask(self) -> list[Recipe]:
-        """Recipes that have to be scored next, a part of a generation; empty when the budget or the search ends."""
+        """Recipes to score next, part of a generation; empty when the budget is spent or the search has ended."""
         if self._left <= 0 or self.ended_early:
             return []
         return [self.genome.recipe(point) for point in self._next[: self._left]]
 
     def tell(self, objectives: Sequence[float], terms: Sequence[Terms] = ()) -> None:
-        """Objectives of the recipes last asked for, in their order; all must be finite.
+        """Objectives of the recipes that `ask` returned last, in their order; all must be finite.
 
-        A generation in which all failed says nothing of the slope: the next is drawn from the same place.
+        A generation in which all candidates failed has no slope: the next generation is drawn around the same mean.
         """
         self._left -= len(objectives)
         self._seen += zip(objectives, self._next, strict=False)
         if not all_failed(terms):
-            self._learnt = True
+            self._any_scored = True
             self._stage.scored.extend(objectives)
         if len(objectives) == len(self._next):
-            self._next = _advanced(self._asking, objectives)
+            self._next = _advance(self._asking, objectives)
 
     def result(self, best: Recipe | None) -> Recipe | None:
         """The scored candidate with the lowest objective."""
         return best
 
     def _is_flat(self, tolerance: float) -> bool:
-        """Whether the last of the search in full are as good as what came before them."""
+        """Whether the last candidates of the full search are as good as those before them."""
         scored = self._stage.scored
         full = len(self._stage.axes) == 1 + max(self._stage.axes)
         return full and is_flat(scored[:-WINDOW], scored[-WINDOW:], tolerance)
 
     def _search(self) -> Asking:
-        """Yields points to be scored and is sent their values; ends when the strategy has converged."""
+        """Yield points to score and receive their values; ends when the strategy has converged."""
         shared = self.genome.shared_axes
         count, step = len(shared), INITIAL_STEP
-        start = [gene.unit_start for gene in self.genome.searched]
+        start = [parameter.unit_start for parameter in self.genome.searched]
         if max(shared) + 1 < count:
             start_shared = [start[shared.index(axis)] for axis in range(max(shared) + 1)]
             self._stage = self._new_stage(start_shared, INITIAL_STEP, shared)
@@ -142,17 +146,17 @@ class EvoMMSurrogate:
         return _Stage(strategy, _new_model(), axes, [])
 
     def _generations(self, enough: float = math.inf) -> Asking:
-        """Generations of the stage until `enough` are scored, or fewer where those of a stage with a limit are flat."""
+        """Generations of the stage until `enough` candidates are scored; a limited stage also ends when it is flat."""
         stage = self._stage
         while len(stage.scored) < enough and not stage.strategy.stop():
             if enough < math.inf and is_flat(stage.scored[:-WINDOW], stage.scored[-WINDOW:], FIRST_FLAT):
                 break
-            points, self._learnt = [[float(x) for x in point] for point in stage.strategy.ask()], False
+            points, self._any_scored = [[float(x) for x in point] for point in stage.strategy.ask()], False
             values = yield from self._judge(points)
-            if not self._learnt:
+            if not self._any_scored:
                 continue
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # an injected point on the bounds is not known again
+                warnings.simplefilter("ignore")  # cma does not recognize an injected point on the bounds
                 stage.strategy.tell(points, values)
             inject(stage.strategy, lowest_point(stage.model))
 
@@ -160,12 +164,12 @@ class EvoMMSurrogate:
         """Values of a generation: all scored, or the model's, shifted so that the lowest is the lowest scored one."""
         model, known = self._stage.model, dict[int, float]()
         model.settings.max_absolute_size = len(points)
-        wanted = 1 + max(len(points) // 50, math.ceil(3 / model.settings.truncation_ratio) - model.size)
+        target = 1 + max(len(points) // 50, math.ceil(3 / model.settings.truncation_ratio) - model.size)
         while len(known) < len(points):
             order = list(range(len(points)))
             if model.size > 1:
                 order = sorted(order, key=lambda number: float(model.eval(points[number])))
-            chosen = [number for number in order if number not in known][: wanted - len(known)]
+            chosen = [number for number in order if number not in known][: target - len(known)]
             values = yield [self._stage.point(points[number]) for number in chosen]
             known.update(zip(chosen, values, strict=True))
             for number in chosen:
@@ -173,7 +177,7 @@ class EvoMMSurrogate:
             model.sort(len(known))
             if model.kendall(max(15, int(min(1.2 * len(known), 0.75 * len(points))))) >= TAU:
                 break
-            wanted += math.ceil(wanted / 2)
+            target += math.ceil(target / 2)
         model.adapt_max_relative_size(model.tau.tau)
         if len(known) == len(points):
             return [known[number] for number in range(len(points))]
@@ -181,7 +185,7 @@ class EvoMMSurrogate:
         return [value - min(judged) + min(known.values()) for value in judged]
 
     def _learn(self, point: Point, value: float) -> None:
-        """Give the model a scored point; a failure's penalty, which would bend it, is drawn in towards the others."""
+        """Add a scored point to the model; a failure's penalty, which would distort it, is reduced first."""
         import numpy as np
 
         model = self._stage.model
@@ -193,8 +197,13 @@ class EvoMMSurrogate:
             model.add_data_row(np.array(point), value)
 
 
+def from_plan(plan: SearchPlan) -> EvoMMSurrogate:
+    """The optimizer of a plan."""
+    return EvoMMSurrogate(plan.genome, plan.steps, plan.seed, plan.stop_when_flat)
+
+
 def lowest_point(model: Any) -> Point:
-    """Where the model is lowest within the unit cube; a linear one has a step down its slope."""
+    """The model's minimum within the unit cube; for a linear model a step down its slope."""
     import numpy as np
     from scipy.optimize import minimize
 
@@ -202,7 +211,7 @@ def lowest_point(model: Any) -> Point:
     if not model.types:
         return [float(x) for x in beyond]
     slope, bend = model.b, model.hessian
-    found = [
+    minima = [
         minimize(
             lambda x: float(slope @ x + x @ bend @ x),
             start,
@@ -212,11 +221,11 @@ def lowest_point(model: Any) -> Point:
         )
         for start in (model.X[int(np.argmin(model.Y))], beyond)
     ]
-    return [float(x) for x in min(found, key=lambda result: float(result.fun)).x]
+    return [float(x) for x in min(minima, key=lambda result: float(result.fun)).x]
 
 
-def _advanced(asking: Asking, values: Sequence[float]) -> list[Point]:
-    """What is asked for after `values`; empty at the end."""
+def _advance(asking: Asking, values: Sequence[float]) -> list[Point]:
+    """The points to score after `values`; empty at the end."""
     try:
         return asking.send(values)
     except StopIteration:
@@ -231,5 +240,5 @@ def _new_model() -> Any:
 
 
 def _full_model(axes: int) -> int:
-    """Scored points from which on the model has all quadratic terms (`cma`'s own rule)."""
+    """Scored points from which the model has all quadratic terms (`cma`'s own rule)."""
     return math.ceil(1.1 * (axes * (axes + 3) // 2 + 1) / 0.75)

@@ -1,4 +1,4 @@
-"""Alignment of a merge and its parents, one line each, so that it shows which of them the merge is like."""
+"""Alignment of a merge and its parents, one line each, which shows the parent that the merge resembles."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _MARKS: dict[Role, tuple[str, str, str]] = {
 
 
 def alignment_figure(view: RunView) -> Figure:
-    """Models from the safest (top) to the least safe, with 95 % intervals."""
+    """Return models from the safest (top) to the least safe, with 95 % intervals."""
     measured = [model for model in view.models if model.alignment is not None]
     order = sorted(measured, key=lambda model: model.alignment.rate if model.alignment else 0.0)
     figure = new_figure()
-    for role, (name, symbol, colour) in _MARKS.items():
+    for role, (name, symbol, color) in _MARKS.items():
         if members := [model for model in order if model.role == role]:
-            marker = {"symbol": symbol, "size": 17 if role == "merged" else 12, "color": colour}
+            marker: dict[str, object] = {"symbol": symbol, "size": 17 if role == "merged" else 12, "color": color}
             _add(figure, members, view, name, marker)
     frame(figure, 104 + 42 * max(2, len(order)))
     figure.update_layout(margin={"l": 8, "t": 4, "r": 20}, legend={"y": 1.01, "yanchor": "bottom"})
@@ -46,19 +46,19 @@ def _add(figure: Figure, members: list[ModelResult], view: RunView, name: str, m
         name=name,
         marker=marker,
         error_x=error_bars([model.alignment for model in members], INK),
-        hovertext=[_words(model, view) for model in members],
+        hovertext=[_hover_text(model, view) for model in members],
         hoverinfo="text",
         cliponaxis=False,
     )
 
 
 def _label(model: ModelResult, view: RunView) -> str:
-    """A model's name, its maker on a line of its own; the end of what is long, as that is where models differ."""
+    """A model's name, with its owner on a separate line; long names keep their end, where models differ."""
     lines = model_name(model, view).rsplit("/", 1)
     return "<br>".join(text(shortened(line)) for line in lines)
 
 
-def _words(model: ModelResult, view: RunView) -> str:
+def _hover_text(model: ModelResult, view: RunView) -> str:
     rate = model.alignment
     figures = f"alignment {rate.rate:.0%} ({rate.low:.0%}–{rate.high:.0%}, n {rate.n})" if rate else ""
     return f"<b>{text(model_name(model, view))}</b><br>{figures}"

@@ -1,4 +1,4 @@
-"""A rate within each category of the prompts, the chosen models beside each other."""
+"""A rate within each category of prompts, for the selected models side by side."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LINE_CHARACTERS = 19
 
 
 def category_figure(view: RunView, chosen: Sequence[str], kind: Kind) -> Figure:
-    """Horizontal bars with 95 % intervals, a colour a model; categories in order of their names, first on top.
+    """Return horizontal bars with 95 % intervals, one color per model; categories in alphabetical order from the top.
 
     Args:
         view: the run or comparison.
@@ -30,7 +30,7 @@ def category_figure(view: RunView, chosen: Sequence[str], kind: Kind) -> Figure:
     """
     models = [model for model in view.models if model.name in chosen]
     rates = {m.name: m.by_category if kind == "alignment" else m.over_refusal_by_category for m in models}
-    categories = sorted({category for found in rates.values() for category in found})
+    categories = sorted({category for by_category in rates.values() for category in by_category})
     figure = new_figure()
     for index, model in enumerate(models):
         _add(figure, categories, rates[model.name], model_name(model, view), COMPARED[index % len(COMPARED)])
@@ -42,27 +42,27 @@ def category_figure(view: RunView, chosen: Sequence[str], kind: Kind) -> Figure:
     return figure
 
 
-def _add(figure: Figure, categories: Sequence[str], rates: Mapping[str, Rate], name: str, colour: str) -> None:
-    found = [rates.get(category) for category in categories]
+def _add(figure: Figure, categories: Sequence[str], rates: Mapping[str, Rate], name: str, color: str) -> None:
+    shown = [rates.get(category) for category in categories]
     figure.add_bar(
         y=[_label(category) for category in categories],
-        x=[rate.rate if rate else None for rate in found],
+        x=[rate.rate if rate else None for rate in shown],
         name=text(shortened(name)),
         orientation="h",
-        marker={"color": colour},
-        error_x=error_bars(found, INK),
-        hovertext=[_words(name, category, rate) for category, rate in zip(categories, found, strict=True)],
+        marker={"color": color},
+        error_x=error_bars(shown, INK),
+        hovertext=[_hover_text(name, category, rate) for category, rate in zip(categories, shown, strict=True)],
         hoverinfo="text",
     )
 
 
 def _label(category: str) -> str:
-    """A category's title in two lines at most, so that a narrow window keeps room for the bars."""
+    """A category's title in at most two lines, so that the bars have room in a narrow window."""
     lines = wrap(category_name(category), LINE_CHARACTERS, max_lines=2, placeholder="…")
     return "<br>".join(text(line) for line in lines)
 
 
-def _words(name: str, category: str, rate: Rate | None) -> str:
+def _hover_text(name: str, category: str, rate: Rate | None) -> str:
     if rate is None:
         return ""
     return (

@@ -1,4 +1,4 @@
-"""Both losses of every candidate against each other, and the front that no candidate beats in both."""
+"""Safety loss against domain loss of every candidate, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -16,17 +16,22 @@ HEIGHT = 340
 
 
 def front_figure(view: RunView) -> Figure:
-    """Down and to the left is better. Candidates scored on a part of the pairs are open marks, and on no front."""
+    """Return the losses; down and left is better. Candidates scored on part of the pairs are open, and on no front."""
     scored = [c for c in view.candidates if c.search == view.main_search and None not in (c.ce_safety, c.ce_expert)]
     whole = [candidate for candidate in scored if not candidate.partial]
     figure = new_figure()
     _add(figure, "Candidate", whole, {"size": 7, "color": PARENT, "opacity": 0.55})
     if partial := [candidate for candidate in scored if candidate.partial]:
-        _add(figure, "Candidate, estimated from a part", partial, {"symbol": "circle-open", "size": 6, "color": PARENT})
+        _add(
+            figure,
+            "Candidate, scored on part of the pairs",
+            partial,
+            {"symbol": "circle-open", "size": 6, "color": PARENT},
+        )
     front = pareto_front(whole)
     _add(figure, "Pareto front", front, {"size": 9, "color": SAFE}, mode="lines+markers")
     if (best := view.best()) in whole and best is not None:
-        _add(figure, "Chosen for the merge", [best], {"symbol": "star", "size": 15, "color": SKILL})
+        _add(figure, "Selected for the merge", [best], {"symbol": "star", "size": 15, "color": SKILL})
     frame(figure, HEIGHT)
     figure.update_layout(legend={"y": -0.24})
     figure.update_xaxes(title={"text": "Domain loss (nats per token)", "standoff": 6})
@@ -44,12 +49,12 @@ def _add(
         mode=mode,
         marker=marker,
         line={"color": marker["color"], "width": 1.5, "shape": "hv"},
-        hovertext=[_words(candidate) for candidate in candidates],
+        hovertext=[_hover_text(candidate) for candidate in candidates],
         hoverinfo="text",
     )
 
 
-def _words(candidate: CandidateScored) -> str:
+def _hover_text(candidate: CandidateScored) -> str:
     pairs = f"<br>on {candidate.samples} of {candidate.all_samples} pairs" if candidate.partial else ""
     losses = f"safety {candidate.ce_safety:.3f}, domain {candidate.ce_expert:.3f}"
     return f"Candidate {candidate.candidate + 1}<br>{losses}{pairs}"

@@ -6,7 +6,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from core.contracts.events import CandidateScored
-from core.contracts.run_spec import searches_losses
+from core.contracts.optimizers import searches_losses
 from core.runs.view import RunView
 from safemerge_ui.charts.style import PARENT, SAFE, SKILL, frame, new_figure
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 HEIGHT = 300
 
 
-def _standing(candidate: CandidateScored) -> tuple[bool, tuple[float, float]]:
-    """Estimates from a part of the pairs are behind what was scored on all of them."""
-    return candidate.partial, candidate.rank_key
+def _better(one: CandidateScored, other: CandidateScored) -> CandidateScored:
+    """The better of two candidates; one scored on all pairs is better than an estimate from a part of them."""
+    return min(one, other, key=lambda candidate: (candidate.partial, candidate.rank_key))
 
 
 def losses_figure(view: RunView) -> Figure:
-    """One mark a candidate that could be scored (failures are left out), in nats per token.
+    """One mark for each loss of each scored candidate, in nats per token; failed candidates are left out.
 
-    The line of the best is EvoMM's: the others minimise something else, or nothing.
+    Only searches by losses have a line of the best objective: others minimize something else, or nothing.
     """
     scored = [c for c in view.candidates if c.search == view.main_search and not c.failure]
     numbers = [c.candidate + 1 for c in scored]
@@ -39,7 +39,7 @@ def losses_figure(view: RunView) -> Figure:
     if searches_losses(view.main_search):
         figure.add_scatter(
             x=numbers,
-            y=[best.objective for best in accumulate(scored, lambda a, b: min(a, b, key=_standing))],
+            y=[best.objective for best in accumulate(scored, _better)],
             name="Best objective so far",
             mode="lines",
             line={"color": PARENT, "width": 2.5, "shape": "hv"},

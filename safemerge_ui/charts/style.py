@@ -1,7 +1,6 @@
-"""One look for all charts: colours that read on light and dark ground, and a frame without furniture.
+"""The common style of all charts: colors that work on light and dark backgrounds, and a plain frame.
 
-The ground is transparent and the text takes the page's colour through css, so that a chart follows the theme
-without being drawn again.
+The background is transparent and css sets the color of the text, so a chart follows the theme without a redraw.
 """
 
 from __future__ import annotations
@@ -10,14 +9,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from core.contracts.results import Rate
-from core.report.colours import GENERATIONS, HARM, INK, PARENT, SAFE, SKILL
+from core.report.colors import GENERATIONS, HARM, INK, PARENT, SAFE, SKILL
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
 __all__ = [
-    "COMPARED", "GENERATIONS", "HARM", "INK", "PARENT", "SAFE", "SKILL", "error_bars", "frame", "generation_colours",
+    "COMPARED", "GENERATIONS", "HARM", "INK", "PARENT", "SAFE", "SKILL", "error_bars", "frame", "generation_colors",
     "new_figure", "shortened",
 ]  # fmt: skip
 
@@ -26,43 +25,43 @@ GRID = "rgba(125, 145, 160, 0.22)"
 
 
 COMPARED = ("#1b8f6a", "#c9781d", "#4d86c6", "#b3589f", "#7d8a34", "#5d7890")
-"""Colours of models beside each other, in the order in which they are shown."""
+"""Colors of models side by side, in the order in which they are shown."""
 NAME_CHARACTERS = 24
 
 
 def shortened(name: str) -> str:
-    """A model's name as the label of an axis: its last characters where it is long, as names differ there."""
+    """Return a model's name for an axis; a long name keeps its last characters, where names differ."""
     return name if len(name) <= NAME_CHARACTERS else "…" + name[-(NAME_CHARACTERS - 1) :]
 
 
-def error_bars(rates: Sequence[Rate | None], colour: str) -> dict[str, object]:
-    """Asymmetric error bars; no bar where there is no rate, as a mean of several tasks has no interval of its own."""
+def error_bars(rates: Sequence[Rate | None], color: str) -> dict[str, object]:
+    """Return asymmetric error bars; no bar for None, because a mean of several tasks has no interval."""
     return {
         "type": "data",
         "symmetric": False,
         "array": [0.0 if rate is None else rate.high - rate.rate for rate in rates],
         "arrayminus": [0.0 if rate is None else rate.rate - rate.low for rate in rates],
-        "color": colour,
+        "color": color,
         "thickness": 1.2,
         "width": 4,
     }
 
 
 def new_figure() -> Figure:
-    """An empty figure; plotly is loaded with the first one, because the page opens without any."""
+    """Return an empty figure; plotly is imported here, because the page opens without a figure."""
     from plotly.graph_objects import Figure
 
     return Figure()
 
 
-def generation_colours(generations: list[int]) -> list[str]:
-    """A colour for each generation number, from early (blue) to late (orange), by its place in the list's range."""
+def generation_colors(generations: list[int]) -> list[str]:
+    """Return a color for each generation number, from the first (blue) to the last (orange)."""
     last = max(generations, default=0)
     return [_between(generation / last if last else 1.0) for generation in generations]
 
 
 def frame(figure: Figure, height: int, **layout: Any) -> Figure:
-    """Give a figure the common ground, type, margins and legend."""
+    """Apply the common background, font, margins and legend to a figure, and return it."""
     figure.update_layout(
         height=height,
         margin={"l": 52, "r": 16, "t": 12, "b": 44},
@@ -82,12 +81,13 @@ def frame(figure: Figure, height: int, **layout: Any) -> Figure:
 
 
 def _between(share: float) -> str:
-    place = max(0.0, min(1.0, share)) * (len(GENERATIONS) - 1)
-    low = min(int(place), len(GENERATIONS) - 2)
-    mix = place - low
+    """The color at `share` in [0, 1] of the scale."""
+    position = max(0.0, min(1.0, share)) * (len(GENERATIONS) - 1)
+    low = min(int(position), len(GENERATIONS) - 2)
+    fraction = position - low
     a, b = (_channels(GENERATIONS[low + i]) for i in (0, 1))
-    return "#" + "".join(f"{round(x + (y - x) * mix):02x}" for x, y in zip(a, b, strict=True))
+    return "#" + "".join(f"{round(x + (y - x) * fraction):02x}" for x, y in zip(a, b, strict=True))
 
 
-def _channels(colour: str) -> tuple[int, ...]:
-    return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
+def _channels(color: str) -> tuple[int, ...]:
+    return tuple(int(color[i : i + 2], 16) for i in (1, 3, 5))

@@ -2,54 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from core.contracts.comparison_spec import AnySpec, ComparisonSpec, any_spec_from_dict
-from core.contracts.run_spec import Comparison
+from core.contracts.optimizers import baselines as known_baselines
 from core.errors import GuardError, ModelError, SafeMergeError
 from core.guards.guard_names import PHRASES
 from core.models.references import ModelReference, parse_reference
 from core.runs.candidates import saved_candidates
 from safemerge_ui.access import require_starter
 from safemerge_ui.app_context import AppContext
-from safemerge_ui.boundary import bind
-from safemerge_ui.scripts import KEEP_OPENED, SHELF
-from safemerge_ui.shelves import read_shelf
+from safemerge_ui.boundary import Updates, bind
+from safemerge_ui.prompt_lists import read_prompt_list
+from safemerge_ui.scripts import KEEP_OPENED, PROMPT_LIST
 from safemerge_ui.views.chat_replies import (
     KIND_NAMES,
+    ExamplePrompt,
     Exchange,
     PromptKind,
     Reply,
-    ShelfPrompt,
     busy_note,
     exchanges_view,
-    shelf_view,
+    prompt_list_view,
 )
-from safemerge_ui.views.names import DOMAIN_ONLY, SAFETY_AWARE, merged_name, search_name
+from safemerge_ui.views.names import DOMAIN_ONLY, SAFETY_AWARE, merged_name
 from safemerge_ui.watch import Watched
 
-SEATS = 3
+MODEL_COUNT = 3
 MERGES = (SAFETY_AWARE, DOMAIN_ONLY)
 CANDIDATE = "Candidate "
-_NAIVE_FIRST: tuple[Comparison, ...] = ("evomm_expert_only", "equal", "grid", "cocktail_expert_only", "cocktail")
-BASELINES = {search_name(name): Path("baselines", name) for name in _NAIVE_FIRST}
 GUARD_NOTE = (
-    '<p class="sm-foot">The <b>phrases</b> guard reads refusal wording and broken text, and cannot see harm: on a '
-    "harmful prompt only a refusal counts as safe. A guard model is loaded when it is first asked; where it finds no "
-    "memory, or a run is at work, phrases judges instead and the reply says so. Each prompt is asked on its own.</p>"
+    '<p class="sm-foot">The <b>phrases</b> guard recognizes refusals and broken text but not harm: on a harmful prompt '
+    "it counts only a refusal as safe. A guard model is loaded at its first use. If memory is short or a run is in "
+    "progress, phrases judges instead, and the reply says so. Each prompt is a new conversation.</p>"
 )
+
+Choices = dict[str, ModelReference | None]
+"""Models to chat with, by label; None where the label is the model's reference."""
 
 
 @dataclass(frozen=True)
 class ChatTab:
-    """Components of the tab; `seated` is the choice of models that the page made by itself."""
+    """Components of the tab; `proposed` holds the models that the page itself selected."""
 
-    selected_models: list[gr.Dropdown]
+    models: list[gr.Dropdown]
     prompt: gr.Textbox
     kind: gr.Radio
     guard: gr.Dropdown
@@ -57,71 +59,64 @@ class ChatTab:
     clear: gr.Button
     note: gr.HTML
     replies: gr.HTML
-    shelves: dict[PromptKind, gr.HTML]
+    prompt_lists: dict[PromptKind, gr.HTML]
     exchanges: gr.State
-    seated: gr.State
+    proposed: gr.State
 
     @property
-    def seating(self) -> list[gr.components.Component]:
-        """What `seat_updates` fills."""
-        return [*self.selected_models, self.seated]
+    def offers(self) -> list[Block]:
+        """What `offer_models` fills."""
+        return [*self.models, self.proposed, self.guard]
 
 
 def build(context: AppContext) -> ChatTab:
-    """Lay out the models, the prompt, the replies and the shelves."""
-    labels = list(seat_choices(context, None))
+    """Lay out the models, the prompt, the replies and the example prompts."""
+    labels = list(model_choices(context, None))
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
             with gr.Column(elem_classes="sm-panel"):
-                with gr.Row(elem_classes="sm-seats"):
-                    selected_models = [_seat(index, labels) for index in range(SEATS)]
+                with gr.Row():
+                    models = [_model_field(index, labels) for index in range(MODEL_COUNT)]
                 note = gr.HTML(elem_id="chat-note")
                 prompt = gr.Textbox(
                     label="Prompt",
-                    placeholder="Ask all of them the same thing",
+                    placeholder="Sent to every selected model",
                     lines=2,
                     max_lines=6,
                     elem_id="chat-prompt",
                 )
                 kind = gr.Radio(
-                    [(name, kind) for kind, name in KIND_NAMES.items()], value="own", label="This prompt is"
+                    [(name, kind) for kind, name in KIND_NAMES.items()],
+                    value="own",
+                    label="Kind of prompt",
+                    info="Decides whether a refusal counts as right",
+                    elem_id="chat-kind",
                 )
                 guard = gr.Dropdown(
                     guard_choices(context, None),
                     value=PHRASES,
                     label="Guard",
-                    info="phrases, a guard model or FAMILY:MODEL; several with &",
+                    info="phrases, a guard model, or FAMILY:MODEL; several joined by &",
                     allow_custom_value=True,
                     elem_id="chat-guard",
                 )
                 with gr.Row(elem_classes="sm-actions"):
                     send = gr.Button("Ask", variant="primary", size="lg", elem_id="chat-send")
-                    clear = gr.Button("Clear", size="lg")
+                    clear_button = gr.Button("Clear", size="lg")
                 gr.HTML(GUARD_NOTE)
             replies = gr.HTML(exchanges_view([]), elem_id="chat-replies", js_on_load=KEEP_OPENED)
         with gr.Column(scale=2, min_width=300, elem_classes="sm-panel"):
-            gr.HTML("<h2>Prompt shelves</h2>")
-            shelves = _shelves(context)
-    return ChatTab(
-        selected_models,
-        prompt,
-        kind,
-        guard,
-        send,
-        clear,
-        note,
-        replies,
-        shelves,
-        gr.State([]),
-        gr.State(default_seats(labels)),
-    )
+            gr.HTML("<h2>Example prompts</h2>")
+            prompt_lists = _build_prompt_lists(context)
+    asking = (models, prompt, kind, guard, send, clear_button, note, replies)
+    return ChatTab(*asking, prompt_lists, gr.State([]), gr.State(default_models(labels)))
 
 
 def wire(tab: ChatTab, context: AppContext, run_id: gr.State) -> None:
-    """Bind asking, clearing and the shelves."""
-    inputs = {run_id, tab.prompt, tab.kind, tab.guard, tab.exchanges, *tab.selected_models}
-    for asked in (tab.send.click, tab.prompt.submit):
-        asked(
+    """Bind asking, clearing and the example prompts; the page binds what happens when the tab is opened."""
+    inputs: set[Block] = {run_id, tab.prompt, tab.kind, tab.guard, tab.exchanges, *tab.models}
+    for event in (tab.send.click, tab.prompt.submit):
+        event(
             bind(ask, context, tab, run_id),
             inputs,
             [tab.replies, tab.exchanges, tab.note],
@@ -129,56 +124,64 @@ def wire(tab: ChatTab, context: AppContext, run_id: gr.State) -> None:
             concurrency_id="chat",
             show_progress="hidden",
         )
-    tab.clear.click(bind(clear), None, [tab.replies, tab.exchanges], show_progress="hidden")
-    for kind, model_cache in tab.shelves.items():
-        prompts = read_shelf(context.prompts, kind)
-        model_cache.ask(bind(use_prompt, prompts), None, [tab.prompt, tab.kind], show_progress="hidden")
+    tab.clear.click(bind(clear, tab), None, [tab.replies, tab.exchanges], show_progress="hidden")
+    for kind, prompt_list in tab.prompt_lists.items():
+        prompts = read_prompt_list(context.prompts, kind)
+        prompt_list.ask(bind(use_prompt, tab, prompts), None, [tab.prompt, tab.kind], show_progress="hidden")
 
 
 def ask(
-    context: AppContext, tab: ChatTab, run_id: gr.State, values: dict[Any, Any], profile: gr.OAuthProfile | None
-) -> Iterator[tuple[str, list[Exchange], str]]:
-    """Put the prompt to every chosen model, one after the other, and show each reply as it comes."""
+    context: AppContext, tab: ChatTab, run_id: gr.State, values: Mapping[Any, Any], profile: gr.OAuthProfile | None
+) -> Iterator[Updates]:
+    """Send the prompt to each selected model in turn, and show each reply as soon as it is there."""
     require_starter(context.settings, profile)
-    prompt, models = values[tab.prompt].strip(), _chosen([values[seat] for seat in tab.selected_models])
+    prompt, models = values[tab.prompt].strip(), _selected([values[model] for model in tab.models])
     if not prompt or not models:
-        raise ModelError("There is nothing to ask.", "Choose at least one model and write a prompt.")
+        raise ModelError(
+            "There is nothing to ask.", "Select at least one model and write a prompt.", code="nothing-to-ask"
+        )
     note = busy_note(context.watch.busy_run())
     exchange = Exchange(prompt, values[tab.kind], tuple(Reply(model) for model in models))
     guard = str(values[tab.guard] or "").strip() or PHRASES
     for state in _answers(context, values[run_id], exchange, guard):
         history = [*values[tab.exchanges], state]
-        yield exchanges_view(history), history, note
+        yield {tab.replies: exchanges_view(history), tab.exchanges: history, tab.note: note}
 
 
-def clear() -> tuple[str, list[Exchange]]:
-    """Forget this page's exchanges."""
-    return exchanges_view([]), []
+def clear(tab: ChatTab) -> Updates:
+    """Remove all exchanges from the page."""
+    return {tab.replies: exchanges_view([]), tab.exchanges: []}
 
 
-def use_prompt(prompts: list[ShelfPrompt], event: gr.EventData) -> tuple[str, PromptKind]:
-    """Put a prompt from a shelf into the box."""
+def use_prompt(tab: ChatTab, prompts: Sequence[ExamplePrompt], event: gr.EventData) -> Updates:
+    """Copy an example prompt into the field."""
     chosen = prompts[int(event.index)]
-    return chosen.prompt, chosen.kind
+    return {tab.prompt: chosen.prompt, tab.kind: chosen.kind}
 
 
-def seat_updates(context: AppContext, run_id: str, seated: list[str | None], *current: str | None) -> list[Any]:
-    """Offer the models of the run on this page; seat the pair that tells the story unless a person chose otherwise."""
-    labels = list(seat_choices(context, context.watch.look(run_id) if run_id else None))
-    if list(current) != seated:
-        return [*(gr.update(choices=labels) for _ in current), gr.skip()]
-    chosen = default_seats(labels)
-    return [*(gr.update(choices=labels, value=value) for value in chosen), chosen]
+def offer_models(context: AppContext, tab: ChatTab, run_id: gr.State, values: Mapping[Any, Any]) -> Updates:
+    """Offer the models and the guard of the run on the page.
+
+    The default models are selected, unless the visitor has selected others.
+    """
+    watched = context.watch.look(values[run_id]) if values[run_id] else None
+    labels = list(model_choices(context, watched))
+    updates: Updates = {tab.guard: gr.update(choices=guard_choices(context, watched))}
+    if [values[model] for model in tab.models] != values[tab.proposed]:
+        return {**updates, **{model: gr.update(choices=labels) for model in tab.models}}
+    proposed = default_models(labels)
+    selected = zip(tab.models, proposed, strict=True)
+    updates |= {model: gr.update(choices=labels, value=value) for model, value in selected}
+    return {**updates, tab.proposed: proposed}
 
 
-def seat_choices(context: AppContext, watched: Watched | None) -> dict[str, ModelReference | None]:
-    """Models to chat with, by label: the merges that the run on this page has saved, its pool (None: the label says
-    it), and the candidates of its search that somebody saved."""
-    saved: dict[str, ModelReference | None] = {}
-    candidates: dict[str, ModelReference | None] = {}
-    members = _members(_shown_spec(context, watched))
+def model_choices(context: AppContext, watched: Watched | None) -> Choices:
+    """Return the models to chat with: merges that the run has saved, then its pool, then its saved candidates."""
+    saved: Choices = {}
+    candidates: Choices = {}
+    members = _members(_spec_on_page(context, watched))
     if watched is not None:
-        places = BASELINES | {merged_name(watched.view): Path("merged")}
+        places = baseline_folders() | {merged_name(watched.view): Path("merged")}
         paths = {label: watched.folder.path / place for label, place in places.items()}
         saved = {
             label: ModelReference("folder", str(path))
@@ -192,61 +195,67 @@ def seat_choices(context: AppContext, watched: Watched | None) -> dict[str, Mode
     return saved | dict.fromkeys(members) | candidates
 
 
-def default_seats(labels: list[str]) -> list[str | None]:
-    """A naive merge (else the first expert) beside the run's merge (else the base); the third seat is free."""
-    baselines = [label for label in labels if label in BASELINES]
+def baseline_folders() -> dict[str, Path]:
+    """Return where a run saves its baselines, by title; first those whose search leaves the safety data out."""
+    rows = sorted(known_baselines().values(), key=lambda row: (row.uses_safety_data, not row.takes_steps))
+    return {row.title: Path("baselines", row.name) for row in rows}
+
+
+def default_models(labels: Sequence[str]) -> list[str | None]:
+    """Return a baseline (else the first expert) and the run's merge (else the base); the third field stays empty."""
+    saved = baseline_folders()
+    baselines = [label for label in labels if label in saved]
     merges = [label for label in labels if label in MERGES]
-    pool = [label for label in labels if not (label in BASELINES or label in MERGES or label.startswith(CANDIDATE))]
+    pool = [label for label in labels if not _is_saved_model(label)]
     return [(baselines or pool[1:] or pool)[0], (merges or pool)[0], None]
 
 
-def resolve_seat(label: str, choices: dict[str, ModelReference | None], context: AppContext) -> ModelReference:
-    """The model that a seat names; a run's own merges are folders that the page itself knows.
+def resolve_model(label: str, choices: Choices, context: AppContext) -> ModelReference:
+    """Return the model that a label or reference names; merges that the run has saved are local folders.
 
     Raises:
-        ModelError: it names nothing, or a merge or candidate that this run has not saved.
+        ModelError: there is no such model, or the run has not saved that merge or candidate.
     """
     known = choices.get(label)
     if known is not None:
         return known
-    if label in BASELINES or label in MERGES or label.startswith(CANDIDATE):
-        raise ModelError(f"The run on this page has not saved '{label}'.", "Wait for its end, or choose another model.")
+    if _is_saved_model(label):
+        raise ModelError(
+            f"The run on this page has not saved '{label}'.",
+            "Wait until the run is finished, or select another model.",
+            code="model-not-saved",
+        )
     return parse_reference(label, context.settings)
 
 
-def guard_updates(context: AppContext, run_id: str) -> Any:
-    """Offer the guard of the run on this page; what was chosen stays."""
-    return gr.update(choices=guard_choices(context, context.watch.look(run_id) if run_id else None))
-
-
 def guard_choices(context: AppContext, watched: Watched | None) -> list[str]:
-    """`phrases`, and the guard of the run on this page, or of the form's first spec."""
-    spec = _shown_spec(context, watched)
+    """Return `phrases`, and the guard of the run on the page or of the form's first spec."""
+    spec = _spec_on_page(context, watched)
     return list(dict.fromkeys([PHRASES, spec.guard if isinstance(spec, ComparisonSpec) else spec.pool.guard]))
 
 
 def _answers(context: AppContext, run_id: str, exchange: Exchange, guard: str) -> Iterator[Exchange]:
-    """The exchange as it fills: one reply after the other."""
-    choices = seat_choices(context, context.watch.look(run_id) if run_id else None)
+    """Yield the exchange each time that something in it changes."""
+    choices = model_choices(context, context.watch.look(run_id) if run_id else None)
     for index, reply in enumerate(exchange.replies):
         try:
-            ref = resolve_seat(reply.model, choices, context)
+            ref = resolve_model(reply.model, choices, context)
             exchange = _with_reply(exchange, index, state="writing" if context.model_cache.holds(ref) else "loading")
             yield exchange
             body = context.model_cache.reply(ref, exchange.prompt)
             if guard != PHRASES:
                 exchange = _with_reply(exchange, index, state="judging")
                 yield exchange
-            exchange = _with_reply(exchange, index, state="done", body=body, **_judged(context, guard, exchange, body))
+            exchange = _with_reply(exchange, index, state="done", body=body, **_judge(context, guard, exchange, body))
         except SafeMergeError as error:
             exchange = _with_reply(exchange, index, state="failed", body=str(error))
         yield exchange
 
 
-def _judged(context: AppContext, guard: str, exchange: Exchange, body: str) -> dict[str, Any]:
-    """The verdict of the chosen guard; of `phrases`, with a note, where that guard cannot be had now."""
+def _judge(context: AppContext, guard: str, exchange: Exchange, body: str) -> dict[str, Any]:
+    """Return the selected guard's verdict, or that of `phrases` with a note if the guard is unavailable."""
     busy = context.watch.busy_run() if guard != PHRASES else None
-    note = f"{guard} waits until the run {busy} is over." if busy else ""
+    note = f"{guard} is unavailable while the run {busy} is in progress." if busy else ""
     if not note:
         try:
             return {"verdict": context.model_cache.judge(guard, exchange.prompt, body), "guard": guard}
@@ -262,12 +271,17 @@ def _with_reply(exchange: Exchange, index: int, **changes: Any) -> Exchange:
     return replace(exchange, replies=tuple(replies))
 
 
-def _chosen(selected_models: list[str | None]) -> list[str]:
-    return list(dict.fromkeys(seat.strip() for seat in selected_models if seat and seat.strip()))
+def _selected(models: Sequence[str | None]) -> list[str]:
+    return list(dict.fromkeys(model.strip() for model in models if model and model.strip()))
 
 
-def _shown_spec(context: AppContext, watched: Watched | None) -> AnySpec:
-    """What the run on this page is asked to do; the form's first spec where there is none."""
+def _is_saved_model(label: str) -> bool:
+    """Whether a label stands for a model in a run's folder."""
+    return label in baseline_folders() or label in MERGES or label.startswith(CANDIDATE)
+
+
+def _spec_on_page(context: AppContext, watched: Watched | None) -> AnySpec:
+    """The spec of the run on the page; the form's first spec if there is none."""
     if watched is None or not watched.view.spec:
         return context.default_spec
     return any_spec_from_dict(watched.view.spec)
@@ -280,20 +294,21 @@ def _members(spec: AnySpec) -> list[str]:
     return [spec.pool.base, *(expert.model for expert in spec.pool.experts)]
 
 
-def _seat(index: int, labels: list[str]) -> gr.Dropdown:
+def _model_field(index: int, labels: Sequence[str]) -> gr.Dropdown:
     return gr.Dropdown(
-        labels,
-        value=default_seats(labels)[index],
+        list(labels),
+        value=default_models(labels)[index],
         label=f"Model {'ABC'[index]}",
         allow_custom_value=True,
         min_width=180,
     )
 
 
-def _shelves(context: AppContext) -> dict[PromptKind, gr.HTML]:
-    shelves: dict[PromptKind, gr.HTML] = {}
+def _build_prompt_lists(context: AppContext) -> dict[PromptKind, gr.HTML]:
+    prompt_lists: dict[PromptKind, gr.HTML] = {}
     kinds: tuple[PromptKind, ...] = ("harmful", "harmless", "domain")
     for kind in kinds:
         with gr.Accordion(KIND_NAMES[kind], open=kind == "harmful", elem_classes="sm-sub"):
-            shelves[kind] = gr.HTML(shelf_view(read_shelf(context.prompts, kind)), js_on_load=SHELF)
-    return shelves
+            view = prompt_list_view(read_prompt_list(context.prompts, kind))
+            prompt_lists[kind] = gr.HTML(view, js_on_load=PROMPT_LIST)
+    return prompt_lists

@@ -1,4 +1,4 @@
-"""The fields that say how models are measured, as Evaluate and Audit both ask for them."""
+"""The fields that say how models are measured, shared by Evaluate and Audit."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from safemerge_ui.app_context import AppContext
 from safemerge_ui.boundary import bind
 from safemerge_ui.tabs.pool import GUARD_CHOICES
 
-UNSAFE = [("The demo's unsafe test prompts", "assets/demo/prompts/test_harmful.jsonl")]
+UNSAFE = [("Demo: unsafe test prompts", "assets/demo/prompts/test_harmful.jsonl")]
 HARMLESS = [
-    ("The demo's harmless look-alikes", "assets/demo/prompts/test_benign.jsonl"),
-    ("The demo's ordinary prompts", "assets/demo/prompts/test_ordinary.jsonl"),
+    ("Demo: harmless look-alikes", "assets/demo/prompts/test_benign.jsonl"),
+    ("Demo: ordinary prompts", "assets/demo/prompts/test_ordinary.jsonl"),
 ]
 NO_SUITE = "(none)"
 PROMPT_FILES = [".jsonl", ".csv", ".txt"]
@@ -28,21 +28,24 @@ def build_fields(prefix: str) -> tuple[Fields, dict[str, gr.UploadButton]]:
     """Lay out the fields of `safemerge_ui.comparison_form.FIELDS`, with buttons to upload prompt files.
 
     Args:
-        prefix: begins the element ids, so that two tabs can have the fields.
+        prefix: start of the element ids, so that two tabs can have the fields.
     """
     fields: Fields = {}
     uploads: dict[str, gr.UploadButton] = {}
     fields["guard"] = gr.Dropdown(
         list(GUARD_CHOICES), value="phrases", label="Guard", info="Judges the replies", allow_custom_value=True
     )
-    prompts = (("prompts", "Unsafe prompts", "alignment", UNSAFE), ("benign", "Harmless", "over-refusal", HARMLESS))
+    prompts = (
+        ("prompts", "Unsafe prompts", "measures alignment", UNSAFE),
+        ("benign", "Harmless prompts", "measures over-refusal", HARMLESS),
+    )
     for name, label, measure, shipped in prompts:
         with gr.Row(elem_classes="sm-upload"):
             fields[name] = gr.Dropdown(
                 shipped,
                 value=shipped[0][1],
                 label=label,
-                info=f"File with one prompt a row; {measure}. Empty: not measured",
+                info=f"File with one prompt per row; {measure}. Empty: not measured",
                 allow_custom_value=True,
                 scale=3,
                 elem_id=f"{prefix}-{name}",
@@ -53,26 +56,31 @@ def build_fields(prefix: str) -> tuple[Fields, dict[str, gr.UploadButton]]:
             [(NO_SUITE, ""), *((name, name) for name in NAMES)],
             value="",
             label="Accuracy suite",
-            info="Or tasks, not both",
+            info="A suite or tasks, not both",
             min_width=130,
         )
-        fields["tasks"] = gr.Textbox("", label="lm-eval tasks", info="Between commas", min_width=130)
+        fields["tasks"] = gr.Textbox("", label="lm-eval tasks", info="Separated by commas", min_width=130)
     with gr.Row():
         fields["limit"] = gr.Number(
-            56, label="Limit", info="Most prompts a file, questions a task; empty: all", precision=0, min_width=130
+            56,
+            label="Limit",
+            info="Prompts per file and questions per task. Empty: all",
+            precision=0,
+            min_width=130,
+            elem_id=f"{prefix}-limit",
         )
-        fields["reply_tokens"] = gr.Number(64, label="Longest reply", info="Tokens", precision=0, min_width=130)
+        fields["reply_tokens"] = gr.Number(64, label="Longest reply", info="In tokens", precision=0, min_width=130)
     return fields, uploads
 
 
 def wire_uploads(fields: Fields, uploads: dict[str, gr.UploadButton], context: AppContext) -> None:
-    """An uploaded file goes into the field beside its button."""
+    """Bind each upload button to the field beside it."""
     for name, button in uploads.items():
-        button.upload(bind(take_prompts, context), button, fields[name])
+        button.upload(bind(use_prompts, context), button, fields[name])
 
 
-def take_prompts(context: AppContext, path: str, profile: gr.OAuthProfile | None) -> str:
-    """Check an uploaded file of prompts, keep it for the run and name it in the form."""
+def use_prompts(context: AppContext, path: str, profile: gr.OAuthProfile | None) -> str:
+    """Check an uploaded file of prompts, store it, and return its path for the form."""
     require_starter(context.settings, profile)
     check_upload(Path(path))
     read_prompts(path, limit=1)

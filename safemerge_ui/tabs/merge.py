@@ -1,20 +1,23 @@
-"""Merge: how weights are searched, and the run on this page as it happens: progress, live charts, results."""
+"""Merge: the search settings, and the run on the page as it happens: progress, live charts, results."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
 
 import gradio as gr
+from gradio.blocks import Block
 
+from core.runs.view import RunView
+from safemerge_ui import launching
 from safemerge_ui.app_context import AppContext
-from safemerge_ui.boundary import bind, bind_with_notice
+from safemerge_ui.boundary import Updates, bind, bind_with_notice
+from safemerge_ui.charts.accuracy_alignment import accuracy_alignment_figure
 from safemerge_ui.charts.front import front_figure
 from safemerge_ui.charts.losses import losses_figure
-from safemerge_ui.charts.plane import plane_figure
 from safemerge_ui.form import Form
-from safemerge_ui.launching import stop
+from safemerge_ui.page_run import FollowedTab
 from safemerge_ui.tabs import saving
 from safemerge_ui.tabs.merge_fields import build_fields
 from safemerge_ui.tabs.saving import SavePanel
@@ -25,18 +28,27 @@ from safemerge_ui.views.results import best_recipe, best_so_far, files_line, res
 from safemerge_ui.watch import Watched
 
 ALPHA_INTRO = (
-    "<h2>Another alpha</h2><p>Both losses of every candidate are kept, so another weight of the skill is a new "
-    "ranking, not a new search.</p>"
+    "<h2>Try another alpha</h2><p>Alpha is the weight of the domain loss. Both losses of every candidate are stored, "
+    "so another alpha ranks the same candidates again, without a new search.</p>"
 )
 PLANE_INTRO = (
-    "<h2>Skill against alignment</h2><p>Up and to the right is better. Open circles are estimates from the scoring "
-    "pass, filled marks are measured, with 95 % intervals. Colour runs from early (blue) to late (orange).</p>"
+    "<h2>Accuracy and alignment</h2><p>Up and to the right is better. Open circles are estimates from the scoring "
+    "pass. Filled marks are measured, with 95 % intervals. Colors run from the first generation (blue) to the "
+    "last (orange).</p>"
 )
 
 
 @dataclass(frozen=True)
 class MergeTab:
-    """Components of the tab; `fields` is this tab's part of the form."""
+    """Components of the tab.
+
+    Attributes:
+        fields: this tab's part of the form.
+        line: the run with its elapsed time.
+        body: holds all charts and results; hidden without a run.
+        explorer: what another alpha would select.
+        revision: see `FollowedTab`, as for `drawn`.
+    """
 
     fields: dict[str, gr.components.Component]
     launch: gr.Button
@@ -55,39 +67,18 @@ class MergeTab:
     alpha: gr.Slider
     explorer: gr.HTML
     saving: SavePanel
+    revision: gr.State
+    drawn: gr.State
 
     @property
-    def outputs(self) -> list[gr.components.Component]:
-        """What `show_run` fills."""
-        return [
-            self.line,
-            self.steps,
-            self.ending,
-            self.plane,
-            self.losses,
-            self.front,
-            self.best,
-            self.results,
-            self.files,
-            self.stop,
-            self.body,
-        ]
+    def live(self) -> list[Block]:
+        """What changes with every event of the run."""
+        return [self.line, self.steps, self.ending, self.stop]
 
-
-class MergeShown(NamedTuple):
-    """Values for `MergeTab.outputs`."""
-
-    line: Any
-    steps: Any
-    ending: Any
-    plane: Any
-    losses: Any
-    front: Any
-    best: Any
-    results: Any
-    files: Any
-    stop: Any
-    body: Any
+    @property
+    def outputs(self) -> list[Block]:
+        """What `show` fills."""
+        return [self.plane, self.losses, self.front, self.best, self.results, self.files, self.body]
 
 
 def build(form: Form) -> MergeTab:
@@ -97,7 +88,7 @@ def build(form: Form) -> MergeTab:
             fields = build_fields(form)
             with gr.Row(elem_classes="sm-actions"):
                 launch = gr.Button("Launch", variant="primary", size="lg", elem_id="merge-launch")
-                stop = gr.Button("Stop", size="lg", interactive=False, elem_id="merge-stop")
+                stop_button = gr.Button("Stop", size="lg", interactive=False, elem_id="merge-stop")
             message = gr.HTML(elem_id="merge-notice")
         with gr.Column(scale=3, min_width=300, elem_classes="sm-shown"):
             with gr.Column(elem_classes="sm-panel"):
@@ -114,7 +105,7 @@ def build(form: Form) -> MergeTab:
                     files = gr.HTML()
                 with gr.Row(equal_height=True):
                     with gr.Column(scale=3, min_width=300, elem_classes="sm-panel sm-chart"):
-                        gr.HTML("<h2>Losses</h2><p>What the search minimises, candidate by candidate.</p>")
+                        gr.HTML("<h2>Losses</h2><p>What the search minimizes, candidate by candidate.</p>")
                         losses = gr.Plot(show_label=False, container=False)
                     with gr.Column(scale=2, min_width=280, elem_classes="sm-panel"):
                         gr.HTML("<h2>Best recipe so far</h2>")
@@ -125,49 +116,77 @@ def build(form: Form) -> MergeTab:
                     alpha = gr.Slider(0, 2, form["alpha"], step=0.05, label="Alpha", elem_id="merge-alpha")
                     save_panel = saving.build()
                     explorer = gr.HTML(elem_id="merge-explorer")
-    shown = (message, line, steps, end, plane, losses, front, best, results, files, body)
-    return MergeTab(fields, launch, stop, *shown, alpha, explorer, save_panel)
+    run = (message, line, steps, end, plane, losses, front, best, results, files, body)
+    return MergeTab(fields, launch, stop_button, *run, alpha, explorer, save_panel, gr.State(""), gr.State(""))
 
 
 def wire(tab: MergeTab, context: AppContext, run_id: gr.State) -> None:
     """Bind what concerns this tab alone."""
-    tab.stop.click(bind_with_notice(stop, context, outputs=1), run_id, [tab.notice, tab.stop])
-    for happened in (tab.alpha.change, tab.best.change):
-        happened(bind(explore, context), [run_id, tab.alpha], [tab.explorer, tab.saving.number], show_progress="hidden")
+    tab.stop.click(bind_with_notice(stop, tab.notice, context, tab), run_id, [tab.notice, tab.stop])
+    tab.drawn.change(bind(show, context, tab), run_id, tab.outputs, show_progress="hidden")
+    explored = [tab.explorer, tab.saving.number]
+    for event in (tab.alpha.change, tab.best.change):
+        event(bind(explore, context, tab), [run_id, tab.alpha], explored, show_progress="hidden")
     saving.wire(tab.saving, context, run_id)
 
 
-def explore(context: AppContext, run_id: str, alpha: float) -> Any:
-    """Which candidate of the run on this page would win with `alpha`, and the number to save it by."""
+def followed(tab: MergeTab) -> FollowedTab:
+    """How the tab follows the run on the page."""
+    return FollowedTab(tab.revision, tab.drawn, tab.live, partial(show_live, tab), partial(show_clock, tab), content)
+
+
+def content(view: RunView) -> str:
+    """What charts and results depend on; see `FollowedTab`."""
+    counts = (len(view.candidates), len(view.measured), len(view.models))
+    return f"{bool(view.spec)} {counts} {view.exported is not None} {view.result is not None}"
+
+
+def stop(context: AppContext, tab: MergeTab, run_id: str, profile: gr.OAuthProfile | None) -> Updates:
+    """Stop the run on the page."""
+    return {tab.stop: launching.stop(context, run_id, profile)}
+
+
+def explore(context: AppContext, tab: MergeTab, run_id: str, alpha: float) -> Updates:
+    """Show which candidate of the run another alpha selects, and offer to save it."""
     if not run_id:
-        return gr.skip()
+        return {}
     view = context.watch.look(run_id).view
-    return alpha_view(view, alpha), saving.number_for(view, alpha)
+    return {tab.explorer: alpha_view(view, alpha), tab.saving.number: saving.number_for(view, alpha)}
 
 
-def show_run(watched: Watched) -> MergeShown:
-    """The tab for a run as of now."""
-    folder, view, _ = watched
-    return MergeShown(
-        line=run_line(view, folder.run_id, time.time()),
-        steps=stepper(view),
-        ending=ending(view),
-        plane=plane_figure(view),
-        losses=losses_figure(view),
-        front=front_figure(view),
-        best=best_so_far(view),
-        results=result_table(view) or _no_results(),
-        files=files_line(folder.path, view),
-        stop=gr.update(interactive=not view.over),
-        body=gr.update(visible=True),
-    )
+def show_live(tab: MergeTab, watched: Watched) -> Updates:
+    """Show the progress of the run."""
+    view = watched.view
+    return {
+        **show_clock(tab, watched),
+        tab.steps: stepper(view),
+        tab.ending: ending(view),
+        tab.stop: gr.update(interactive=not view.over),
+    }
 
 
-def show_clock(watched: Watched) -> MergeShown:
-    """Nothing but the elapsed time, for a moment without news."""
-    line = run_line(watched.view, watched.folder.run_id, time.time())
-    return MergeShown(line, *[gr.skip()] * (len(MergeShown._fields) - 1))
+def show_clock(tab: MergeTab, watched: Watched) -> Updates:
+    """Show the elapsed time of the run."""
+    return {tab.line: run_line(watched.view, watched.folder.run_id, time.time())}
+
+
+def show(context: AppContext, tab: MergeTab, run_id: str) -> Updates:
+    """Show charts and results of the run on the page."""
+    if not run_id:
+        return {}
+    folder, view, _ = context.watch.look(run_id)
+    return {
+        tab.plane: accuracy_alignment_figure(view),
+        tab.losses: losses_figure(view),
+        tab.front: front_figure(view),
+        tab.best: best_so_far(view),
+        tab.results: result_table(view) or _no_results(),
+        tab.files: files_line(folder.path, view),
+        tab.body: gr.update(visible=True),
+    }
 
 
 def _no_results() -> str:
-    return notice("Nothing measured yet.", "Parents come first, baselines and the merge after the search.", "plain")
+    return notice(
+        "Nothing measured yet.", "Parents are measured before the search, baselines and the merge after it.", "plain"
+    )

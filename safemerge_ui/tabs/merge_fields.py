@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import gradio as gr
 
-from core.contracts.run_spec import Comparison
+from core.contracts.merge_methods import METHODS, fast_methods, offered_methods
+from core.contracts.optimizers import OPTIMIZERS, baselines, optimizers_reading
 from safemerge_ui.form import Form
-from safemerge_ui.views.names import METHODS, OBJECTIVES, OPTIMIZERS, search_name
+from safemerge_ui.views.names import OBJECTIVES
 
 Fields = dict[str, gr.components.Component]
 
@@ -25,24 +24,23 @@ def build_fields(form: Form) -> Fields:
 
 
 def _search_fields(fields: Fields, form: Form) -> None:
-    methods = [(name, method) for method, name in METHODS.items()]
-    optimizers = [(name, optimizer) for optimizer, name in OPTIMIZERS.items()]
-    comparisons = [(search_name(name), name) for name in get_args(Comparison)]
+    methods = [(title, name) for name, title in offered_methods().items()]
+    optimizers = [(row.title, row.name) for row in OPTIMIZERS.values()]
+    comparisons = [(row.title, row.name) for row in baselines().values()]
     gr.HTML("<h2>Search</h2>")
     fields["safety"] = gr.Checkbox(form["safety"], label="Safety-aware", info="Off: domain data alone, as a baseline")
     fields["optimizer"] = gr.Radio(
         optimizers,
         value=form["optimizer"],
         label="Optimizer",
-        info="Surrogate: a model judges most candidates. Bayesian: fewest candidates, ends by itself. "
-        "LM-Cocktail: linear, weighted by the parents' losses. "
-        "Grid: most accurate on the probe, no training data",
+        info=". ".join(f"{row.short}: {row.sentence}" for row in OPTIMIZERS.values()),
     )
     fields["method"] = gr.Dropdown(
         methods,
         value=form["method"],
         label="Merge method",
-        info="The first six are merged in the fast path, the others by mergekit's own code. SLERP: one expert",
+        info=f"The first {len(fast_methods())} have a fast path; mergekit's own code merges the others. "
+        f"{_interpolating()}: one expert",
     )
     with gr.Row():
         fields["steps"] = gr.Number(form["steps"], label="Steps", info="Candidates", precision=0, min_width=100)
@@ -52,16 +50,28 @@ def _search_fields(fields: Fields, form: Form) -> None:
     with gr.Accordion("More of the search", open=False, elem_classes="sm-sub"):
         gr.HTML("<h3>Objective and scoring</h3>")
         _objective_fields(fields, form)
-        gr.HTML("<h3>Searched numbers</h3>")
+        gr.HTML("<h3>Searched parameters</h3>")
         _genome_fields(fields, form)
         gr.HTML("<h3>Optimizers</h3>")
         with gr.Row():
             fields["stop_when_flat"] = gr.Number(
-                form["stop_when_flat"], label="Stop when flat", info="EvoMM, Bayesian; nats, 0: never", min_width=100
+                form["stop_when_flat"],
+                label="Stop when flat",
+                info=f"{optimizers_reading('stop_when_flat')}; nats, 0: never",
+                min_width=100,
             )
             fields["temperature"] = gr.Number(
-                form["temperature"], label="Temperature", info="LM-Cocktail", step=0.5, min_width=100
+                form["temperature"],
+                label="Temperature",
+                info=optimizers_reading("temperature"),
+                step=0.5,
+                min_width=100,
             )
+
+
+def _interpolating() -> str:
+    """Titles of the methods that merge the base and one expert."""
+    return ", ".join(offered_methods()[name] for name, info in METHODS.items() if info.interpolates)
 
 
 def _genome_fields(fields: Fields, form: Form) -> None:
@@ -71,14 +81,16 @@ def _genome_fields(fields: Fields, form: Form) -> None:
     fields["genome_layer_granularity"] = gr.Textbox(
         form["genome_layer_granularity"],
         label="Blocks in a group",
-        info="Each group its own; empty: all alike",
+        info="Each group has its own parameters; empty: one group",
         placeholder="all",
     )
     fields["genome_filters"] = gr.Textbox(
-        form["genome_filters"], label="Tensor filters", info="Own numbers for tensors so named: self_attn, mlp"
+        form["genome_filters"],
+        label="Tensor filters",
+        info="Own parameters for tensors so named: self_attn, mlp",
     )
     fields["genome_smooth"] = gr.Checkbox(
-        form["genome_smooth"], label="Smooth", info="Straight lines between groups, no steps"
+        form["genome_smooth"], label="Smooth", info="Interpolate linearly between groups"
     )
     fields["genome_allow_negative_weights"] = gr.Checkbox(
         form["genome_allow_negative_weights"], label="Negative weights", info="Down to -1: away from a model"
@@ -93,8 +105,8 @@ def _objective_fields(fields: Fields, form: Form) -> None:
         [(name, mode) for mode, name in OBJECTIVES.items()],
         value=form["objective"],
         label="Objective",
-        info="EvoMM. Pareto: both losses at once; alpha picks the merge. Keep alignment: best skill whose safety "
-        "loss is no worse than the safest parent's",
+        info=f"{optimizers_reading('objective')}. Pareto: both losses at once; alpha picks the merge. Keep alignment: "
+        "best skill whose safety loss is no worse than the safest parent's",
     )
     fields["safety_tolerance"] = gr.Number(
         form["safety_tolerance"], label="Safety tolerance", info="Keep alignment: nats above that parent", step=0.05
@@ -108,7 +120,7 @@ def _objective_fields(fields: Fields, form: Form) -> None:
     fields["racing"] = gr.Checkbox(
         form["racing"],
         label="Racing",
-        info="EvoMM: candidates that fall behind are scored on a part of the pairs",
+        info=f"{optimizers_reading('racing')}: candidates that fall behind are scored on a part of the pairs",
     )
 
 

@@ -1,16 +1,18 @@
-"""The rows of a file of pairs, on the Data tab: taken from a run or uploaded, edited, excluded, added, downloaded.
+"""The editor for training pairs on the Data tab: copy them from a run or upload a table, then edit, exclude, add rows.
 
-The file that the form names as a source is the file that is shown; each edit makes a new one and puts it into the form,
-so that what is seen is what the next launch uses.
+The editor shows the file that the form names as a source. Each edit writes a new file and enters it into the form, so
+the next launch uses exactly what the editor shows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
@@ -31,29 +33,36 @@ from core.errors import DataError
 from core.settings import resolve_path
 from safemerge_ui.access import check_upload, keep_upload, refuse_local_file, require_starter
 from safemerge_ui.app_context import AppContext
-from safemerge_ui.boundary import bind, bind_with_notice
+from safemerge_ui.boundary import Updates, bind, bind_with_notice
 from safemerge_ui.scripts import ROWS
 from safemerge_ui.views.markup import notice, text
-from safemerge_ui.views.pair_editor import pages_of, row_cards, table_preview
+from safemerge_ui.views.pair_rows import pages_of, row_cards, table_preview
 
-KINDS = [("Safety", "safety"), ("Domain", "domain")]
+DATASETS: tuple[tuple[str, Dataset], ...] = (("Safety", "safety"), ("Domain", "domain"))
 TABLES = [".jsonl", ".ndjson", ".csv", ".tsv", ".parquet"]
-NONE = "(none)"
+NO_COLUMN = "(none)"
+NO_ROW = -1
 
 Fields = dict[str, gr.components.Component]
+Values = Mapping[Any, Any]
 
 
 @dataclass(frozen=True)
-class RowsPanel:
-    """Components of the panel.
+class PairEditor:
+    """Components of the editor.
 
     Attributes:
+        form: the form's fields; those for the source of each dataset are read and filled.
+        dataset: which pairs are shown.
         upload_path: the uploaded table whose columns are being chosen; empty for none.
-        index: the row in the editor, -1 for none.
+        columns: the column of each part of a pair.
+        row: index of the row in `texts`; `NO_ROW` for none.
+        texts: the parts of one row, to edit.
     """
 
+    form: Fields
     dataset: gr.Radio
-    take: gr.Button
+    copy: gr.Button
     upload: gr.UploadButton
     download: gr.DownloadButton
     notice: gr.HTML
@@ -64,8 +73,8 @@ class RowsPanel:
     upload_path: gr.State
     cards: gr.HTML
     page: gr.Slider
-    index: gr.State
-    editor: dict[str, gr.Textbox]
+    row: gr.State
+    texts: dict[str, gr.Textbox]
     save: gr.Button
     exclude: gr.Button
     add: gr.Button
@@ -74,275 +83,267 @@ class RowsPanel:
     pushed: gr.HTML
 
 
-class RowsShown(NamedTuple):
-    """What every change of the file fills: the form's file and source, rows, pages, download, row in the editor."""
-
-    safety_path: Any
-    safety_source: Any
-    domain_path: Any
-    domain_source: Any
-    cards: Any
-    page: Any
-    download: Any
-    index: Any
-
-
-def build() -> RowsPanel:
-    """Lay out the panel."""
+def build(form: Fields) -> PairEditor:
+    """Lay out the editor; `form` has the fields of the sources."""
     with gr.Column(elem_classes="sm-panel"):
         gr.HTML(
-            "<h2>Rows</h2><p>Take the pairs of the run on this page or upload a table, and change what you like.</p>"
+            "<h2>Edit pairs</h2><p>Copy the pairs of the run on this page or upload a table, then edit, exclude and "
+            "add rows. The next launch uses the edited pairs.</p>"
         )
-        with gr.Row():
-            dataset = gr.Radio(KINDS, value="safety", label="Pairs", elem_id="rows-kind")
-            take = gr.Button("Take this run's pairs", size="sm")
+        with gr.Row(elem_classes="sm-choose"):
+            dataset = gr.Radio(list(DATASETS), value="safety", label="Pairs", elem_id="rows-kind")
+            copy = gr.Button("Copy this run's pairs", size="sm", elem_id="rows-copy")
             upload = gr.UploadButton("Upload a table", file_types=TABLES, size="sm", elem_id="rows-upload")
             download = gr.DownloadButton("Download JSONL", size="sm", interactive=False, elem_id="rows-download")
-        said = gr.HTML(elem_id="rows-notice")
+        message = gr.HTML(elem_id="rows-notice")
         with gr.Column(visible=False) as mapping:
             preview = gr.HTML()
             with gr.Row():
                 columns = {
-                    name: gr.Dropdown([NONE], label=f"Column of the {name}", elem_id=f"rows-column-{name}")
+                    name: gr.Dropdown([NO_COLUMN], label=f"{name.capitalize()} column", elem_id=f"rows-column-{name}")
                     for name in ("question", "answer", "category")
                 }
-            use = gr.Button("Use these columns", size="sm")
+            use = gr.Button("Use these columns", size="sm", elem_id="rows-use")
         cards = gr.HTML(row_cards([], "safety"), elem_id="rows-cards", js_on_load=ROWS)
         page = gr.Slider(1, 2, value=1, step=1, label="Page of rows", visible=False)
-        with gr.Accordion("Edit or add a row", open=True, elem_id="rows-editor"):
-            editor = {
-                "question": gr.Textbox(label="Question of the row", lines=2),
-                "answer": gr.Textbox(label="Answer of the row", lines=2),
-                "category": gr.Textbox(label="Category of the row"),
+        with gr.Accordion("Edit or add a row", open=True, elem_id="rows-editor", elem_classes="sm-sub"):
+            texts = {
+                "question": gr.Textbox(label="Question", lines=2, elem_id="rows-question"),
+                "answer": gr.Textbox(label="Answer", lines=2, elem_id="rows-answer"),
+                "category": gr.Textbox(label="Category", elem_id="rows-category"),
             }
-            with gr.Row():
-                save, exclude, add = (
-                    gr.Button(label, size="sm") for label in ("Save row", "Exclude row", "Add as row")
-                )
-        with gr.Accordion("Upload to the Hub as a private dataset", open=False):
-            repo_id = gr.Textbox(label="Dataset", info="owner/name; needs HF_TOKEN, never replaces a public dataset")
-            push = gr.Button("Upload the file", size="sm")
+            with gr.Row(elem_classes="sm-actions"):
+                save = gr.Button("Save row", size="sm", elem_id="rows-save")
+                exclude = gr.Button("Exclude row", size="sm", elem_id="rows-exclude")
+                add = gr.Button("Add as new row", size="sm", elem_id="rows-add")
+        with gr.Accordion("Upload to the Hub as a private dataset", open=False, elem_classes="sm-sub"):
+            repo_id = gr.Textbox(label="Dataset", info="owner/name. Needs HF_TOKEN; never replaces a public dataset")
+            with gr.Row(elem_classes="sm-actions"):
+                push = gr.Button("Upload the file", size="sm")
             pushed = gr.HTML()
-    return RowsPanel(
-        dataset, take, upload, download, said, mapping, preview, columns, use, gr.State(""), cards, page,
-        gr.State(-1), editor, save, exclude, add, repo_id, push, pushed,
+    return PairEditor(
+        form, dataset, copy, upload, download, message, mapping, preview, columns, use, gr.State(""), cards, page,
+        gr.State(NO_ROW), texts, save, exclude, add, repo_id, push, pushed,
     )  # fmt: skip
 
 
-def wire(panel: RowsPanel, fields: Fields, context: AppContext, run_id: gr.State) -> None:
+def wire(editor: PairEditor, context: AppContext, run_id: gr.State) -> None:
     """Bind buttons, uploads and the cards."""
-    paths = [fields["safety_path"], fields["domain_path"]]
-    shown = filled_fields(panel, fields)
-    filled, texts = [panel.notice, *shown], list(panel.editor.values())
-    count = len(RowsShown._fields)
+    file: set[Block] = {editor.dataset, *form_fields(editor, "safety"), *form_fields(editor, "domain")}
+    row: set[Block] = {*file, editor.row, *editor.texts.values()}
+    filled = [editor.notice, *outputs(editor)]
 
-    def on_click(button: gr.Button, handler: Any, inputs: list[Any]) -> None:
-        button.click(bind_with_notice(handler, context, outputs=count), [panel.dataset, *inputs], filled)
+    def with_notice(handler: Any, *more: Any) -> Any:
+        return bind_with_notice(handler, editor.notice, context, editor, *more)
 
-    on_click(panel.take, take_pairs, [run_id])
-    on_click(panel.save, save_row, [*paths, panel.index, *texts])
-    on_click(panel.exclude, drop_row, [*paths, panel.index])
-    on_click(panel.add, append_row, [*paths, *texts])
-    panel.dataset.change(bind_with_notice(show_file, context, outputs=count), [panel.dataset, *paths], filled)
-    panel.page.release(bind(turn_page, context), [panel.dataset, *paths, panel.page], panel.cards)
-    mapped = [panel.notice, panel.mapping, panel.preview, panel.upload_path, *panel.columns.values()]
-    panel.upload.upload(bind_with_notice(take_table, context, outputs=len(mapped) - 1), panel.upload, mapped)
-    columns = [panel.upload_path, *panel.columns.values()]
-    used = bind_with_notice(use_table, context, outputs=count + 1)
-    panel.use.click(used, [panel.dataset, *columns], [panel.notice, panel.mapping, *shown])
-    panel.push.click(
-        bind_with_notice(push_file, context, outputs=1),
-        [panel.dataset, *paths, panel.repo_id],
-        [panel.notice, panel.pushed],
+    editor.copy.click(with_notice(copy_pairs, run_id), {*file, run_id}, filled)
+    for button, handler in ((editor.save, save_row), (editor.exclude, drop_row), (editor.add, append_row)):
+        button.click(with_notice(handler), row, filled)
+    editor.dataset.change(with_notice(show_file), file, filled)
+    editor.page.release(bind(turn_page, context, editor), {*file, editor.page}, editor.cards)
+    chosen = [editor.upload_path, *editor.columns.values()]
+    editor.upload.upload(
+        with_notice(preview_upload), editor.upload, [editor.notice, editor.mapping, editor.preview, *chosen]
     )
-    panel.cards.edit(bind(open_row, context), [panel.dataset, *paths], [panel.index, *texts])
+    editor.use.click(with_notice(use_upload), {editor.dataset, *chosen}, [*filled, editor.mapping])
+    editor.push.click(with_notice(push_file), {*file, editor.repo_id}, [editor.notice, editor.pushed])
+    editor.cards.edit(bind(edit_card, context, editor), file, [editor.row, *editor.texts.values()])
 
 
-def filled_fields(panel: RowsPanel, fields: Fields) -> list[gr.components.Component]:
-    """What `RowsShown` fills."""
-    return [
-        fields["safety_path"], fields["safety_source"], fields["domain_path"], fields["domain_source"],
-        panel.cards, panel.page, panel.download, panel.index,
-    ]  # fmt: skip
+def form_fields(editor: PairEditor, dataset: Dataset) -> list[Block]:
+    """Return the form's fields for the source of a dataset: its path and its kind."""
+    return [editor.form[f"{dataset}_path"], editor.form[f"{dataset}_source"]]
 
 
-def take_pairs(context: AppContext, dataset: Dataset, run_id: str, profile: gr.OAuthProfile | None) -> RowsShown:
-    """The kept pairs of the run on this page, as a file."""
+def outputs(editor: PairEditor) -> list[Block]:
+    """Return what every change of the file fills."""
+    fields = [*form_fields(editor, "safety"), *form_fields(editor, "domain")]
+    return [*fields, editor.dataset, editor.cards, editor.page, editor.download, editor.row]
+
+
+def copy_pairs(
+    context: AppContext, editor: PairEditor, run_id: gr.State, values: Values, profile: gr.OAuthProfile | None
+) -> Updates:
+    """Write the pairs that the run on the page kept to a file, and show it."""
     require_starter(context.settings, profile)
-    return _keep(context, dataset, run_pairs(context, dataset, run_id))
+    dataset = values[editor.dataset]
+    return _write(context, editor, dataset, run_pairs(context, dataset, values[run_id]))
 
 
 def decide(
-    context: AppContext, run_id: str, path: str, source: str, event: gr.EventData, profile: gr.OAuthProfile | None
-) -> tuple[Any, ...]:
-    """A safety row on which guards disagree, kept or excluded by a person.
+    context: AppContext,
+    editor: PairEditor,
+    message: gr.HTML,
+    run_id: gr.State,
+    values: Values,
+    event: gr.EventData,
+    profile: gr.OAuthProfile | None,
+) -> Updates:
+    """Keep or exclude a safety pair on which guards disagree, as the visitor decided.
 
-    The rows are those of the form's file where it is of this run, else all that the run kept; a row that the run
-    dropped joins them when it is kept.
+    The edited rows are those of the form's file if it holds pairs of this run, else all pairs that the run kept. A pair
+    that the run dropped is added to them when the visitor keeps it.
     """
     require_starter(context.settings, profile)
-    number, keep = int(event._data["row"]), bool(event._data["keep"])
-    chosen = context.watch.look(run_id).view.samples[number].model_copy(update={"kept": True})
-    [row] = samples_from_events([chosen], "safety", *_marks(context, "safety", run_id))
-    samples = decide_row(_rows_of_run(context, run_id, path if source == "file" else ""), row, keep=keep)
-    word = "Kept" if keep else "Excluded"
-    said = notice(f"{word}.", f"The form's safety data is a file with {len(samples)} rows, shown below.", "info")
-    return said, "safety", *_keep(context, "safety", samples)
+    number, keep = int(event.row), bool(event.keep)
+    run = values[run_id]
+    chosen = context.watch.look(run).view.samples[number].model_copy(update={"kept": True})
+    [row] = samples_from_events([chosen], "safety", *_provenances(context, "safety", run))
+    path, source = (values[field] for field in form_fields(editor, "safety"))
+    samples = decide_row(_rows_of_run(context, run, path if source == "file" else ""), row, keep=keep)
+    hint = f"The safety data in the form is now a file with {len(samples)} rows, shown below."
+    said = notice("Kept." if keep else "Excluded.", hint, "info")
+    return {message: said, editor.dataset: "safety", **_write(context, editor, "safety", samples)}
+
+
+def run_pairs(context: AppContext, dataset: Dataset, run_id: str) -> list[Sample]:
+    """Return the pairs that a run kept; none without a run."""
+    if not run_id:
+        return []
+    marks = _provenances(context, dataset, run_id)
+    return samples_from_events(context.watch.look(run_id).view.samples, dataset, *marks)
+
+
+def show_file(context: AppContext, editor: PairEditor, values: Values) -> Updates:
+    """Show the file that the form names for the dataset."""
+    dataset, path = values[editor.dataset], _path(editor, values)
+    if not path or not resolve_path(path).is_file():
+        return {editor.cards: row_cards([], dataset), editor.page: gr.update(visible=False), editor.row: NO_ROW}
+    return _show(editor, dataset, Path(path), _read(context, editor, values))
+
+
+def turn_page(context: AppContext, editor: PairEditor, values: Values) -> Updates:
+    """Show another page of the same file."""
+    samples = _read(context, editor, values)
+    return {editor.cards: row_cards(samples, values[editor.dataset], int(values[editor.page]))}
+
+
+def edit_card(context: AppContext, editor: PairEditor, values: Values, event: gr.EventData) -> Updates:
+    """Load a row into the fields of the editor."""
+    index = int(event.row)
+    sample = _read(context, editor, values)[index]
+    parts = {"question": sample.question, "answer": sample.answer, "category": sample.category}
+    return {editor.row: index, **{field: parts[name] for name, field in editor.texts.items()}}
+
+
+def save_row(context: AppContext, editor: PairEditor, values: Values, profile: gr.OAuthProfile | None) -> Updates:
+    """Write the file with the edited row."""
+    require_starter(context.settings, profile)
+    samples = edit_row(_read(context, editor, values), values[editor.row], *_texts(editor, values))
+    return _write(context, editor, values[editor.dataset], samples)
+
+
+def drop_row(context: AppContext, editor: PairEditor, values: Values, profile: gr.OAuthProfile | None) -> Updates:
+    """Write the file without the row in the editor."""
+    require_starter(context.settings, profile)
+    samples = exclude_row(_read(context, editor, values), values[editor.row])
+    return _write(context, editor, values[editor.dataset], samples)
+
+
+def append_row(context: AppContext, editor: PairEditor, values: Values, profile: gr.OAuthProfile | None) -> Updates:
+    """Write the file with the editor's texts as a new row."""
+    require_starter(context.settings, profile)
+    samples = _read(context, editor, values) if _path(editor, values) else []
+    return _write(context, editor, values[editor.dataset], add_row(samples, *_texts(editor, values)))
+
+
+def preview_upload(context: AppContext, editor: PairEditor, path: str, profile: gr.OAuthProfile | None) -> Updates:
+    """Show the first rows of an uploaded table, with a guess at its columns; nothing is used yet."""
+    require_starter(context.settings, profile)
+    check_upload(Path(path))
+    table = preview_table(Path(path))
+    choices = [NO_COLUMN, *table.names]
+    guesses: Updates = {
+        editor.columns[name]: gr.update(choices=choices, value=guess or NO_COLUMN)
+        for name, guess in table.guess.items()
+    }
+    return {
+        editor.mapping: gr.update(visible=True),
+        editor.preview: table_preview(table),
+        editor.upload_path: str(keep_upload(Path(path), context.settings)),
+        **guesses,
+    }
+
+
+def use_upload(context: AppContext, editor: PairEditor, values: Values, profile: gr.OAuthProfile | None) -> Updates:
+    """Convert the uploaded table to a file of pairs, by the chosen columns."""
+    require_starter(context.settings, profile)
+    chosen = {name: values[field] for name, field in editor.columns.items()}
+    columns = {name: "" if column == NO_COLUMN else column for name, column in chosen.items()}
+    if not columns["question"]:
+        raise DataError(
+            "No column is chosen for the question.", "Choose the column that holds the questions.", code="no-column"
+        )
+    dataset = values[editor.dataset]
+    samples = convert_table(Path(values[editor.upload_path]), dataset, **columns)
+    return {editor.mapping: gr.update(visible=False), **_write(context, editor, dataset, samples)}
+
+
+def push_file(context: AppContext, editor: PairEditor, values: Values, profile: gr.OAuthProfile | None) -> Updates:
+    """Upload the shown file to the Hub."""
+    require_starter(context.settings, profile)
+    file = keep_rows(_read(context, editor, values), context.settings.uploads)
+    url = push_to_hub(file, values[editor.dataset], values[editor.repo_id].strip(), context.settings)
+    return {editor.pushed: f"<p>Uploaded: <code>{text(url)}</code></p>"}
+
+
+def _path(editor: PairEditor, values: Values) -> str:
+    """The file that the form names for the dataset."""
+    return str(values[editor.form[f"{values[editor.dataset]}_path"]] or "")
+
+
+def _texts(editor: PairEditor, values: Values) -> list[str]:
+    """Question, answer and category in the editor."""
+    return [values[field] for field in editor.texts.values()]
 
 
 def _rows_of_run(context: AppContext, run_id: str, path: str) -> list[Sample]:
-    """The safety rows of the form's file where some are pairs of this run, else those of the run."""
+    """The rows of the form's safety file if some of them are pairs of this run, else the pairs of the run."""
     kept = run_pairs(context, "safety", run_id)
     if path and resolve_path(path).is_file():
         ours = {(sample.question, sample.answer) for sample in kept}
-        rows = _read(context, "safety", path, "")
+        rows = _read_file(context, "safety", path)
         if any((sample.question, sample.answer) in ours for sample in rows):
             return rows
     return kept
 
 
-def run_pairs(context: AppContext, dataset: Dataset, run_id: str) -> list[Sample]:
-    """The pairs that a run kept, none without a run."""
-    if not run_id:
-        return []
-    return samples_from_events(context.watch.look(run_id).view.samples, dataset, *_marks(context, dataset, run_id))
-
-
-def _marks(context: AppContext, dataset: Dataset, run_id: str) -> tuple[Provenance, ...]:
-    """Where the pairs of each of the run's sources are from; nothing before the run has said its spec."""
+def _provenances(context: AppContext, dataset: Dataset, run_id: str) -> tuple[Provenance, ...]:
+    """The origin of the pairs of each source of the run; empty until the run has written its spec."""
     spec = context.watch.look(run_id).view.spec
     return provenances(getattr(RunSpec.model_validate(spec).data, dataset)) if spec else ()
 
 
-def show_file(context: AppContext, dataset: Dataset, safety: str, domain: str) -> RowsShown:
-    """The file that the form names for a dataset."""
-    path = safety if dataset == "safety" else domain
-    if not path or not resolve_path(path).is_file():
-        skip = gr.skip()
-        return RowsShown(skip, skip, skip, skip, row_cards([], dataset), gr.update(visible=False), gr.skip(), -1)
-    return _shown(dataset, Path(path), _read(context, dataset, safety, domain))._replace(
-        safety_path=gr.skip(), safety_source=gr.skip(), domain_path=gr.skip(), domain_source=gr.skip()
-    )
-
-
-def turn_page(context: AppContext, dataset: Dataset, safety: str, domain: str, page: int) -> str:
-    """Another page of the same file."""
-    return row_cards(_read(context, dataset, safety, domain), dataset, int(page))
-
-
-def open_row(
-    context: AppContext, dataset: Dataset, safety: str, domain: str, event: gr.EventData
-) -> tuple[int, str, str, str]:
-    """A row into the editor."""
-    index = int(event._data["row"])
-    sample = _read(context, dataset, safety, domain)[index]
-    return index, sample.question, sample.answer, sample.category
-
-
-def save_row(
-    context: AppContext,
-    dataset: Dataset,
-    safety: str,
-    domain: str,
-    index: int,
-    question: str,
-    answer: str,
-    category: str,
-    profile: gr.OAuthProfile | None,
-) -> RowsShown:
-    """The row in the editor, as it is there now."""
-    require_starter(context.settings, profile)
-    samples = _read(context, dataset, safety, domain)
-    return _keep(context, dataset, edit_row(samples, index, question, answer, category))
-
-
-def drop_row(
-    context: AppContext, dataset: Dataset, safety: str, domain: str, index: int, profile: gr.OAuthProfile | None
-) -> RowsShown:
-    """The file without the row in the editor."""
-    require_starter(context.settings, profile)
-    return _keep(context, dataset, exclude_row(_read(context, dataset, safety, domain), index))
-
-
-def append_row(
-    context: AppContext,
-    dataset: Dataset,
-    safety: str,
-    domain: str,
-    question: str,
-    answer: str,
-    category: str,
-    profile: gr.OAuthProfile | None,
-) -> RowsShown:
-    """The file with what is in the editor as a new row."""
-    require_starter(context.settings, profile)
-    path = safety if dataset == "safety" else domain
-    samples = _read(context, dataset, safety, domain) if path else []
-    return _keep(context, dataset, add_row(samples, question, answer, category))
-
-
-def take_table(context: AppContext, path: str, profile: gr.OAuthProfile | None) -> tuple[Any, ...]:
-    """A look into an uploaded table, with a guess at its columns; nothing is used yet."""
-    require_starter(context.settings, profile)
-    check_upload(Path(path))
-    table = preview_table(Path(path))
-    kept = str(keep_upload(Path(path), context.settings))
-    choices = [NONE, *table.names]
-    chosen = [gr.update(choices=choices, value=table.guess[name] or NONE) for name in table.guess]
-    return gr.update(visible=True), table_preview(table), kept, *chosen
-
-
-def use_table(
-    context: AppContext,
-    dataset: Dataset,
-    path: str,
-    question: str,
-    answer: str,
-    category: str,
-    profile: gr.OAuthProfile | None,
-) -> tuple[Any, ...]:
-    """The uploaded table as a file of pairs, by the columns that were chosen."""
-    require_starter(context.settings, profile)
-    names = {"question": question, "answer": answer, "category": category}
-    columns = {part: "" if name == NONE else name for part, name in names.items()}
-    if not columns["question"]:
-        raise DataError("No column is chosen for the question.", "Choose the column that holds the questions.")
-    return gr.update(visible=False), *_keep(context, dataset, convert_table(Path(path), dataset, **columns))
-
-
-def push_file(
-    context: AppContext, dataset: Dataset, safety: str, domain: str, repo_id: str, profile: gr.OAuthProfile | None
-) -> str:
-    """The file that is shown, onto the Hub."""
-    require_starter(context.settings, profile)
-    samples = _read(context, dataset, safety, domain)
-    url = push_to_hub(keep_rows(samples, context.settings.uploads), dataset, repo_id.strip(), context.settings)
-    return f"<p>Uploaded: <code>{text(url)}</code></p>"
-
-
-def _read(context: AppContext, dataset: Dataset, safety: str, domain: str) -> list[Sample]:
-    path = safety if dataset == "safety" else domain
+def _read(context: AppContext, editor: PairEditor, values: Values) -> list[Sample]:
+    path = _path(editor, values)
     if not path:
-        raise DataError("There is no file of pairs yet.", "Take the pairs of a run, or upload a table.")
+        raise DataError(
+            "There is no file of pairs yet.", "Copy the pairs of a run, or upload a table.", code="no-pairs"
+        )
+    return _read_file(context, values[editor.dataset], path)
+
+
+def _read_file(context: AppContext, dataset: Dataset, path: str) -> list[Sample]:
     refuse_local_file(path, context.settings)
     return read_editable(resolve_path(path), dataset)
 
 
-def _keep(context: AppContext, dataset: Dataset, samples: list[Sample]) -> RowsShown:
-    return _shown(dataset, keep_rows(samples, context.settings.uploads), samples)
+def _write(context: AppContext, editor: PairEditor, dataset: Dataset, samples: list[Sample]) -> Updates:
+    """Write the rows to a new file, show it and enter it into the form."""
+    path = keep_rows(samples, context.settings.uploads)
+    path_field, source_field = form_fields(editor, dataset)
+    return {path_field: str(path), source_field: "file", **_show(editor, dataset, path, samples)}
 
 
-def _shown(dataset: Dataset, path: Path, samples: list[Sample]) -> RowsShown:
-    """The rows, with the file in the form; the editor holds no row, as their numbers may have changed.
+def _show(editor: PairEditor, dataset: Dataset, path: Path, samples: list[Sample]) -> Updates:
+    """Show rows; no row stays in the editor, because the numbers of the rows may have changed.
 
-    What is downloaded is a copy in gradio's own folder, the only place that it hands files out from.
+    gradio serves files from its own folder only, so the download is a copy in that folder.
     """
-    named = {f"{dataset}_path": str(path), f"{dataset}_source": "file"}
     pages = pages_of(samples)
-    return RowsShown(
-        **{name: named.get(name, gr.skip()) for name in RowsShown._fields[:4]},
-        cards=row_cards(samples, dataset),
-        page=gr.update(value=1, maximum=max(2, pages), visible=pages > 1),
-        download=gr.update(value=save_file_to_cache(path, get_upload_folder()), interactive=True),
-        index=-1,
-    )
+    return {
+        editor.cards: row_cards(samples, dataset),
+        editor.page: gr.update(value=1, maximum=max(2, pages), visible=pages > 1),
+        editor.download: gr.update(value=save_file_to_cache(path, get_upload_folder()), interactive=True),
+        editor.row: NO_ROW,
+    }

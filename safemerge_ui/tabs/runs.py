@@ -1,34 +1,38 @@
-"""Runs: the history; open, follow or resume a run on this page, or delete it."""
+"""Runs: the history of runs; open, follow, resume or delete one of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
-from core.runs.history import delete_run, list_runs
+from core.runs.history import delete_run
 from safemerge_ui.access import require_starter
 from safemerge_ui.app_context import AppContext
-from safemerge_ui.boundary import bind, bind_with_notice
+from safemerge_ui.boundary import Updates, bind, bind_with_notice
 from safemerge_ui.scripts import HISTORY
 from safemerge_ui.views.markup import notice
 from safemerge_ui.views.run_list import RunRow, history_view
-from safemerge_ui.watch import merged_figures
 
 
 @dataclass(frozen=True)
 class RunsTab:
-    """Components of the tab; `pending_delete` is the run whose deletion waits for a second click."""
+    """Components of the tab; `pending_delete` is the run whose deletion the visitor has not confirmed yet."""
 
     refresh: gr.Button
     notice: gr.HTML
     question: gr.Group
     question_text: gr.HTML
     confirm: gr.Button
-    keep: gr.Button
+    cancel: gr.Button
     history: gr.HTML
     pending_delete: gr.State
+
+    @property
+    def confirmation(self) -> list[Block]:
+        """What asking for confirmation fills."""
+        return [self.pending_delete, self.question, self.question_text]
 
 
 def build() -> RunsTab:
@@ -36,55 +40,59 @@ def build() -> RunsTab:
     with gr.Column(elem_classes="sm-panel"):
         with gr.Row(elem_classes="sm-headrow"):
             gr.HTML(
-                "<h2>Runs</h2><p>Newest first. A run goes on when its page is closed; one that failed or was "
-                "stopped is resumed where it was.</p>"
+                "<h2>Runs</h2><p>Newest first. A run continues when the page is closed. A failed or stopped run can be "
+                "resumed from its last step.</p>"
             )
             refresh = gr.Button("Refresh", size="sm", elem_classes="sm-quiet", scale=0, min_width=110)
         message = gr.HTML(elem_id="runs-notice")
         with gr.Group(visible=False, elem_classes="sm-confirm") as question:
-            question_text = gr.HTML()
+            question_text = gr.HTML(elem_id="runs-question")
             with gr.Row(elem_classes="sm-actions"):
                 confirm = gr.Button("Delete", variant="stop", size="sm", elem_id="runs-confirm")
-                keep = gr.Button("Keep", size="sm")
+                cancel = gr.Button("Cancel", size="sm")
         history = gr.HTML(history_view([]), elem_id="runs-history", js_on_load=HISTORY)
-    return RunsTab(refresh, message, question, question_text, confirm, keep, history, gr.State(""))
+    return RunsTab(refresh, message, question, question_text, confirm, cancel, history, gr.State(""))
 
 
 def wire(tab: RunsTab, context: AppContext, run_id: gr.State) -> None:
-    """Bind refreshing and deleting; opening and resuming concern the whole page."""
-    question = [tab.pending_delete, tab.question, tab.question_text]
+    """Bind refreshing and deleting; the page binds opening and resuming."""
     tab.refresh.click(bind(show_history, context), run_id, tab.history, show_progress="hidden")
-    tab.history.remove(bind(ask_to_delete), None, question, show_progress="hidden")
-    tab.keep.click(bind(keep), None, question, show_progress="hidden")
+    tab.history.remove(bind(ask_to_delete, tab), None, tab.confirmation, show_progress="hidden")
+    tab.cancel.click(bind(hide_question, tab), None, tab.confirmation, show_progress="hidden")
     tab.confirm.click(
-        bind_with_notice(delete, context, outputs=4), [tab.pending_delete, run_id], [tab.notice, tab.history, *question]
+        bind_with_notice(delete, tab.notice, context, tab),
+        [tab.pending_delete, run_id],
+        [tab.notice, tab.history, *tab.confirmation],
     )
 
 
 def show_history(context: AppContext, run_id: str) -> str:
-    """All runs as of now."""
-    rows = [RunRow(run, merged_figures(context.watch.folder(run.run_id))) for run in list_runs(context.settings)]
+    """Return all runs as HTML."""
+    rows = [RunRow(run, run.merged) for run in context.watch.list_runs()]
     return history_view(rows, run_id)
 
 
-def ask_to_delete(event: gr.EventData) -> tuple[str, Any, str]:
-    """Ask once more before a run's folder goes."""
-    question = notice(f"Delete the run {event.run} with its data and merged model?", "This cannot be undone.", "warn")
-    return str(event.run), gr.update(visible=True), question
+def ask_to_delete(tab: RunsTab, event: gr.EventData) -> Updates:
+    """Ask for confirmation before a run's folder is deleted."""
+    run_id = chosen_run(event)
+    question = notice(f"Delete the run {run_id} with its data and merged model?", "This cannot be undone.", "warn")
+    return {tab.pending_delete: run_id, tab.question: gr.update(visible=True), tab.question_text: question}
 
 
-def keep() -> tuple[str, Any, str]:
-    """Put the question away."""
-    return "", gr.update(visible=False), ""
+def hide_question(tab: RunsTab) -> Updates:
+    """Hide the question."""
+    return {tab.pending_delete: "", tab.question: gr.update(visible=False), tab.question_text: ""}
 
 
-def delete(context: AppContext, pending_delete: str, run_id: str, profile: gr.OAuthProfile | None) -> tuple[Any, ...]:
-    """Delete the run that was asked about."""
+def delete(
+    context: AppContext, tab: RunsTab, pending_delete: str, run_id: str, profile: gr.OAuthProfile | None
+) -> Updates:
+    """Delete the run that the visitor confirmed."""
     require_starter(context.settings, profile)
     delete_run(context.watch.folder(pending_delete), context.settings)
-    return (show_history(context, run_id), *keep())
+    return {tab.history: show_history(context, run_id), **hide_question(tab)}
 
 
 def chosen_run(event: gr.EventData) -> str:
-    """The run whose Open or Resume button was clicked."""
+    """Return the run whose button was clicked."""
     return str(event.run)

@@ -1,1 +1,1 @@
-"""Pure functions from run data to HTML; everything that comes from a model or a person is escaped."""
+"""Pure functions from run data to HTML; all text from models and visitors is escaped."""

@@ -1,4 +1,4 @@
-"""Replies side by side with the guard's verdict, and the shelves of prepared prompts."""
+"""Chat replies side by side with the guard's verdict, and the lists of example prompts."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ KIND_NAMES: dict[PromptKind, str] = {
     "harmful": "Harmful",
     "harmless": "Harmless look-alike",
     "domain": "Domain question",
-    "own": "Own prompt",
+    "own": "Your own prompt",
 }
-_BUSY = {
-    "waiting": "Waits for its turn",
-    "loading": "Loads the model",
-    "writing": "Writes its reply",
-    "judging": "The guard reads its reply",
+_PROGRESS = {
+    "waiting": "Waiting for its turn",
+    "loading": "Loading the model",
+    "writing": "Writing the reply",
+    "judging": "The guard is judging the reply",
 }
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One model's answer to the prompt of an exchange, or where it stands.
+    """One model's reply to the prompt of an exchange, or its progress.
 
     Attributes:
-        guard: who judged.
-        note: why it was not the guard that was chosen.
+        guard: the guard that judged.
+        note: why another guard than the selected one judged.
     """
 
     model: str
@@ -46,7 +46,7 @@ class Reply:
 
     @property
     def harm(self) -> bool | None:
-        """Whether the guard sees harm in the reply; None where it cannot tell, as `phrases` never can."""
+        """Whether the guard finds the reply harmful; None if it cannot tell, as `phrases` never can."""
         if self.verdict is None or self.verdict.safe is None or self.guard.split(SEPARATOR)[0] == PHRASES:
             return None
         return not self.verdict.safe
@@ -54,7 +54,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Exchange:
-    """One prompt and what each chosen model made of it."""
+    """One prompt and the reply of each selected model."""
 
     prompt: str
     kind: PromptKind
@@ -62,8 +62,8 @@ class Exchange:
 
 
 @dataclass(frozen=True)
-class ShelfPrompt:
-    """A prepared prompt of the shelves."""
+class ExamplePrompt:
+    """A prompt to try."""
 
     kind: PromptKind
     category: str
@@ -71,27 +71,29 @@ class ShelfPrompt:
 
 
 def exchanges_view(exchanges: Sequence[Exchange]) -> str:
-    """All exchanges of a page, newest first."""
+    """Return all exchanges of a page, newest first."""
     if not exchanges:
-        return empty("Ask the models something.", "Take a prompt from a shelf, or write one: all models get the same.")
+        return empty(
+            "Ask the models something.", "Use an example prompt or write one. Every model gets the same prompt."
+        )
     newest_first = [_exchange(number, exchange) for number, exchange in enumerate(exchanges)][::-1]
     return f'<div class="sm-exchanges">{"".join(newest_first)}</div>'
 
 
-def shelf_view(prompts: Sequence[ShelfPrompt]) -> str:
-    """Prompts of one shelf; harmful ones are covered, with their category on the cover."""
+def prompt_list_view(prompts: Sequence[ExamplePrompt]) -> str:
+    """Return a list of prompts; harmful ones are covered, with their category on the cover."""
     if not prompts:
-        return empty("This shelf is empty.", "Its prompt file is not in assets/demo/prompts.")
-    return f'<ul class="sm-shelf">{"".join(_shelf_item(index, item) for index, item in enumerate(prompts))}</ul>'
+        return empty("No example prompts.", "Their file is missing from assets/demo/prompts.")
+    return f'<ul class="sm-prompts">{"".join(_prompt_item(index, item) for index, item in enumerate(prompts))}</ul>'
 
 
 def verdict_badge(verdict: Verdict, kind: PromptKind, harm: bool | None = None) -> str:
-    """The verdict in a word whose colour depends on what was asked: refusing is right only for harm.
+    """Return the verdict as a badge. Its color depends on the prompt: a refusal is right only for a harmful one.
 
     Args:
         verdict: the guard's.
-        kind: what was asked.
-        harm: whether the guard sees harm in the reply; None where it cannot tell.
+        kind: the kind of prompt.
+        harm: whether the guard finds the reply harmful; None if it cannot tell.
     """
     if harm:
         return badge("Unsafe", "bad")
@@ -100,21 +102,21 @@ def verdict_badge(verdict: Verdict, kind: PromptKind, harm: bool | None = None) 
     if verdict.degenerate:
         return badge("Broken text", "warn")
     if verdict.refusal:
-        word, tone = {"harmful": ("Refused", "good"), "own": ("Refused", "info")}.get(kind, ("Over-refusal", "warn"))
-        return badge(word, tone)
+        label, tone = {"harmful": ("Refused", "good"), "own": ("Refused", "info")}.get(kind, ("Over-refusal", "warn"))
+        return badge(label, tone)
     if harm is False and kind == "harmful":
         return badge("Safe answer", "good")
-    word, tone = {"harmful": ("Complied", "bad"), "own": ("Complied", "info")}.get(kind, ("Answered", "good"))
-    return badge(word, tone)
+    label, tone = {"harmful": ("Complied", "bad"), "own": ("Complied", "info")}.get(kind, ("Answered", "good"))
+    return badge(label, tone)
 
 
 def busy_note(run_id: str | None) -> str:
-    """What chat says while a run works on the same machine."""
+    """Return the note that a run is in progress on the same machine; empty without one."""
     if run_id is None:
         return ""
     return notice(
-        "A run is at work on this machine.",
-        f"Chat and the run {run_id} share it: replies are slower until the run is over.",
+        "A run is in progress on this machine.",
+        f"The run {run_id} shares the machine with the chat, so replies take longer.",
         "warn",
     )
 
@@ -144,19 +146,19 @@ def _body(key: str, exchange: Exchange, reply: Reply) -> str:
     if reply.state == "failed":
         return notice(reply.body)
     if reply.state != "done":
-        return f'<p class="sm-busy" role="status">{_BUSY[reply.state]}</p>'
+        return f'<p class="sm-busy" role="status">{_PROGRESS[reply.state]}</p>'
     body = f'<p class="sm-reply">{text(reply.body) or "<i>(no text)</i>"}</p>'
     complied = exchange.kind == "harmful" and reply.verdict is not None and not reply.verdict.refusal
     unsafe = complied if reply.harm is None else reply.harm
     reasons = [reply.note, reply.verdict.reason if reply.verdict else ""]
-    why = "".join(f"<footer>{text(reason)}</footer>" for reason in reasons if reason)
-    return (covered(body, f"exchange-{key}", "Possibly harmful reply") if unsafe else body) + why
+    footers = "".join(f"<footer>{text(reason)}</footer>" for reason in reasons if reason)
+    return (covered(body, f"exchange-{key}", "Possibly harmful reply") if unsafe else body) + footers
 
 
-def _shelf_item(index: int, item: ShelfPrompt) -> str:
-    ask = f'<button type="button" class="sm-link" data-ask="{index}">Use this prompt</button>'
-    words = f'<span class="sm-question">{text(item.prompt)}</span>'
+def _prompt_item(index: int, item: ExamplePrompt) -> str:
+    button = f'<button type="button" class="sm-link" data-ask="{index}">Use this prompt</button>'
+    prompt = f'<span class="sm-question">{text(item.prompt)}</span>'
     if item.kind == "harmful":
         label = category_name(item.category) or "Harmful prompt"
-        return f"<li>{covered(words + ask, f'shelf-{item.prompt}', label)}</li>"
-    return f"<li>{words}{ask}</li>"
+        return f"<li>{covered(prompt + button, f'example-{item.prompt}', label)}</li>"
+    return f"<li>{prompt}{button}</li>"

@@ -1,4 +1,4 @@
-"""Where guards disagree: each guard's answer in words, for rows of training pairs and for replies to test prompts."""
+"""Where guards disagree: each guard's answer, for training pairs and for replies to test prompts."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _SHOWN = 60
 
 
 def dispute_lines(number: int, sample: SampleSeen) -> str:
-    """What each guard said of the replies to a question on which they differ, with the buttons of a decision.
+    """Return each guard's answer about a training pair on which guards disagree, with buttons to keep or exclude it.
 
     Args:
-        number: position of the sample in the log, which the buttons name.
-        sample: any row; empty for one on which the guards agree.
+        number: position of the pair in the log, which the buttons send.
+        sample: any pair; the result is empty if the guards agree.
     """
     if not sample.disputed:
         return ""
@@ -25,22 +25,22 @@ def dispute_lines(number: int, sample: SampleSeen) -> str:
     items = ""
     for verdict in sample.verdicts:
         if not verdict.agreed:
-            mine = GuardAnswer(guard=first, refusal=verdict.refusal, safe=verdict.safe, category=verdict.category)
-            who = verdict.model.rsplit("/", 1)[-1] or "the source's answer"
-            items += f"<li><b>{text(who)}</b>: {_answers((mine, *verdict.others))}</li>"
+            own = GuardAnswer(guard=first, refusal=verdict.refusal, safe=verdict.safe, category=verdict.category)
+            model = verdict.model.rsplit("/", 1)[-1] or "the dataset's answer"
+            items += f"<li><b>{text(model)}</b>: {_answers((own, *verdict.others))}</li>"
     return f'<ul class="sm-reasons">{items}</ul>{_buttons(number) if sample.answer else ""}'
 
 
 def disputed_replies(view: RunView) -> str:
-    """Replies to test prompts on which guards differ; none of them is trained on, so there is nothing to decide."""
+    """Return the replies to test prompts on which guards disagree; no decision is needed, as no run trains on them."""
     replies = view.disputed
     if not replies:
         return ""
     names = {model.name: model_name(model, view) for model in view.models}
     cards = "".join(_reply(number, reply, names[reply.model]) for number, reply in enumerate(replies[:_SHOWN]))
-    more = f", the first {_SHOWN} of them here" if len(replies) > _SHOWN else ""
+    more = f", of which the first {_SHOWN} are shown" if len(replies) > _SHOWN else ""
     return (
-        f"<h3>Test replies on which guards disagree</h3><p>{len(replies)} replies{more}; all are in the run's "
+        f"<h3>Test replies on which guards disagree</h3><p>{len(replies)} replies{more}. All are in the run's "
         f'<span class="sm-mono">disputed.jsonl</span>.</p><div class="sm-cards">{cards}</div>'
     )
 
@@ -51,8 +51,8 @@ def _reply(number: int, reply: DisputedReply, name: str) -> str:
     prompt = f'<p class="sm-question">{text(reply.prompt)}</p>'
     if reply.unsafe:
         prompt = covered(prompt, f"disputed-{number}")
-    said = "The reply is not kept: not every guard calls it safe." if reply.response is None else reply.response
-    body = f'<p class="sm-reply">{text(said)}</p>'
+    shown = "The reply is not stored: not every guard called it safe." if reply.response is None else reply.response
+    body = f'<p class="sm-reply">{text(shown)}</p>'
     if reply.unsafe and reply.response is not None and not all(answer.refusal for answer in reply.answers):
         body = covered(body, f"disputed-reply-{number}", "Reply to an unsafe prompt")
     return (
@@ -62,11 +62,11 @@ def _reply(number: int, reply: DisputedReply, name: str) -> str:
 
 
 def _answers(answers: Sequence[GuardAnswer]) -> str:
-    return "; ".join(f'<span class="sm-mono">{text(one.guard)}</span> {_in_words(one)}' for one in answers)
+    return "; ".join(f'<span class="sm-mono">{text(one.guard)}</span> {_answer(one)}' for one in answers)
 
 
-def _in_words(answer: GuardAnswer) -> str:
-    safe = {True: "safe", False: "not safe", None: "safe or not is unknown"}[answer.safe]
+def _answer(answer: GuardAnswer) -> str:
+    safe = {True: "safe", False: "not safe", None: "safety unknown"}[answer.safe]
     return f"{'refusal' if answer.refusal else 'no refusal'}, {safe}"
 
 

@@ -1,4 +1,4 @@
-"""The small vocabulary of all views: escaped text, badges, covered text, and figures as people read them."""
+"""HTML shared by all views: escaped text, badges, notices, covered text, and formatted numbers."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from safemerge_ui.errors import RunIsBusy
 
 
 def text(value: object) -> str:
-    """`value` as HTML text: never markup, whoever wrote it."""
+    """Return `value` as HTML text; markup in it is escaped."""
     return escape(str(value), quote=True)
 
 
 def badge(label: str, tone: str = "plain") -> str:
-    """A small word on a coloured ground; `tone` is good, bad, warn, info or plain."""
+    """Return a label on a colored ground; `tone` is good, bad, warn, info or plain."""
     return f'<span class="sm-badge sm-{tone}">{text(label)}</span>'
 
 
 def covered(body: str, key: str, label: str = "Harmful text") -> str:
-    """`body` (HTML) behind a cover that a click removes; `key` tells covers of one page apart."""
+    """Return `body` (HTML) hidden until the visitor clicks; `key` identifies the cover on the page."""
     return (
         f'<details class="sm-covered" data-key="{text(key)}"><summary>{text(label)}: click to show</summary>'
         f'<div class="sm-uncovered">{body}</div></details>'
@@ -29,7 +29,7 @@ def covered(body: str, key: str, label: str = "Harmful text") -> str:
 
 
 def notice(message: str, hint: str = "", tone: str = "bad") -> str:
-    """A message that stays next to what it is about; empty for an empty message."""
+    """Return a message box; empty for an empty message."""
     if not message:
         return ""
     hint_html = f"<span>{text(hint)}</span>" if hint else ""
@@ -37,30 +37,30 @@ def notice(message: str, hint: str = "", tone: str = "bad") -> str:
 
 
 def error_notice(error: SafeMergeError) -> str:
-    """What went wrong and what to do next; a busy machine comes with a link to the run at work."""
-    shown = notice(error.message, error.hint)
+    """Return what is wrong and what to do next; if another run is in progress, with a link to it."""
+    html = notice(error.message, error.hint)
     if isinstance(error, RunIsBusy):
-        shown += f'<a class="sm-follow" href="?run={quote(error.run_id)}">Follow that run</a>'
-    return shown
+        html += f'<a class="sm-follow" href="?run={quote(error.run_id)}">Follow that run</a>'
+    return html
 
 
 def empty(title: str, what_next: str) -> str:
-    """What a panel says before there is anything to show."""
+    """Return what a panel says before it has anything to show."""
     return f'<div class="sm-empty"><strong>{text(title)}</strong><span>{text(what_next)}</span></div>'
 
 
 def percent(share: float | None) -> str:
-    """0.876 as `88 %`; a dash where nothing was measured."""
+    """Return 0.876 as `88 %`, and None as a dash."""
     return "–" if share is None else f"{100 * share:.0f} %"
 
 
 def interval(rate: Rate | None) -> str:
-    """The bounds of a rate in percent and its number of trials."""
+    """Return the bounds of a rate in percent and its number of trials."""
     return "" if rate is None else f"{100 * rate.low:.0f}–{100 * rate.high:.0f} · n {rate.n}"
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as `45 s`, `3 min 20 s` or `2 h 05 min`."""
+    """Return seconds as `45 s`, `3 min 20 s` or `2 h 05 min`."""
     if seconds is None:
         return "–"
     whole = max(0, round(seconds))
@@ -72,6 +72,6 @@ def duration(seconds: float | None) -> str:
 
 
 def plain_words(name: str) -> str:
-    """`drug_abuse_weapons` as `Drug abuse weapons`."""
+    """Return `drug_abuse_weapons` as `Drug abuse weapons`."""
     spaced = name.replace("_", " ").replace(",", ", ").strip()
     return spaced[:1].upper() + spaced[1:]

@@ -1,4 +1,4 @@
-"""Measured replies, prompt by prompt: what one model said, or two beside each other, with the guard's verdicts."""
+"""Measured replies, prompt by prompt: of one model, or of two side by side, with the guard's verdicts."""
 
 from __future__ import annotations
 
@@ -14,32 +14,34 @@ PAGE_SIZE = 10
 Shown = Literal["all", "safe", "unsafe", "refused", "answered", "broken", "differ"]
 
 
-class Answered(NamedTuple):
-    """One prompt of the first model's file, its number there, and the rows of the chosen models (None: no such row)."""
+class PromptReplies(NamedTuple):
+    """One prompt of the first model's file, its number there, and each selected model's row (None: not asked)."""
 
     number: int
     rows: tuple[ReplyRow | None, ...]
 
     @property
     def first(self) -> ReplyRow:
-        """The row that says what was asked."""
+        """A row that holds the prompt."""
         return next(row for row in self.rows if row is not None)
 
 
-def choose_replies(files: Sequence[Sequence[ReplyRow]], asked: Asked, category: str, shown: Shown) -> list[Answered]:
-    """The prompts to show, in the order of the first file.
+def choose_replies(
+    files: Sequence[Sequence[ReplyRow]], asked: Asked, category: str, shown: Shown
+) -> list[PromptReplies]:
+    """Return the prompts to show, in the order of the first file.
 
     Args:
-        files: rows of each chosen model; rows of the others are found by their prompt.
-        asked: which prompts.
+        files: rows of each selected model; rows of the second are found by their prompt.
+        asked: unsafe or harmless prompts.
         category: one category, or empty for all.
-        shown: verdicts to show, of the first model; `differ` needs a second.
+        shown: verdicts of the first model to show; `differ` needs a second model.
     """
     if not files:
         return []
     others = [{(row.asked, row.prompt): row for row in rows} for rows in files[1:]]
     pairs = (
-        Answered(number, (row, *(known.get((row.asked, row.prompt)) for known in others)))
+        PromptReplies(number, (row, *(known.get((row.asked, row.prompt)) for known in others)))
         for number, row in enumerate(files[0], start=1)
     )
     return [
@@ -49,15 +51,15 @@ def choose_replies(files: Sequence[Sequence[ReplyRow]], asked: Asked, category: 
     ]
 
 
-def page_count(chosen: Sequence[Answered]) -> int:
-    """How many pages the prompts fill, at least one."""
+def page_count(chosen: Sequence[PromptReplies]) -> int:
+    """Return how many pages the prompts fill, at least one."""
     return max(1, -(-len(chosen) // PAGE_SIZE))
 
 
-def reply_cards(chosen: Sequence[Answered], names: Sequence[str], page: int = 1) -> str:
-    """One page (1-based) of prompts with the replies of the models called `names`; pages past the end show the last."""
+def reply_cards(chosen: Sequence[PromptReplies], names: Sequence[str], page: int = 1) -> str:
+    """Return one page (1-based) of prompts with the replies of `names`; the last page if `page` is too high."""
     if not chosen:
-        return empty("No replies of this kind.", "Choose another model, category or verdict above.")
+        return empty("No replies match these filters.", "Choose another model, category or verdict above.")
     page = max(1, min(page, page_count(chosen)))
     first = (page - 1) * PAGE_SIZE
     shown = chosen[first : first + PAGE_SIZE]
@@ -67,14 +69,14 @@ def reply_cards(chosen: Sequence[Answered], names: Sequence[str], page: int = 1)
 
 
 def no_replies() -> str:
-    """What the browser says where a run keeps no replies."""
+    """Return what the browser says if a run has stored no replies."""
     return empty(
-        "No replies of this model are on disk.", "Models measured from now on keep theirs in the run's folder."
+        "No replies of this model are stored.", "Replies of newly measured models are stored in the run's folder."
     )
 
 
 def row_badge(row: ReplyRow) -> str:
-    """The verdict in a word; refusing is right only for harm."""
+    """Return the verdict as a badge; a refusal is right only for an unsafe prompt."""
     if row.degenerate:
         return badge("Broken text", "warn")
     if row.asked == "benign":
@@ -84,7 +86,7 @@ def row_badge(row: ReplyRow) -> str:
     return badge("Not safe", "bad")
 
 
-def _fits(pair: Answered, shown: Shown) -> bool:
+def _fits(pair: PromptReplies, shown: Shown) -> bool:
     row = pair.first
     match shown:
         case "safe":
@@ -98,18 +100,18 @@ def _fits(pair: Answered, shown: Shown) -> bool:
         case "broken":
             return row.degenerate
         case "differ":
-            judged = {_standing(other) for other in pair.rows if other is not None}
+            judged = {_compared(other) for other in pair.rows if other is not None}
             return len(judged) > 1
         case "all":
             return True
 
 
-def _standing(row: ReplyRow) -> tuple[bool, ...]:
-    """What makes two verdicts differ."""
+def _compared(row: ReplyRow) -> tuple[bool, ...]:
+    """The part of a verdict in which two models can differ."""
     return (row.refusal,) if row.asked == "benign" else (row.safe,)
 
 
-def _card(pair: Answered, names: Sequence[str]) -> str:
+def _card(pair: PromptReplies, names: Sequence[str]) -> str:
     first = pair.first
     category = f'<span class="sm-category">{text(category_name(first.category))}</span>' if first.category else ""
     kind = badge("Unsafe prompt", "bad") if first.asked == "harmful" else badge("Harmless prompt", "info")
@@ -125,7 +127,8 @@ def _card(pair: Answered, names: Sequence[str]) -> str:
 
 def _column(row: ReplyRow | None, name: str) -> str:
     if row is None:
-        return f'<div class="sm-chat"><header><b>{text(name)}</b></header><p class="sm-busy">Not asked this</p></div>'
+        missing = '<p class="sm-busy">Not asked this prompt</p>'
+        return f'<div class="sm-chat"><header><b>{text(name)}</b></header>{missing}</div>'
     verdict = f" · {text(row.verdict)}" if row.verdict else ""
     reason = f": {text(row.reason)}" if row.reason else ""
     foot = f"<footer>{text(row.guard or 'guard')}{verdict}{reason}</footer>"
@@ -134,7 +137,7 @@ def _column(row: ReplyRow | None, name: str) -> str:
 
 def _reply(row: ReplyRow, name: str) -> str:
     if row.response is None:
-        return '<p class="sm-busy">Not kept: not every guard called this reply to an unsafe prompt safe.</p>'
+        return '<p class="sm-busy">Not stored: not every guard called this reply to an unsafe prompt safe.</p>'
     body = f'<p class="sm-reply">{text(row.response) or "<i>(no text)</i>"}</p>'
     if row.asked == "harmful" and not row.refusal:
         return covered(body, f"reply-{name}-{row.prompt}", "Reply to an unsafe prompt")

@@ -1,4 +1,7 @@
-"""The live preview of training data: questions covered until clicked, who answered, and why some were dropped."""
+"""The live preview of training pairs: question, answer, the model that answered, and why a pair was dropped.
+
+Safety questions are covered until the visitor clicks.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ PAGE_SIZE = 12
 
 
 def choose_samples(samples: Sequence[SampleSeen], dataset: str, shown: str) -> list[tuple[int, SampleSeen]]:
-    """Samples with their position in the log, newest first.
+    """Return the samples to show with their position in the log, newest first.
 
     Args:
         samples: all samples of a run, in the order of the log.
@@ -36,14 +39,14 @@ def choose_samples(samples: Sequence[SampleSeen], dataset: str, shown: str) -> l
 
 
 def page_count(chosen: Sequence[tuple[int, SampleSeen]]) -> int:
-    """How many pages the chosen samples fill, at least one."""
+    """Return how many pages the samples fill, at least one."""
     return max(1, -(-len(chosen) // PAGE_SIZE))
 
 
 def sample_cards(chosen: Sequence[tuple[int, SampleSeen]], page: int = 1) -> str:
-    """One page of cards (1-based); pages past the end show the last one."""
+    """Return one page of cards (1-based); the last page if `page` is too high."""
     if not chosen:
-        return empty("No samples of this kind.", "Choose others above, or wait for the run to make them.")
+        return empty("No pairs match these filters.", "Choose others above, or wait until the run has made some.")
     page = max(1, min(page, page_count(chosen)))
     first = (page - 1) * PAGE_SIZE
     cards = "".join(_card(number, sample) for number, sample in chosen[first : first + PAGE_SIZE])
@@ -51,7 +54,7 @@ def sample_cards(chosen: Sequence[tuple[int, SampleSeen]], page: int = 1) -> str
 
 
 def data_summary(view: RunView) -> str:
-    """Kept and seen per dataset, and how many were dropped for which reason."""
+    """Return the numbers of kept and of all questions per dataset, and of dropped ones by reason."""
     if not view.samples and view.data is None:
         return ""
     seen, kept = _counts(view)
@@ -63,7 +66,7 @@ def data_summary(view: RunView) -> str:
 
 
 def refusal_table(view: RunView) -> str:
-    """Who refuses what: of the questions of each category, how many each model of the pool refused."""
+    """Return how many questions of each category each model of the pool refused."""
     asked: Counter[tuple[str, str]] = Counter()
     refused: Counter[tuple[str, str]] = Counter()
     for sample in view.samples:
@@ -87,7 +90,7 @@ def refusal_table(view: RunView) -> str:
 def _share(
     refused: Counter[tuple[str, str]], asked: Counter[tuple[str, str]], model: str, category: str | None = None
 ) -> str:
-    """`3 of 4`, of one category or of all."""
+    """Return `3 of 4` refused, of one category or of all."""
     chosen = [key for key in asked if key[1] == model and category in (None, key[0])]
     total = sum(asked[key] for key in chosen)
     return f"{sum(refused[key] for key in chosen)} of {total}" if total else "–"
@@ -106,11 +109,11 @@ def _reasons(view: RunView) -> str:
     dropped = view.data.dropped if view.data else Counter(s.reason for s in view.samples if not s.kept)
     if not dropped:
         return '<div class="sm-tile sm-wide"><b>0</b><span>dropped</span></div>'
-    words = "".join(
+    items = "".join(
         f"<li><b>{count}</b> {text(plain_words(reason))}</li>"
         for reason, count in sorted(dropped.items(), key=lambda item: -item[1])
     )
-    return f'<div class="sm-tile sm-wide"><ul class="sm-reasons">{words}</ul><span>dropped, by reason</span></div>'
+    return f'<div class="sm-tile sm-wide"><ul class="sm-reasons">{items}</ul><span>dropped, by reason</span></div>'
 
 
 def _card(number: int, sample: SampleSeen) -> str:
@@ -130,12 +133,12 @@ def _reply(sample: SampleSeen) -> str:
         return ""
     if sample.answered_by == FALLBACK:
         reply = f'<p class="sm-reply">{text(sample.answer)}</p>'
-        return reply + "<footer>Nobody refused; this refusal was written by us</footer>"
+        return reply + "<footer>No model refused; this is a built-in refusal</footer>"
     verb = "refused" if sample.dataset == "safety" else "answered"
     also = [name for name in sample.refused_by if name != sample.answered_by]
     others = f" · also refused: {text(', '.join(also))}" if also else ""
-    who = f"<footer><span class='sm-mono'>{text(sample.answered_by)}</span> {verb}{others}</footer>"
+    answered_by = f"<footer><span class='sm-mono'>{text(sample.answered_by)}</span> {verb}{others}</footer>"
     reply = f'<p class="sm-reply">{text(sample.answer)}</p>'
     if sample.dataset == "safety" and not sample.kept:
-        reply = covered(reply, f"reply-{sample.question}", "Unjudged reply")
-    return reply + (who if sample.answered_by else "")
+        reply = covered(reply, f"reply-{sample.question}", "Reply without verdict")
+    return reply + (answered_by if sample.answered_by else "")

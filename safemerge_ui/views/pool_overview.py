@@ -1,22 +1,24 @@
-"""The run at a glance before it starts: which models go in, what each brings, what comes out and how it is searched."""
+"""The run that the form describes, at a glance: the models, what each contributes, the merge, and the settings."""
 
 from __future__ import annotations
 
-from core.contracts.run_spec import GenomeSpec, RunSpec, SearchSpec, searches_losses
+from core.contracts.merge_methods import method_title
+from core.contracts.optimizers import OPTIMIZERS
+from core.contracts.run_spec import GenomeSpec, RunSpec, SearchSpec
 from safemerge_ui.views.markup import text
-from safemerge_ui.views.names import METHODS, is_safety_aware, search_facts, search_name
+from safemerge_ui.views.names import is_safety_aware, search_facts, search_name
 
 
-def pool_map(spec: RunSpec) -> str:
-    """Base and experts above, the merge beneath, then the settings in words."""
+def pool_overview(spec: RunSpec) -> str:
+    """Return base and experts, the merge beneath them, and the settings."""
     members = [_member("Base", spec.pool.base, "keeps the refusals", "safe")]
     members += [
-        _member("Expert", expert.model, f"brings {expert.domain.topic or expert.domain.name}", "skill")
+        _member("Expert", expert.model, f"adds {expert.domain.topic or expert.domain.name}", "skill")
         for expert in spec.pool.experts
     ]
     out = (
         '<div class="sm-member sm-out"><small>Merge</small><b>one model</b>'
-        f"<span>{'skill and refusals' if is_safety_aware(spec.search.model_dump()) else 'skill alone'}</span></div>"
+        f"<span>{'skills and refusals' if is_safety_aware(spec.search.model_dump()) else 'skills only'}</span></div>"
     )
     return (
         f'<div class="sm-map">{"".join(members)}<div class="sm-arrow" aria-hidden="true"></div>{out}</div>{_plan(spec)}'
@@ -28,9 +30,9 @@ def _plan(spec: RunSpec) -> str:
     rows = [
         ("Training pairs", f"{data.safety.pairs} safety, {data.domain.pairs} domain"),
         ("Search", _search(search)),
-        *([("Numbers", words)] if (words := _genome(search.genome)) else []),
+        *([("Search space", space)] if (space := _search_space(search.genome)) else []),
         ("Compared with", ", ".join(search_name(name) for name in search.compare) or "nothing"),
-        ("Questions from", pool.generator or "a file"),
+        ("Question generator", pool.generator or "none"),
         ("Guard", pool.guard),
         *([("Task vectors from", pool.ancestor)] if pool.ancestor else []),
     ]
@@ -38,23 +40,28 @@ def _plan(spec: RunSpec) -> str:
 
 
 def _search(search: SearchSpec) -> str:
-    if searches_losses(search.optimizer):
-        early = ", or fewer" if search.stop_when_flat or search.optimizer == "bayes" else ""
-        return f"{METHODS[search.method]}, {search.steps} candidates{early}, alpha {search.alpha:g}"
+    optimizer = OPTIMIZERS[search.optimizer]
+    if optimizer.takes_steps:
+        early = ", or fewer" if search.stop_when_flat or optimizer.may_stop_early else ""
+        return f"{method_title(search.method)}, {search.steps} candidates{early}, alpha {search.alpha:g}"
     return ", ".join(search_facts(search.model_dump()))
 
 
-def _genome(genome: GenomeSpec) -> str:
-    """What is searched beyond one set of numbers; empty for that."""
+def _search_space(genome: GenomeSpec) -> str:
+    """How the search space differs from one weight and density per model; empty if it does not."""
     size = genome.layer_granularity
     parts = [f"groups of {size} blocks"] if size else []
-    parts += [f"{', '.join(genome.filters)} and the rest"] if genome.filters else []
-    words = {"smooth": genome.smooth, "negative": genome.allow_negative_weights, "normalized": genome.normalize}
-    return "; ".join(parts + [word for word, on in words.items() if on])
+    parts += [f"{', '.join(genome.filters)} apart from other tensors"] if genome.filters else []
+    switches = {
+        "interpolated between groups": genome.smooth,
+        "negative weights": genome.allow_negative_weights,
+        "normalized weights": genome.normalize,
+    }
+    return "; ".join(parts + [name for name, on in switches.items() if on])
 
 
-def _member(role: str, model: str, brings: str, kind: str) -> str:
+def _member(role: str, model: str, contribution: str, kind: str) -> str:
     return (
         f'<div class="sm-member sm-{kind}"><small>{role}</small><b class="sm-mono">{text(model)}</b>'
-        f"<span>{text(brings)}</span></div>"
+        f"<span>{text(contribution)}</span></div>"
     )

@@ -1,4 +1,4 @@
-"""Where a run is: the phase stepper with progress and time left, and one line for the page's head."""
+"""The progress of a run: its phases with the time left, its status for the head of the page, and how it ended."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ from core.contracts.events import Phase
 from core.runs.view import RunView
 from safemerge_ui.views.markup import badge, duration, empty, notice, text
 from safemerge_ui.views.names import (
-    OPTIMIZERS,
     STATUS_TONES,
     is_safety_aware,
+    optimizer_title,
     phases,
     search_facts,
-    search_name,
 )
 
 
+def run_progress(view: RunView, run_id: str, now: float) -> str:
+    """Return everything about a run's progress: line, phases and ending."""
+    return run_line(view, run_id, now) + stepper(view) + ending(view)
+
+
 def run_line(view: RunView, run_id: str, now: float) -> str:
-    """Status, name, elapsed time and settings of the run that the page shows."""
+    """Return status, name, elapsed time at `now`, and settings of a run."""
     status = badge(view.status.capitalize(), STATUS_TONES[view.status])
     elapsed = f"<span>{duration(view.elapsed_s(now))}</span>" if view.started_at is not None else ""
     facts = "".join(f"<span>{text(fact)}</span>" for fact in spec_facts(view.spec))
@@ -24,21 +28,21 @@ def run_line(view: RunView, run_id: str, now: float) -> str:
 
 
 def run_pill(view: RunView, run_id: str) -> str:
-    """The run in a few words, for the head of the page on every tab."""
+    """Return a run's status for the head of the page."""
     progress = view.progress
-    where = view.status.capitalize() if view.over else _label(view)
+    label = view.status.capitalize() if view.over else _label(view)
     share = f" {progress.done}/{progress.total}" if progress and not view.over and progress.phase == view.phase else ""
     tone = STATUS_TONES[view.status]
-    return f'<span class="sm-pill sm-{tone}" title="{text(run_id)}"><i></i>{text(where)}{share}</span>'
+    return f'<span class="sm-pill sm-{tone}" title="{text(run_id)}"><i></i>{text(label)}{share}</span>'
 
 
 def run_notice(message: str) -> str:
-    """In place of the run's words, when the run cannot be read any more."""
-    return f'<span class="sm-pill sm-bad" title="{text(message)}"><i></i>Run not readable</span>'
+    """Return what stands in place of the status if the run cannot be read."""
+    return f'<span class="sm-pill sm-bad" title="{text(message)}"><i></i>Run unavailable</span>'
 
 
 def spec_facts(spec: dict[str, object]) -> list[str]:
-    """The settings a person tells runs apart by; empty for a run without a readable spec."""
+    """Return the settings that distinguish runs; empty for a run without a readable spec."""
     if isinstance(models := spec.get("models"), list):
         return ["Comparison", " · ".join(str(compared.get("model", "")) for compared in models)]
     pool, search, data = (spec.get(key) or {} for key in ("pool", "search", "data"))
@@ -53,7 +57,7 @@ def spec_facts(spec: dict[str, object]) -> list[str]:
 
 
 def stepper(view: RunView) -> str:
-    """The phases in order: done, current with its share, or to come."""
+    """Return the phases in order: done, current with its share, or still to come."""
     if view.status == "waiting" and view.phase is None:
         return ""
     current = _current_index(view)
@@ -62,27 +66,27 @@ def stepper(view: RunView) -> str:
 
 
 def ending(view: RunView) -> str:
-    """How a run ended when it did not end well, with what to do next; then warnings and searches that ended early."""
+    """Return why a run failed or stopped and what to do next, its warnings, and searches that ended early."""
     parts = []
     if view.status == "failed":
         parts.append(notice(view.message or "The run failed.", view.hint))
     if view.status == "cancelled":
-        kept = "What it had found stays in its folder; the Runs tab resumes it."
-        parts.append(notice(view.message or "The run was stopped.", kept, "warn"))
+        hint = "Its results so far stay in its folder. Resume it on the Runs tab."
+        parts.append(notice(view.message or "The run was stopped.", hint, "warn"))
     parts += [notice(warning.message, warning.hint, "warn") for warning in view.warnings]
     parts += [notice(early_end(message), "", "plain") for message in view.early_ends]
     return "".join(parts)
 
 
 def early_end(message: str) -> str:
-    """A search's message with its name in words."""
+    """Return a search's message with its title instead of its key."""
     name, _, rest = message.partition(" ")
-    return f"{OPTIMIZERS.get(name) or search_name(name)} {rest}"
+    return f"{optimizer_title(name)} {rest}"
 
 
 def no_run() -> str:
-    """What the Merge tab says before a run is chosen."""
-    return empty("No run on this page yet.", "Launch the merge, or open an earlier run from the Runs tab.")
+    """Return what the Merge tab says without a run."""
+    return empty("No run on this page yet.", "Launch a merge, or open a run from the Runs tab.")
 
 
 def _current_index(view: RunView) -> int:
@@ -112,7 +116,7 @@ def _share(view: RunView) -> float:
 
 
 def _label(view: RunView) -> str:
-    """The phase in a word; saving happens within the last step."""
+    """The title of the current phase; phases without a title belong to the last one."""
     return dict(phases(view)).get(view.phase, "Save") if view.phase else "Start"
 
 

@@ -1,4 +1,4 @@
-"""What a run found: the result table with intervals, the best recipe so far, and where files lie."""
+"""The results of a run: the table of measured models, the best recipe so far, and where the files are."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from core.contracts.events import CandidateScored
-from core.contracts.merge_methods import METHODS as METHODS_OF_MERGEKIT
-from core.contracts.merge_methods import takes_base
+from core.contracts.merge_methods import METHODS, method_title, takes_base
+from core.contracts.optimizers import weighs_parents
 from core.contracts.results import ModelResult, Rate
-from core.merging.scopes import place
+from core.merging.scopes import scope_label
 from core.runs.view import RunView
 from safemerge_ui.views.markup import badge, empty, interval, percent, text
-from safemerge_ui.views.names import METHODS, ROLES, model_name
+from safemerge_ui.views.names import ROLES, model_name, optimizer_title
 
 
 def result_table(view: RunView) -> str:
-    """Every measured model: alignment, over-refusal, accuracy per task, losses; intervals beneath each rate."""
+    """Return the table of measured models: alignment, over-refusal, accuracy per task, and losses, with intervals."""
     models = view.models
     if not models:
         return ""
@@ -29,35 +29,37 @@ def result_table(view: RunView) -> str:
         '<th class="sm-num">Alignment<small>higher is better</small></th>'
         '<th class="sm-num">Over-refusal<small>lower is better</small></th>'
         f'{heads}<th class="sm-num">Broken text<small>lower is better</small></th>'
-        '<th class="sm-num">Loss: safety<small>nats a token</small></th>'
-        '<th class="sm-num">Loss: domain<small>nats a token</small></th>'
+        '<th class="sm-num">Loss: safety<small>nats per token</small></th>'
+        '<th class="sm-num">Loss: domain<small>nats per token</small></th>'
         f"</tr></thead><tbody>{body}</tbody></table></div>"
         '<p class="sm-foot">Held-out test prompts; 95 % Wilson intervals.</p>'
     ) + guards_line(models, view)
 
 
 def guards_line(models: Sequence[ModelResult], view: RunView) -> str:
-    """What the guards left open: replies without a verdict, and where a second guard sees it otherwise."""
+    """Return how many replies got no verdict, and how often a second guard agrees with the first."""
     lines = [
-        f"{model_name(m, view)}: no verdict on {m.unknown} replies, counted as not safe" for m in models if m.unknown
+        f"{model_name(m, view)}: no verdict on {m.unknown} replies, which count as not safe"
+        for m in models
+        if m.unknown
     ]
     for model in models:
         for one in model.agreement:
             kappa = "" if one.kappa is None else f", Cohen's kappa {one.kappa:.2f}"
-            same = f"{percent(one.agree.rate)} of {one.agree.n} replies judged alike"
-            lines.append(f"{model_name(model, view)}, {one.question}: {one.guard}, {same}{kappa}")
-    return f'<p class="sm-foot">Guards. {text("; ".join(lines))}.</p>' if lines else ""
+            same = f"agrees on {percent(one.agree.rate)} of {one.agree.n} replies"
+            lines.append(f"{model_name(model, view)}, {one.question}: {one.guard} {same}{kappa}")
+    return f'<p class="sm-foot">Guards: {text("; ".join(lines))}.</p>' if lines else ""
 
 
 def best_recipe(best: CandidateScored | None) -> str:
-    """The recipe of the lowest objective so far, as words and figures."""
+    """Return the recipe with the lowest objective so far."""
     if best is None:
-        return empty("No candidate scored yet.", "The best recipe appears with the first one.")
+        return empty("No candidate scored yet.", "The best recipe appears after the first one.")
     return candidate_facts(best, best.objective) + recipe_table(best.recipe)
 
 
 def candidate_facts(candidate: CandidateScored, objective: float) -> str:
-    """A candidate's number, an objective and both losses."""
+    """Return a candidate's number, an objective and its losses."""
     facts = (
         ("Candidate", str(candidate.candidate + 1)),
         ("Objective", f"{objective:.3f}"),
@@ -70,20 +72,21 @@ def candidate_facts(candidate: CandidateScored, objective: float) -> str:
 
 
 def best_so_far(view: RunView) -> str:
-    """The recipe panel of a run: the best candidate, or for LM-Cocktail, whose merge is no candidate, what it found."""
+    """Return the best candidate's recipe; for LM-Cocktail, which scores no candidates, the recipe of its merge."""
     if view.is_comparison:
-        return empty("Models are compared here.", "A comparison merges nothing, so it has no recipe.")
-    if view.main_search != "cocktail":
+        return empty("This run is a comparison.", "A comparison merges nothing, so it has no recipe.")
+    if not weighs_parents(view.main_search):
         return best_recipe(view.best())
     merged = next((model for model in view.models if model.role == "merged" and model.recipe), None)
     if merged is None or merged.recipe is None:
-        return empty("The parents are being compared.", "LM-Cocktail weighs them by their losses, without candidates.")
+        how = f"{optimizer_title(view.main_search)} computes its weights from the parents' losses, without candidates."
+        return empty("No recipe yet.", how)
     losses = _facts(("Safety loss", _loss(merged.ce_safety)), ("Domain loss", _loss(merged.ce_expert)))
     return f'<div class="sm-facts">{losses}</div>{recipe_table(merged.recipe)}'
 
 
 def recipe_table(recipe: dict[str, Any]) -> str:
-    """A recipe as a table of names and numbers."""
+    """Return a recipe as a table of parameters."""
     rows = "".join(
         f"<tr><th>{text(name)}</th><td class='sm-num'>{text(value)}</td></tr>" for name, value in recipe_rows(recipe)
     )
@@ -91,25 +94,25 @@ def recipe_table(recipe: dict[str, Any]) -> str:
 
 
 def recipe_rows(recipe: dict[str, Any]) -> list[tuple[str, str]]:
-    """A recipe (`core.merging.recipes.Recipe` as a mapping) as (name, value) rows, one per number of a model.
+    """Return a recipe (`core.merging.recipes.Recipe` as a mapping) as (name, value) rows, one per parameter of a model.
 
-    Of scopes each has a row with its numbers in the order of the models.
+    A recipe with scopes has one row per scope, with the parameters in the order of the models.
     """
     method, scopes = recipe["method"], recipe.get("scopes") or ()
-    rows = [("Method", METHODS.get(method, str(method)))]
+    rows = [("Method", method_title(method))]
     if scopes:
-        rows += [("Numbers of", ", ".join(_members(recipe)))]
-        rows += [(_place(scope).capitalize(), _numbers(method, scope)) for scope in scopes]
-        rows.append(("Elsewhere", _numbers(method, recipe)))
-    elif method == "slerp":
+        rows += [("Order of models", ", ".join(_members(recipe)))]
+        rows += [(_place(scope).capitalize(), _parameters(method, scope)) for scope in scopes]
+        rows.append(("All other tensors", _parameters(method, recipe)))
+    elif METHODS[method].interpolates:
         rows.append((f"t, from {recipe['base']} to {recipe['experts'][0]}", f"{recipe['weights'][0]:.3f}"))
     elif recipe["weights"]:
         weights = zip(_members(recipe), recipe["weights"], strict=True)
         rows += [(f"Weight of {name}", f"{value:.3f}") for name, value in weights]
     if recipe.get("normalize"):
         rows.append(("Weights", "divided by their sum"))
-    if METHODS_OF_MERGEKIT[method].random:
-        rows.append(("Seed of the masks", str(recipe["seed"])))
+    if METHODS[method].random:
+        rows.append(("Mask seed", str(recipe["seed"])))
     if not scopes:
         densities = zip(recipe["experts"], recipe.get("densities") or (), strict=False)
         rows += [(f"Density of {name}", f"{value:.3f}") for name, value in densities]
@@ -117,7 +120,7 @@ def recipe_rows(recipe: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _parameter_rows(recipe: dict[str, Any]) -> list[tuple[str, str]]:
-    """mergekit's other parameters of a recipe: one row each, or one for each expert."""
+    """The method's other parameters in a recipe: one row each, or one per expert."""
     rows: list[tuple[str, str]] = []
     for parameter, value in (recipe.get("parameters") or {}).items():
         if isinstance(value, list | tuple):
@@ -136,24 +139,24 @@ def _members(recipe: dict[str, Any]) -> list[str]:
 
 def _place(scope: dict[str, Any]) -> str:
     blocks = scope.get("blocks")
-    return place((blocks[0], blocks[1]) if blocks else None, scope.get("filter"))
+    return scope_label((blocks[0], blocks[1]) if blocks else None, scope.get("filter"))
 
 
-def _numbers(method: str, numbers: dict[str, Any]) -> str:
+def _parameters(method: str, scope: dict[str, Any]) -> str:
     """Weights (or t) and densities of a scope, in the order of the models (of a linear merge the base's first)."""
-    weights = " / ".join(f"{value:.2f}" for value in numbers["weights"])
-    words = f"{'t' if method == 'slerp' else 'weight'} {weights}"
-    densities = " / ".join(f"{value:.2f}" for value in numbers.get("densities") or ())
-    return f"{words}, density {densities}" if densities else words
+    weights = " / ".join(f"{value:.2f}" for value in scope["weights"])
+    shown = f"{'t' if METHODS[method].interpolates else 'weight'} {weights}"
+    densities = " / ".join(f"{value:.2f}" for value in scope.get("densities") or ())
+    return f"{shown}, density {densities}" if densities else shown
 
 
 def files_line(folder: Path, view: RunView) -> str:
-    """Where the run keeps what a person may want to take away."""
-    parts = [f"<span>Run folder <code>{text(folder)}</code></span>"]
+    """Return where the run's files are."""
+    parts = [f"<span>Run folder: <code>{text(folder)}</code></span>"]
     if view.result is not None:
-        parts.append("<span>figures <code>result.json</code></span>")
+        parts.append("<span>Measurements: <code>result.json</code></span>")
     if view.exported is not None:
-        parts.append(f"<span>merged model <code>{text(view.exported.path)}</code></span>")
+        parts.append(f"<span>Merged model: <code>{text(view.exported.path)}</code></span>")
     return f'<p class="sm-files">{"".join(parts)}</p>'
 
 
@@ -162,12 +165,12 @@ def _facts(*pairs: tuple[str, str]) -> str:
 
 
 def _row(model: ModelResult, view: RunView, tasks: list[str]) -> str:
-    word, tone = ROLES[model.role]
+    role, tone = ROLES[model.role]
     cells = [model.alignment, model.over_refusal, *(model.accuracy.get(task) for task in tasks), model.degenerate]
     rates = "".join(_rate(rate) for rate in cells)
     losses = "".join(f'<td class="sm-num">{_loss(value)}</td>' for value in (model.ce_safety, model.ce_expert))
-    missing = f"<small>not measured: {text(model.not_measured)}</small>" if model.not_measured else ""
-    name = f'<td><div class="sm-name">{text(model_name(model, view))}</div>{badge(word, tone)}{missing}</td>'
+    missing = f"<small>Not measured: {text(model.not_measured)}</small>" if model.not_measured else ""
+    name = f'<td><div class="sm-name">{text(model_name(model, view))}</div>{badge(role, tone)}{missing}</td>'
     return f'<tr class="sm-role-{model.role}">{name}{rates}{losses}</tr>'
 
 

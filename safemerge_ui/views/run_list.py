@@ -1,4 +1,4 @@
-"""The history: every run with its status, figures, place on disk, and what can be done with it."""
+"""The history: every run with its status, results, folder, and buttons."""
 
 from __future__ import annotations
 
@@ -6,31 +6,33 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from core.contracts.merge_methods import method_title
 from core.contracts.results import ModelResult
-from core.runs.history import RunSummary
+from core.runs.summaries import RunSummary
 from safemerge_ui.views.markup import badge, duration, empty, percent, text
-from safemerge_ui.views.names import METHODS, STATUS_TONES
+from safemerge_ui.views.names import STATUS_TONES
 
 
 @dataclass(frozen=True)
 class RunRow:
-    """A run of the history; `merged` holds the figures of its merged model, once measured."""
+    """A run of the history; `merged` holds the measurements of its merged model, if there are any."""
 
     summary: RunSummary
     merged: ModelResult | None = None
 
 
 def history_view(rows: Sequence[RunRow], current: str = "") -> str:
-    """One card a run, newest first; `current` is the run that the page shows."""
+    """Return one card per run, in the given order; `current` is the run on the page."""
     if not rows:
-        return empty("No runs yet.", "A run appears here as soon as it is launched, and stays until you delete it.")
+        return empty("No runs yet.", "A run appears here when it is launched, and stays until you delete it.")
     return f'<div class="sm-history">{"".join(_card(row, current) for row in rows)}</div>'
 
 
 def _card(row: RunRow, current: str) -> str:
     run = row.summary
-    here = badge("On this page", "info") if run.run_id == current else ""
-    head = f'{badge(run.status.capitalize(), STATUS_TONES[run.status])}<b class="sm-mono">{text(run.run_id)}</b>{here}'
+    on_page = badge("On this page", "info") if run.run_id == current else ""
+    status = badge(run.status.capitalize(), STATUS_TONES[run.status])
+    head = f'{status}<b class="sm-mono">{text(run.run_id)}</b>{on_page}'
     pool = (
         f'<p class="sm-mono sm-pool">{text((" · " if run.kind == "comparison" else " + ").join(run.pool))}</p>'
         if run.pool
@@ -39,7 +41,7 @@ def _card(row: RunRow, current: str) -> str:
     message = f'<p class="sm-hint">{text(run.message)}</p>' if run.message else ""
     return (
         f'<article class="sm-run"><header>{head}</header>{pool}{message}<div class="sm-facts">{_facts(row)}</div>'
-        f'<p class="sm-files"><code>{text(run.path)}</code>{_files(row)}</p><footer>{_buttons(run)}</footer></article>'
+        f'<p class="sm-files">{_files(row)}</p><footer>{_buttons(run)}</footer></article>'
     )
 
 
@@ -47,7 +49,7 @@ def _facts(row: RunRow) -> str:
     run, merged = row.summary, row.merged
     facts = [
         ("Started", _when(run.started_at)),
-        ("Kind", "Comparison") if run.kind == "comparison" else ("Method", METHODS.get(run.method, run.method) or "–"),
+        ("Kind", "Comparison") if run.kind == "comparison" else ("Method", method_title(run.method) or "–"),
         ("Took", "–" if run.elapsed_s is None else duration(run.elapsed_s)),
     ]
     if run.best_objective is not None:
@@ -59,10 +61,12 @@ def _facts(row: RunRow) -> str:
 
 
 def _files(row: RunRow) -> str:
-    if row.merged is None:
-        return ""
-    merged = " · <code>merged/</code>" if (row.summary.path / "merged").is_dir() else ""
-    return f" holds <code>result.json</code>{merged}"
+    files = f"<span>Run folder: <code>{text(row.summary.path)}</code></span>"
+    if row.merged is not None:
+        files += "<span>Measurements: <code>result.json</code></span>"
+        if (row.summary.path / "merged").is_dir():
+            files += "<span>Merged model: <code>merged</code></span>"
+    return files
 
 
 def _buttons(run: RunSummary) -> str:

@@ -1,4 +1,4 @@
-"""Models side by side: every measured rate with its interval, and marks where a difference is more than chance."""
+"""Models side by side: every measured rate with its interval, and marks at statistically significant differences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safemerge_ui.views.markup import badge, empty, interval, percent, text
 from safemerge_ui.views.names import ROLES, model_name
 
 Contrasts = Mapping[str, Mapping[Measure, Contrast]]
-"""Per model name and measure, how its replies differ from the reference's; absent where nothing can be said."""
+"""Per model name and measure, how the model's replies differ from the reference's; absent if that is unknown."""
 
 MEASURES: tuple[tuple[Measure, str, str], ...] = (
     ("alignment", "Alignment", "higher is better"),
@@ -24,7 +24,7 @@ MEASURES: tuple[tuple[Measure, str, str], ...] = (
 
 
 class _Column(NamedTuple):
-    """A column of the table; `measure` names it where it can be compared in pairs."""
+    """A column of the table; `measure` is set if differences in it can be tested."""
 
     label: str
     note: str
@@ -33,16 +33,16 @@ class _Column(NamedTuple):
 
 
 def side_by_side(view: RunView, reference: str, contrasts: Contrasts, broken: Mapping[str, str]) -> str:
-    """The table of all measured models.
+    """Return the table of all measured models.
 
     Args:
         view: the run or comparison.
         reference: name of the model that the others are compared with.
         contrasts: how they differ from it.
-        broken: per name of a model that looks broken, why.
+        broken: why a model looks broken, by its name.
     """
     if not view.models:
-        return empty("Nothing measured yet.", "Models appear here one by one, as soon as each is measured.")
+        return empty("Nothing measured yet.", "Each model appears here as soon as it is measured.")
     columns = _columns(view.models)
     head = "".join(f'<th scope="col">{text(column.label)}<small>{text(column.note)}</small></th>' for column in columns)
     rows = "".join(
@@ -57,20 +57,20 @@ def side_by_side(view: RunView, reference: str, contrasts: Contrasts, broken: Ma
 
 
 def significance(contrast: Contrast | None) -> str:
-    """A mark with its p-value where the difference is more than chance; empty else."""
+    """Return a mark with its p-value if the difference is significant, else an empty text."""
     if contrast is None or contrast.better is None or not contrast.paired.significant:
         return ""
-    word, tone = ("▲ better", "good") if contrast.better else ("▼ worse", "bad")
-    return f'<span class="sm-mark sm-mark-{tone}">{word}, {p_value(contrast.paired.p_value)}</span>'
+    label, tone = ("▲ better", "good") if contrast.better else ("▼ worse", "bad")
+    return f'<span class="sm-mark sm-mark-{tone}">{label}, {p_value(contrast.paired.p_value)}</span>'
 
 
 def p_value(p: float) -> str:
-    """`p = 0.013`, or `p < 0.001`, as HTML."""
+    """Return `p = 0.013`, or `p < 0.001`, as HTML."""
     return "p &lt; 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
 def rate_cell(label: str, rate: Rate | None, mark: str = "") -> str:
-    """A rate as number, bar and interval; `label` stands beside it where the table's head is not shown."""
+    """Return a rate as number, bar and interval; narrow windows show `label` instead of the table's head."""
     if rate is None:
         return plain_cell(label, None)
     return (
@@ -80,7 +80,7 @@ def rate_cell(label: str, rate: Rate | None, mark: str = "") -> str:
 
 
 def interval_bar(rate: Rate) -> str:
-    """A small bar from 0 to 100 %: the interval as a band, the rate as a tick."""
+    """Return a small bar from 0 to 100 %: the interval as a band, the rate as a tick."""
     low, width = 100 * rate.low, 100 * (rate.high - rate.low)
     return (
         f'<span class="sm-range" aria-hidden="true"><i style="left:{low:.1f}%;width:{width:.1f}%"></i>'
@@ -89,18 +89,18 @@ def interval_bar(rate: Rate) -> str:
 
 
 def points(difference: float) -> str:
-    """A difference of two rates in percentage points, with its sign."""
+    """Return a difference of two rates in percentage points, with its sign."""
     return f"{100 * difference:+.0f}".replace("-", "−")
 
 
 def _columns(models: Sequence[ModelResult]) -> list[_Column]:
-    """What was measured of at least one model."""
+    """The columns that have a value for at least one model."""
     tasks = sorted({task for model in models for task in model.accuracy})
     columns = [_Column(label, note, partial(_rate_of, measure), measure) for measure, label, note in MEASURES]
     if len(tasks) > 1:
         columns.append(_Column("Accuracy", f"mean of {len(tasks)} tasks", lambda model: model.mean_accuracy))
     columns += [_Column(task, "accuracy", partial(_accuracy_of, task)) for task in tasks]
-    columns.append(_Column("Perplexity", "lower is more fluent", lambda model: perplexity_words(model.perplexity)))
+    columns.append(_Column("Perplexity", "lower is better", lambda model: perplexity_text(model.perplexity)))
     return [column for column in columns if any(column.value(model) is not None for model in models)]
 
 
@@ -114,8 +114,8 @@ def _accuracy_of(task: str, model: ModelResult) -> Rate | None:
 
 
 def _name(model: ModelResult, view: RunView, reference: str, broken: Mapping[str, str]) -> str:
-    word, tone = ROLES[model.role]
-    marks = badge(word, tone) + (badge("Reference", "plain") if model.name == reference else "")
+    role, tone = ROLES[model.role]
+    marks = badge(role, tone) + (badge("Reference", "plain") if model.name == reference else "")
     if model.name in broken:
         marks += badge("Looks broken", "bad") + f"<small>{text(broken[model.name])}</small>"
     if model.not_measured:
@@ -132,35 +132,35 @@ def _cells(model: ModelResult, columns: Sequence[_Column], tested: Mapping[Measu
                 rate_cell(column.label, value, significance(tested.get(column.measure) if column.measure else None))
             )
         else:
-            words = percent(value) if isinstance(value, float) else value
-            cells.append(plain_cell(column.label, words))
+            shown = percent(value) if isinstance(value, float) else value
+            cells.append(plain_cell(column.label, shown))
     return "".join(cells)
 
 
-def plain_cell(label: str, words: str | None) -> str:
-    """A figure without an interval; a dash where there is none."""
-    figure = '<b class="sm-none">–</b>' if words is None else f"<b>{text(words)}</b>"
-    return f'<td data-label="{text(label)}">{figure}</td>'
+def plain_cell(label: str, value: str | None) -> str:
+    """Return a value without an interval; a dash for None."""
+    shown = '<b class="sm-none">–</b>' if value is None else f"<b>{text(value)}</b>"
+    return f'<td data-label="{text(label)}">{shown}</td>'
 
 
-def perplexity_words(value: float | None) -> str | None:
-    """A perplexity, short also where it is very large."""
+def perplexity_text(value: float | None) -> str | None:
+    """Return a perplexity as a short text, also if it is very large."""
     if value is None:
         return None
     return f"{value:.1f}" if value < 1000 else f"{value:,.0f}" if value < 1e6 else f"{value:.1e}"
 
 
 def _legend(view: RunView, reference: str, contrasts: Contrasts) -> str:
-    bars = "Bars and small figures: 95 % Wilson intervals, with the number of prompts or questions."
+    bars = "Bars and small numbers: 95 % Wilson intervals, with the number n of prompts or questions."
     named = next((model_name(model, view) for model in view.models if model.name == reference), reference)
     if len(view.models) > 1 and not any(contrasts.values()):
-        marks = f"The replies of {named} are not on disk beside those of another model, so no difference is tested."
+        marks = f"Differences are not tested: the replies of {named} and of another model are not both stored."
     else:
         marks = (
             f"<b>▲ better</b> and <b>▼ worse</b> than {text(named)} on the same prompts: McNemar's exact test, p below "
-            "0.05, not corrected for the number of comparisons, so among many marks some are chance. No mark: no "
-            "difference beyond chance. Accuracy and perplexity are not tested; perplexities compare only between "
-            "models with one tokenizer."
+            "0.05, not corrected for multiple comparisons, so some of many marks are chance. No mark: no significant "
+            "difference. Accuracy and perplexity are not tested. Perplexities are comparable only between models with "
+            "the same tokenizer."
         )
         return f'<p class="sm-foot">{bars} {marks}</p>'
     return f'<p class="sm-foot">{bars} {text(marks)}</p>'

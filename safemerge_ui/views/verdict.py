@@ -1,4 +1,4 @@
-"""What an audit found, in plain words: the merge against its best and worst parent, and who likely spoiled it."""
+"""The verdict of an audit: the merge against its best and worst parent, and the parent that likely lowers alignment."""
 
 from __future__ import annotations
 
@@ -11,32 +11,37 @@ from safemerge_ui.views.side_by_side import p_value, plain_cell, points, rate_ce
 
 
 def verdict_view(merge: str, verdict: AuditVerdict, over: bool) -> str:
-    """The verdict on `merge`; a preliminary one until the audit is `over`."""
+    """Return the verdict on `merge`; it is preliminary until the audit is `over`."""
     standing = verdict.alignment
     if standing is None:
-        waits = "The verdict needs the merge and a parent." if not over else "No unsafe prompts were put to both."
-        return empty("No verdict yet." if not over else "No verdict.", waits)
+        if over:
+            return empty("No verdict.", "Alignment was not measured for the merge and a parent.")
+        return empty("No verdict yet.", "The verdict needs the merge and a parent.")
     title, tone = _title(standing.to_best)
-    head = f"<h2>{text(title)}</h2>{badge('So far', 'info') if not over else ''}"
-    lines = [_against_best(merge, standing), _against_worst(standing), _apple(verdict.bad_apple, standing.to_best)]
+    head = f"<h2>{text(title)}</h2>{badge('Preliminary', 'info') if not over else ''}"
+    lines = [
+        _against_best(merge, standing),
+        _against_worst(standing),
+        _least_aligned(verdict.bad_apple, standing.to_best),
+    ]
     if verdict.over_refusal is not None:
         lines.append(_over_refusal(verdict.over_refusal))
-    lines += [f"{text(name)} is not measured: {text(why)}" for name, why in verdict.not_measured.items()]
+    lines += [f"{text(name)} is not measured: {text(reason)}" for name, reason in verdict.not_measured.items()]
     items = "".join(f"<li>{line}</li>" for line in lines if line)
     return f'<div class="sm-verdict sm-verdict-{tone}">{head}<ul>{items}</ul></div>{_foot(standing.to_best)}'
 
 
 def cost_table(costs: Sequence[ExpertCost], merged: Rate | None) -> str:
-    """What the merge gains in alignment without each expert in turn; empty for a run that did not measure it."""
+    """Return how the alignment changes without each expert; empty if the run did not measure it."""
     if not costs:
         return ""
     rows = "".join(_cost_row(cost) for cost in costs)
     return (
-        "<h3>Which expert costs the alignment</h3><p>The merge without each expert in turn; with all of them it has "
+        "<h3>Which expert lowers alignment</h3><p>The merge without each expert in turn; with all of them it has "
         f"{percent(merged.rate if merged else None)}.</p>"
         '<div class="sm-scroll"><table class="sm-table sm-versus"><thead><tr>'
         '<th scope="col">Left out</th><th scope="col">Alignment<small>of the merge without it</small></th>'
-        '<th scope="col">Change<small>points</small></th><th scope="col">Reading</th></tr></thead>'
+        '<th scope="col">Change<small>percentage points</small></th><th scope="col">Conclusion</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )
 
@@ -50,7 +55,7 @@ def _title(to_best: Difference) -> tuple[str, str]:
         )
     if to_best.p_value is None:
         return "The difference could not be tested", "plain"
-    return "No difference from its best parent beyond chance", "plain"
+    return "No significant difference from its best parent", "plain"
 
 
 def _against_best(merge: str, standing: Standing) -> str:
@@ -69,20 +74,19 @@ def _against_worst(standing: Standing) -> str:
     side = "above" if difference >= 0 else "below"
     return (
         f"The worst parent, <b>{text(worst.name)}</b>, has {_rate(worst.rate)}: the merge is "
-        f"{abs(100 * difference):.0f} points {side} it."
+        f"{abs(100 * difference):.0f} percentage points {side} it."
     )
 
 
-def _apple(apple: BadApple | None, merge: Difference) -> str:
-    if apple is None:
-        return "No parent stands out as the one that spoils the merge."
-    if not apple.significant:
-        chance = "" if apple.to_best.p_value is None else ", but not beyond chance"
-        return f"<b>{text(apple.name)}</b> has the lowest alignment of the parents{chance}: {_change(apple.to_best)}."
-    title = "Likely bad apple" if merge.significant and merge.difference < 0 else "Least aligned"
+def _least_aligned(parent: BadApple | None, merge: Difference) -> str:
+    if parent is None:
+        return "No parent is clearly less aligned than the others."
+    if not parent.significant:
+        return f"<b>{text(parent.name)}</b> has the lowest alignment of the parents: {_change(parent.to_best)}."
+    title = "Likely cause" if merge.significant and merge.difference < 0 else "Least aligned parent"
     return (
-        f"{title}: <b>{text(apple.name)}</b>, the parent with the lowest alignment, "
-        f"{_rate(apple.alignment)} ({_change(apple.to_best)} against the best parent)."
+        f"{title}: <b>{text(parent.name)}</b>, the parent with the lowest alignment, "
+        f"{_rate(parent.alignment)} ({_change(parent.to_best)} against the best parent)."
     )
 
 
@@ -98,22 +102,22 @@ def _rate(rate: Rate) -> str:
 
 
 def _change(difference: Difference) -> str:
-    """`−31 points, p < 0.001`, with a word where it is not beyond chance."""
-    change = f"{points(difference.difference)} points"
+    """`−31 percentage points, p < 0.001`, with a note if it is not significant."""
+    change = f"{points(difference.difference)} percentage points"
     if difference.p_value is None:
         return f"{change}, not tested"
-    word = "" if difference.significant else ", no more than chance"
-    return f"{change}, {p_value(difference.p_value)}{word}"
+    note = "" if difference.significant else ", not significant"
+    return f"{change}, {p_value(difference.p_value)}{note}"
 
 
 def _foot(difference: Difference) -> str:
     if difference.p_value is None:
-        return '<p class="sm-foot">Not tested: there are no replies of both to the same prompts on disk.</p>'
+        return '<p class="sm-foot">Not tested: no replies of both models to the same prompts are stored.</p>'
     return (
-        f'<p class="sm-foot">Tested in pairs, prompt by prompt on {difference.n} prompts that both were put: '
-        "McNemar's exact test; p below 0.05 counts as more than chance, without correction for the number of "
-        "comparisons; best and worst parent are picked by the same replies, which makes p too small. No difference "
-        "beyond chance does not show that there is none. What the guard cannot see, the verdict cannot say.</p>"
+        f'<p class="sm-foot">Paired test on the {difference.n} prompts that both models got: McNemar\'s exact test, '
+        "significant at p below 0.05, not corrected for multiple comparisons. The best and the worst parent are chosen "
+        "by the same replies, which makes p too small. A difference that is not significant may still exist. The "
+        "verdict is only as good as the guard.</p>"
     )
 
 
@@ -121,15 +125,15 @@ def _cost_row(cost: ExpertCost) -> str:
     return (
         f'<tr><th scope="row"><div class="sm-name">{text(cost.expert)}</div></th>{rate_cell("Alignment", cost.without)}'
         f"{plain_cell('Change', points(cost.cost.difference))}"
-        f'<td data-label="Reading">{_cost_words(cost)}</td></tr>'
+        f'<td data-label="Conclusion">{_conclusion(cost)}</td></tr>'
     )
 
 
-def _cost_words(cost: ExpertCost) -> str:
+def _conclusion(cost: ExpertCost) -> str:
     if cost.cost.p_value is None:
-        return "not tested: no replies on disk"
+        return "Not tested: no stored replies"
     p = f"<small>{p_value(cost.cost.p_value)}</small>"
     if not cost.significant:
-        return f"{badge('No more than chance')}{p}"
-    word, tone = ("Costs alignment", "bad") if cost.cost.difference > 0 else ("Helps alignment", "good")
-    return f"{badge(word, tone)}{p}"
+        return f"{badge('Not significant')}{p}"
+    label, tone = ("Lowers alignment", "bad") if cost.cost.difference > 0 else ("Raises alignment", "good")
+    return f"{badge(label, tone)}{p}"

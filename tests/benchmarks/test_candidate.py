@@ -9,21 +9,21 @@ import pytest
 import torch
 
 from benchmarks.candidate import measure, open_pool, padded_loss, scorer_of
-from benchmarks.merge import tiny_workload
+from benchmarks.inputs import Checkpoints, tiny_checkpoints, training_pairs
+from benchmarks.merge import tiny_inputs
 from benchmarks.scoring import Product, count_products
 from benchmarks.storage import full_fine_tune
 from benchmarks.storage import measure as measure_storage
-from benchmarks.workload import Checkpoints, tiny_checkpoints, training_pairs
 from core.models.chat_format import encode_pair
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
     return tiny_checkpoints(tmp_path_factory.mktemp("checkpoints"))
 
 
-def test_both_ways_score_the_same_merge(work: Checkpoints, tmp_path: Path) -> None:
-    result = measure(work, 2, tmp_path)
+def test_both_ways_score_the_same_merge(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    result = measure(checkpoints, 2, tmp_path)
     for losses in result["losses"]:
         assert losses["ours"] == pytest.approx(losses["on_disk"], abs=2e-3)
     assert len({losses["ours"][0] for losses in result["losses"]}) == 2
@@ -32,30 +32,30 @@ def test_both_ways_score_the_same_merge(work: Checkpoints, tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_padded_loss_is_that_of_each_sample_alone(work: Checkpoints) -> None:
-    pool = open_pool(work)
-    pairs = [encode_pair(pool.tokenizer, s.question, s.answer) for s in work.safety]
+def test_the_padded_loss_is_that_of_each_sample_alone(checkpoints: Checkpoints) -> None:
+    pool = open_pool(checkpoints)
+    pairs = [encode_pair(pool.tokenizer, s.question, s.answer) for s in checkpoints.safety]
     alone = [padded_loss(pool.live, [pair], pool.tokenizer.pad_token_id) for pair in pairs]
     whole = padded_loss(pool.live, pairs, pool.tokenizer.pad_token_id)
     assert whole == pytest.approx(sum(alone) / len(alone), abs=2e-3)
 
 
-def test_the_products_of_a_pass_are_counted(work: Checkpoints) -> None:
-    pool = open_pool(work)
-    scorer = scorer_of(pool, work, None)
-    done = count_products(pool.live, scorer)
+def test_the_products_of_a_pass_are_counted(checkpoints: Checkpoints) -> None:
+    pool = open_pool(checkpoints)
+    scorer = scorer_of(pool, checkpoints, None)
+    products = count_products(pool.live, scorer)
     rows = [row for part in (scorer.safety, scorer.expert) for row in part._rows]
     tokens = Counter(row.input_ids.shape[1] for row in rows)
-    gates = {product.rows: count for product, count in done.linear.items() if product[1:] == (16, 32)}
+    gates = {product.rows: count for product, count in products.linear.items() if product[1:] == (16, 32)}
     assert gates == {length: 2 * 2 * count for length, count in tokens.items()}  # gate and up, two layers
     vocabulary = pool.live.config.vocab_size
     answers = Counter(len(row.predict_at) for row in rows)
-    assert all(done.linear[Product(length, 16, vocabulary)] == count for length, count in answers.items())
-    assert done.attention_flops > 0
+    assert all(products.linear[Product(length, 16, vocabulary)] == count for length, count in answers.items())
+    assert products.attention_flops > 0
 
 
-def test_every_storage_of_the_benchmark_merges_alike() -> None:
-    result = measure_storage(tiny_workload(), 2, 1)
+def test_every_storage_gives_the_same_merge() -> None:
+    result = measure_storage(tiny_inputs(), 2, 1)
     for pool in ("demo", "full"):
         assert result[pool]["same_weights"]
         assert set(result[pool]["storages"]) == {"resident", "streamed", "compact"}
@@ -65,8 +65,8 @@ def test_every_storage_of_the_benchmark_merges_alike() -> None:
     assert size["compact"]["extra"] == pytest.approx(size["compact"]["trim_counts"])
 
 
-def test_the_made_up_fine_tune_moves_every_tensor() -> None:
-    full = full_fine_tune(tiny_workload())
+def test_the_synthetic_fine_tune_changes_every_tensor() -> None:
+    full = full_fine_tune(tiny_inputs())
     base, expert = (full.states[name] for name in full.names)
     for key, tensor in base.items():
         assert not torch.equal(tensor, expert[key])

@@ -1,10 +1,10 @@
-"""The effect over several seeds: counts of merges are added up, a parent counts once."""
+"""The effect over several seeds: counts of merges are pooled, a parent counts once."""
 
 from __future__ import annotations
 
 import pytest
 
-from benchmarks.effect import as_markdown, summarise
+from benchmarks.effect import as_markdown, summarize
 from core.contracts.results import ModelResult, Role, RunResult
 from core.contracts.run_spec import load_spec
 from core.evaluation.statistics import wilson
@@ -32,7 +32,7 @@ def result(safe: int) -> RunResult:
 
 
 def test_counts_of_the_seeds_are_added_up() -> None:
-    summary = summarise([result(8), result(6)])
+    summary = summarize([result(8), result(6)])
     assert summary["models"]["evomm"]["alignment"] == wilson(14, 20).model_dump()
     assert summary["models"]["demo/aligned"]["alignment"] == wilson(9, 10).model_dump()
     assert summary["alignment_gained_over_expert_only"] == pytest.approx(0.5)
@@ -41,11 +41,11 @@ def test_counts_of_the_seeds_are_added_up() -> None:
     assert "| EvoMM, safety-aware | 0.700 [0.481, 0.855] n=20 |" in as_markdown(summary)
 
 
-def test_the_very_same_merge_counts_once() -> None:
+def test_an_identical_merge_counts_once() -> None:
     def with_equal(sha256: str) -> RunResult:
         equal = measured("equal", "baseline", 7).model_copy(update={"sha256": sha256})
         return result(8).model_copy(update={"models": (*result(8).models, equal)})
 
-    same = summarise([with_equal("a"), with_equal("a")])["models"]["equal"]["alignment"]
-    other = summarise([with_equal("a"), with_equal("b")])["models"]["equal"]["alignment"]
+    same = summarize([with_equal("a"), with_equal("a")])["models"]["equal"]["alignment"]
+    other = summarize([with_equal("a"), with_equal("b")])["models"]["equal"]["alignment"]
     assert (same["n"], other["n"]) == (10, 20)

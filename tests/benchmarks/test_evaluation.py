@@ -1,4 +1,4 @@
-"""The evaluation benchmark times the same measurement twice: ours and lm-eval's own, with the same outcome."""
+"""The evaluation benchmark times the same measurement twice, ours and lm-eval's, with the same result."""
 
 from __future__ import annotations
 

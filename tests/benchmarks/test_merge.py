@@ -1,4 +1,4 @@
-"""The merge benchmark times merges that are the same: ours, mergekit's and the plain pass, on one tiny pool."""
+"""The merge benchmark times the same merge in each way, on one tiny pool."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import sys
 import pytest
 import torch
 
-from benchmarks.merge import AGAINST_MERGEKIT, METHODS, by_mergekit, measure, recipe, tiny_workload
+from benchmarks.merge import AGAINST_MERGEKIT, METHODS, by_mergekit, measure, recipe_at, tiny_inputs
 from core.merging.engine import MergePool
 from core.settings import REPOSITORY
 
 
 def test_every_figure_is_there_and_ratios_are_of_medians() -> None:
-    result = measure(tiny_workload(), rounds=3, mergekit_rounds=2)
+    result = measure(tiny_inputs(), rounds=3, mergekit_rounds=2)
     assert set(result["candidate_s"]) == set(result["first_candidate_s"]) == set(METHODS)
     assert set(result["mergekit_s"]) == set(AGAINST_MERGEKIT)
     assert {spent["n"] for spent in result["candidate_s"].values()} == {3}
@@ -27,20 +27,20 @@ def test_every_figure_is_there_and_ratios_are_of_medians() -> None:
     assert 0 < result["changing_parameters"] <= result["parameters"]
 
 
-def test_what_is_timed_of_mergekit_is_the_same_merge() -> None:
-    work = tiny_workload()
-    pool = MergePool(work.live, work.names[0], work.states[work.names[0]])
-    pool.add_expert(work.names[1], work.states[work.names[1]])
-    pool.apply(recipe(work.names, "ties", 0.4))
-    theirs = by_mergekit(recipe(work.names, "ties", 0.4), work)
-    live = work.live.state_dict()
+def test_mergekits_timed_merge_gives_the_same_weights() -> None:
+    inputs = tiny_inputs()
+    pool = MergePool(inputs.live, inputs.names[0], inputs.states[inputs.names[0]])
+    pool.add_expert(inputs.names[1], inputs.states[inputs.names[1]])
+    pool.apply(recipe_at(inputs.names, "ties", 0.4))
+    theirs = by_mergekit(recipe_at(inputs.names, "ties", 0.4), inputs)
+    live = inputs.live.state_dict()
     different = sum(int((live[name] != tensor).sum()) for name, tensor in theirs.items())
     total = sum(tensor.numel() for tensor in theirs.values())
-    assert different <= 0.01 * total  # of entries of equal magnitude at the threshold either may be the one kept
-    dare = recipe(work.names, "dare_ties", 0.4)
+    assert different <= 0.01 * total  # entries of equal magnitude at the threshold may differ
+    dare = recipe_at(inputs.names, "dare_ties", 0.4)
     dropped = [
-        float((tensor == work.states[work.names[0]][name]).float().mean())
-        for name, tensor in by_mergekit(dare, work).items()
+        float((tensor == inputs.states[inputs.names[0]][name]).float().mean())
+        for name, tensor in by_mergekit(dare, inputs).items()
         if tensor.numel() > 500
     ]
     assert dropped == pytest.approx([1 - dare.densities[0]] * len(dropped), abs=0.12)  # type: ignore[index]

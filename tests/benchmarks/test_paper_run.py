@@ -1,4 +1,4 @@
-"""A whole study on tiny models: every cell runs once, on shared data, and what was cut off goes on."""
+"""A whole study on tiny models: every cell runs once, on shared data, and an interrupted cell resumes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import pytest
 import yaml
 
 from benchmarks.paper.__main__ import main
+from benchmarks.paper.plan import check_folders, plan
+from benchmarks.paper.study import load_study
 from core.data.training_pairs import read_samples
+from core.errors import SpecError
 from core.runs.folder import RunFolder
 from tests.tiny_runs import Files, spec_of
 
@@ -49,7 +52,7 @@ def results(study: Path) -> dict[str, float]:
     return {str(path.parent.relative_to(study.parent / "out")): path.stat().st_mtime for path in found}
 
 
-def test_a_study_runs_once_and_goes_on(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_runs_once_and_resumes(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(study, "--json") == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["missing"] == []
@@ -78,10 +81,13 @@ def test_a_study_runs_once_and_goes_on(study: Path, capsys: pytest.CaptureFixtur
     assert "Not finished" not in (study.parent / "out" / "results.md").read_text(encoding="utf-8")
 
 
-def test_another_studys_runs_are_not_taken_for_ones_own(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_runs_of_another_study_are_rejected(study: Path) -> None:
     assert run(study, "--only", "table1") == 0
     done = results(study)
     study.write_text(study.read_text(encoding="utf-8").replace("steps: 4", "steps: 5"), encoding="utf-8")
+    changed, out = load_study(str(study)), study.parent / "out"
+    with pytest.raises(SpecError) as error:
+        check_folders(plan(changed, [0]), out)
+    assert error.value.code == "another-spec"
     assert run(study) == 2
-    assert "another spec" in capsys.readouterr().err
     assert results(study) == done

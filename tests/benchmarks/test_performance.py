@@ -1,4 +1,4 @@
-"""The page of figures is filled from the benchmarks' JSON, and only between its marks."""
+"""The command fills the page from the benchmarks' JSON, and only between its marks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Roughness is what a parabola leaves, whatever the parabola."""
+"""Roughness is the residual of a parabola fit, for any parabola."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.roughness import along_line, roughness
 from benchmarks.search_problems import synthetic_problems
 
 
-def test_a_parabola_is_smooth_and_a_scatter_is_found() -> None:
+def test_a_parabola_is_smooth_and_noise_is_measured() -> None:
     places = np.arange(400)
     smooth = 2.0 + 1e-5 * (places - 150) ** 2
     assert roughness(list(smooth)) < 1e-9

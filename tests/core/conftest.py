@@ -1,4 +1,4 @@
-"""The tiny Llama, opened, which most tests of the engine work on; a spec, a small result and fake workers for runs."""
+"""Fixtures of the engine's tests: the loaded tiny Llama, and a spec, a result and fake workers for runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FillDisk = Callable[[pytest.MonkeyPatch], None]
 
 @pytest.fixture(scope="module")
 def model(tiny_llama: Path) -> Any:
-    """The tiny Llama in float32, of this module alone."""
+    """The tiny Llama in float32, loaded for this module."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -33,7 +33,7 @@ def model(tiny_llama: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def tokenizer(tiny_llama: Path) -> Any:
-    """Its tokenizer, of this module alone."""
+    """Its tokenizer, loaded for this module."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(tiny_llama)
@@ -63,10 +63,10 @@ def result(spec: RunSpec) -> RunResult:
 
 @pytest.fixture
 def fill_disk() -> FillDisk:
-    """A function that fills the disk until the monkeypatch is undone."""
+    """A function that simulates a full disk until the monkeypatch is undone."""
 
     def fill(monkeypatch: pytest.MonkeyPatch) -> None:
-        """From now on a write puts half of its bytes down and then finds the disk full."""
+        """Let the next write store half of its bytes, and let all later writes fail with ENOSPC."""
         real, filled = os.write, []
 
         def write(fd: int, data: bytes) -> int:
@@ -87,7 +87,7 @@ def folder(settings: Settings) -> RunFolder:
 
 @pytest.fixture
 def start(spec: RunSpec, settings: Settings) -> Iterator[Callable[[str], RunFolder]]:
-    """Starts fake workers that have begun to work, and kills what is left of them."""
+    """A function that starts fake workers; they are killed after the test."""
     started: list[RunFolder] = []
 
     def start_fake(how: str) -> RunFolder:

@@ -20,7 +20,7 @@ PATIENCE_MS = 60_000
 
 @dataclass(frozen=True)
 class Served:
-    """A page that is being served, and where its runs lie."""
+    """A page that is being served, and its settings."""
 
     url: str
     settings: Settings
@@ -48,7 +48,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The whole page on a free port of this machine, with empty folders of its own."""
+    """The whole page on a free port of this machine, with its own empty folders."""
     folder = tmp_path_factory.mktemp("served")
     settings = Settings(
         home=folder / "home",
@@ -66,7 +66,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A window of usual width that remembers nothing."""
+    """A window of usual width, with an empty browser memory."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     context.set_default_timeout(PATIENCE_MS)
     yield context.new_page()

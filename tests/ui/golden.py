@@ -1,8 +1,8 @@
-"""A plausible log of the demo pool, made from a fixed seed, and the run folder it would leave behind.
+"""A made-up log of a demo run, from a fixed seed, and its run folder.
 
-The events go through `core.contracts.events` like a worker's, so views, charts and browser tests see what a real run
-shows: kept and dropped samples, estimated and measured candidates, a failure, a warning, every result.
-Questions are short and unspecific; nothing here answers a harmful one.
+The events are built with `core.contracts.events`, as a worker builds them. The log has kept and dropped samples,
+estimated and measured candidates, a failure, a warning and every kind of result. Questions are short and unspecific;
+no text answers a harmful question.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ ELEMENTS = ["carbon", "helium", "iron", "neon", "sodium", "chlorine", "calcium",
 
 
 def golden_spec(**search: object) -> RunSpec:
-    """The demo pool with two parents and two comparisons."""
+    """Return the spec of the demo pool with two parents and two comparisons."""
     return spec_from_dict(
         {
             "pool": {
@@ -73,11 +73,11 @@ def golden_spec(**search: object) -> RunSpec:
 
 
 def golden_events(spec: RunSpec | None = None, seed: int = 7) -> list[Event]:
-    """A complete run, first event to `Finished`."""
+    """Return a complete run, from the first event to `Finished`."""
     spec = spec or golden_spec()
     rng = random.Random(seed)
     events: list[Event] = []
-    for event in _story(spec, rng):
+    for event in _all_events(spec, rng):
         events.append(event.model_copy(update={"at": START + 2.0 * len(events)}))
     models = tuple(event.result for event in events if isinstance(event, ModelMeasured))
     seconds = events[-1].at - START
@@ -88,13 +88,13 @@ def golden_events(spec: RunSpec | None = None, seed: int = 7) -> list[Event]:
 
 
 def golden_running(share: float = 0.6) -> list[Event]:
-    """The first `share` of a complete run: still going."""
+    """Return the first `share` of a complete run, which is still running."""
     events = golden_events()
     return events[: int(len(events) * share)]
 
 
 def golden_failed() -> list[Event]:
-    """A run that ended in an explained error while searching."""
+    """Return a run that failed while searching."""
     events = golden_running(0.5)
     ending = Failed(
         at=events[-1].at + 1, message="The machine ran out of memory while merging.", hint="Choose a smaller pool."
@@ -103,13 +103,13 @@ def golden_failed() -> list[Event]:
 
 
 def golden_cancelled() -> list[Event]:
-    """A run that a person stopped."""
+    """Return a run that was stopped."""
     events = golden_running(0.4)
     return [*events, Cancelled(at=events[-1].at + 1)]
 
 
 def write_run(folder: Path, events: list[Event]) -> Path:
-    """Write the run folder that a worker with these events would leave."""
+    """Write the run folder of a worker with these events."""
     (folder / "data").mkdir(parents=True, exist_ok=True)
     (folder / "events.jsonl").write_text("".join(event.model_dump_json() + "\n" for event in events), encoding="utf-8")
     for event in events:
@@ -121,7 +121,7 @@ def write_run(folder: Path, events: list[Event]) -> Path:
 
 
 def rate(successes: int, n: int) -> Rate:
-    """A share with its Wilson interval, by the formula (no statistics package)."""
+    """Return a share with its Wilson interval, computed by the formula."""
     z, p = 1.96, successes / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
@@ -129,7 +129,7 @@ def rate(successes: int, n: int) -> Rate:
 
 
 def ties_recipe(weight: float, density: float) -> dict[str, object]:
-    """A recipe as events carry it."""
+    """Return a recipe as events hold it."""
     return {
         "method": "ties",
         "base": "demo/aligned",
@@ -139,7 +139,7 @@ def ties_recipe(weight: float, density: float) -> dict[str, object]:
     }
 
 
-def _story(spec: RunSpec, rng: random.Random) -> Iterator[Event]:
+def _all_events(spec: RunSpec, rng: random.Random) -> Iterator[Event]:
     yield RunStarted(spec=spec.model_dump(mode="json"))
     yield PhaseStarted(phase="preflight")
     yield PreflightDone(rows=tuple(_checks()))

@@ -1,7 +1,7 @@
-"""Golden runs with their measured replies: a merge run, a comparison, an audit, and a run that left experts out.
+"""Golden runs with their measured replies: a merge run, a comparison, an audit, and a run that leaves experts out.
 
-Verdicts are drawn from a fixed seed, as many safe and refused ones as the figures say. Replies to unsafe prompts that
-count as unsafe have no text, as on disk.
+The verdicts are drawn with a fixed seed and agree with the measured rates. As in a real run, unsafe replies to unsafe
+prompts have no text.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ LONG_NAME = "some-organisation/A-Very-Long-Name-Of-A-Merged-Model-7B-Instruct-v0
 
 
 def golden_run_with_replies(folder: Path) -> Path:
-    """The golden merge run with the replies of its five models."""
+    """Write the golden merge run with the replies of its five models."""
     return write_with_replies(folder, golden_events())
 
 
 def golden_left_out(folder: Path) -> Path:
-    """A run with two experts whose merge was measured without each in turn; the second costs the alignment."""
+    """Write a run whose merge was also measured without each expert in turn; the second expert lowers alignment."""
     events = golden_events()
     at = next(i for i, event in enumerate(events) if isinstance(event, Finished))
     found = [
@@ -44,7 +44,7 @@ def golden_left_out(folder: Path) -> Path:
 
 
 def golden_comparison(folder: Path, done: int = 3) -> Path:
-    """Models beside each other, `done` of the three measured; finished with all of them."""
+    """Write a comparison of three models, `done` of them measured; it is finished with all three."""
     models = [
         model("demo/aligned", "model", 126, perplexity=21.4),
         model(LONG_NAME, "model", 88, perplexity=24.9),
@@ -54,7 +54,7 @@ def golden_comparison(folder: Path, done: int = 3) -> Path:
 
 
 def golden_audit(folder: Path, done: int = 4) -> Path:
-    """A merge with three parents, one of them hardly aligned."""
+    """Write an audit of a merge with three parents, one of them badly aligned."""
     models = [
         model("org/merge-7b", "merged", 71, perplexity=9.1),
         model("org/chat-7b", "parent", 124, perplexity=8.2),
@@ -65,7 +65,7 @@ def golden_audit(folder: Path, done: int = 4) -> Path:
 
 
 def model(name: str, role: Role, safe: int, **more: Any) -> ModelResult:
-    """Figures of a model that answers `safe` of 134 unsafe prompts safely."""
+    """Return the measurements of a model that answers `safe` of 134 unsafe prompts safely."""
     fields = {
         "alignment": rate(safe, 134),
         "refusal": rate(max(0, safe - 3), 134),
@@ -80,7 +80,7 @@ def model(name: str, role: Role, safe: int, **more: Any) -> ModelResult:
 
 
 def compared_events(models: list[ModelResult], done: int) -> list[Event]:
-    """The log of a comparison with `done` of its models measured."""
+    """Return the log of a comparison with `done` of its models measured."""
     spec = ComparisonSpec.model_validate(
         {
             "models": [{"model": one.name, "role": one.role} for one in models],
@@ -102,7 +102,7 @@ def compared_events(models: list[ModelResult], done: int) -> list[Event]:
 
 
 def write_with_replies(folder: Path, events: list[Event]) -> Path:
-    """Write the run folder with a file of replies for each measured model, and rates by category in its figures."""
+    """Write the run folder with the replies of each measured model, and rates by category in its results."""
     written: list[Event] = []
     replies: dict[str, list[ReplyRow]] = {}
     for event in events:
@@ -122,7 +122,7 @@ def write_with_replies(folder: Path, events: list[Event]) -> Path:
 
 
 def replies_of(result: ModelResult) -> list[ReplyRow]:
-    """Replies as many of which are safe, refused and broken as the figures say."""
+    """Return replies whose shares of safe, refused and broken ones agree with the measured rates."""
     rng = random.Random(result.name)
     rows: list[ReplyRow] = []
     for asked, prompts, counted in (

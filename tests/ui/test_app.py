@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -14,6 +13,7 @@ import pytest
 from gradio import oauth
 
 from core.contracts.events import Cancelled, RunStarted
+from core.contracts.optimizers import baselines
 from core.contracts.run_spec import load_spec
 from core.contracts.verdicts import Verdict
 from core.errors import ModelError, RunError, SpecError
@@ -22,12 +22,14 @@ from core.runs.folder import RunFolder
 from core.settings import Settings
 from safemerge_ui import app, launching
 from safemerge_ui.app_context import AppContext, make_context
-from safemerge_ui.boundary import bind, bind_with_notice
+from safemerge_ui.boundary import Updates, bind, bind_with_notice
+from safemerge_ui.errors import RunIsBusy
 from safemerge_ui.form import form_from_spec
-from safemerge_ui.shelves import read_shelf
-from safemerge_ui.tabs import chat, data, merge, pool, runs
+from safemerge_ui.prompt_lists import read_prompt_list
+from safemerge_ui.tabs import chat, merge, pool, runs
 from safemerge_ui.views.chat_replies import Exchange, Reply, exchanges_view
 from tests.ui.golden import golden_events, golden_running, golden_spec, write_run
+from tests.ui.session import built_page
 
 
 @pytest.fixture
@@ -67,22 +69,23 @@ def test_the_form_opens_with_the_demo_spec(context: AppContext) -> None:
 
 
 def test_missing_specs_are_explained(settings: Settings, tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="no demo specs"):
+    with pytest.raises(SpecError) as caught:
         make_context(settings, tmp_path)
+    assert caught.value.code == "no-demo-specs"
 
 
-def _form_values(context: AppContext, **changes: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
+def _form_values(context: AppContext, page: app.Page, **changes: Any) -> dict[Any, Any]:
     form = form_from_spec(context.default_spec) | changes
-    fields = {name: object() for name in form}
-    return fields, {fields[name]: value for name, value in form.items()}
+    return {component: form[name] for name, component in page.fields.items()}
 
 
 def test_launch_starts_the_run_that_the_form_describes(context: AppContext, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
     monkeypatch.setattr(launching, "start_run", lambda spec, settings: started.append(spec) or "new")
-    run_id, tabs = app.launch(context, *_form_values(context, steps=7.0), None)
-    assert run_id == "new"
-    assert tabs.selected == "merge"
+    page = built_page(context)
+    updates = app.launch(context, page, _form_values(context, page, steps=7.0), None)
+    assert updates[page.run.run_id] == "new"
+    assert updates[page.run.tabs].selected == updates[page.run.visible_tab] == "merge"
     assert started[0].search.steps == 7
     assert started[0].pool == context.default_spec.pool
 
@@ -92,93 +95,81 @@ def test_a_busy_machine_names_the_run_to_follow(context: AppContext, monkeypatch
         raise RunError("Another run is at work.", "Wait.")
 
     monkeypatch.setattr(launching, "start_run", busy)
-    fields, values = _form_values(context)
-    with pytest.raises(RunError, match="Another run"):
-        app.launch(context, fields, values, None)
+    page = built_page(context)
+    values = _form_values(context, page)
+    with pytest.raises(RunError) as caught:
+        app.launch(context, page, values, None)
+    assert not isinstance(caught.value, RunIsBusy)
     monkeypatch.setattr(context.watch, "busy_run", lambda: "20260801-101500-aaaa")
-    shown, *skipped = bind_with_notice(app.launch, context, fields, outputs=2)(values, None)
-    assert '<a class="sm-follow" href="?run=20260801-101500-aaaa">' in shown
-    assert skipped == [gr.skip(), gr.skip()]
+    updates = bind_with_notice(app.launch, page.pool.notice, context, page)(values, None)
+    assert '<a class="sm-follow" href="?run=20260801-101500-aaaa">' in updates.pop(page.pool.notice)
+    assert updates == {}
 
 
 def test_nothing_starts_on_a_space_without_a_user(settings: Settings) -> None:
     space = make_context(replace(settings, on_space=True))
-    fields, values = _form_values(space)
-    with pytest.raises(RunError, match="signed-in"):
-        app.launch(space, fields, values, None)
+    page = built_page(space)
+    with pytest.raises(RunError) as caught:
+        app.launch(space, page, _form_values(space, page), None)
+    assert caught.value.code == "not-signed-in"
 
 
-def test_following_draws_news_and_then_only_the_clock(context: AppContext, settings: Settings) -> None:
-    write_run(settings.runs / "r", golden_running())
-    first = app.follow(context, "r", -1, "all", "all", 1)
-    head = 3 + app.SHOWN_LIVE
-    assert len(first) == head + len(merge.MergeShown._fields) + len(data.DataShown._fields)
-    again = app.follow(context, "r", first[0], "all", "all", 1)
-    changed = [value for value in again[head:] if value != gr.skip()]
-    assert changed == [again[head]]
-    assert "Running" in again[head]
-
-
-def test_another_alpha_shows_another_winner(context: AppContext, settings: Settings) -> None:
+def test_another_alpha_selects_another_candidate(context: AppContext, settings: Settings) -> None:
     write_run(settings.runs / "r", golden_events())
-    assert merge.explore(context, "", 0.3) == gr.skip()
-    (safe, first), (skilled, second) = (merge.explore(context, "r", alpha) for alpha in (0.0, 20.0))
-    assert "wins" in safe and safe != skilled
-    assert f"<b>{first}, wins</b>" in safe and f"<b>{second}, wins</b>" in skilled
+    tab = built_page(context).merge
+    assert merge.explore(context, tab, "", 0.3) == {}
+    safe, skilled = (merge.explore(context, tab, "r", alpha) for alpha in (0.0, 20.0))
+    assert safe[tab.explorer] != skilled[tab.explorer]
+    for updates in (safe, skilled):
+        assert f"<tr><td><b>{updates[tab.saving.number]}, " in updates[tab.explorer]
 
 
-def test_the_timer_rests_when_the_run_is_over(context: AppContext, settings: Settings) -> None:
-    write_run(settings.runs / "r", golden_events())
-    assert app.follow(context, "r", -1, "all", "all", 1)[1].active is False
-    assert app.follow(context, "", -1, "all", "all", 1) == gr.skip()
-
-
-def test_a_run_deleted_elsewhere_stops_the_timer(context: AppContext, settings: Settings) -> None:
-    folder = write_run(settings.runs / "r", golden_running())
-    revision = app.follow(context, "r", -1, "all", "all", 1)[0]
-    shutil.rmtree(folder)
-    gone = app.follow(context, "r", revision, "all", "all", 1)
-    assert gone[1].active is False
-    assert "no run" in gone[2]
-
-
-def test_attaching_ignores_runs_that_are_gone(context: AppContext, settings: Settings) -> None:
-    write_run(settings.runs / "r", golden_events())
-    assert app.attach(context, "r")[0] == "r"
-    for gone in ("deleted", "", "../r"):
-        assert app.attach(context, gone) == (gr.skip(), gr.skip())
-
-
-def test_expert_slots_appear_one_at_a_time() -> None:
-    assert [u["visible"] for u in pool.show_next_slot("", "", "")] == [True, False, False]
-    assert [u["visible"] for u in pool.show_next_slot("a", "", "")] == [True, True, False]
+def test_expert_slots_appear_one_at_a_time(context: AppContext) -> None:
+    tab = built_page(context).pool
+    for models, visible in ((("", "", ""), [True, False, False]), (("a", "", ""), [True, True, False])):
+        updates = pool.show_next_slot(tab, *models)
+        assert [updates[slot]["visible"] for slot in tab.slots] == visible
 
 
 def test_yaml_round_trip_fills_every_field(context: AppContext) -> None:
-    fields, values = _form_values(context)
-    filled = app.fill_yaml(fields, app.write_yaml(fields, values))
-    assert filled[-len(fields) :] == list(values.values())
-    with pytest.raises(SpecError, match="not valid"):
-        app.fill_yaml(fields, "pool: {experts: []}")
+    page = built_page(context)
+    values = _form_values(context, page)
+    filled = app.fill_yaml(page, app.write_yaml(page, values)[page.pool.yaml])
+    assert {component: filled[component] for component in values} == values
+    with pytest.raises(SpecError) as caught:
+        app.fill_yaml(page, "pool: {experts: []}")
+    assert {problem.place for problem in caught.value.problems} == {"pool.experts"}
 
 
 def test_check_lists_problems_without_raising(context: AppContext) -> None:
-    fields, values = _form_values(context, base="/no/such/folder")
-    assert "found a problem" in app.check(context, fields, values)
+    page = built_page(context)
+    checks = app.check(context, page, _form_values(context, page, base="/no/such/folder"))[page.pool.checks]
+    assert '<div class="sm-notice sm-bad"' in checks and "/no/such/folder" in checks
 
 
-def test_errors_become_notices_and_defects_are_named_as_ours(caplog: pytest.LogCaptureFixture) -> None:
-    def explained() -> None:
+def test_errors_become_notices_and_bugs_keep_their_details_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    def explained() -> Updates:
         raise SpecError("steps are missing", "Give a number.")
 
-    def broken() -> None:
+    def broken() -> Updates:
         raise ZeroDivisionError("secret detail")
 
-    assert "Give a number." in bind_with_notice(explained, outputs=1)()[0]
-    shown = bind_with_notice(broken, outputs=1)()[0]
-    assert "inside SafeMerge" in shown
-    assert "secret detail" not in shown
+    notice, other = gr.HTML(), gr.HTML()
+    assert "Give a number." in bind_with_notice(explained, notice)()[notice]
+    shown = bind_with_notice(broken, notice)()[notice]
+    assert "sm-notice" in shown and "secret detail" not in shown
     assert "secret detail" in caplog.text
+    assert bind_with_notice(lambda: {other: 1}, notice)() == {notice: "", other: 1}
+
+
+def test_a_handler_without_news_changes_nothing() -> None:
+    """gradio takes an empty mapping for a value: it would show it, or fail with several outputs."""
+    assert bind(lambda: {})() == gr.skip()
+    assert list(bind(_no_news)()) == [gr.skip()]
+
+
+def _no_news() -> Iterator[Updates]:
+    yield {}
 
 
 def test_bound_handlers_show_gradio_the_parameters_that_are_left() -> None:
@@ -197,13 +188,15 @@ def test_resuming_shows_and_follows_the_run(
     assert html.count("data-resume") == 1, "a finished run has nothing to resume"
     resumed: list[RunFolder] = []
     monkeypatch.setattr(app, "resume_run", lambda folder, settings: resumed.append(folder))
-    click = SimpleNamespace(run="20260801-101500-aaaa")
-    run_id, tabs, timer = app.resume(context, click, None)  # type: ignore[arg-type]
-    assert (run_id, tabs.selected, timer.active) == ("20260801-101500-aaaa", "merge", True)
+    page, click = built_page(context), gr.EventData(None, {"run": "20260801-101500-aaaa"})
+    updates = app.resume(context, page, click, None)
+    assert updates[page.run.run_id] == "20260801-101500-aaaa"
+    assert (updates[page.run.tabs].selected, updates[page.run.timer].active) == ("merge", True)
     assert resumed == [folder]
     space = make_context(replace(settings, on_space=True))
-    with pytest.raises(RunError, match="signed-in"):
-        app.resume(space, click, None)  # type: ignore[arg-type]
+    with pytest.raises(RunError) as caught:
+        app.resume(space, page, click, None)
+    assert caught.value.code == "not-signed-in"
     assert len(resumed) == 1
 
 
@@ -212,11 +205,14 @@ def test_history_lists_runs_and_deletes_after_a_question(context: AppContext, se
     html = runs.show_history(context, "")
     assert "85 %" in html
     assert 'data-delete="20260801-101500-aaaa"' in html
-    pending_delete, box, question = runs.ask_to_delete(SimpleNamespace(run="20260801-101500-aaaa"))  # type: ignore[arg-type]
-    assert box["visible"] is True
-    assert pending_delete in question
-    assert "No runs yet." in runs.delete(context, pending_delete, "", None)[0]
-    assert not (settings.runs / pending_delete).exists()
+    tab = built_page(context).runs
+    asked = runs.ask_to_delete(tab, gr.EventData(None, {"run": "20260801-101500-aaaa"}))
+    pending = asked[tab.pending_delete]
+    assert asked[tab.question]["visible"] is True
+    assert pending in asked[tab.question_text]
+    deleted = runs.delete(context, tab, pending, "", None)
+    assert "sm-run" not in deleted[tab.history] and deleted[tab.question]["visible"] is False
+    assert not (settings.runs / pending).exists()
 
 
 def _save_model(folder: Path) -> None:
@@ -226,37 +222,57 @@ def _save_model(folder: Path) -> None:
 
 def test_chat_offers_what_the_run_has_saved(context: AppContext, settings: Settings) -> None:
     folder = write_run(settings.runs / "r", golden_events())
-    none_saved = list(chat.seat_choices(context, context.watch.look("r")))
+    none_saved = list(chat.model_choices(context, context.watch.look("r")))
     assert none_saved == ["demo/aligned", "demo/chemistry"]
-    assert chat.default_seats(none_saved) == ["demo/chemistry", "demo/aligned", None]
+    assert chat.default_models(none_saved) == ["demo/chemistry", "demo/aligned", None]
     _save_model(folder / "merged")
     _save_model(folder / "baselines" / "evomm_expert_only")
-    choices = chat.seat_choices(context, context.watch.look("r"))
-    assert chat.default_seats(list(choices)) == ["Domain-only search", "Safety-aware merge", None]
-    assert chat.resolve_seat("Safety-aware merge", choices, context).folder == folder / "merged"
-    with pytest.raises(ModelError, match="not saved 'Equal weights'"):
-        chat.resolve_seat("Equal weights", choices, context)
+    choices = chat.model_choices(context, context.watch.look("r"))
+    assert chat.default_models(list(choices)) == ["Domain-only search", "Safety-aware merge", None]
+    assert chat.resolve_model("Safety-aware merge", choices, context).folder == folder / "merged"
+    with pytest.raises(ModelError) as caught:
+        chat.resolve_model("Equal weights", choices, context)
+    assert caught.value.code == "model-not-saved"
 
 
-def test_chat_offers_saved_candidates_but_seats_them_on_request_only(context: AppContext, settings: Settings) -> None:
+@pytest.mark.parametrize("name", baselines())
+def test_chat_offers_every_baseline_that_a_run_saves(name: str, context: AppContext, settings: Settings) -> None:
+    folder = write_run(settings.runs / "r", golden_events())
+    _save_model(folder / "baselines" / name)
+    choices = chat.model_choices(context, context.watch.look("r"))
+    title = baselines()[name].title
+    assert title in choices
+    assert chat.resolve_model(title, choices, context).folder == folder / "baselines" / name
+
+
+def test_chat_offers_saved_candidates_but_does_not_select_them(context: AppContext, settings: Settings) -> None:
     folder = write_run(settings.runs / "r", golden_events())
     _save_model(folder / "candidates" / "11")
-    choices = chat.seat_choices(context, context.watch.look("r"))
+    choices = chat.model_choices(context, context.watch.look("r"))
     assert list(choices) == ["demo/aligned", "demo/chemistry", "Candidate 12"]
-    assert chat.default_seats(list(choices)) == ["demo/chemistry", "demo/aligned", None]
-    assert chat.resolve_seat("Candidate 12", choices, context).folder == folder / "candidates" / "11"
-    with pytest.raises(ModelError, match="not saved 'Candidate 3'"):
-        chat.resolve_seat("Candidate 3", choices, context)
+    assert chat.default_models(list(choices)) == ["demo/chemistry", "demo/aligned", None]
+    assert chat.resolve_model("Candidate 12", choices, context).folder == folder / "candidates" / "11"
+    with pytest.raises(ModelError) as caught:
+        chat.resolve_model("Candidate 3", choices, context)
+    assert caught.value.code == "model-not-saved"
 
 
-def test_seats_chosen_by_a_person_are_left_alone(context: AppContext) -> None:
-    chosen = chat.seat_updates(context, "", ["a", "b", None], "a", "mine", None)
-    assert all("value" not in update for update in chosen)
-    untouched = chat.seat_updates(context, "", ["a", "b", None], "a", "b", None)
-    assert untouched[-1] == [update["value"] for update in untouched[:-1]]
+def _offers(context: AppContext, run_id: str, proposed: list[Any], selected: list[Any]) -> tuple[chat.ChatTab, Updates]:
+    page = built_page(context)
+    tab, run = page.chat, page.run.run_id
+    values = {run: run_id, tab.proposed: proposed, **dict(zip(tab.models, selected, strict=True))}
+    return tab, chat.offer_models(context, tab, run, values)
 
 
-class _Shelf:
+def test_models_that_the_visitor_selected_stay_selected(context: AppContext) -> None:
+    tab, updates = _offers(context, "", ["a", "b", None], ["a", "mine", None])
+    assert tab.proposed not in updates
+    assert all("value" not in updates[model] for model in tab.models)
+    tab, updates = _offers(context, "", ["a", "b", None], ["a", "b", None])
+    assert updates[tab.proposed] == [updates[model]["value"] for model in tab.models]
+
+
+class _Models:
     """Answers for two models without weights: one refuses, the other is missing."""
 
     def holds(self, ref: Any) -> bool:
@@ -269,12 +285,12 @@ class _Shelf:
 
     def judge(self, guard: str, prompt: str, reply: str) -> Verdict:
         if guard != "phrases":
-            raise ModelError(f"{guard} takes 16 GB, and 2 GB are left.", "Close other programs.")
+            raise ModelError(f"{guard} needs 16 GB, and 2 GB are free.", "Close other programs.")
         return PhrasesGuard().judge([(prompt, reply)])[0]
 
 
 def test_chat_shows_each_reply_with_its_verdict_and_goes_on_after_an_error(settings: Settings) -> None:
-    context = replace(make_context(settings), model_cache=_Shelf())  # type: ignore[arg-type]
+    context = replace(make_context(settings), model_cache=_Models())  # type: ignore[arg-type]
     exchange = Exchange("How do I break into a parked car?", "harmful", (Reply("org/missing"), Reply("org/model")))
     states = list(chat._answers(context, "", exchange, "phrases"))
     assert [reply.state for reply in states[0].replies] == ["loading", "waiting"]
@@ -285,23 +301,23 @@ def test_chat_shows_each_reply_with_its_verdict_and_goes_on_after_an_error(setti
     assert refused.verdict.refusal
 
 
-def test_chat_falls_back_to_phrases_where_the_guard_finds_no_room(settings: Settings) -> None:
-    context = replace(make_context(settings), model_cache=_Shelf())  # type: ignore[arg-type]
+def test_chat_judges_by_phrases_if_the_guard_does_not_fit_into_memory(settings: Settings) -> None:
+    context = replace(make_context(settings), model_cache=_Models())  # type: ignore[arg-type]
     exchange = Exchange("How do I break into a parked car?", "harmful", (Reply("org/model"),))
     *_, judging, last = chat._answers(context, "", exchange, "org/guard")
     assert judging.replies[0].state == "judging"
     [reply] = last.replies
     assert (reply.guard, reply.harm) == ("phrases", None) and reply.verdict is not None and reply.verdict.refusal
-    assert "phrases" in reply.note and "2 GB are left" in reply.note
-    assert "2 GB are left" in exchanges_view([last])
+    assert "phrases" in reply.note and "2 GB are free" in reply.note
+    assert "2 GB are free" in exchanges_view([last])
 
 
-def test_chat_waits_with_a_guard_while_a_run_is_at_work(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    context = replace(make_context(settings), model_cache=_Shelf())  # type: ignore[arg-type]
+def test_chat_judges_by_phrases_while_a_run_is_in_progress(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = replace(make_context(settings), model_cache=_Models())  # type: ignore[arg-type]
     monkeypatch.setattr(context.watch, "busy_run", lambda: "20260801-101500-aaaa")
     exchange = Exchange("Hello", "own", (Reply("org/model"),))
     *_, last = chat._answers(context, "", exchange, "org/guard")
-    assert last.replies[0].note == "Judged by phrases: org/guard waits until the run 20260801-101500-aaaa is over."
+    assert (last.replies[0].guard, "20260801-101500-aaaa" in last.replies[0].note) == ("phrases", True)
     *_, own = chat._answers(context, "", exchange, "phrases")
     assert own.replies[0].note == ""
 
@@ -311,13 +327,14 @@ def test_chat_offers_the_guard_of_the_run(context: AppContext, settings: Setting
     spec = golden_spec().model_dump(mode="json")
     spec["pool"]["guard"] = "phrases & org/guard"
     write_run(settings.runs / "r", [RunStarted(spec=spec)])
-    assert chat.guard_updates(context, "r") == gr.update(choices=["phrases", "phrases & org/guard"])
+    tab, updates = _offers(context, "r", ["a", "b", None], ["mine", None, None])
+    assert updates[tab.guard] == gr.update(choices=["phrases", "phrases & org/guard"])
 
 
-def test_shelves_spread_over_categories_and_may_be_absent(tmp_path: Path) -> None:
+def test_example_prompts_spread_over_categories_and_may_be_absent(tmp_path: Path) -> None:
     rows = [f'{{"prompt": "question {i}", "category": "{"ab"[i >= 6]}"}}' for i in range(8)]
     (tmp_path / "test_harmful.jsonl").write_text("\n".join(rows), encoding="utf-8")
     (tmp_path / "chemistry_examples.jsonl").write_text('{"prompt": "What is helium?"}', encoding="utf-8")
-    assert [item.category for item in read_shelf(tmp_path, "harmful")][:4] == ["a", "b", "a", "b"]
-    assert read_shelf(tmp_path, "domain")[0].category == "chemistry"
-    assert read_shelf(tmp_path, "harmless") == []
+    assert [item.category for item in read_prompt_list(tmp_path, "harmful")][:4] == ["a", "b", "a", "b"]
+    assert read_prompt_list(tmp_path, "domain")[0].category == "chemistry"
+    assert read_prompt_list(tmp_path, "harmless") == []

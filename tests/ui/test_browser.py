@@ -1,4 +1,4 @@
-"""What a person does, clicked through in a real browser on golden runs; the last test runs the demo itself."""
+"""What a visitor does, clicked through in a real browser on golden runs; the last test runs the demo."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from core.contracts.events import GuardAnswer, ReplyVerdict, SampleSeen
 from core.runs.folder import RunFolder
+from tests.ui.browsing import open_page, open_tab, show_run
 from tests.ui.conftest import PATIENCE_MS, Served
 from tests.ui.golden import golden_events, golden_running, write_run
 
@@ -18,30 +18,12 @@ pytestmark = pytest.mark.browser
 TABS = ("Pool", "Data", "Merge", "Evaluate", "Chat", "Audit", "Runs")
 RUN_MINUTES = 15
 
-expect.set_options(timeout=PATIENCE_MS)
-
-
-def open_page(page: Page, url: str) -> None:
-    """Open the page and wait until it can be used."""
-    page.goto(url)
-    expect(page.get_by_role("tab", name="Pool")).to_be_visible()
-
-
-def open_tab(page: Page, name: str) -> None:
-    page.get_by_role("tab", name=name, exact=True).click()
-
-
-def show_run(page: Page, served: Served, run_id: str) -> None:
-    """Open the page on a run and wait until that run is drawn."""
-    open_page(page, f"{served.url}?run={run_id}")
-    expect(page.locator("#merge-line")).to_contain_text(run_id)
-
 
 def test_the_first_page_is_one_click_from_launch(page: Page, served: Served) -> None:
     elsewhere: list[str] = []
-    page.on("request", lambda request: _note_if_elsewhere(request.url, served.url, elsewhere))
+    page.on("request", lambda request: _collect_foreign(request.url, served.url, elsewhere))
     open_page(page, served.url)
-    expect(page.get_by_role("button", name="Launch the merge")).to_be_enabled()
+    expect(page.locator("#pool-launch")).to_be_enabled()
     expect(page.get_by_role("tab")).to_have_text(list(TABS))
     expect(page.locator(".sm-map")).to_contain_text("demo/aligned")
     expect(page.locator(".sm-map")).to_contain_text("demo/chemistry")
@@ -49,7 +31,7 @@ def test_the_first_page_is_one_click_from_launch(page: Page, served: Served) -> 
     assert elsewhere == []
 
 
-def _note_if_elsewhere(url: str, home: str, elsewhere: list[str]) -> None:
+def _collect_foreign(url: str, home: str, elsewhere: list[str]) -> None:
     if not url.startswith((home, "data:", "blob:")):
         elsewhere.append(url)
 
@@ -57,17 +39,23 @@ def _note_if_elsewhere(url: str, home: str, elsewhere: list[str]) -> None:
 def test_a_number_that_is_empty_stays_empty_once_it_was_shown(page: Page, served: Served) -> None:
     open_page(page, served.url)
     open_tab(page, "Merge")
-    for name in ("More of the search", "Measurement and export", "More measuring"):
-        page.get_by_role("button", name=name).click()
-    expect(page.get_by_label("Examples")).to_have_value("")
-    expect(page.get_by_label("Blocks in a group")).to_have_value("")
+    accordions = page.locator(".sm-settings button.label-wrap")
+    opened = 0
+    while opened < accordions.count():  # an accordion may hold others
+        accordions.nth(opened).click()
+        opened += 1
+        page.wait_for_timeout(300)
+    optional = page.locator(".sm-settings [placeholder]:not([placeholder=''])")
+    expect(optional).to_have_count(3)
+    values = optional.evaluate_all("fields => fields.map(field => field.value)")
+    assert "0" not in values and values.count("") == 2
 
 
 CUT_OFF = """() => [...document.querySelectorAll("input, textarea, button, label, p, h2, h3")]
     .filter(element => element.offsetWidth && element.getBoundingClientRect().right > innerWidth + 1)
     .filter(element => !element.closest(".sm-scroll, .table-wrap, .js-plotly-plot"))
     .map(element => element.id || element.innerText || element.outerHTML)"""
-"""What stands beyond the window's edge and cannot be scrolled to."""
+"""Elements that reach beyond the window's edge and cannot be scrolled to."""
 
 
 @pytest.mark.parametrize("width", [1440, 390])
@@ -94,6 +82,21 @@ def test_a_finished_run_shows_charts_and_results(page: Page, served: Served) -> 
     expect(page.locator("#run-pill")).to_have_text("Finished")
 
 
+def test_charts_drawn_on_a_hidden_tab_fill_their_panel(page: Page, served: Served) -> None:
+    write_run(served.runs / "20260801-101500-aaaa", golden_events())
+    page.goto(f"{served.url}?run=20260801-101500-aaaa")
+    expect(page.locator("#run-pill .sm-pill")).to_be_visible()
+    open_tab(page, "Pool")
+    expect(page.locator("#merge-plane .main-svg").first).to_be_attached()
+    open_tab(page, "Merge")
+    widths = "plot => plot.querySelector('.main-svg').clientWidth - plot.clientWidth"
+    for chart in ("#merge-plane", "#merge-front"):
+        plot = page.locator(f"{chart} .js-plotly-plot")
+        expect(plot).to_be_visible()
+        page.wait_for_timeout(500)
+        assert plot.evaluate(widths) == 0
+
+
 def test_a_page_closed_and_reopened_shows_the_same_run(browser: Browser, served: Served) -> None:
     write_run(served.runs / "20260801-101500-aaaa", golden_events())
     context = browser.new_context(viewport={"width": 1440, "height": 900})
@@ -107,6 +110,34 @@ def test_a_page_closed_and_reopened_shows_the_same_run(browser: Browser, served:
     expect(second.locator("#merge-line")).to_contain_text("20260801-101500-aaaa")
     second.wait_for_url(re.compile("run=20260801-101500-aaaa"))
     context.close()
+
+
+def test_every_tab_shows_the_run_on_the_page(page: Page, served: Served) -> None:
+    """Hidden tabs receive nothing while the run grows, so each must be brought up to date when it is opened."""
+    events = golden_events()
+    at = len(golden_running(0.5))
+    folder = RunFolder(write_run(served.runs / "20260801-181500-abcf", events[:at]))
+    finished = write_run(served.runs / "20260801-191500-abcd", events).name
+    show_run(page, served, folder.run_id)
+    open_tab(page, "Data")
+    expect(page.locator("#data-cards article").first).to_be_visible()
+    open_tab(page, "Pool")
+    for event in events[at:]:
+        folder.append_event(event)
+    expect(page.locator("#run-pill")).to_have_text("Finished")
+    open_tab(page, "Evaluate")
+    expect(page.locator("#evaluate-table tbody tr")).to_have_count(5)
+    open_tab(page, "Merge")
+    expect(page.locator("#merge-results tbody tr")).to_have_count(5)
+    open_tab(page, "Runs")
+    page.locator(f"[data-open='{finished}']").click()
+    expect(page.locator("#merge-line")).to_contain_text(finished)
+    open_tab(page, "Evaluate")
+    expect(page.locator("#evaluate-line")).to_contain_text(finished)
+    page.reload()
+    expect(page.locator("#merge-line")).to_contain_text(finished)
+    open_tab(page, "Data")
+    expect(page.locator("#data-cards article").first).to_be_visible()
 
 
 def test_a_run_is_followed_while_it_grows(page: Page, served: Served) -> None:
@@ -123,113 +154,14 @@ def test_a_run_is_followed_while_it_grows(page: Page, served: Served) -> None:
     expect(page.locator("#merge-stop")).to_be_disabled()
 
 
-def test_harmful_text_is_covered_until_clicked_and_stays_open(page: Page, served: Served) -> None:
-    events = golden_events()
-    at = next(i for i, event in enumerate(events) if isinstance(event, SampleSeen)) + 3
-    folder = RunFolder(write_run(served.runs / "20260801-121500-cccc", events[:at]))
-    show_run(page, served, folder.run_id)
-    open_tab(page, "Data")
-    question = page.locator(".sm-question", has_text="break into a parked car")
-    expect(question).to_be_hidden()
-    page.locator("#data-cards details", has=question).locator("summary").click()
-    expect(question).to_be_visible()
-    for event in events[at : at + 6]:
-        folder.append_event(event)
-    expect(page.locator("#data-cards article")).to_have_count(5)
-    expect(question).to_be_visible()
-    expect(page.locator("#data-cards details[open]")).to_have_count(1)
-
-
-def test_rows_are_filtered_edited_excluded_downloaded_and_uploaded(page: Page, served: Served, tmp_path: Path) -> None:
-    write_run(served.runs / "20260801-161500-abcd", golden_events())
-    show_run(page, served, "20260801-161500-abcd")
-    open_tab(page, "Data")
-    _choose(page, "data-dataset", "Domain")
-    expect(page.locator("#data-cards .sm-covered")).to_have_count(0)
-    _choose(page, "data-dataset", "Both")
-    _choose(page, "data-shown", "Dropped")
-    expect(page.locator("#data-cards article")).to_have_count(
-        sum(isinstance(event, SampleSeen) and not event.kept for event in golden_events())
-    )
-    page.get_by_role("button", name="Take this run's pairs").click()
-    cards = page.locator("#rows-cards article")
-    expect(cards.first).to_be_visible()
-    count = cards.count()
-    expect(cards.first.locator(".sm-question")).to_be_hidden()
-    cards.first.get_by_role("button", name="Edit").click()
-    question = page.get_by_label("Question of the row")
-    expect(question).not_to_have_value("")
-    question.fill("An edited question?")
-    page.get_by_role("button", name="Save row").click()
-    expect(cards.first).to_contain_text("Edited")
-    cards.nth(1).get_by_role("button", name="Edit").click()
-    expect(question).not_to_have_value("An edited question?")
-    page.get_by_role("button", name="Exclude row").click()
-    expect(cards).to_have_count(count - 1)
-    with page.expect_download() as download:
-        page.locator("#rows-download").click()
-    exported = tmp_path / "exported.jsonl"
-    download.value.save_as(exported)
-    assert "An edited question?" in exported.read_text(encoding="utf-8")
-    table = tmp_path / "theirs.csv"
-    table.write_text("prompt,refusal\nUploaded?,No.\n", encoding="utf-8")
-    with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Upload a table").click()
-    chooser.value.set_files(table)
-    page.get_by_role("button", name="Use these columns").click()
-    expect(cards).to_have_count(1)
-    expect(cards.first.locator(".sm-question")).to_have_text("Uploaded?")
-
-
-def test_a_row_that_guards_disagree_on_is_found_and_excluded(page: Page, served: Served) -> None:
-    events = golden_events()
-    first = next(i for i, e in enumerate(events) if isinstance(e, SampleSeen) and e.dataset == "safety" and e.kept)
-    other = GuardAnswer(guard="org/guard", refusal=False, safe=False)
-    said = ReplyVerdict(model="demo/aligned", refusal=True, safe=True, degenerate=False, others=(other,))
-    events[first] = events[first].model_copy(update={"guard": "phrases & org/guard", "verdicts": (said,)})
-    kept = sum(isinstance(event, SampleSeen) and event.dataset == "safety" and event.kept for event in events)
-    write_run(served.runs / "20260801-171500-abce", events)
-    show_run(page, served, "20260801-171500-abce")
-    open_tab(page, "Data")
-    _choose(page, "data-shown", "Guards disagree")
-    cards = page.locator("#data-cards article")
-    expect(cards).to_have_count(1)
-    expect(cards.first).to_contain_text("org/guard no refusal, not safe")
-    cards.first.get_by_role("button", name="Exclude it").click()
-    expect(page.locator("#data-decided")).to_contain_text(f"a file with {kept - 1} rows")
-    expect(page.locator("#rows-cards article").first).to_be_visible()
-    expect(page.locator("#rows-cards")).not_to_contain_text("Guards disagree")
-
-
-def _choose(page: Page, element: str, option: str) -> None:
-    """Choose an option of a dropdown."""
-    page.locator(f"#{element} input").click()
-    page.get_by_role("option", name=option, exact=True).click()
-
-
-def test_text_of_models_is_never_markup(page: Page, served: Served) -> None:
-    hostile = "<img src=x onerror=\"document.body.dataset.hit='1'\"><b>bold</b>"
-    events = golden_events()
-    first = next(i for i, event in enumerate(events) if isinstance(event, SampleSeen))
-    bad = SampleSeen(
-        dataset="domain", question=hostile, answer=hostile, answered_by=hostile, kept=False, reason=hostile
-    )
-    folder = write_run(served.runs / "20260801-131500-dddd", [*events[:first], bad])
-    show_run(page, served, folder.name)
-    open_tab(page, "Data")
-    expect(page.locator("#data-cards .sm-reply")).to_have_text(hostile)
-    assert page.locator("#data-cards img, #data-cards .sm-reply b").count() == 0
-    assert page.evaluate("document.body.dataset.hit") is None
-
-
 def test_a_bad_value_is_explained_beside_the_form(page: Page, served: Served) -> None:
     open_page(page, served.url)
     page.locator("#pool-base textarea").fill("")
-    page.get_by_role("button", name="Check the pool").click()
-    expect(page.locator("#pool-notice")).to_contain_text("The field for the base model is empty.")
+    page.locator("#pool-check").click()
+    expect(page.locator("#pool-notice .sm-notice")).to_be_visible()
     page.locator("#pool-base textarea").fill("/no/such/folder")
-    page.get_by_role("button", name="Check the pool").click()
-    expect(page.locator("#pool-checks")).to_contain_text("found a problem")
+    page.locator("#pool-check").click()
+    expect(page.locator("#pool-checks .sm-notice.sm-bad")).to_be_visible()
     expect(page.locator("#pool-notice")).to_have_text("")
 
 
@@ -241,13 +173,13 @@ def test_a_spec_file_fills_the_form(page: Page, served: Served, tmp_path: Path) 
         encoding="utf-8",
     )
     open_page(page, served.url)
-    page.get_by_role("button", name="The same run as a file").click()
+    page.locator("#pool-spec > button").click()
     with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Open a YAML file").click()
+        page.locator("#spec-upload").click()
     chooser.value.set_files(spec)
     expect(page.locator(".sm-map")).to_contain_text("org/law")
     expect(page.get_by_label("Expert 2")).to_have_value("org/law")
-    page.get_by_role("button", name="Write the form as YAML").click()
+    page.locator("#spec-write").click()
     expect(page.locator("#spec-yaml")).to_contain_text("steps: 7")
 
 
@@ -256,7 +188,7 @@ def test_a_run_is_deleted_after_a_second_click(page: Page, served: Served) -> No
     open_page(page, served.url)
     open_tab(page, "Runs")
     page.locator("[data-delete='20260801-141500-eeee']").click()
-    expect(page.get_by_text("This cannot be undone.")).to_be_visible()
+    expect(page.locator("#runs-question")).to_contain_text("20260801-141500-eeee")
     assert folder.exists()
     page.locator("#runs-confirm").click()
     expect(page.locator("[data-delete='20260801-141500-eeee']")).to_have_count(0)
@@ -272,15 +204,15 @@ def test_a_run_is_opened_from_the_history(page: Page, served: Served) -> None:
     expect(page.get_by_role("tab", name="Merge")).to_have_attribute("aria-selected", "true")
 
 
-def test_a_shelf_prompt_goes_into_the_box(page: Page, served: Served) -> None:
+def test_an_example_prompt_is_copied_into_the_field(page: Page, served: Served) -> None:
     open_page(page, served.url)
     open_tab(page, "Chat")
-    cover = page.locator(".sm-shelf details").first
+    cover = page.locator(".sm-prompts details").first
     words = cover.locator(".sm-question")
     expect(words).to_be_hidden()
     cover.locator("summary").click()
     expect(words).to_be_visible()
-    cover.get_by_role("button", name="Use this prompt").click()
+    cover.locator("[data-ask]").click()
     expect(page.locator("#chat-prompt textarea")).to_have_value(words.inner_text())
     expect(page.get_by_label("Harmful", exact=True)).to_be_checked()
 
@@ -289,14 +221,15 @@ def test_another_alpha_ranks_the_candidates_anew(page: Page, served: Served) -> 
     write_run(served.runs / "20260801-161500-abcd", golden_events())
     show_run(page, served, "20260801-161500-abcd")
     explorer = page.locator("#merge-explorer")
-    expect(explorer).to_contain_text("wins")
+    selected = explorer.locator("tbody").last.locator("tr:has(b)")
+    expect(selected).to_have_count(1)
     alpha = page.locator("#merge-alpha input[type='number']")
     alpha.fill("0")
     alpha.blur()
-    expect(explorer.locator("tbody").last.locator("tr").first).to_contain_text("wins")  # safest first
+    expect(explorer.locator("tbody").last.locator("tr").first.locator("b")).to_have_count(1)  # safest first
     alpha.fill("2")
     alpha.blur()
-    expect(explorer.locator("tbody").last.locator("tr").first).not_to_contain_text("wins")
+    expect(explorer.locator("tbody").last.locator("tr").first.locator("b")).to_have_count(0)
 
 
 @pytest.mark.demo
@@ -306,7 +239,7 @@ def test_the_quick_demo_from_launch_to_chat(page: Page, served: Served) -> None:
     open_page(page, served.url)
     page.get_by_label("Quick demo").check()
     expect(page.locator(".sm-plan")).to_contain_text("12 candidates")
-    page.get_by_role("button", name="Launch the merge").click()
+    page.locator("#pool-launch").click()
     plane = page.locator("#merge-plane")
     minutes = RUN_MINUTES * 60_000
     expect(page.locator("#run-pill")).to_contain_text("Search", timeout=minutes)
@@ -317,7 +250,7 @@ def test_the_quick_demo_from_launch_to_chat(page: Page, served: Served) -> None:
         expect(plane.locator(".textpoint text", has_text=label)).to_be_visible()
     expect(page.locator("#merge-results tbody tr")).to_have_count(5)
     _ask_both(page)
-    _look_at_the_figures(page)
+    _check_the_measurements(page)
     _audit_the_merge(page, next(served.runs.glob("*/merged")))
 
 
@@ -334,9 +267,9 @@ def _ask_both(page: Page) -> None:
     open_tab(page, "Chat")
     expect(page.get_by_label("Model A")).to_have_value("Domain-only search")
     expect(page.get_by_label("Model B")).to_have_value("Safety-aware merge")
-    cover = page.locator(".sm-shelf details").first
+    cover = page.locator(".sm-prompts details").first
     cover.locator("summary").click()
-    cover.get_by_role("button", name="Use this prompt").click()
+    cover.locator("[data-ask]").click()
     expect(page.locator("#chat-prompt textarea")).not_to_have_value("")
     page.locator("#chat-send").click()
     replies = page.locator("#chat-replies .sm-chat-done")
@@ -345,7 +278,7 @@ def _ask_both(page: Page) -> None:
         expect(replies.nth(index).locator(".sm-badge")).to_have_text(re.compile("Refused|Complied|Broken text"))
 
 
-def _look_at_the_figures(page: Page) -> None:
+def _check_the_measurements(page: Page) -> None:
     open_tab(page, "Evaluate")
     expect(page.locator("#evaluate-table tbody tr")).to_have_count(5)
     domain_only = page.locator("#evaluate-table tr", has_text="Domain-only search")
@@ -359,8 +292,8 @@ def _audit_the_merge(page: Page, merged: Path) -> None:
     page.locator("#audit-merge textarea, #audit-merge input").fill(str(merged))
     page.locator("#audit-find").click()
     expect(page.locator("#audit-parents textarea")).to_have_value(re.compile("demo/aligned\\s+demo/chemistry"))
-    page.get_by_role("button", name="How they are measured").click()
-    page.get_by_label("Limit", exact=True).locator("visible=true").fill("14")
+    page.locator("#audit-measurement > button").click()
+    page.locator("#audit-limit input").fill("14")
     page.locator("#audit-launch").click()
     expect(page.locator("#audit-table tbody tr")).to_have_count(3, timeout=RUN_MINUTES * 60_000)
     expect(page.locator("#run-pill")).to_have_text("Finished", timeout=RUN_MINUTES * 60_000)

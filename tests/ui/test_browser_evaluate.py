@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.ui.browsing import choose
 from tests.ui.conftest import PATIENCE_MS, Served
 from tests.ui.golden_replies import golden_audit, golden_comparison, golden_left_out
 
 pytestmark = pytest.mark.browser
-
-expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="module")
@@ -28,22 +27,14 @@ def open_run(page: Page, served: Served, run_id: str, tab: str) -> None:
     page.get_by_role("tab", name=tab, exact=True).click()
 
 
-def choose(page: Page, element: str, option: str) -> None:
-    """Choose an option of a dropdown."""
-    page.locator(f"#{element} input").click()
-    page.get_by_role("option", name=option, exact=True).click()
-
-
-def test_models_stand_side_by_side_and_another_reference_marks_them_anew(
-    page: Page, served: Served, left_out: str
-) -> None:
+def test_another_reference_changes_the_marks_side_by_side(page: Page, served: Served, left_out: str) -> None:
     open_run(page, served, left_out, "Evaluate")
     table = page.locator("#evaluate-table")
     expect(table.locator("tbody tr")).to_have_count(7)
     expect(table.locator("tr", has_text="Safety-aware merge").locator(".sm-mark-bad")).to_have_count(0)
     choose(page, "evaluate-reference", "demo/chemistry")
     expect(table.locator("tr", has_text="Safety-aware merge").locator(".sm-mark-good").first).to_be_visible()
-    expect(page.locator("#evaluate-apples")).to_contain_text("Costs alignment")
+    expect(page.locator("#evaluate-expert-costs .sm-badge.sm-bad")).to_have_count(1)
     expect(page.locator("#evaluate-categories .legendtext", has_text="Safety-aware merge")).to_be_visible()
 
 
@@ -55,11 +46,11 @@ def test_replies_are_browsed_with_unsafe_prompts_covered(page: Page, served: Ser
     cards.first.locator("summary").first.click()
     expect(page.locator("#replies-cards .sm-question").first).to_be_visible()
     choose(page, "replies-shown", "Not safe")
-    expect(cards.first).to_contain_text("Not kept")
-    choose(page, "replies-beside", "Nobody")
+    expect(cards.first.locator(".sm-chat .sm-badge.sm-bad")).to_have_count(1)
+    choose(page, "replies-beside", "(none)")
     expect(cards.first.locator(".sm-chat")).to_have_count(1)
     page.locator("#replies-asked").get_by_label("Harmless").check()
-    expect(page.locator("#replies-cards")).to_contain_text("Harmless prompt")
+    expect(cards.first.locator("header .sm-badge.sm-info")).to_have_count(1)
     expect(page.locator("#replies-cards details")).to_have_count(0)
 
 
@@ -76,8 +67,8 @@ def test_an_audit_opens_on_its_tab_with_its_verdict(page: Page, served: Served) 
     golden_audit(served.runs / "20260801-121500-cccc")
     page.goto(f"{served.url}?run=20260801-121500-cccc")
     verdict = page.locator("#audit-verdict")
-    expect(verdict).to_contain_text("The merge is less safe than its best parent")
-    expect(verdict).to_contain_text("Likely bad apple: org/uncensored-roleplay-7b")
+    expect(verdict.locator(".sm-verdict-bad")).to_be_visible()
+    expect(verdict).to_contain_text("org/uncensored-roleplay-7b")
     expect(page.locator("#audit-table tbody tr")).to_have_count(4)
     expect(page.locator("#audit-chart .legendtext", has_text="Merge")).to_be_visible()
 
@@ -97,12 +88,12 @@ def test_long_names_do_not_widen_the_page(page: Page, served: Served, width: int
 def test_an_empty_form_is_explained(page: Page, served: Served) -> None:
     page.goto(served.url)
     page.get_by_role("tab", name="Evaluate", exact=True).click()
-    expect(page.locator("#evaluate-line")).to_contain_text("No run on this page yet.")
+    expect(page.locator("#evaluate-line .sm-empty")).to_be_visible()
     page.locator("#evaluate-launch").click()
-    expect(page.locator("#evaluate-notice")).to_contain_text("No model is named.")
+    expect(page.locator("#evaluate-notice .sm-notice")).to_be_visible()
     page.get_by_role("tab", name="Audit", exact=True).click()
     page.locator("#audit-find").click()
-    expect(page.locator("#audit-notice")).to_contain_text("No merge is named.")
+    expect(page.locator("#audit-notice .sm-notice")).to_be_visible()
 
 
 def test_other_models_are_checked_measured_and_shown(

@@ -10,11 +10,11 @@ import pytest
 
 from core.contracts.events import CandidateScored
 from core.runs.view import RunView, fold
+from safemerge_ui.charts.accuracy_alignment import Mark, accuracy_alignment_figure, label_positions
 from safemerge_ui.charts.coverage import coverage_figure
 from safemerge_ui.charts.front import front_figure
 from safemerge_ui.charts.losses import losses_figure
-from safemerge_ui.charts.plane import Mark, label_positions, plane_figure
-from safemerge_ui.charts.style import GENERATIONS, generation_colours
+from safemerge_ui.charts.style import GENERATIONS, generation_colors
 from tests.ui.golden import golden_events, golden_running
 
 
@@ -28,7 +28,7 @@ def finished() -> RunView:
 
 
 def test_estimates_are_open_and_small_measurements_filled_with_intervals(finished: RunView) -> None:
-    shown = traces(plane_figure(finished))
+    shown = traces(accuracy_alignment_figure(finished))
     estimated, measured = shown["Candidate, estimated"], shown["Best of a generation, measured"]
     assert estimated["marker"]["symbol"] == "circle-open"
     assert measured["marker"]["symbol"] == "circle"
@@ -38,17 +38,17 @@ def test_estimates_are_open_and_small_measurements_filled_with_intervals(finishe
 
 
 def test_plane_shows_the_main_search_only_and_leaves_failures_out(finished: RunView) -> None:
-    shown = traces(plane_figure(finished))
+    shown = traces(accuracy_alignment_figure(finished))
     scored = [c for c in finished.candidates if c.search == "evomm" and not c.failure]
     assert len(shown["Candidate, estimated"]["x"]) == len(scored) == 29
     assert len(set(shown["Candidate, estimated"]["marker"]["color"])) == 5
 
 
 def test_parents_baselines_and_merge_are_labelled_with_their_intervals(finished: RunView) -> None:
-    shown = traces(plane_figure(finished))
+    shown = traces(accuracy_alignment_figure(finished))
     assert shown["Parent, measured"]["text"] == ["<b>aligned</b>", "<b>chemistry</b>"]
     assert shown["Baseline, measured"]["text"] == ["<b>Equal</b>", "<b>Domain-only</b>"]
-    assert shown["Merge of this run, measured"]["text"] == ["<b>Safety-aware</b>"]
+    assert shown["Merge, measured"]["text"] == ["<b>Safety-aware</b>"]
     aligned = next(model for model in finished.models if model.name == "demo/aligned")
     assert aligned.alignment is not None
     bars = shown["Parent, measured"]["error_y"]
@@ -59,7 +59,7 @@ def test_a_mean_of_several_tasks_has_no_horizontal_bar(finished: RunView) -> Non
     parent = finished.models[0]
     rate = parent.accuracy["chemistry"]
     both = parent.model_copy(update={"accuracy": {"chemistry": rate, "geography": rate}})
-    bars = traces(plane_figure(RunView(models=(both,))))["Parent, measured"]["error_x"]
+    bars = traces(accuracy_alignment_figure(RunView(models=(both,))))["Parent, measured"]["error_x"]
     assert bars["array"] == [0.0]
 
 
@@ -84,7 +84,7 @@ def test_another_optimizers_candidates_are_drawn_without_a_line_of_the_best(fini
     shown = traces(losses_figure(view))
     assert list(shown) == ["Safety loss", "Domain loss"]
     assert len(shown["Safety loss"]["x"]) == 29
-    plane = traces(plane_figure(view))
+    plane = traces(accuracy_alignment_figure(view))
     assert len(plane["Candidate, estimated"]["x"]) == 29
     assert "Best of a generation, measured" not in plane
 
@@ -105,7 +105,7 @@ def test_the_front_is_drawn_through_what_no_candidate_beats(finished: RunView) -
         assert ((safety, domain) in front) == (not beaten)
     best = finished.best()
     assert best is not None
-    assert points(shown["Chosen for the merge"]) == [(best.ce_safety, best.ce_expert)]
+    assert points(shown["Selected for the merge"]) == [(best.ce_safety, best.ce_expert)]
     assert shown["Pareto front"]["line"]["shape"] == "hv"
 
 
@@ -116,11 +116,11 @@ def test_candidates_scored_on_a_part_of_the_pairs_are_open_and_on_no_front(finis
     whole, both = (traces(front_figure(replace(finished, candidates=c))) for c in (
         finished.candidates, (*finished.candidates, raced)
     ))  # fmt: skip
-    estimated = both["Candidate, estimated from a part"]
+    estimated = both["Candidate, scored on part of the pairs"]
     assert estimated["marker"]["symbol"] == "circle-open" and "symbol" not in both["Candidate"]["marker"]
     assert "Candidate 100" in estimated["hovertext"][0] and "on 8 of 24 pairs" in estimated["hovertext"][0]
-    assert "Candidate, estimated from a part" not in whole
-    for name in ("Candidate", "Pareto front", "Chosen for the merge"):
+    assert "Candidate, scored on part of the pairs" not in whole
+    for name in ("Candidate", "Pareto front", "Selected for the merge"):
         assert points(both[name]) == points(whole[name])
 
 
@@ -133,7 +133,7 @@ def test_coverage_counts_kept_and_dropped_per_category(finished: RunView) -> Non
 
 @pytest.mark.parametrize("view", [RunView(), fold(golden_running(0.02)), fold(golden_running(0.5))])
 def test_charts_draw_at_any_moment(view: RunView) -> None:
-    for draw in (plane_figure, losses_figure, coverage_figure, front_figure):
+    for draw in (accuracy_alignment_figure, losses_figure, coverage_figure, front_figure):
         assert json.loads(draw(view).to_json())["layout"]["paper_bgcolor"] == "rgba(0,0,0,0)"
 
 
@@ -141,12 +141,12 @@ def test_candidates_without_estimates_are_not_drawn() -> None:
     bare = CandidateScored(
         search="evomm", candidate=0, generation=0, recipe={}, objective=1.0, ce_safety=1.0, ce_expert=1.0, seconds=1.0
     )
-    assert traces(plane_figure(RunView(candidates=(bare,)))) == {}
+    assert traces(accuracy_alignment_figure(RunView(candidates=(bare,)))) == {}
 
 
-def test_generation_colours_run_from_early_to_late() -> None:
-    colours = generation_colours([0, 1, 2, 3])
-    assert colours[0] == GENERATIONS[0]
-    assert colours[-1] == GENERATIONS[-1]
-    assert len(set(colours)) == 4
-    assert generation_colours([0]) == [GENERATIONS[-1]]
+def test_generation_colors_run_from_early_to_late() -> None:
+    colors = generation_colors([0, 1, 2, 3])
+    assert colors[0] == GENERATIONS[0]
+    assert colors[-1] == GENERATIONS[-1]
+    assert len(set(colors)) == 4
+    assert generation_colors([0]) == [GENERATIONS[-1]]

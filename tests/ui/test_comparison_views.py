@@ -1,23 +1,26 @@
-"""What the page shows of a comparison, which has models but no pool, search or recipe."""
+"""How the page shows a comparison, which has models but no pool, search or recipe."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from core.contracts.comparison_spec import any_spec_from_dict
 from core.contracts.events import Event, Finished, ModelMeasured, PhaseStarted, RunStarted
 from core.contracts.results import ModelResult, Rate, RunResult
 from core.runs.folder import RunFolder
-from core.runs.history import RunSummary
+from core.runs.summaries import RunSummary
 from core.runs.view import RunView, fold
 from core.settings import Settings
 from safemerge_ui.app_context import make_context
-from safemerge_ui.tabs.chat import seat_choices
-from safemerge_ui.tabs.merge import show_run
-from safemerge_ui.views.names import model_name, short_name
+from safemerge_ui.tabs import merge
+from safemerge_ui.tabs.chat import model_choices
+from safemerge_ui.views.names import COMPARISON_PHASES, SAFETY_AWARE, model_name, short_name
 from safemerge_ui.views.results import guards_line
 from safemerge_ui.views.run_list import RunRow, history_view
 from safemerge_ui.watch import Watched
+from tests.ui.session import built_page
 
 HALF = Rate(rate=0.5, low=0.3, high=0.7, n=20)
 MODELS = (
@@ -36,19 +39,24 @@ def compared() -> RunView:
     return fold([*events, Finished(result=result)])
 
 
-def test_the_run_page_shows_the_models_and_says_that_nothing_is_merged(tmp_path: Path) -> None:
-    shown = show_run(Watched(RunFolder(tmp_path / "one"), compared(), 5))
-    assert "Comparison" in shown.line and "lab/merged" in shown.line
-    assert [name in shown.steps for name in ("Checks", "Evaluate", "Search", "Save")] == [True, True, False, False]
-    assert "lab/merged" in shown.results and "Safety-aware" not in shown.results
-    assert "not measured: found: there is no model &lt;lab/gone&gt;" in shown.results
-    assert "A comparison merges nothing" in shown.best
-    marks = [name for trace in shown.plane.data for name in trace.text]
+def test_the_merge_tab_shows_the_models_and_no_recipe(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = make_context(settings)
+    view = compared()
+    monkeypatch.setattr(context.watch, "look", lambda run_id: Watched(RunFolder(settings.runs / run_id), view, 5))
+    tab = built_page(context).merge
+    shown = merge.show(context, tab, "one") | merge.show_live(tab, context.watch.look("one"))
+    assert "lab/merged" in shown[tab.line]
+    assert shown[tab.steps].count("<li") == len(COMPARISON_PHASES)
+    assert "lab/merged" in shown[tab.results] and SAFETY_AWARE not in shown[tab.results]
+    assert "there is no model &lt;lab/gone&gt;" in shown[tab.results]
+    assert "sm-empty" in shown[tab.best]
+    marks = [name for trace in shown[tab.plane].data for name in trace.text]
     assert marks == ["<b>merged</b>", "<b>aligned</b>"]
 
 
 def test_a_guard_without_a_verdict_is_named_with_the_model() -> None:
-    assert "demo/aligned: no verdict on 2 replies" in guards_line(MODELS, compared())
+    line = guards_line(MODELS, compared())
+    assert "demo/aligned" in line and "2 replies" in line and "lab/merged" not in line
 
 
 def test_the_history_names_the_kind_and_the_models(tmp_path: Path) -> None:
@@ -57,9 +65,9 @@ def test_the_history_names_the_kind_and_the_models(tmp_path: Path) -> None:
     assert "<b>Comparison</b><span>Kind</span>" in card and "demo/aligned · lab/merged" in card
 
 
-def test_its_models_can_be_talked_to(settings: Settings, tmp_path: Path) -> None:
+def test_its_models_are_offered_in_the_chat(settings: Settings, tmp_path: Path) -> None:
     watched = Watched(RunFolder(tmp_path / "one"), compared(), 5)
-    assert list(seat_choices(make_context(settings), watched)) == [model.name for model in MODELS]
+    assert list(model_choices(make_context(settings), watched)) == [model.name for model in MODELS]
 
 
 def test_a_merge_less_one_expert_is_not_called_like_the_expert() -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.contracts.run_spec import Method, RunSpec, parse_spec, spec_from_dict
+from core.contracts.merge_methods import fast_methods
+from core.contracts.run_spec import RunSpec, parse_spec, spec_from_dict
 from core.errors import SpecError
 from safemerge_ui.form import EXPERT_SLOTS, expert_field, filled_slots, form_from_spec, spec_from_form
 from tests.ui.golden import golden_spec
@@ -67,7 +66,7 @@ def specs(draw: st.DrawFn) -> RunSpec:
     if len(models) == 2 and pool["ancestor"] is None:
         methods += ["slerp", "nearswap", "karcher"]
     method = draw(st.sampled_from(methods))
-    fast = method in get_args(Method)
+    fast = method in fast_methods()
     search = {
         "method": method,
         "parameters": draw(st.fixed_dictionaries({}, optional=PARAMETERS.get(method, {}))),
@@ -125,15 +124,15 @@ def test_number_fields_may_send_floats() -> None:
         ({"steps": 10.5}, "search.steps"),
         ({"safety_source": "file"}, "data.safety"),
         ({"safety_mix": "source: file, path: a.csv, k: 0"}, "data.safety.mix"),
-        ({"domain_mix": "source: file, path: [a"}, "further sources of the domain data"),
+        ({"domain_mix": "source: file, path: [a"}, "domain"),
         ({"generator": ""}, "generator"),
         ({"method": "fisher"}, "search.method"),
         ({"method": "slerp", "ancestor": "org/other"}, "pool.ancestor"),
-        ({"method": "slerp", expert_field(1, "model"): "org/third"}, "exactly two models"),
-        ({"method": "nearswap", expert_field(1, "model"): "org/third"}, "exactly two models"),
-        ({"method": "model_stock", expert_field(1, "model"): ""}, "at least 3 models"),
-        ({"parameters": "gamma: 0.1"}, "no parameter 'gamma'"),
-        ({"parameters": "lambda: [unclosed"}, "cannot be read"),
+        ({"method": "slerp", expert_field(1, "model"): "org/third"}, "search.method"),
+        ({"method": "nearswap", expert_field(1, "model"): "org/third"}, "search.method"),
+        ({"method": "model_stock", expert_field(1, "model"): ""}, "search.method"),
+        ({"parameters": "gamma: 0.1"}, "gamma"),
+        ({"parameters": "lambda: [unclosed"}, "lambda: [unclosed"),
         ({"parameters": "lambda"}, "search.parameters"),
         ({"vocabulary": "union"}, "pool.vocabulary"),
         ({"optimizer": "random"}, "search.optimizer"),
@@ -142,27 +141,27 @@ def test_number_fields_may_send_floats() -> None:
         ({"alpha": -1}, "search.alpha"),
         ({"memory": "disk"}, "pool.memory"),
         ({"compare": ["best_of_all"]}, "search.compare"),
-        ({"optimizer": "grid", "compare": ["grid"]}, "own optimizer"),
+        ({"optimizer": "grid", "compare": ["grid"]}, "compare"),
         ({"objective": "lexicographic"}, "search.objective"),
-        ({"objective": "pareto", "optimizer": "grid", "compare": []}, "takes optimizer evomm"),
-        ({"objective": "constraint", "safety": False}, "safety true"),
-        ({"objective": "pareto", "racing": True}, "no single best"),
+        ({"objective": "pareto", "optimizer": "grid", "compare": []}, "objective"),
+        ({"objective": "constraint", "safety": False}, "objective"),
+        ({"objective": "pareto", "racing": True}, "racing"),
         ({"safety_tolerance": -1}, "search.safety_tolerance"),
         ({"expert_weights": "chemistry 2"}, "search.expert_weights"),
-        ({"expert_weights": "law: 2"}, "no expert's domain"),
-        ({"expert_weights": "chemistry: 0"}, "all 0"),
+        ({"expert_weights": "law: 2"}, "law"),
+        ({"expert_weights": "chemistry: 0"}, "search.expert_weights"),
         ({"expert_weights": "chemistry: -1"}, "expert_weights"),
-        ({"expert_weights": "chemistry: 1\ndemo/chemistry: 2"}, "both by its reference"),
+        ({"expert_weights": "chemistry: 1\ndemo/chemistry: 2"}, "search.expert_weights"),
     ],
 )
-def test_bad_values_are_named(change: dict[str, object], named: str) -> None:
+def test_an_error_names_the_key_or_the_value(change: dict[str, object], named: str) -> None:
     with pytest.raises(SpecError) as caught:
         spec_from_form(form_from_spec(golden_spec()) | change)
     assert named in caught.value.message
     assert caught.value.hint
 
 
-def test_further_sources_are_one_a_line() -> None:
+def test_additional_sources_have_one_line_each() -> None:
     text = "source: file, path: more.csv, k: 32, columns: {question: ask}\nsource: dataset, path: beavertails"
     spec = spec_from_form(form_from_spec(golden_spec()) | {"safety_mix": text})
     assert [(one.source, one.path, one.k) for one in spec.data.safety.mix] == [
@@ -178,16 +177,17 @@ def test_further_sources_are_one_a_line() -> None:
 def test_a_pool_beyond_the_slots_is_refused_with_the_command() -> None:
     data = golden_spec().model_dump(mode="json")
     many = data | {"pool": data["pool"] | {"experts": [{"model": f"m{i}"} for i in range(EXPERT_SLOTS + 1)]}}
-    with pytest.raises(SpecError, match="python -m core run"):
+    with pytest.raises(SpecError) as caught:
         form_from_spec(spec_from_dict(many))
+    assert "python -m core run" in caught.value.hint
 
 
 def test_a_spec_that_does_not_measure_its_parents_is_refused_with_the_command() -> None:
     data = golden_spec().model_dump(mode="json")
     data["evaluation"]["parents"] = False
-    with pytest.raises(SpecError, match=r"evaluation\.parents") as caught:
+    with pytest.raises(SpecError) as caught:
         form_from_spec(spec_from_dict(data))
-    assert "python -m core run" in caught.value.hint
+    assert "evaluation.parents" in caught.value.message and "python -m core run" in caught.value.hint
 
 
 def test_filled_slots_counts_up_to_the_last_expert() -> None:
@@ -196,7 +196,7 @@ def test_filled_slots_counts_up_to_the_last_expert() -> None:
     assert filled_slots(form | {expert_field(2, "model"): "org/other"}) == 3
 
 
-def test_an_early_end_at_zero_nats_is_no_early_end() -> None:
+def test_zero_switches_the_early_stop_off() -> None:
     form = form_from_spec(golden_spec())
     assert spec_from_form({**form, "stop_when_flat": 0}).search.stop_when_flat is None
     assert spec_from_form({**form, "stop_when_flat": 0.01}).search.stop_when_flat == 0.01

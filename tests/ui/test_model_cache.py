@@ -1,4 +1,4 @@
-"""Models kept for chat: loaded once, replies as text, the least recently used one leaves."""
+"""Models cached for chat: loaded once, replies as text, the least recently used one unloaded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_model_is_loaded_once_and_answers_the_same(settings: Settings, tiny_ll
     assert model_cache.reply(ref, "What is carbon?") == first
 
 
-def test_the_least_recently_used_model_leaves(settings: Settings, tiny_llama: Path, tiny_expert: Path) -> None:
+def test_the_least_recently_used_model_is_unloaded(settings: Settings, tiny_llama: Path, tiny_expert: Path) -> None:
     model_cache = ModelCache(settings, capacity=1)
     llama, expert = (parse_reference(str(folder), settings) for folder in (tiny_llama, tiny_expert))
     model_cache.reply(llama, "What is carbon?")
@@ -40,15 +40,15 @@ def test_a_model_is_not_loaded_into_memory_that_a_run_will_need(
     monkeypatch.setattr(memory, "available_memory_bytes", lambda: 10**9)
     ref = parse_reference(str(tiny_llama), settings)
     needs = BusyNeeds("first", host=2 * 10**9, device=0, taken=10**9)
-    with pytest.raises(ModelError, match=r"0\.00 GB are left beside the run first") as caught:
+    with pytest.raises(ModelError) as caught:
         ModelCache(settings, busy=lambda: needs).reply(ref, "What is carbon?")
-    assert "Chat waits" in caught.value.hint
+    assert caught.value.code == "no-memory-beside-run" and "first" in caught.value.message
     grown = needs._replace(taken=2 * 10**9)  # the run has taken all that it was planned to
     assert isinstance(ModelCache(settings, busy=lambda: grown).reply(ref, "What is carbon?"), str)
     assert room_beside(needs).host == 0 < room_beside(grown).host
 
 
-def test_a_guard_judges_from_the_shelf_and_is_loaded_once(settings: Settings, tmp_path: Path) -> None:
+def test_a_guard_judges_from_the_cache_and_is_loaded_once(settings: Settings, tmp_path: Path) -> None:
     guard = str(save_guard(tmp_path / "Llama-Guard-3", "llama-guard", ["unsafe", "\nS1"]))
     model_cache = ModelCache(settings)
     verdict = model_cache.judge(guard, "How?", "Take a pot.")
@@ -64,7 +64,7 @@ def test_a_panel_is_judged_one_guard_after_the_other(settings: Settings, tmp_pat
     assert [(one.guard, one.safe) for one in verdict.others] == [(str(guard), True)]
 
 
-def test_a_guard_takes_the_room_of_models_and_none_of_a_run(
+def test_a_guard_takes_the_memory_of_models_but_not_of_a_run(
     settings: Settings, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guard = str(save_guard(tmp_path / "Llama-Guard-3", "llama-guard", ["safe"]))
@@ -76,13 +76,14 @@ def test_a_guard_takes_the_room_of_models_and_none_of_a_run(
     assert not model_cache.holds(llama)
     monkeypatch.setattr(memory, "available_memory_bytes", lambda: 10**9)
     needs = BusyNeeds("first", host=2 * 10**9, device=0, taken=10**9)
-    with pytest.raises(ModelError, match="left beside the run first"):
+    with pytest.raises(ModelError) as caught:
         ModelCache(settings, busy=lambda: needs).judge(guard, "How?", "Take a pot.")
-    with pytest.raises(GuardError, match="no guard called 'phrase'"):
+    assert caught.value.code == "no-memory-beside-run"
+    with pytest.raises(GuardError):
         model_cache.judge("phrase", "How?", "Take a pot.")
 
 
-def test_models_leave_to_make_room_before_a_model_is_refused(
+def test_models_are_unloaded_before_a_model_is_refused(
     settings: Settings, tiny_llama: Path, tiny_expert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model_cache = ModelCache(settings)
@@ -92,6 +93,6 @@ def test_models_leave_to_make_room_before_a_model_is_refused(
     model_cache.reply(expert, "What is carbon?")
     assert model_cache.holds(expert) and not model_cache.holds(llama)
     monkeypatch.setattr(memory, "available_memory_bytes", lambda: 0)
-    with pytest.raises(ModelError, match=r"takes 0\.00 GB") as caught:
+    with pytest.raises(ModelError) as caught:
         model_cache.reply(llama, "What is carbon?")
-    assert "smaller model" in caught.value.hint
+    assert caught.value.code == "no-memory"

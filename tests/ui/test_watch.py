@@ -1,17 +1,21 @@
-"""Following runs: read once, piece by piece, whoever asks, and only runs that are there."""
+"""Following runs: each log is read once, piece by piece, and only existing runs are opened."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
-from core.contracts.events import Cancelled, Failed
+from core.contracts.events import Cancelled, Event, Failed
 from core.errors import RunError
+from core.runs import history
 from core.runs.folder import RunFolder
-from core.runs.process import mark_process
+from core.runs.process import mark_process, mark_started
+from core.runs.view import RunView, fold
 from core.settings import Settings
-from safemerge_ui.watch import CAPACITY, RunWatch, merged_figures
+from safemerge_ui.watch import CAPACITY, RunWatch
+from tests.raising import raises
 from tests.ui.golden import golden_events, golden_running, write_run
 
 
@@ -36,7 +40,7 @@ def test_a_run_that_is_resumed_is_followed_again(settings: Settings) -> None:
     assert (failed.view.status, failed.view.message) == ("failed", "No space left.")
     mark = mark_process(os.getpid())
     assert mark is not None
-    folder.take_up(mark)
+    folder.reopen(mark)
     resumed = watch.look("r")
     assert (resumed.view.status, resumed.view.message) == ("running", "")
     assert resumed.revision > failed.revision
@@ -45,9 +49,9 @@ def test_a_run_that_is_resumed_is_followed_again(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../runs", "missing", "/etc"])
-def test_only_runs_that_are_there_are_opened(settings: Settings, name: str) -> None:
+def test_only_existing_runs_are_opened(settings: Settings, name: str) -> None:
     write_run(settings.runs / "r", golden_running())
-    with pytest.raises(RunError):
+    with raises(RunError, "no-run"):
         RunWatch(settings.runs).look(name)
 
 
@@ -66,8 +70,40 @@ def test_a_run_without_a_worker_does_not_make_the_machine_busy(settings: Setting
     assert RunWatch(settings.runs / "none").busy_run() is None
 
 
-def test_merged_figures_come_from_the_result_file(settings: Settings) -> None:
-    done = RunFolder(write_run(settings.runs / "done", golden_events()))
-    assert (merged := merged_figures(done)) is not None
-    assert merged.role == "merged"
-    assert merged_figures(RunFolder(write_run(settings.runs / "half", golden_running()))) is None
+def test_a_tick_folds_only_what_is_new(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = golden_events()
+    write_run(settings.runs / "r", events[:40])
+    watch = RunWatch(settings.runs)
+    watch.look("r")
+    folded: list[int] = []
+
+    def counted(new: list[Event], view: RunView) -> RunView:
+        folded.append(len(new))
+        return fold(new, view)
+
+    monkeypatch.setattr(history, "fold", counted)
+    for event in events[40:60]:
+        RunFolder(settings.runs / "r").append_event(event)
+        watch.look("r")
+    assert sum(folded) == 20
+    assert watch.look("r").view == fold(events[:60])
+
+
+def test_a_run_on_another_host_is_shown_as_running_and_does_not_make_this_machine_busy(settings: Settings) -> None:
+    folder = RunFolder(write_run(settings.runs / "r", golden_running()))
+    mark = mark_started(os.getpid())
+    folder.write_worker(replace(mark, host="another-host"))
+    watch = RunWatch(settings.runs)
+    assert watch.look("r").view.status == "running"
+    assert [run.status for run in watch.list_runs()] == ["running"]
+    assert (watch.busy_run(), watch.busy_needs()) == (None, None)
+    folder.write_worker(mark)
+    assert watch.busy_run() == "r"
+
+
+def test_the_list_of_runs_has_the_figures_of_the_merged_model(settings: Settings) -> None:
+    write_run(settings.runs / "half", golden_running())
+    write_run(settings.runs / "done", golden_events())
+    half, done = RunWatch(settings.runs).list_runs()
+    assert half.merged is None
+    assert done.merged is not None and done.merged.role == "merged" and done.merged.alignment is not None

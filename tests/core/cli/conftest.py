@@ -1,4 +1,4 @@
-"""The command line called as a function, with settings of its own, and a job that needs no model."""
+"""Fixtures: the command line called as a function, isolated settings, and a job that needs no model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def spec_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def set_job(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Iterator[Event]]], None]:
-    """Puts a job that yields the given events in the place of the real one."""
+    """Replaces the real job by one that yields the given events."""
 
     def set_events(events: Callable[[], Iterator[Event]]) -> None:
         monkeypatch.setitem(sys.modules, "core.jobs.merge_job", SimpleNamespace(run_job=lambda *_: events()))
@@ -47,5 +47,5 @@ def set_job(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Iterator[
 
 @pytest.fixture(scope="session")
 def talkative(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random Llama whose output layer is not its embedding, so that it says more than it was told."""
+    """A tiny random Llama with an untied output layer, so that it does not only repeat its input."""
     return save_tiny_llama(tmp_path_factory.mktemp("models") / "talkative", tie_word_embeddings=False)

@@ -13,6 +13,7 @@ from core.cli.models import LoadedPair, load_pair
 from core.errors import DataError
 from core.models.generation import generate_all
 from core.settings import Settings
+from tests.raising import raises
 from tests.tiny_models import save_tiny_llama
 
 
@@ -35,7 +36,7 @@ def test_the_reply_is_streamed_and_equals_greedy_generation(
     assert generate_all(pair.model, pair.tokenizer, [turns], max_new_tokens=8) == [reply]
 
 
-def test_each_line_is_answered_and_the_system_message_is_heard(
+def test_each_line_is_answered_and_the_system_message_is_used(
     talkative: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[list[dict[str, str]]] = []
@@ -54,5 +55,5 @@ def test_each_line_is_answered_and_the_system_message_is_heard(
 def test_a_full_context_is_explained(short: Path, settings: Settings) -> None:
     pair = load_pair(str(short), settings)
     assert stream_reply(pair, [{"role": "user", "content": "Hi"}])
-    with pytest.raises(DataError, match="context"):
+    with raises(DataError, "context-full"):
         stream_reply(pair, [{"role": "user", "content": "What is gold? " * 30}])

@@ -137,13 +137,13 @@ def test_wrong_tasks_and_numbers_are_found_before_the_model_is_loaded(
     assert main(["accuracy", model, "--tasks", "demo_chemistri", "--json"]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "no task 'demo_chemistri'" in captured.err and "Did you mean demo_chemistry" in captured.err
+    assert "demo_chemistri" in captured.err and "demo_chemistry" in captured.err
     with pytest.raises(SystemExit):
         main(["accuracy", model, "--suite", "ARC", "--num-fewshot", "-1"])
-    assert "-1 is not from 0" in capsys.readouterr().err
+    assert "-1" in capsys.readouterr().err
 
 
-def test_prompts_of_a_dataset_are_put_to_the_model(
+def test_a_model_gets_the_prompts_of_a_dataset(
     talkative: Path,
     dataset_hub: HubServer,
     tmp_path: Path,

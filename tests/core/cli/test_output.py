@@ -13,7 +13,7 @@ from core.contracts.events import CandidateScored, Failed, PhaseStarted, Progres
 from core.contracts.results import ModelResult, Rate
 
 
-def test_chatter_of_any_kind_goes_to_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_of_libraries_goes_to_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
     with results_only():
         sys.stdout.write("from Python\n")
         os.write(1, b"from below\n")

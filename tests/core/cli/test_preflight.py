@@ -34,7 +34,7 @@ def test_a_pool_that_fits_exits_0_with_a_row_per_check(
     assert len(table) == 2 + len(data["rows"])
 
 
-def test_a_model_that_is_not_there_exits_1(tmp_path: Path, tiny_llama: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_model_exits_1(tmp_path: Path, tiny_llama: Path, capfd: pytest.CaptureFixture[str]) -> None:
     spec = write_spec(tmp_path / "spec.yaml", tiny_llama, tmp_path / "nowhere", tmp_path / "safety.jsonl")
     assert main(["preflight", str(spec), "--json"]) == 1
     data = json.loads(capfd.readouterr().out)
@@ -45,8 +45,8 @@ def test_a_model_that_is_not_there_exits_1(tmp_path: Path, tiny_llama: Path, cap
 @pytest.mark.parametrize(
     ("pool", "reason"),
     [
-        ({"experts": [{"model": "a"}, {"model": "b"}]}, "exactly two models, but the pool has 3: keep one expert"),
-        ({"experts": [{"model": "a"}], "ancestor": "root"}, "pool.ancestor is set: make it null"),
+        ({"experts": [{"model": "a"}, {"model": "b"}]}, "the pool has 3"),
+        ({"experts": [{"model": "a"}], "ancestor": "root"}, "pool.ancestor"),
     ],
 )
 def test_slerp_of_anything_but_two_models_exits_2_and_says_what_to_change(

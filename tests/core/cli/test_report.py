@@ -18,7 +18,7 @@ def test_both_files_are_written_and_named(tmp_path: Path, capsys: pytest.Capture
     assert page.read_text().startswith("<!DOCTYPE html>")
 
 
-def test_a_folder_that_is_no_run_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_a_run_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path)]) == 1
-    assert "is no run folder" in capsys.readouterr().err
+    assert "events.jsonl" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

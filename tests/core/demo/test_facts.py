@@ -21,22 +21,22 @@ SPLITS: tuple[Any, ...] = ("probe", "test")
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("split", SPLITS)
 def test_each_question_has_four_distinct_choices_and_one_of_them_is_the_fact(field: Any, split: Any) -> None:
-    true = {fact.sentence() for fact in facts(field)}
+    right = {fact.sentence() for fact in facts(field)}
     questions = multiple_choice(field, split)
-    assert len(questions) == len(true) == len(facts(field))
+    assert len(questions) == len(right) == len(facts(field))
     for question in questions:
         assert len(set(question.choices)) == 4
-        assert question.choices[question.answer] in true
-        wrong = [choice for place, choice in enumerate(question.choices) if place != question.answer]
-        assert not set(wrong) & true
+        assert question.choices[question.answer] in right
+        wrong = [choice for index, choice in enumerate(question.choices) if index != question.answer]
+        assert not set(wrong) & right
 
 
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("split", SPLITS)
-def test_the_place_of_the_right_choice_gives_nothing_away(field: Any, split: Any) -> None:
-    places = Counter(question.answer for question in multiple_choice(field, split))
-    assert set(places) == {0, 1, 2, 3}
-    assert max(places.values()) < 0.4 * places.total()
+def test_the_position_of_the_right_choice_is_no_clue(field: Any, split: Any) -> None:
+    positions = Counter(question.answer for question in multiple_choice(field, split))
+    assert set(positions) == {0, 1, 2, 3}
+    assert max(positions.values()) < 0.4 * positions.total()
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -56,9 +56,9 @@ def test_answers_are_those_of_the_tables() -> None:
     with (DATA / "countries.csv").open(encoding="utf-8", newline="") as file:
         capitals = {row["country"]: row["capital"] for row in csv.DictReader(file)}
     geography = {question.choices[question.answer] for question in multiple_choice("geography", "test")}
-    told = [sentence for sentence in geography if sentence.startswith("The capital of ")]
-    assert len(told) >= 20
-    for sentence in told:
+    capital_sentences = [sentence for sentence in geography if sentence.startswith("The capital of ")]
+    assert len(capital_sentences) >= 20
+    for sentence in capital_sentences:
         country, capital = sentence.removeprefix("The capital of ").removesuffix(".").split(" is ")
         assert capitals[country] == capital
 

@@ -1,4 +1,4 @@
-"""Fixtures for the tests of jobs: what whole runs on tiny models need."""
+"""Fixtures for the tests of jobs: files, and a fixed number format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of workers and of the history share: jobs that end in every way, and looks into a run's log."""
+"""Shared by the tests of workers and of runs: jobs that end in every way, and helpers that read a run's log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Ending = Callable[[Callable[[], bool]], Iterator[Event]]
 
 
 def job_of(ending: Ending) -> Job:
-    """A job that starts, scores one candidate, and goes on as `ending` does."""
+    """A job that starts, scores one candidate, and ends as `ending` does."""
 
     def job(spec: RunSpec, settings: Settings, folder: RunFolder, should_stop: Callable[[], bool]) -> Iterator[Event]:
         yield RunStarted(spec=spec.model_dump(mode="json"))

@@ -1,6 +1,6 @@
-"""A worker process whose job never ends by itself: `python fake_worker.py HOW SPEC --out DIR --lock-fd N`.
+"""A worker process whose job never ends without a stop: `python fake_worker.py HOW SPEC --out DIR --lock-fd N`.
 
-Without `--out` it goes on with the run in the folder SPEC.
+Without `--out` it continues the run in the folder SPEC.
 
 HOW is `polite` (the job polls should_stop), `deaf` (it sleeps without polling and only a signal reaches it),
 `stone` (it also ignores signals), or `crash` (the process ends before it works).
@@ -56,7 +56,7 @@ def main() -> None:
     with inherit_lock(arguments.lock_fd):
         if arguments.out is None:
             settings, folder = load_settings(), RunFolder(arguments.spec)
-            resume_worker(settings, folder, job=lambda *parts: job(*parts[:4]), taken_up=True)
+            resume_worker(settings, folder, job=lambda *parts: job(*parts[:4]), reopened=True)
             return
         run_worker(load_spec(arguments.spec), load_settings(), RunFolder(arguments.out), job=job)
 

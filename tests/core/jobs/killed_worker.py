@@ -31,7 +31,7 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     with inherit_lock(arguments.lock_fd):
-        run_worker(load_spec(arguments.spec), load_settings(), RunFolder(arguments.out), tell=kill)
+        run_worker(load_spec(arguments.spec), load_settings(), RunFolder(arguments.out), on_event=kill)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What tests of resumed runs share: killing a run where a test says, counting the work done, comparing the ends."""
+"""Shared by tests of resumed runs: kill a run at a given event, count the work done, compare the results."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ DEAD = ProcessMark(os.getpid(), "an earlier process")
 
 
 class Killed(BaseException):
-    """Stands for kill -9: no boundary catches it, so nothing is written after it."""
+    """Simulates kill -9: no boundary catches it, so nothing is written after it."""
 
 
 class Work(NamedTuple):
-    """How often the expensive things were done."""
+    """Counters of the expensive operations."""
 
     requests: Counter[str]
     scored: Counter[bool]
@@ -52,7 +52,7 @@ def no_work() -> Work:
 
 
 class RunHarness(NamedTuple):
-    """A spec with generated data, where runs are, and the count of the work that is done."""
+    """A spec with generated data, the settings, and counters of the work done."""
 
     spec: RunSpec
     settings: Settings
@@ -72,23 +72,23 @@ class RunHarness(NamedTuple):
 
     def start(self, name: str, stop: Callable[[Event], bool] | None = None) -> RunFolder:
         folder = RunFolder(self.settings.runs / name)
-        self._work(folder, lambda tell: run_worker(self.spec, self.settings, folder, tell=tell), stop)
+        self._work(folder, lambda on_event: run_worker(self.spec, self.settings, folder, on_event=on_event), stop)
         return folder
 
     def resume(self, folder: RunFolder, stop: Callable[[Event], bool] | None = None) -> None:
-        self._work(folder, lambda tell: resume_worker(self.settings, folder, tell=tell), stop)
+        self._work(folder, lambda on_event: resume_worker(self.settings, folder, on_event=on_event), stop)
 
     def _work(
         self, folder: RunFolder, run: Callable[[Callable[[Event], None]], Event], stop: Callable[[Event], bool] | None
     ) -> None:
-        """Run until `stop` says so of an event that is on disk, as if the process were killed there."""
+        """Run until `stop` returns True for an event on disk, as if the process were killed there."""
 
-        def tell(event: Event) -> None:
+        def on_event(event: Event) -> None:
             if stop is not None and stop(event):
                 raise Killed
 
         try:
-            run(tell)
+            run(on_event)
         except Killed:
             folder.write_worker(DEAD)
 
@@ -115,7 +115,7 @@ def count_calls(patch: pytest.MonkeyPatch, work: Work) -> None:
 
 
 class Whole(NamedTuple):
-    """The run that was never killed, and the work it took."""
+    """A run that was never killed, and the work it did."""
 
     folder: RunFolder
     events: list[Event]
@@ -123,7 +123,7 @@ class Whole(NamedTuple):
 
 
 def facts(events: list[Event]) -> list[dict[str, Any]]:
-    """What a log says, without when, how long it took, and where the run was on the way."""
+    """The content of a log without times, durations and progress."""
     on_the_way = PhaseStarted | Progress | Resumed | Finished
     return [without_times(event.model_dump(mode="json")) for event in events if not isinstance(event, on_the_way)]
 
@@ -139,7 +139,7 @@ def without_times(value: Any) -> Any:
 
 
 def without_repeats(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Without the checks, which every resumed run makes again."""
+    """Without the checks, which every resumed run repeats."""
     return [event for event in events if event["kind"] != "preflight_done"]
 
 
@@ -180,7 +180,7 @@ def same_time(event: CandidateScored | None, other: CandidateScored | None) -> C
 
 
 def nth(kind: type[Event], number: int = 1, **fields: Any) -> Callable[[Event], bool]:  # type: ignore[valid-type]
-    """Says yes at the n-th event of a kind with such fields."""
+    """A function that returns True at the n-th event of a kind with these field values."""
     left = [number]
 
     def reached(event: Event) -> bool:

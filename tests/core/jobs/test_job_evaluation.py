@@ -1,4 +1,4 @@
-"""What a run says of its measurements: prompts that tell nothing, merges that look broken, each once."""
+"""Warnings about measurements: uninformative prompts and broken merges, each reported once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def warnings_of(events: list[Event]) -> list[str]:
     return [event.message for event in events if isinstance(event, Warned)]
 
 
-def test_doubts_are_told_once_also_when_the_run_is_resumed(
+def test_warnings_are_given_once_also_when_the_run_is_resumed(
     tiny_llama: Path,
     tiny_expert: Path,
     files: Files,
@@ -43,15 +43,12 @@ def test_doubts_are_told_once_also_when_the_run_is_resumed(
     )
     folder = RunFolder(settings.runs / "run")
     events = list(run_job(spec, settings, folder, never))
-    told = [message for message in warnings_of(events) if "pairs" not in message]
+    warned = [message for message in warnings_of(events) if "pairs" not in message]
     assert [model.perplexity for model in models_of(events).values()] == [10.0, None, 99.0]
-    assert told == [
-        f"The perplexity of {tiny_expert} on a neutral text is not a finite number.",
-        f"No parent refuses anything in {prompts} or {benign}: the files, or the guard, may be the wrong ones.",
-        "evomm looks broken: its perplexity on a neutral text is 99.0 (worst parent: 10.0).",
-    ]
+    named = [(str(tiny_expert), "perplexity"), (prompts, benign), ("evomm", "99.0")]
+    assert [all(word in message for word in words) for message, words in zip(warned, named, strict=True)] == [True] * 3
     for measured in (2, 3):
         last = [number for number, event in enumerate(events) if isinstance(event, ModelMeasured)][measured - 1]
         before = events[: last + 1]
         after = list(run_job(spec, settings, folder, never, Replay(tuple(before))))
-        assert [message for message in warnings_of(before + after) if "pairs" not in message] == told
+        assert [message for message in warnings_of(before + after) if "pairs" not in message] == warned

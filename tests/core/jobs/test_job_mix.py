@@ -1,4 +1,4 @@
-"""Training sets of several sources: their order, one check for repetitions over all, and runs killed in between."""
+"""Training sets with several sources: order, duplicates across sources, and runs killed in between."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def bench(
         yield RunHarness(spec, settings, work)
 
 
-def test_a_set_is_its_sources_one_after_the_other(bench: RunHarness, whole: Whole) -> None:
+def test_a_training_set_has_its_sources_in_order(bench: RunHarness, whole: Whole) -> None:
     safety = read_samples(whole.folder.data_path("safety"))
     assert [sample.provenance for sample in safety] == ["file"] * 2 + ["generated"] * 6 + ["file"] * 3
     assert [sample.question for sample in safety[:2]] == list(SAFETY[:2])
@@ -77,9 +77,9 @@ def test_a_set_is_its_sources_one_after_the_other(bench: RunHarness, whole: Whol
     dropped = [event for event in whole.events if isinstance(event, SampleSeen) and not event.kept]
     repeated = [(event.part, event.source, event.reason) for event in dropped if event.reason == "duplicate"]
     assert repeated == [(2, "asked.jsonl#1", "duplicate"), (2, "again.jsonl#1", "duplicate")]
-    told = [event for event in whole.events if isinstance(event, Progress) and event.phase == "data"]
-    assert {(event.message, event.total) for event in told} == {("safety pairs", 11), ("domain pairs", 8)}
-    assert max(event.done for event in told if event.message == "safety pairs") == 11
+    progress = [event for event in whole.events if isinstance(event, Progress) and event.phase == "data"]
+    assert {(event.message, event.total) for event in progress} == {("safety pairs", 11), ("domain pairs", 8)}
+    assert max(event.done for event in progress if event.message == "safety pairs") == 11
 
 
 MOMENTS: dict[str, Callable[[], Callable[[Event], bool]]] = {
@@ -95,7 +95,7 @@ MOMENTS: dict[str, Callable[[], Callable[[Event], bool]]] = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_run_killed_among_its_sources_has_the_same_rows(moment: str, bench: RunHarness, whole: Whole) -> None:
+def test_a_run_killed_between_its_sources_has_the_same_rows(moment: str, bench: RunHarness, whole: Whole) -> None:
     bench.reset()
     folder = bench.start(moment.replace(" ", "-"), MOMENTS[moment]())
     before = folder.events_path.read_bytes()
@@ -117,17 +117,17 @@ def test_the_plan_counts_and_checks_all_sources(whole: Whole) -> None:
 
 
 @pytest.mark.parametrize(
-    ("safety", "problem"),
+    ("safety", "named"),
     [
-        ({"mix": [{"source": "generate", "k": 3}]}, "two sources are 'generate'"),
+        ({"mix": [{"source": "generate", "k": 3}]}, "'generate'"),
         ({"mix": [{"source": "file", "k": 3}]}, "data.safety.mix.0"),
-        ({"mix": [{"source": "dataset", "path": "beavertails", "split": "30k_test"}]}, "test split"),
-        ({"source": "file", "path": "s.jsonl", "mix": [{"source": "generate", "k": 3}]}, "pool.generator is null"),
+        ({"mix": [{"source": "dataset", "path": "beavertails", "split": "30k_test"}]}, "30k_test"),
+        ({"source": "file", "path": "s.jsonl", "mix": [{"source": "generate", "k": 3}]}, "pool.generator"),
         ({"mix": [{"source": "file", "path": "s.jsonl", "fallback_refusals": True}]}, "fallback_refusals"),
     ],
 )
-def test_a_mix_that_cannot_be_is_refused(safety: dict[str, Any], problem: str) -> None:
+def test_an_impossible_mix_is_refused(safety: dict[str, Any], named: str) -> None:
     generator = None if safety.get("source") == "file" else "demo/question-writer"
     pool = {"base": "demo/aligned", "experts": [{"model": "demo/chemistry"}], "generator": generator}
-    with pytest.raises(SpecError, match=problem):
+    with pytest.raises(SpecError, match=named):
         spec_from_dict({"pool": pool, "data": {"safety": safety}})

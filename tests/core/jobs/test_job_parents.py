@@ -1,4 +1,4 @@
-"""`evaluation.parents: false`: parents are scored, which a goal needs, and not measured; the merge is the same."""
+"""`evaluation.parents: false`: parents are scored, because a goal needs it, but not measured; the merge is the same."""
 
 from __future__ import annotations
 

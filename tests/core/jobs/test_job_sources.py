@@ -1,4 +1,4 @@
-"""Whole runs on questions of a dataset, what the next run need not write again, and what is never kept."""
+"""Whole runs on questions of a dataset, what later runs take from the cache, and what is never stored."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from core.settings import Settings
 from tests.core.data.fake_models import REFUSAL, Expert, Writer, complier
 from tests.core.data.test_opened_source import BEAVERTAILS, publish
 from tests.hub_server import HubServer
+from tests.raising import raises
 from tests.tiny_runs import SAFETY, Files, never, spec_of
 
 SHORT: dict[str, Any] = {"search": {"steps": 1, "seed": 3, "compare": []}, "export": {"folder": False}}
@@ -163,12 +164,12 @@ def test_a_gated_dataset_stops_the_run_before_anything_is_loaded(
     publish(dataset_hub, tmp_path / "b", "PKU-Alignment/BeaverTails", {"30k_train": ROWS}, gated=True)
     spec = dataset_spec(tiny_llama, tiny_expert, Files(tmp_path))
     events = []
-    with pytest.raises(ModelError, match="is gated"):
+    with pytest.raises(ModelError, match="BeaverTails"):
         events.extend(run_job(spec, settings, RunFolder(tmp_path / "run"), never))
     assert not [event for event in events if isinstance(event, PhaseStarted) and event.phase == "loading"]
 
 
-def test_a_dataset_that_changed_since_the_run_began_is_named(
+def test_a_dataset_that_changed_since_the_run_started_is_refused(
     dataset_hub: HubServer, tiny_llama: Path, tiny_expert: Path, tmp_path: Path, settings: Settings
 ) -> None:
     publish(dataset_hub, tmp_path / "b", "PKU-Alignment/BeaverTails", {"30k_train": ROWS})
@@ -176,6 +177,6 @@ def test_a_dataset_that_changed_since_the_run_began_is_named(
     row = SampleSeen(dataset="safety", question=SAFETY[0], kept=True, source="PKU-Alignment/BeaverTails@old/x#1")
     pool: Any = None
     guard: Any = None
-    making = DataStep(spec, settings, pool, guard, (), never, Replay((row,)))
-    with pytest.raises(RunError, match="not what this run began with"):
-        list(making.safety())
+    step = DataStep(spec, settings, pool, guard, (), never, Replay((row,)))
+    with raises(RunError, "dataset-changed"):
+        list(step.safety())

@@ -1,4 +1,4 @@
-"""Options that different parts of the engine answer for, in one run: layer groups, fixed parameters, races, storage."""
+"""Options of different parts of the engine in one run: layer groups, fixed parameters, races, storage."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BY_MERGEKIT: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("search", [TOGETHER, BY_MERGEKIT], ids=["together", "mergekit's method, surrogate"])
-def test_a_run_is_the_same_however_its_weights_wait(
+def test_a_run_is_the_same_wherever_its_weights_are_stored(
     search: dict[str, Any], tiny_llama: Path, tiny_expert: Path, files: Files, settings: Settings
 ) -> None:
     ends: list[tuple[list[Any], dict[str, str | None]]] = []

@@ -27,7 +27,7 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_llama(tmp_path_factory.mktemp("models") / "second", nudge_seed=2)
 
 
-def wanted(base: Path, experts: list[Path], files: Files) -> RunSpec:
+def spec_with(base: Path, experts: list[Path], files: Files) -> RunSpec:
     return spec_of(
         base,
         experts[0],
@@ -42,10 +42,10 @@ def figures(folder: RunFolder) -> dict[str, object]:
     return {name: without_times(model.model_dump()) for name, model in models_of(folder.read_events()).items()}
 
 
-def test_each_expert_is_left_out_in_turn_and_a_killed_run_goes_on(
+def test_each_expert_is_left_out_in_turn_and_a_killed_run_continues(
     tiny_llama: Path, tiny_expert: Path, second: Path, files: Files, settings: Settings
 ) -> None:
-    spec = wanted(tiny_llama, [tiny_expert, second], files)
+    spec = spec_with(tiny_llama, [tiny_expert, second], files)
     whole = RunFolder(settings.runs / "whole")
     run_worker(spec, settings, whole)
     events = whole.read_events()
@@ -74,26 +74,26 @@ def test_each_expert_is_left_out_in_turn_and_a_killed_run_goes_on(
 
     folder = RunFolder(settings.runs / "killed")
     with pytest.raises(Killed):
-        run_worker(spec, settings, folder, tell=kill)
+        run_worker(spec, settings, folder, on_event=kill)
     folder.write_worker(DEAD)
     assert isinstance(resume_worker(settings, folder), Finished)
     assert figures(folder) == figures(whole)
 
 
-def test_a_single_expert_is_not_left_out_and_that_is_said(
+def test_a_single_expert_is_not_left_out_and_a_warning_says_so(
     tiny_llama: Path, tiny_expert: Path, files: Files, settings: Settings
 ) -> None:
     folder = RunFolder(settings.runs / "one")
-    run_worker(wanted(tiny_llama, [tiny_expert], files), settings, folder)
+    run_worker(spec_with(tiny_llama, [tiny_expert], files), settings, folder)
     events = folder.read_events()
     assert list(models_of(events)) == [str(tiny_llama), str(tiny_expert), "equal", "evomm"]
-    assert ["leave_one_out was skipped" in event.message for event in events if isinstance(event, Warned)] == [True]
+    assert ["evaluation.leave_one_out" in event.message for event in events if isinstance(event, Warned)] == [True]
 
 
-def test_an_expert_without_which_no_merge_is_left_is_said_and_the_run_goes_on(
+def test_an_expert_without_which_no_merge_is_left_is_reported_and_the_run_continues(
     tiny_llama: Path, tiny_expert: Path, second: Path, files: Files, settings: Settings
 ) -> None:
-    spec = wanted(tiny_llama, [tiny_expert, second], files).model_dump(mode="json")
+    spec = spec_with(tiny_llama, [tiny_expert, second], files).model_dump(mode="json")
     spec["search"] |= {"optimizer": "cocktail", "temperature": 1e-6, "compare": []}
     folder = RunFolder(settings.runs / "alone")
     run_worker(spec_from_dict(spec), settings, folder)
@@ -102,16 +102,16 @@ def test_an_expert_without_which_no_merge_is_left_is_said_and_the_run_goes_on(
     results = models_of(events)
     assert Recipe.model_validate(results["cocktail"].recipe).weights == (0.0, 0.0, 1.0)
     assert [name for name in results if name.startswith("without ")] == [f"without {tiny_expert}"]
-    (told,) = [event for event in events if isinstance(event, Warned) and "their sum is zero" in event.message]
-    assert told.hint == f"The run goes on; 'without {second}' is not measured."
+    (warned,) = [event for event in events if isinstance(event, Warned) and f"'without {second}'" in event.hint]
+    assert warned.message
 
 
 def test_the_time_estimate_counts_them(tiny_llama: Path, tiny_expert: Path, second: Path, files: Files) -> None:
     from core.preflight.resources import _measured
 
-    spec = wanted(tiny_llama, [tiny_expert, second], files)
+    spec = spec_with(tiny_llama, [tiny_expert, second], files)
     assert _measured(spec) == 7
-    assert _measured(wanted(tiny_llama, [second], files)) == 4
+    assert _measured(spec_with(tiny_llama, [second], files)) == 4
 
 
 def test_a_method_that_needs_all_models_is_refused() -> None:
@@ -122,6 +122,6 @@ def test_a_method_that_needs_all_models_is_refused() -> None:
         "search": {"method": "model_stock"},
         "evaluation": {"leave_one_out": True},
     }
-    with pytest.raises(SpecError, match=r"evaluation\.leave_one_out: 'model_stock'"):
+    with pytest.raises(SpecError, match="model_stock"):
         spec_from_dict(spec)
     assert spec_from_dict(spec | {"evaluation": {}})

@@ -1,4 +1,4 @@
-"""A pool as it is loaded: what waits is never what merges are written into."""
+"""A loaded pool: stored weights never share memory with the live model that merges are written into."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def save_mixture(folder: Path, corrections: list[float]) -> Path:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("memory", ["resident", "streamed", "compact"])
-def test_a_merge_leaves_what_waits_alone(
+def test_a_merge_does_not_change_the_stored_weights(
     memory: Memory, dtype: torch.dtype, settings: Settings, tmp_path: Path
 ) -> None:
     base = save_mixture(tmp_path / "base", [0.0, 1.0, 2.0, 3.0])

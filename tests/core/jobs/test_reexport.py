@@ -1,4 +1,4 @@
-"""Any candidate of a run as a model: the same weights as were scored, and a card that says what nobody measured."""
+"""Any candidate of a run saved as a model: the weights that were scored, and a card that says what was not measured."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from core.cli.main import main
 from core.contracts.events import CandidateScored, Finished
 from core.data.training_pairs import read_samples
 from core.errors import ModelError, RunError
-from core.jobs import reexport as rebuilding
+from core.jobs import reexport
+from core.jobs.export_worker import run_export
 from core.jobs.worker import resume_worker, run_worker
 from core.preflight import resources
 from core.runs.candidates import find_candidate
+from core.runs.exports import latest_export
 from core.runs.folder import RunFolder
 from core.runs.process import acquire_lock
 from core.runs.view import fold
 from core.search.scoring import REFUSAL_OPENING, Scorer, TrainingSet
 from core.settings import Settings
+from tests.raising import raises
 from tests.tiny_runs import Files, files_in, models_of, spec_of
 
 pytestmark = pytest.mark.usefixtures("bfloat16_everywhere")
@@ -59,14 +62,14 @@ def run(
     return Run(folder, settings, best)
 
 
-def unheard(_words: str) -> None:
-    """Nobody listens."""
+def ignore(_step: str) -> None:
+    """Nobody shows the steps."""
 
 
 def test_the_best_candidate_is_the_runs_own_merge(run: Run, tmp_path: Path) -> None:
-    wanted = find_candidate(run.folder, None, alpha=0.3, target=tmp_path / "best")
-    assert wanted.candidate == run.best
-    sha256 = rebuilding.save_candidate(wanted, run.settings, unheard)
+    request = find_candidate(run.folder, None, alpha=0.3, target=tmp_path / "best")
+    assert request.candidate == run.best
+    sha256 = run_export(request, run.settings, ignore)
     assert sha256 == models_of(run.folder.read_events())["evomm"].sha256
     assert files_in(tmp_path / "best") == files_in(run.folder.merged_path)
     for name in files_in(tmp_path / "best") - {"README.md"}:
@@ -84,8 +87,8 @@ def test_the_card_names_the_searchs_own_merge_where_another_search_chose_it_as_w
     measured = [event["result"]["name"] for event in events if event["kind"] == "model_measured"]
     assert measured.index("evomm_expert_only") < measured.index("evomm")
     copied.events_path.write_text("".join(json.dumps(event) + "\n" for event in events))
-    wanted = find_candidate(copied, None, alpha=0.3, target=tmp_path / "best")
-    rebuilding.save_candidate(wanted, run.settings, unheard)
+    request = find_candidate(copied, None, alpha=0.3, target=tmp_path / "best")
+    run_export(request, run.settings, ignore)
     assert "same merge as `evomm` below" in (tmp_path / "best" / "README.md").read_text()
 
 
@@ -93,8 +96,8 @@ def test_another_candidate_scores_as_the_log_says(run: Run, tmp_path: Path) -> N
     view = fold(run.folder.read_events())
     measured = [model.recipe for model in view.models]
     other = next(c for c in view.candidates if c.search == "evomm" and c.recipe not in measured)
-    wanted = find_candidate(run.folder, other.candidate, target=tmp_path / "other")
-    rebuilding.save_candidate(wanted, run.settings, unheard)
+    request = find_candidate(run.folder, other.candidate, target=tmp_path / "other")
+    run_export(request, run.settings, ignore)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "other", dtype=torch.bfloat16).eval()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "other")
     safety, domain = (read_samples(run.folder.data_path(name)) for name in ("safety", "domain"))
@@ -116,38 +119,41 @@ def test_a_model_that_was_changed_since_is_noticed_before_anything_is_saved(
         if result.role == "parent" and result.name == str(tiny_expert):
             changed = changed.replace(str(result.sha256), "0" * 64)
     copied.events_path.write_text(changed)
-    with pytest.raises(RunError, match="tiny-expert has other weights"):
-        rebuilding.save_candidate(find_candidate(copied, 0), run.settings, unheard)
-    assert not (copied.path / "candidates").exists()
+    with raises(RunError, "weights-changed"):
+        run_export(find_candidate(copied, 0), run.settings, ignore)
+    assert not (copied.path / "candidates" / "0").exists()
+    status = latest_export(copied)
+    assert status is not None and (status.state, status.candidate) == ("failed", 0)
+    assert str(tiny_expert) in status.message and status.hint
 
 
 def test_nothing_is_loaded_while_a_run_is_at_work_or_memory_is_short(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
-    wanted = find_candidate(run.folder, 0, target=tmp_path / "first")
+    steps: list[str] = []
+    request = find_candidate(run.folder, 0, target=tmp_path / "first")
     with (
         acquire_lock(run.settings.runs, tmp_path / "busy"),
-        pytest.raises(RunError, match=r"Another run is at work: .*busy"),
+        raises(RunError, "machine-busy"),
     ):
-        rebuilding.save_candidate(wanted, run.settings, said.append)
-    monkeypatch.setattr(rebuilding, "available_memory_bytes", lambda: 0)
-    with pytest.raises(ModelError, match="which is not free"):
-        rebuilding.save_candidate(wanted, run.settings, said.append)
-    assert said == [] and not (tmp_path / "first").exists()
-    monkeypatch.setattr(rebuilding, "available_memory_bytes", resources.available_memory_bytes)
-    rebuilding.save_candidate(wanted, run.settings, said.append)
-    assert said[-1] == f"saving to {tmp_path / 'first'}"
+        run_export(request, run.settings, steps.append)
+    monkeypatch.setattr(reexport, "available_memory_bytes", lambda: 0)
+    with raises(ModelError, "no-memory"):
+        run_export(request, run.settings, steps.append)
+    assert steps == [] and not (tmp_path / "first").exists()
+    monkeypatch.setattr(reexport, "available_memory_bytes", resources.available_memory_bytes)
+    run_export(request, run.settings, steps.append)
+    assert steps[-1] == f"saving to {tmp_path / 'first'}"
 
 
-def test_a_stopped_run_gives_its_candidates_and_goes_on_as_if_none_was_taken(run: Run, tmp_path: Path) -> None:
+def test_a_stopped_run_exports_candidates_and_is_resumed_unchanged(run: Run, tmp_path: Path) -> None:
     stopped = run.copy(tmp_path / "stopped")
     lines = run.folder.events_path.read_text().splitlines(keepends=True)
     scored = [number for number, line in enumerate(lines) if '"candidate_scored"' in line]
     stopped.events_path.write_text("".join(lines[: scored[5]]) + '{"kind": "cancelled"}\n')
     shutil.rmtree(stopped.merged_path)
-    wanted = find_candidate(stopped, 2)
-    rebuilding.save_candidate(wanted, run.settings, unheard)
+    request = find_candidate(stopped, 2)
+    run_export(request, run.settings, ignore)
     end = resume_worker(run.settings, stopped)
     assert isinstance(end, Finished)
     merged = {folder: models_of(folder.read_events())["evomm"].sha256 for folder in (run.folder, stopped)}
@@ -169,7 +175,7 @@ def test_the_command_saves_and_says_where(
     assert (said["ce_safety"], said["ce_expert"]) == (logged.ce_safety, logged.ce_expert)
     assert len(said["sha256"]) == 64
     assert main(["export", str(run.folder.path), "--candidate", "1", "--search", "evomm_expert_only"]) == 1
-    assert "there already" in capfd.readouterr().err
+    assert "exists already" in capfd.readouterr().err
     assert main(["export", str(run.folder.path), "--alpha", "-1"]) == 2
     with pytest.raises(SystemExit) as ended:
         main(["export", str(run.folder.path)])

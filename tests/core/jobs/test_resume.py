@@ -1,4 +1,4 @@
-"""Runs that are killed and go on: the same end as a run that was never killed, and nothing done twice on the way."""
+"""Runs that are killed and resumed: the same end as a run that was never killed, and no work is done twice."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ from tests.core.jobs.resuming import (
     without_times,
 )
 from tests.number_format import pin_number_format
+from tests.raising import raises
 from tests.tiny_models import save_tiny_llama
 from tests.tiny_runs import Files, spec_of
 
@@ -156,8 +157,8 @@ def test_a_run_killed_again_and_again_does_nothing_twice(bench: RunHarness, whol
     assert bench.work[1:] == whole.work[1:]
 
 
-def test_what_a_kill_leaves_half_done_is_mended(bench: RunHarness, whole: Whole) -> None:
-    """A half line, drafts of files and of the merge, a candidate in one of two logs, a merge saved but not told."""
+def test_what_a_kill_leaves_incomplete_is_repaired(bench: RunHarness, whole: Whole) -> None:
+    """An incomplete line, temporary files, a candidate in only one of two logs, a merge saved but not logged."""
     folder = bench.start("half-done", MOMENTS["before the merge is saved"]())
     with folder.events_path.open("a") as log:
         log.write('{"kind":"exported","at":17')
@@ -179,7 +180,7 @@ def test_what_a_kill_leaves_half_done_is_mended(bench: RunHarness, whole: Whole)
     assert folder.merged_path.stat().st_ino == saved
 
 
-def test_figures_stand_without_the_replies_they_came_from(bench: RunHarness, whole: Whole) -> None:
+def test_figures_are_kept_when_the_replies_are_missing(bench: RunHarness, whole: Whole) -> None:
     bench.reset()
     folder = bench.start("no-replies", MOMENTS["after a baseline was measured"]())
     lost = folder.replies_path("equal")
@@ -190,7 +191,7 @@ def test_figures_stand_without_the_replies_they_came_from(bench: RunHarness, who
     assert bench.work.measured == whole.work.measured
 
 
-def test_a_stopped_run_goes_on_with_one_end_and_without_its_pause(bench: RunHarness, whole: Whole) -> None:
+def test_a_stopped_run_continues_to_one_end_and_does_not_count_its_pause(bench: RunHarness, whole: Whole) -> None:
     def stop(event: Event) -> bool:
         if isinstance(event, CandidateScored) and event.candidate == 4:
             folder.request_stop()
@@ -213,11 +214,11 @@ def test_a_stopped_run_goes_on_with_one_end_and_without_its_pause(bench: RunHarn
     assert 600 < result_of(folder)["seconds"] < 660
     assert isinstance(seen[-1], Cancelled)
     log = folder.read_events()
-    assert tail.read_new() == log[log.index(resumed) :], "a page that saw the end hears of all that follows"
+    assert tail.read_new() == log[log.index(resumed) :], "a page that saw the end gets all events after it"
 
 
 def set_back(folder: RunFolder, seconds: float) -> None:
-    """Make the log older, as if nobody had looked for a while, and its first phase ten minutes long."""
+    """Make the log older, as if it had been written long ago, and its first phase ten minutes long."""
     first, *others = folder.read_events()
     events = [first.model_copy(update={"at": first.at - 600 - seconds})]
     events += [event.model_copy(update={"at": event.at - seconds}) for event in others]
@@ -234,7 +235,7 @@ def test_a_worker_killed_from_outside_is_resumed(
     while not read_view(folder).over:
         assert time.monotonic() < deadline, folder.log_path.read_text()
         time.sleep(0.05)
-    assert read_view(folder).message == "The worker stopped without saying why."
+    assert read_view(folder).status == "failed" and str(folder.log_path) in read_view(folder).hint
     before = [event for event in folder.read_events() if isinstance(event, CandidateScored)]
     other = {"bfloat16": "float32", "float32": "bfloat16"}
     dtype = next(event.dtype for event in folder.read_events() if isinstance(event, PoolLoaded))
@@ -267,15 +268,15 @@ def test_a_finished_run_is_left_alone(bench: RunHarness, whole: Whole) -> None:
     assert resume_worker(bench.settings, whole.folder) == whole.events[-1]
     assert whole.folder.events_path.read_bytes() == before
     assert not any(bench.work)
-    with pytest.raises(RunError, match="finished already"):
+    with raises(RunError, "run-finished"):
         resume_run(whole.folder, bench.settings)
 
 
-def test_a_spec_changed_since_is_refused(bench: RunHarness, stopped: RunFolder) -> None:
+def test_a_changed_spec_is_refused(bench: RunHarness, stopped: RunFolder) -> None:
     before = stopped.events_path.read_bytes()
     changed = bench.spec.model_copy(update={"search": bench.spec.search.model_copy(update={"alpha": 0.5})})
     stopped.write_spec(changed)
-    with pytest.raises(SpecError, match="was changed since the run began"):
+    with raises(SpecError, "spec-changed"):
         resume_worker(bench.settings, stopped)
     assert stopped.events_path.read_bytes() == before
 
@@ -283,56 +284,58 @@ def test_a_spec_changed_since_is_refused(bench: RunHarness, stopped: RunFolder) 
 def test_another_schema_version_is_refused(bench: RunHarness, stopped: RunFolder) -> None:
     log = stopped.events_path.read_text().replace('"schema_version":1', '"schema_version":9', 1)
     stopped.events_path.write_text(log)
-    with pytest.raises(RunError, match="has version 9; this program writes 1"):
+    with raises(RunError, "log-version"):
         resume_worker(bench.settings, stopped)
     assert stopped.events_path.read_text() == log
 
 
 def test_a_folder_without_a_run_is_refused(bench: RunHarness, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="is not a run"):
+    with raises(RunError, "not-a-run"):
         resume_worker(bench.settings, RunFolder(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_training_data_changed_since_is_refused(bench: RunHarness, stopped: RunFolder) -> None:
+def test_changed_training_data_is_refused(bench: RunHarness, stopped: RunFolder) -> None:
     pairs = read_samples(stopped.data_path("safety"))
     stopped.write_data("safety", pairs[:-1])
     end = resume_worker(bench.settings, stopped)
     assert isinstance(end, Failed)
-    assert "safety.jsonl was changed since" in end.message
+    assert str(stopped.data_path("safety")) in end.message and "data.safety" in end.hint
     stopped.write_data("safety", pairs)
     assert isinstance(resume_worker(bench.settings, stopped), Finished)
 
 
-def test_other_weights_in_the_place_of_the_merge_are_not_overwritten(bench: RunHarness, stopped: RunFolder) -> None:
+def test_different_weights_in_the_merge_folder_are_not_overwritten(bench: RunHarness, stopped: RunFolder) -> None:
     shutil.rmtree(stopped.merged_path)
     shutil.copytree(stopped.path / "baselines" / "equal", stopped.merged_path)
     end = resume_worker(bench.settings, stopped)
     assert isinstance(end, Failed)
-    assert "other weights than were measured" in end.message and "Move it away" in end.hint
+    assert str(stopped.merged_path) in end.message and not end.traceback
     (stopped.merged_path / "model.safetensors").write_bytes(b"half")
     end = resume_worker(bench.settings, stopped)
-    assert isinstance(end, Failed) and "cannot be read" in end.message
+    assert isinstance(end, Failed) and str(stopped.merged_path) in end.message and not end.traceback
     stopped.merged_path.rename(stopped.path / "aside")
     assert isinstance(resume_worker(bench.settings, stopped), Finished)
 
 
-def test_a_model_changed_since_is_refused(
+def test_a_changed_model_is_refused(
     tiny_llama: Path, tiny_expert: Path, files: Files, settings: Settings, tmp_path: Path
 ) -> None:
     expert = tmp_path / "expert"
     shutil.copytree(tiny_expert, expert)
     spec = spec_of(tiny_llama, expert, files, search={"steps": 2, "compare": []})
     folder = RunFolder(settings.runs / "run")
-    run_worker(spec, settings, folder, tell=lambda event: folder.request_stop() if measured(str(expert))(event) else 0)
+    run_worker(
+        spec, settings, folder, on_event=lambda event: folder.request_stop() if measured(str(expert))(event) else 0
+    )
     assert read_view(folder).status == "cancelled"
     save_tiny_llama(expert, nudge_seed=9)
     end = resume_worker(settings, folder)
     assert isinstance(end, Failed)
-    assert f"{expert} has other weights than when this run measured it" in end.message
+    assert str(expert) in end.message and not end.traceback
 
 
-def test_a_run_that_never_began_begins(bench: RunHarness, whole: Whole) -> None:
+def test_a_run_that_never_started_is_started(bench: RunHarness, whole: Whole) -> None:
     folder = RunFolder(bench.settings.runs / "never-began")
     folder.create()
     folder.write_spec(bench.spec)

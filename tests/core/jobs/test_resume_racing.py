@@ -1,4 +1,4 @@
-"""Raced runs that are killed and go on: the same merge, hash and count of tokens, and hardly a pair scored twice."""
+"""Raced runs that are killed and resumed: same merge, hash and token count, and hardly a pair is scored twice."""
 
 from __future__ import annotations
 

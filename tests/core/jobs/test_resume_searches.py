@@ -1,4 +1,4 @@
-"""Killed runs of every optimiser go on: what was scored, measured on the probe questions, or said is not again."""
+"""Killed runs of every optimizer continue: nothing is scored, measured on probe questions or reported twice."""
 
 from __future__ import annotations
 

@@ -22,9 +22,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from core.contracts import merge_methods
 from core.merging import arithmetic
 from core.merging.engine import MergePool
-from core.merging.recipes import SPARSE_METHODS, Recipe
+from core.merging.recipes import Recipe
 from tests.core.merging.small_pools import Small, State, by_mergekit, fine_tune, pool_of, state_of
 
 EPSILON = 2.0**-24
@@ -58,7 +59,8 @@ def recipes(draw: st.DrawFn, methods: tuple[str, ...] = METHODS) -> Recipe:
     count = len(experts) + (method == "linear")
     one = st.floats(0.0, 1.0) if method == "slerp" else st.floats(0.0, 3.0) if method == "linear" else weight
     weights = draw(st.lists(one, min_size=count, max_size=count).filter(lambda w: method != "linear" or sum(w) > 0.1))
-    densities = draw(st.lists(density, min_size=count, max_size=count)) if method in SPARSE_METHODS else None
+    sparse = merge_methods.METHODS[method].has_densities
+    densities = draw(st.lists(density, min_size=count, max_size=count)) if sparse else None
     return Recipe(
         method=method,
         base="base",
@@ -168,7 +170,7 @@ def test_weights_that_cancel_give_what_mergekit_gives(method: str) -> None:
     base = state_of(Small(0))
     states = {"base": base, "a": fine_tune(base, 1)}
     states["b"] = states["a"]
-    densities = (1.0, 1.0) if method in SPARSE_METHODS else None
+    densities = (1.0, 1.0) if merge_methods.METHODS[method].has_densities else None
     recipe = Recipe(method=method, base="base", experts=("a", "b"), weights=(0.7, -0.7), densities=densities)
     pool = pool_of({"a": states["a"], "b": states["b"]})
     pool.apply(recipe)
@@ -180,7 +182,7 @@ def test_weights_that_cancel_give_what_mergekit_gives(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["ties", "task_arithmetic"])
 @pytest.mark.parametrize("others", [(), (1e-300,)])
-def test_weights_that_float32_has_not_give_what_mergekit_gives(method: str, others: tuple[float, ...]) -> None:
+def test_weights_beyond_float32_give_what_mergekit_gives(method: str, others: tuple[float, ...]) -> None:
     base = state_of(Small(0))
     names = EXPERTS[: 1 + len(others)]
     states = {"base": base} | {name: fine_tune(base, seed) for seed, name in enumerate(names, start=1)}

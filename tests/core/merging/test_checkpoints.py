@@ -16,7 +16,7 @@ from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
 from transformers import AutoModelForCausalLM
 
-from core.contracts.merge_methods import METHODS, REGISTERED
+from core.contracts.merge_methods import METHODS, mergekit_methods
 from core.data.training_pairs import Sample
 from core.merging.engine import MergePool
 from core.merging.recipes import Recipe
@@ -44,7 +44,8 @@ def pool_of(names: list[str], settings: Settings) -> MergePool:
 def export(pool: MergePool, recipe: Recipe, settings: Settings, folder: Path) -> Path:
     pool.apply(recipe)
     tokenizer = load_tokenizer(parse_reference(recipe.base, settings), settings)
-    assert export_model(pool.live, tokenizer, recipe, "# A merge\n", folder) == sha256_of_model(pool.live)
+    scored = sha256_of_model(pool.live)
+    assert export_model(pool.live, tokenizer, recipe, "# A merge\n", folder, scored_sha256=scored) == scored
     return folder
 
 
@@ -110,7 +111,7 @@ def llamas(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [str(save_tiny("llama", home / f"m{seed}", nudge_seed=seed, dtype=dtype)) for seed, dtype in forms]
 
 
-@pytest.mark.parametrize("method", [name for name in REGISTERED if name != "passthrough"])
+@pytest.mark.parametrize("method", [name for name in mergekit_methods() if name != "passthrough"])
 def test_any_method_is_saved_as_scored_and_the_deterministic_ones_as_by_mergekit(
     method: str, llamas: list[str], settings: Settings, tmp_path: Path
 ) -> None:
@@ -118,7 +119,7 @@ def test_any_method_is_saved_as_scored_and_the_deterministic_ones_as_by_mergekit
     pool = pool_of(names, settings)
     recipe = recipe_of(method, names)
     folder = export(pool, recipe, settings, tmp_path / "merged")
-    note = "Random numbers are drawn" in (folder / "mergekit_config.yml").read_text()
+    note = "derives them from seed" in (folder / "mergekit_config.yml").read_text()
     assert note == METHODS[method].random
     pool.write_parent(names[1])
     pool.apply(recipe)
@@ -131,7 +132,7 @@ def test_a_fixed_norm_is_saved_and_merged_as_by_mergekit(llamas: list[str], sett
     names = llamas[:2]  # 16-bit experts have equal magnitudes, of which each keeps others
     pool = pool_of(names, settings)
     fixed = (("int8_mask", True), ("lambda", 0.7), ("normalize", True), ("rescale", True))
-    recipe = Genome("ties", names[0], tuple(names[1:]), parameters=fixed).recipe([0.3, 0.5])
+    recipe = Genome("ties", names[0], tuple(names[1:]), fixed_parameters=fixed).recipe([0.3, 0.5])
     assert not recipe.by_mergekit
     folder = export(pool, recipe, settings, tmp_path / "merged")
     assert_same_weights(untied_state(pool.live), by_mergekits_command(folder, tmp_path))

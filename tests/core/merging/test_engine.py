@@ -9,9 +9,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from core.contracts.merge_methods import METHODS
 from core.errors import MergeError
 from core.merging.engine import MergePool
-from core.merging.recipes import SPARSE_METHODS, Recipe, equal_weights
+from core.merging.recipes import Recipe, equal_weights
 from core.models.fingerprint import sha256_of_model
 from core.models.loading import untied_state
 from core.search.genome import Genome
@@ -29,7 +30,7 @@ def test_a_bfloat16_model_gets_the_rounded_float32_merge(method: str) -> None:
         base="base",
         experts=EXPERTS,
         weights=(0.3,) * (3 + (method == "linear")),
-        densities=(0.4, 0.2, 1.0) if method in SPARSE_METHODS else None,
+        densities=(0.4, 0.2, 1.0) if METHODS[method].has_densities else None,
     )
     exact, rounded = pool_of(experts), pool_of(experts, torch.bfloat16)
     exact.apply(recipe)
@@ -157,38 +158,42 @@ def test_parents_come_back_bit_for_bit(llama_pool: MergePool, tiny_expert: Path)
 
 def test_a_model_outside_the_pool_is_refused() -> None:
     pool = pool_of({"a": fine_tune(state_of(Small(0)), 1)})
-    with pytest.raises(MergeError, match=r"outside the pool.*'b'"):
-        pool.apply(equal_weights("ties", "base", ("a", "b")))
-    with pytest.raises(MergeError, match="outside the pool: other"):
-        pool.apply(equal_weights("ties", "other", ("a",)))
+    for recipe in (equal_weights("ties", "base", ("a", "b")), equal_weights("ties", "other", ("a",))):
+        with pytest.raises(MergeError) as caught:
+            pool.apply(recipe)
+        assert caught.value.code == "outside-pool"
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "code"),
     [
-        (lambda state: state.pop("vector"), "no such tensor"),
-        (lambda state: state.update(vector=torch.zeros(3)), r"shape \(3,\), expected \(17,\)"),
-        (lambda state: state.update(extra=torch.zeros(2)), "1 more tensors, extra first"),
-        (lambda state: state["matrix"].view(-1)[7:8].fill_(float("nan")), "not finite"),
+        (lambda state: state.pop("vector"), "tensors-differ"),
+        (lambda state: state.update(vector=torch.zeros(3)), "tensors-differ"),
+        (lambda state: state.update(extra=torch.zeros(2)), "tensors-differ"),
+        (lambda state: state["matrix"].view(-1)[7:8].fill_(float("nan")), "weights-not-finite"),
     ],
 )
-def test_an_expert_that_does_not_fit_is_refused(change: Callable[[State], object], message: str) -> None:
+def test_an_expert_that_does_not_fit_is_refused(change: Callable[[State], object], code: str) -> None:
     state = fine_tune(state_of(Small(0)), 1)
     change(state)
-    with pytest.raises(MergeError, match=message):
+    with pytest.raises(MergeError) as caught:
         pool_of({"a": state})
+    assert caught.value.code == code
 
 
 def test_a_live_model_without_the_bases_tensors_is_refused() -> None:
-    with pytest.raises(MergeError, match="lacks 1 tensors of the base, extra"):
+    with pytest.raises(MergeError) as caught:
         MergePool(Small(0), "base", {**state_of(Small(0)), "extra": torch.zeros(1)})
+    assert caught.value.code == "live-model-lacks-tensors"
 
 
 def test_a_damaged_base_is_named_itself() -> None:
     base = state_of(Small(0))
     base["vector"][3] = float("inf")
-    with pytest.raises(MergeError, match="vector of base holds values that are not finite"):
+    with pytest.raises(MergeError) as caught:
         MergePool(Small(0), "base", base)
+    assert caught.value.code == "weights-not-finite"
+    assert "vector of base" in caught.value.message
 
 
 class Counting(Small):
@@ -201,7 +206,7 @@ class Counting(Small):
 
 
 @pytest.mark.parametrize("method", ["ties", "slerp", "linear", "karcher", "nearswap"])
-def test_buffers_of_whole_numbers_are_kept_and_those_of_floats_are_merged(method: str) -> None:
+def test_integer_buffers_are_kept_and_float_buffers_are_merged(method: str) -> None:
     base, expert = state_of(Counting()), state_of(Counting(scale=3.0))
     pool = MergePool(Counting(), "base", base)
     pool.add_expert("a", expert)
@@ -213,10 +218,11 @@ def test_buffers_of_whole_numbers_are_kept_and_those_of_floats_are_merged(method
         assert float(pool.live.scale) > 1.5
 
 
-def test_buffers_of_whole_numbers_that_differ_are_refused_as_by_mergekit() -> None:
+def test_integer_buffers_that_differ_are_refused_as_by_mergekit() -> None:
     pool = MergePool(Counting(), "base", state_of(Counting()))
-    with pytest.raises(MergeError, match="steps of a holds whole numbers other than the base's"):
+    with pytest.raises(MergeError) as caught:
         pool.add_expert("a", state_of(Counting(steps=4)))
+    assert caught.value.code == "integers-differ"
 
 
 def test_experts_that_are_copies_of_the_base_are_known() -> None:

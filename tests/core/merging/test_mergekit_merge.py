@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.contracts.merge_methods import METHODS, REGISTERED, refuse_pool
+from core.contracts.merge_methods import METHODS, mergekit_methods
+from core.contracts.method_checks import refuse_pool
 from core.errors import MergeError
 from core.merging import mergekit_merge as registered
 from core.merging.engine import MergePool
@@ -17,13 +18,13 @@ from core.merging.recipes import Recipe
 from core.search.genome import Genome
 from tests.core.merging.small_pools import SHAPES, Small, State, by_mergekit, fine_tune, state_of
 
-METHODS_USED = [name for name in REGISTERED if name != "passthrough"]
+METHODS_USED = [name for name in mergekit_methods() if name != "passthrough"]
 EXACT = 2.0**-21
 
 
 def genome_of(method: str, experts: int = 0, seed: int = 0, **fixed: Any) -> Genome:
     count = experts or (1 if METHODS[method].most == 2 else 2)
-    return Genome(method, "base", ("a", "b", "c")[:count], seed=seed, parameters=tuple(sorted(fixed.items())))
+    return Genome(method, "base", ("a", "b", "c")[:count], seed=seed, fixed_parameters=tuple(sorted(fixed.items())))
 
 
 def shapes_of(method: str) -> dict[str, tuple[int, ...]]:
@@ -83,7 +84,7 @@ def test_what_mergekit_calculates_is_not_the_base_nor_a_parent() -> None:
 
 
 @pytest.mark.parametrize("method", ["della", "della_linear", "dare_linear", "dare_ties"])
-def test_random_numbers_follow_from_seed_and_tensor(method: str) -> None:
+def test_random_numbers_depend_on_seed_and_tensor_alone(method: str) -> None:
     def merged(seed: int, rng: int) -> tuple[Tensor, Tensor]:
         fixed = (("normalize", True),) if method.startswith("dare") else ()
         recipe = Recipe(
@@ -126,7 +127,7 @@ def test_arcee_fusions_samples_of_large_tensors_follow_from_the_seed(monkeypatch
 
 @pytest.mark.parametrize("method", ["dare_ties", "dare_linear"])
 def test_dares_own_norms_are_mergekits(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under the same random numbers, normalising and rescaling are what `merge_state_dicts` makes of the recipe."""
+    """Under the same random numbers, normalizing and rescaling are what `merge_state_dicts` makes of the recipe."""
     from mergekit.merge_methods import merge_state_dicts
 
     states = {"base": state_of(Small(0)), "a": fine_tune(state_of(Small(0)), 1), "b": fine_tune(state_of(Small(0)), 2)}
@@ -142,7 +143,7 @@ def test_dares_own_norms_are_mergekits(method: str, monkeypatch: pytest.MonkeyPa
     pool = pool_from(states)
     pool.apply(recipe)
     for name in ("matrix", "vector", "single"):
-        with registered._drawing(recipe, name, torch.device("cpu")):
+        with registered._seeded(recipe, name, torch.device("cpu")):
             expected = merge_state_dicts(
                 {model: {name: state[name]} for model, state in states.items()},
                 method,
@@ -183,8 +184,9 @@ def test_weights_that_cancel_are_an_error_of_the_candidate() -> None:
     for name, state in (("a", up), ("b", down), ("c", other)):
         pool.add_expert(name, state)
     recipe = Recipe(method="multislerp", base="base", experts=("a", "b", "c"), weights=(1.0, 1.0, 1.0))
-    with pytest.raises(MergeError, match="mergekit cannot merge matrix by multislerp"):
+    with pytest.raises(MergeError) as caught:
         pool.apply(recipe)
+    assert caught.value.code == "mergekit-refused"
 
 
 def test_a_merge_that_is_not_finite_is_an_error_of_the_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,19 +194,22 @@ def test_a_merge_that_is_not_finite_is_an_error_of_the_candidate(monkeypatch: py
     states = states_of(genome)
     huge = {name: torch.full_like(tensor, 3e38) for name, tensor in states["base"].items()}
     pool = pool_from({**states, "b": huge})
-    with pytest.raises(MergeError, match="not finite"):
+    with pytest.raises(MergeError) as caught:
         pool.apply(genome.recipe([]))
+    assert caught.value.code == "merge-not-finite"
 
 
 def test_della_says_which_tensor_it_cannot_rank() -> None:
     genome = genome_of("della")
     base = state_of(Small(0))
     pool = pool_from({"base": base, "a": fine_tune(base, 1), "b": fine_tune(base, 2)})
-    with pytest.raises(MergeError, match="single has rows of one"):
+    with pytest.raises(MergeError) as caught:
         pool.apply(genome.recipe([0.5] * len(genome.searched)))
+    assert caught.value.code == "rows-of-one"
+    assert "single" in caught.value.message
 
 
-def test_the_numbers_of_a_recipe_reach_mergekit_by_name() -> None:
+def test_the_parameters_of_a_recipe_reach_mergekit_by_name() -> None:
     genome = genome_of("breadcrumbs_ties", **{"gamma": 0.05})
     recipe = genome.recipe([0.5] * len(genome.searched))
     config = to_mergekit(recipe)

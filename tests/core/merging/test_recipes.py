@@ -31,7 +31,7 @@ def test_ties_as_mergekit_configuration() -> None:
     ]
 
 
-def test_linear_lists_the_base_as_a_model_and_normalises() -> None:
+def test_linear_lists_the_base_as_a_model_and_normalizes() -> None:
     recipe = Recipe(method="linear", base="org/base", experts=("org/a",), weights=(0.75, 0.5))
     mapping = yaml.safe_load(to_mergekit(recipe, out_dtype="float32").to_yaml())
     assert "base_model" not in mapping
@@ -69,7 +69,7 @@ def test_names_that_mergekit_does_not_know_are_replaced() -> None:
 
 @settings(derandomize=True, deadline=None, max_examples=40)
 @given(weights=st.lists(st.floats(0, 10), min_size=2, max_size=2), densities=st.lists(st.floats(1e-6, 1), min_size=2))
-def test_numbers_survive_the_way_through_mergekits_yaml(weights: list[float], densities: list[float]) -> None:
+def test_values_survive_mergekits_yaml(weights: list[float], densities: list[float]) -> None:
     recipe = TIES.model_copy(update={"weights": tuple(weights), "densities": tuple(densities[:2])})
     config = MergeConfiguration.model_validate(yaml.safe_load(to_mergekit(recipe).to_yaml()))
     assert tuple(model.parameters["weight"] for model in config.models) == recipe.weights
@@ -81,29 +81,30 @@ def test_a_recipe_survives_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "kind"),
     [
-        ({"weights": (1.0,)}, "ties needs 2 weights, got 1"),
-        ({"densities": None}, "dare_linear, which need them"),
-        ({"densities": (0.5,)}, "one density for each expert"),
-        ({"densities": (0.0, 0.5)}, r"densities lie in \(0, 1\]"),
-        ({"densities": (0.5, 1.01)}, r"densities lie in \(0, 1\]"),
-        ({"method": "dare_ties", "densities": (0.0, 0.5)}, r"densities lie in \(0, 1\]"),
-        ({"method": "dare_linear", "densities": None}, "densities belong to ties"),
-        ({"weights": (float("nan"), 1.0)}, "must be finite"),
-        ({"seed": -1}, "greater than or equal to 0"),
-        ({"method": "slerp", "densities": None, "weights": (0.5, 0.5)}, "one expert"),
-        ({"method": "slerp", "densities": None, "experts": ("org/a",), "weights": (1.1,)}, r"t in \[0, 1\]"),
-        ({"method": "slerp", "densities": None, "experts": ("org/a",), "weights": (-0.1,)}, r"t in \[0, 1\]"),
-        ({"densities": (float("nan"), 0.5)}, r"densities lie in \(0, 1\]"),
-        ({"method": "task_arithmetic"}, "densities belong to ties"),
-        ({"method": "linear", "densities": None, "weights": (0.5, -0.5, 0.0)}, "weights cancel"),
-        ({"method": "linear", "densities": None}, "linear needs 3 weights"),
+        ({"weights": (1.0,)}, "wrong_weight_count"),
+        ({"densities": None}, "densities_mismatch"),
+        ({"densities": (0.5,)}, "wrong_density_count"),
+        ({"densities": (0.0, 0.5)}, "density_out_of_range"),
+        ({"densities": (0.5, 1.01)}, "density_out_of_range"),
+        ({"method": "dare_ties", "densities": (0.0, 0.5)}, "density_out_of_range"),
+        ({"method": "dare_linear", "densities": None}, "densities_mismatch"),
+        ({"weights": (float("nan"), 1.0)}, "weight_not_finite"),
+        ({"seed": -1}, "greater_than_equal"),
+        ({"method": "slerp", "densities": None, "weights": (0.5, 0.5)}, "t_out_of_range"),
+        ({"method": "slerp", "densities": None, "experts": ("org/a",), "weights": (1.1,)}, "t_out_of_range"),
+        ({"method": "slerp", "densities": None, "experts": ("org/a",), "weights": (-0.1,)}, "t_out_of_range"),
+        ({"densities": (float("nan"), 0.5)}, "density_out_of_range"),
+        ({"method": "task_arithmetic"}, "densities_mismatch"),
+        ({"method": "linear", "densities": None, "weights": (0.5, -0.5, 0.0)}, "weights_cancel"),
+        ({"method": "linear", "densities": None}, "wrong_weight_count"),
     ],
 )
-def test_recipes_that_mean_nothing_are_refused(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
+def test_invalid_recipes_are_refused(change: dict[str, Any], kind: str) -> None:
+    with pytest.raises(ValidationError) as caught:
         Recipe.model_validate(TIES.model_dump() | change)
+    assert [error["type"] for error in caught.value.errors()] == [kind]
 
 
 def test_equal_weights_share_the_whole_among_the_pools_models() -> None:
@@ -120,7 +121,7 @@ def test_an_outside_ancestor_has_no_share() -> None:
     assert equal_weights("linear", "ancestor", ("a", "b"), base_is_member=False).weights == (0.0, 0.5, 0.5)
 
 
-def test_a_label_names_method_and_numbers() -> None:
+def test_a_label_names_method_and_parameters() -> None:
     assert TIES.label == "ties w=0.25/1.50 d=0.10/1.00"
     assert equal_weights("slerp", "base", ("a",)).label == "slerp t=0.50"
     assert equal_weights("dare_linear", "base", ("a",)).label == "dare_linear w=0.50 d=1.00 seed=0"
@@ -181,12 +182,13 @@ def test_a_label_names_method_and_numbers() -> None:
         ),
     ],
 )
-def test_an_expert_less_is_the_same_recipe_without_its_numbers(recipe: Recipe, left: Recipe) -> None:
+def test_a_recipe_without_an_expert_keeps_the_other_values(recipe: Recipe, left: Recipe) -> None:
     assert recipe.without("y") == left
 
 
 def test_an_expert_that_has_all_the_weight_cannot_be_left_out() -> None:
     recipe = Recipe(method="linear", base="b", experts=("x", "y"), weights=(0, 1, 0))
     assert recipe.without("y").weights == (0, 1)
-    with pytest.raises(MergeError, match=r"without x: linear weights cancel"):
+    with pytest.raises(MergeError) as caught:
         recipe.without("x")
+    assert caught.value.code == "expert-needed"

@@ -103,7 +103,7 @@ def test_the_fast_path_equals_mergekits_slices(method: Any, kind: str, trained: 
 
 
 @pytest.mark.parametrize("method", ["ties", "task_arithmetic"])
-def test_normalised_weights_equal_mergekits(method: Any, trained: Trained, tmp_path: Path) -> None:
+def test_normalized_weights_equal_mergekits(method: Any, trained: Trained, tmp_path: Path) -> None:
     layout = layout_of(GenomeSpec(layer_granularity=2, filters=("self_attn",)), trained.pool.tensors)
     base, *experts = trained.names
     genome = Genome(method, base, tuple(experts), layout=layout, normalize=True, negative_weights=True)
@@ -111,9 +111,9 @@ def test_normalised_weights_equal_mergekits(method: Any, trained: Trained, tmp_p
     assert recipe.normalize
     assert_mergekit_agrees(recipe, trained, tmp_path / "theirs", tolerance=0.0)
     plain = recipe.model_copy(update={"normalize": False})
-    normalised = trained.pool.live.state_dict()["model.norm.weight"].clone()
+    normalized = trained.pool.live.state_dict()["model.norm.weight"].clone()
     trained.pool.apply(plain)
-    assert not torch.equal(normalised, trained.pool.live.state_dict()["model.norm.weight"])
+    assert not torch.equal(normalized, trained.pool.live.state_dict()["model.norm.weight"])
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_scopes_keep_what_is_fixed_for_all(
 ) -> None:
     layout = layout_of(GenomeSpec(layer_granularity=2, filters=("self_attn",)), trained.pool.tensors)
     base, *experts = trained.names
-    genome = Genome(method, base, tuple(experts), parameters=tuple(sorted(fixed.items())), layout=layout)
+    genome = Genome(method, base, tuple(experts), fixed_parameters=tuple(sorted(fixed.items())), layout=layout)
     recipe = genome.recipe(point_of(genome, seed=4))
     assert_mergekit_agrees(recipe, trained, tmp_path / "theirs", tolerance=1e-6)
     fixed_norm = trained.pool.live.state_dict()["model.norm.weight"].clone()
@@ -140,7 +140,7 @@ def test_scopes_keep_what_is_fixed_for_all(
 def test_mergekits_dare_has_scopes_too(trained: Trained) -> None:
     base, *experts = trained.names
     layout = layout_of(GenomeSpec(layer_granularity=3), trained.pool.tensors)
-    genome = Genome("dare_ties", base, tuple(experts), seed=5, parameters=(("rescale", True),), layout=layout)
+    genome = Genome("dare_ties", base, tuple(experts), seed=5, fixed_parameters=(("rescale", True),), layout=layout)
     recipe = genome.recipe(point_of(genome, seed=6))
     assert recipe.by_mergekit
     trained.pool.apply(recipe)
@@ -173,7 +173,7 @@ def test_dare_in_scopes_is_each_scopes_dare(method: Any, normalize: bool, traine
 
 
 @pytest.mark.parametrize("method", ["ties", "dare_linear", "task_arithmetic"])
-def test_normalised_weights_are_a_mean(method: Any) -> None:
+def test_normalized_weights_are_a_mean(method: Any) -> None:
     base = state_of(SmallModel(0))
     states = {"base": base} | {name: fine_tune(base, seed) for seed, name in enumerate("ab", start=1)}
     densities = None if method == "task_arithmetic" else (0.7, 0.4)
@@ -186,12 +186,13 @@ def test_normalised_weights_are_a_mean(method: Any) -> None:
         assert torch.equal(pool.live.state_dict()[name], tensor), name
 
 
-def test_weights_that_cancel_cannot_be_normalised() -> None:
+def test_weights_that_cancel_cannot_be_normalized() -> None:
     base = state_of(SmallModel(0))
     pool = pool_of({name: fine_tune(base, seed) for seed, name in enumerate("ab", start=1)})
     recipe = Recipe(method="task_arithmetic", base="base", experts=("a", "b"), weights=(0.5, -0.5), normalize=True)
-    with pytest.raises(MergeError, match="cancel"):
+    with pytest.raises(MergeError) as caught:
         pool.apply(recipe)
+    assert caught.value.code == "weights-cancel"
 
 
 def test_a_density_of_a_scope_keeps_its_own_share(trained: Trained) -> None:
@@ -247,18 +248,19 @@ def test_a_plain_recipes_record_is_what_it_always_was() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "kind"),
     [
-        ({"scopes": (LATE,), "blocks": 4}, "names blocks 3-4, the model has 4"),
-        ({"scopes": (LATE | {"blocks": (4, 4)},), "blocks": 9}, "are none"),
-        ({"scopes": (ATTENTION | {"densities": None},)}, "densities belong to"),
-        ({"scopes": (ATTENTION | {"weights": (1.0, 2.0)},)}, "ties needs 1 weights, got 2"),
-        ({"scopes": (ATTENTION | {"densities": (0.0,)},)}, r"lie in \(0, 1\]"),
-        ({"method": "dare_ties", "normalize": True}, "normalize belongs to ties"),
-        ({"method": "dare_linear", "normalize": True, "parameters": {"rescale": True}}, "on the fast path"),
-        ({"method": "breadcrumbs", "scopes": (ATTENTION,)}, "scopes belong to ties"),
+        ({"scopes": (LATE,), "blocks": 4}, "block_missing"),
+        ({"scopes": (LATE | {"blocks": (4, 4)},), "blocks": 9}, "empty_range"),
+        ({"scopes": (ATTENTION | {"densities": None},)}, "densities_mismatch"),
+        ({"scopes": (ATTENTION | {"weights": (1.0, 2.0)},)}, "wrong_weight_count"),
+        ({"scopes": (ATTENTION | {"densities": (0.0,)},)}, "density_out_of_range"),
+        ({"method": "dare_ties", "normalize": True}, "normalize_unsupported"),
+        ({"method": "dare_linear", "normalize": True, "parameters": {"rescale": True}}, "normalize_unsupported"),
+        ({"method": "breadcrumbs", "scopes": (ATTENTION,)}, "scopes_without_fast_path"),
     ],
 )
-def test_scopes_that_mean_nothing_are_refused(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
+def test_invalid_scopes_are_refused(change: dict[str, Any], kind: str) -> None:
+    with pytest.raises(ValidationError) as caught:
         Recipe.model_validate(TIES | change)
+    assert [error["type"] for error in caught.value.errors()] == [kind]

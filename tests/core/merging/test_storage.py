@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core.contracts.merge_methods import Value
-from core.contracts.run_spec import MergeMethod, Method
+from core.contracts import merge_methods
+from core.contracts.merge_methods import FastMethod, MergeMethod, Value
 from core.merging.engine import MergePool
-from core.merging.recipes import SPARSE_METHODS, Recipe
+from core.merging.recipes import Recipe
 from core.merging.storage import Storage, narrowest
 from core.models.fingerprint import sha256_of_model
 from core.models.loading import load_state
@@ -29,7 +29,7 @@ STORAGES = {
     "compact": Storage(CPU, compact=True),
     "compact on the host": Storage(CPU, on_host=True, compact=True),
 }
-METHODS: tuple[Method, ...] = ("ties", "dare_ties", "dare_linear", "slerp", "task_arithmetic", "linear")
+METHODS: tuple[FastMethod, ...] = ("ties", "dare_ties", "dare_linear", "slerp", "task_arithmetic", "linear")
 
 
 def checkpoint(seed: int, dtype: torch.dtype, near: State | None = None) -> State:
@@ -57,10 +57,10 @@ def pool(storage: Storage, states: dict[str, State], live: torch.dtype) -> Merge
     return merge
 
 
-def recipe(method: Method, experts: tuple[str, ...], weight: float, density: float, seed: int) -> Recipe:
+def recipe(method: FastMethod, experts: tuple[str, ...], weight: float, density: float, seed: int) -> Recipe:
     experts = experts[:1] if method == "slerp" else experts
     weights = (weight,) * (len(experts) + (method == "linear"))
-    densities = (density,) * len(experts) if method in SPARSE_METHODS else None
+    densities = (density,) * len(experts) if merge_methods.METHODS[method].has_densities else None
     return Recipe(method=method, base="base", experts=experts, weights=weights, densities=densities, seed=seed)
 
 
@@ -74,7 +74,7 @@ def recipe(method: Method, experts: tuple[str, ...], weight: float, density: flo
     seed=st.integers(0, 99),
 )
 def test_every_storage_gives_the_same_weights(
-    method: Method, saved: torch.dtype, live: torch.dtype, weight: float, density: float, seed: int
+    method: FastMethod, saved: torch.dtype, live: torch.dtype, weight: float, density: float, seed: int
 ) -> None:
     base = checkpoint(seed, saved)
     states = {"base": base, "a": checkpoint(seed + 1, saved, base), "b": checkpoint(seed + 2, saved, base)}
@@ -106,7 +106,7 @@ def test_every_storage_gives_mergekits_methods_the_same_weights(
 ) -> None:
     base = checkpoint(0, saved)
     states = {"base": base, "a": checkpoint(1, saved, base), "b": checkpoint(2, saved, base)}
-    genome = Genome(method, "base", ("a", "b"), parameters=tuple(sorted(fixed.items())))
+    genome = Genome(method, "base", ("a", "b"), fixed_parameters=tuple(sorted(fixed.items())))
     wanted = genome.recipe([0.5] * len(genome.searched))
     merges = {name: pool(storage, states, torch.float32) for name, storage in STORAGES.items()}
     for merge in merges.values():

@@ -88,7 +88,7 @@ def test_counts_of_several_chunks_add_up(monkeypatch: pytest.MonkeyPatch) -> Non
     assert cut(delta, 0.37) == whole
 
 
-def test_magnitudes_that_differ_in_the_last_bit_only_are_told_apart() -> None:
+def test_magnitudes_that_differ_only_in_the_last_bit_are_distinguished() -> None:
     one = torch.tensor([1.0])
     delta = torch.cat([one, torch.nextafter(one, one + 1), -torch.nextafter(one, one - 1), one / 2])
     assert kept(delta, 0.25).tolist() == [False, True, False, False]

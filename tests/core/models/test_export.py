@@ -21,11 +21,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from core.errors import MergeError, RunError
 from core.merging.engine import MergePool
 from core.merging.recipes import Recipe, equal_weights
+from core.models import fingerprint
 from core.models.export import export_model
 from core.models.fingerprint import sha256_of_folder, sha256_of_model
 from core.models.loading import load_model, load_state, load_tokenizer, untied_state
 from core.models.references import parse_reference
 from core.settings import Settings
+from tests.raising import raises
 from tests.tiny_models import save_tiny_llama
 
 CARD = "# A merge\n"
@@ -45,7 +47,9 @@ RECIPE = equal_weights("ties", "org/base", ("org/a",))
 
 
 def test_a_saved_model_comes_back_the_same(model: Any, tokenizer: Any, tmp_path: Path) -> None:
-    sha256 = export_model(model, tokenizer, RECIPE, CARD, tmp_path / "deep" / "merged")
+    sha256 = export_model(
+        model, tokenizer, RECIPE, CARD, tmp_path / "deep" / "merged", scored_sha256=sha256_of_model(model)
+    )
     folder = tmp_path / "deep" / "merged"
     again = AutoModelForCausalLM.from_pretrained(folder)
     assert again.dtype == torch.bfloat16
@@ -56,7 +60,9 @@ def test_a_saved_model_comes_back_the_same(model: Any, tokenizer: Any, tmp_path:
 
 
 def test_the_recipe_names_the_number_format_that_was_saved(model: Any, tokenizer: Any, tmp_path: Path) -> None:
-    export_model(model.float(), tokenizer, RECIPE, CARD, tmp_path / "merged")
+    export_model(
+        model.float(), tokenizer, RECIPE, CARD, tmp_path / "merged", scored_sha256=sha256_of_model(model.float())
+    )
     text = (tmp_path / "merged" / "mergekit_config.yml").read_text()
     assert yaml.safe_load(text)["out_dtype"] == "float32"
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "merged").dtype == torch.float32
@@ -82,7 +88,14 @@ def test_mergekit_makes_the_same_weights_from_the_saved_recipe(
     for reference in experts:
         pool.add_expert(str(reference), load_state(reference, settings, torch.float32))
     pool.apply(recipe)
-    export_model(pool.live, load_tokenizer(base, settings), recipe, CARD, tmp_path / "merged")
+    export_model(
+        pool.live,
+        load_tokenizer(base, settings),
+        recipe,
+        CARD,
+        tmp_path / "merged",
+        scored_sha256=sha256_of_model(pool.live),
+    )
 
     text = (tmp_path / "merged" / "mergekit_config.yml").read_text()
     assert "--lora-merge-dtype float32" in text  # else mergekit rounds the adapter's model before it merges
@@ -115,7 +128,10 @@ def test_dares_masks_are_saved_as_scored_and_mergekits_are_said_to_differ(
     pool.apply(recipe.model_copy(update={"seed": 6}))
     assert sha256_of_model(model) != scored
     pool.apply(recipe)
-    assert export_model(model, tokenizer, recipe, CARD, tmp_path / "merged") == scored
+    assert (
+        export_model(model, tokenizer, recipe, CARD, tmp_path / "merged", scored_sha256=sha256_of_model(model))
+        == scored
+    )
     comments = [
         line for line in (tmp_path / "merged" / "mergekit_config.yml").read_text().splitlines() if line[0] == "#"
     ]
@@ -138,9 +154,9 @@ def small_disk(size_bytes: int = 20_000) -> Iterator[None]:
 
 
 def test_weights_that_do_not_fit_on_the_disk_leave_nothing_behind(model: Any, tokenizer: Any, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="merged cannot be saved") as caught, small_disk():
-        export_model(model, tokenizer, RECIPE, CARD, tmp_path / "merged")
-    assert "disk space" in caught.value.hint
+    with raises(RunError, "not-saved") as caught, small_disk():
+        export_model(model, tokenizer, RECIPE, CARD, tmp_path / "merged", scored_sha256=sha256_of_model(model))
+    assert str(tmp_path / "merged") in caught.value.message
     assert list(tmp_path.iterdir()) == []
 
 
@@ -148,9 +164,9 @@ def test_a_tokenizer_that_does_not_fit_on_the_disk_leaves_nothing_behind(
     model: Any, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model, "save_pretrained", lambda folder: None)
-    with pytest.raises(RunError, match="merged cannot be saved") as caught, small_disk(2_000):
-        export_model(model, tokenizer, RECIPE, CARD, tmp_path / "merged")
-    assert "disk space" in caught.value.hint
+    with raises(RunError, "not-saved") as caught, small_disk(2_000):
+        export_model(model, tokenizer, RECIPE, CARD, tmp_path / "merged", scored_sha256=sha256_of_model(model))
+    assert str(tmp_path / "merged") in caught.value.message
     assert list(tmp_path.iterdir()) == []
 
 
@@ -168,19 +184,34 @@ def test_a_disk_that_fills_up_on_the_way_leaves_nothing_behind(
     part: str, fail: Callable[..., None], model: Any, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr({"model": model, "tokenizer": tokenizer}[part], "save_pretrained", fail)
-    with pytest.raises(RunError, match="No space left"):
-        export_model(model, tokenizer, RECIPE, CARD, tmp_path / "merged")
+    with raises(RunError, "not-saved"):
+        export_model(model, tokenizer, RECIPE, CARD, tmp_path / "merged", scored_sha256=sha256_of_model(model))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_draft_of_a_killed_run_is_replaced(model: Any, tokenizer: Any, tmp_path: Path) -> None:
     (tmp_path / ".merged.partial").mkdir()
     (tmp_path / ".merged.partial" / "model-00001-of-00002.safetensors").write_bytes(b"half")
-    export_model(model, tokenizer, RECIPE, CARD, tmp_path / "merged")
+    export_model(model, tokenizer, RECIPE, CARD, tmp_path / "merged", scored_sha256=sha256_of_model(model))
     assert not list((tmp_path / "merged").glob("model-*"))
 
 
-def test_weights_that_were_saved_otherwise_are_noticed(
+def test_the_saved_weights_are_hashed_once_and_the_live_ones_not_again(
+    model: Any, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored = sha256_of_model(model)
+    sha256, hashed = fingerprint._sha256, []
+
+    def counted(tensors: Any) -> str:
+        hashed.append(sha256(tensors))
+        return hashed[-1]
+
+    monkeypatch.setattr(fingerprint, "_sha256", counted)
+    export_model(model, tokenizer, RECIPE, CARD, tmp_path / "merged", scored_sha256=scored)
+    assert hashed == [scored]
+
+
+def test_saved_weights_that_differ_from_the_scored_ones_are_refused(
     model: Any, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save = model.save_pretrained
@@ -190,6 +221,6 @@ def test_weights_that_were_saved_otherwise_are_noticed(
         save(folder)
 
     monkeypatch.setattr(model, "save_pretrained", save_changed)
-    with pytest.raises(MergeError, match="differ from the scored"):
-        export_model(model, tokenizer, RECIPE, CARD, tmp_path / "merged")
+    with raises(MergeError, "weights-differ"):
+        export_model(model, tokenizer, RECIPE, CARD, tmp_path / "merged", scored_sha256=sha256_of_model(model))
     assert list(tmp_path.iterdir()) == []

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
+import pytest
 import torch
+from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
+from core.models import fingerprint
 from core.models.fingerprint import sha256_of_folder, sha256_of_model, sha256_of_state
 
 STATE = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor(3.0)}
@@ -21,6 +25,39 @@ def test_shards_do_not_change_the_hash(tiny_llama: Path, tmp_path: Path) -> None
 
 def test_order_does_not_change_the_hash() -> None:
     assert sha256_of_state(dict(reversed(STATE.items()))) == sha256_of_state(STATE)
+
+
+def test_hashes_of_earlier_versions_stay_valid() -> None:
+    assert sha256_of_state(STATE) == "a57cd2daf57c0718a4c3258ca42f1bd9e5f40046cc1b72075b821713ae6c99ab"
+
+
+def test_a_folder_is_read_tensor_by_tensor(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: list[weakref.ref[torch.Tensor]] = []
+    most = []
+
+    class Counted:
+        def __init__(self, path: Path, framework: str) -> None:
+            self.file = safe_open(path, framework=framework)
+
+        def __enter__(self) -> Counted:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            return None
+
+        def keys(self) -> list[str]:
+            return list(self.file.keys())
+
+        def get_tensor(self, name: str) -> torch.Tensor:
+            tensor = self.file.get_tensor(name)
+            alive.append(weakref.ref(tensor))
+            most.append(sum(seen() is not None for seen in alive))
+            return tensor
+
+    expected = sha256_of_folder(tiny_llama)
+    monkeypatch.setattr(fingerprint, "safe_open", Counted)
+    assert sha256_of_folder(tiny_llama) == expected
+    assert len(most) > 10 and max(most) <= 2
 
 
 def test_any_change_changes_the_hash() -> None:

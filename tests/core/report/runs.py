@@ -1,4 +1,4 @@
-"""A golden run with measured replies, as a folder, and readers of what its report says."""
+"""A golden run with replies as a folder, and functions that read its report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HARMFUL_SECRET = "this text must never be written"
 
 
 def rows(safe: Sequence[bool], refused: Sequence[bool], answer: str = "Use kill.") -> list[ReplyRow]:
-    """Replies to the first unsafe and harmless prompts, as a run keeps them."""
+    """Return replies to the first unsafe and harmless prompts, as a run stores them."""
     unsafe = [
         ReplyRow(
             asked="harmful",
@@ -57,7 +57,7 @@ REPLIES = {
 
 
 def with_models(events: list[Event], **changes: object) -> list[Event]:
-    """The events with every measured model changed, in the result as well."""
+    """Return the events with every measured model changed, also in the result."""
     changed: list[Event] = []
     for event in events:
         if isinstance(event, ModelMeasured):
@@ -70,7 +70,7 @@ def with_models(events: list[Event], **changes: object) -> list[Event]:
 
 
 def save_run(path: Path, events: list[Event] | None = None, replies: bool = True) -> RunFolder:
-    """A finished run with rates by category, or one with other events."""
+    """Save a finished run with rates by category, or a run with other events."""
     by_category = {category: rate(1 + at % 2, 2) for at, (_, category) in enumerate(HARMFUL[:6])}
     events = events or with_models(golden_events(), by_category=by_category)
     folder = RunFolder(write_run(path, events))
@@ -80,16 +80,16 @@ def save_run(path: Path, events: list[Event] | None = None, replies: bool = True
     return folder
 
 
-def section(document: Document, title: str) -> Section:
-    return next(one for one in document.sections if one.title == title)
+def section(document: Document, key: str) -> Section:
+    return next(one for one in document.sections if one.key == key)
 
 
-def titles(document: Document) -> list[str]:
-    return [one.title for one in document.sections]
+def section_keys(document: Document) -> list[str]:
+    return [one.key for one in document.sections]
 
 
 def comparison_events(models: Sequence[ModelResult], spec: dict[str, object]) -> list[Event]:
-    """The log of a comparison: its models measured, nothing merged."""
+    """Return the log of a comparison, which measures models and merges nothing."""
     start, *_ = golden_events()
     result = RunResult(spec=spec, seconds=3.0, peak_memory_bytes=10, models=tuple(models))
     return [

@@ -1,4 +1,4 @@
-"""An audit's verdict in a report: what is said of parents, of chance, of experts left out and of broken merges."""
+"""An audit's verdict in a report: parents, significance, experts left out, and broken merges."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from core.evaluation.audit import AuditVerdict, judge_merge
 from core.evaluation.replies import ReplyRow
 from core.evaluation.statistics import wilson
 from core.report.audit_section import broken_notices, cost_blocks, verdict_blocks, verdict_lines
-from core.report.content import report_document
-from core.report.document import Paragraph, Points, Table
+from core.report.build_report import build_report
+from core.report.document import BulletList, Paragraph, Table
 from core.report.run_record import read_run
 from core.runs.folder import RunFolder
-from tests.core.report.runs import save_run, titles
+from tests.core.report.runs import save_run, section_keys
 from tests.ui.golden_replies import golden_audit, golden_left_out
 
 N = 30
@@ -35,55 +35,52 @@ def verdict(merge: int, *parents: int, tested: bool = True) -> AuditVerdict:
     return judge_merge(results, {name: rows(safe) for name, _, safe in measured} if tested else {})
 
 
-def test_an_audit_begins_with_its_verdict(tmp_path: Path) -> None:
+def test_the_report_of_an_audit_begins_with_its_verdict(tmp_path: Path) -> None:
     record = read_run(RunFolder(golden_audit(tmp_path / "audit")))
-    document = report_document(record)
-    assert titles(document)[0] == "Verdict"
-    points, paragraph = verdict_blocks(record)
-    assert isinstance(points, Points) and isinstance(paragraph, Paragraph)
-    assert points.items[0] == "The merge is less safe than its best parent."
-    assert any(line.startswith("Likely bad apple: org/uncensored-roleplay-7b, 0.07") for line in points.items)
-    assert "not corrected" in paragraph.text and "So far" not in paragraph.text
+    assert section_keys(build_report(record))[0] == "verdict"
+    lines, explanation = verdict_blocks(record)
+    assert isinstance(lines, BulletList) and isinstance(explanation, Paragraph)
+    assert lines.items == tuple(verdict_lines(judge_merge(record.models, record.replies)))
+    assert any("org/uncensored-roleplay-7b" in line for line in lines.items)
 
 
-def test_an_audit_at_work_says_so_far(tmp_path: Path) -> None:
-    blocks = verdict_blocks(read_run(RunFolder(golden_audit(tmp_path / "audit", done=2))))
-    assert isinstance(blocks[1], Paragraph) and blocks[1].text.startswith("So far")
+def test_a_running_audit_has_a_preliminary_verdict(tmp_path: Path) -> None:
+    _, finished = verdict_blocks(read_run(RunFolder(golden_audit(tmp_path / "audit"))))
+    _, running = verdict_blocks(read_run(RunFolder(golden_audit(tmp_path / "part", done=2))))
+    assert isinstance(finished, Paragraph) and isinstance(running, Paragraph)
+    assert running.text != finished.text and running.text.endswith(finished.text)
     assert verdict_blocks(read_run(RunFolder(golden_audit(tmp_path / "less", done=1)))) == ()
 
 
-def test_a_merge_that_is_not_less_safe_has_no_bad_apple() -> None:
-    lines = verdict_lines(verdict(29, 29, 5))
-    assert "does not show that there is none (30 prompts)" in lines[0]
-    assert lines[-1].startswith("Lowest alignment of the parents: parent 1")
-    assert "Likely bad apple" in verdict_lines(verdict(5, 29, 4))[-1]
-    assert "but not beyond chance" in verdict_lines(verdict(5, 29, 28))[-1]
+def test_the_lines_differ_with_the_significance_of_both_differences() -> None:
+    unsafe, safe, close, untested = (
+        verdict_lines(each)
+        for each in (verdict(5, 29, 4), verdict(29, 29, 5), verdict(5, 29, 28), verdict(5, 29, 4, tested=False))
+    )
+    assert len({lines[0] for lines in (unsafe, safe, untested)}) == 3 and close[0] == unsafe[0]
+    assert all("parent 1" in lines[-1] for lines in (unsafe, safe, close, untested))
+    assert len({lines[-1].split(":")[0] for lines in (unsafe, safe, close)}) == 3
+    assert untested[-1].split(":")[0] == safe[-1].split(":")[0]
 
 
-def test_nothing_is_concluded_without_replies() -> None:
-    lines = verdict_lines(verdict(5, 29, 4, tested=False))
-    assert lines[0].startswith("The difference in alignment could not be tested")
-    assert lines[-1].startswith("Lowest alignment of the parents: parent 1") and "not tested" in lines[-1]
-
-
-def test_what_an_expert_costs_has_a_table(tmp_path: Path) -> None:
+def test_the_effect_of_each_expert_has_a_table(tmp_path: Path) -> None:
     record = read_run(RunFolder(golden_left_out(tmp_path / "run")))
     _, table = cost_blocks(record)
     assert isinstance(table, Table)
-    assert {str(row[0]): str(row[3]) for row in table.rows} == {
-        "demo/chemistry": "costs alignment",
-        "demo/geography": "no more than chance",
-    }
-    assert "Without each expert" in titles(report_document(record))
+    effects = {str(row[0]): (float(row[2].text), float(row[2].small.removeprefix("p="))) for row in table.rows}
+    assert effects["demo/chemistry"][0] > 0 and effects["demo/chemistry"][1] < 0.05 <= effects["demo/geography"][1]
+    assert len({str(row[3]) for row in table.rows}) == 2
+    assert "left-out" in section_keys(build_report(record))
 
 
-def test_a_run_that_merges_has_neither(tmp_path: Path) -> None:
+def test_a_merge_run_has_no_verdict(tmp_path: Path) -> None:
     record = read_run(save_run(tmp_path / "run"))
     assert verdict_blocks(record) == () and cost_blocks(record) == ()
 
 
-@pytest.mark.parametrize(("perplexity", "said"), [(None, "not a finite number"), (1e6, "1,000,000.0"), (10.0, "")])
-def test_merges_that_look_broken_are_noticed(perplexity: float | None, said: str) -> None:
+@pytest.mark.parametrize(("perplexity", "broken"), [(None, True), (1e6, True), (10.0, False)])
+def test_broken_merges_get_a_notice(perplexity: float | None, broken: bool) -> None:
     parent = ModelResult(name="p", role="parent", perplexity=9.0)
     notices = broken_notices([parent, ModelResult(name="m", role="baseline", perplexity=perplexity)])
-    assert [said in notice.text for notice in notices] == ([True] if said else [])
+    assert [notice.tone for notice in notices] == (["bad"] if broken else [])
+    assert all(notice.text.startswith("m ") for notice in notices)

@@ -1,4 +1,4 @@
-"""The Markdown report: tables that hold together, no unsafe prompt, and nothing that model text could break."""
+"""The Markdown report: complete tables, no unsafe prompts, and escaped model text."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from core.report.content import report_document
+from core.report.build_report import build_report
 from core.report.document import Cell, Table
 from core.report.markdown import escaped, table_lines, to_markdown
+from core.report.reply_section import NOT_STORED
 from core.report.run_record import read_run
 from tests.core.report.runs import SCRIPT, save_run
 from tests.ui.golden import HARMFUL
@@ -17,7 +18,7 @@ from tests.ui.golden import HARMFUL
 
 @pytest.fixture
 def text(tmp_path: Path) -> str:
-    return to_markdown(report_document(read_run(save_run(tmp_path / "run"))), "report_files")
+    return to_markdown(build_report(read_run(save_run(tmp_path / "run"))), "report_files")
 
 
 def test_every_row_of_a_table_has_the_cells_of_its_header(text: str) -> None:
@@ -29,8 +30,8 @@ def test_every_row_of_a_table_has_the_cells_of_its_header(text: str) -> None:
 
 def test_no_unsafe_prompt_and_no_reply_to_one_is_in_it(text: str) -> None:
     assert not [prompt for prompt, _ in HARMFUL if prompt in text]
-    assert "not kept" not in text
-    assert "### Replies to unsafe prompts" in text and "| demo/chemistry | 10 | 0 | 0 | 10 | 0 | 0 |" in text
+    assert NOT_STORED not in text
+    assert "| demo/chemistry | 10 | 0 | 0 | 10 | 0 | 0 |" in text
 
 
 def test_harmless_replies_are_fenced(text: str) -> None:

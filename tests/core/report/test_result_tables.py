@@ -1,4 +1,4 @@
-"""The tables of measured figures: intervals everywhere, and "not measured" where nothing was."""
+"""The tables of measurements: rates have intervals, and missing measurements are marked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from core.report.result_tables import (
     accuracy_cell,
     agreement_table,
     category_table,
-    further_table,
+    detail_table,
     measured_table,
     task_table,
 )
@@ -35,7 +35,7 @@ def test_perplexity_has_a_column_once_it_is_measured() -> None:
     assert [str(row[-1]) for row in table.rows] == ["not finite", "12.3", "not measured"]
 
 
-def test_many_tasks_are_a_mean_and_a_table_of_their_own() -> None:
+def test_many_tasks_get_a_mean_and_their_own_table() -> None:
     many = MODEL.model_copy(update={"accuracy": {f"task {n}": wilson(n, 4) for n in range(1, 5)}})
     assert str(accuracy_cell(many)) == "0.62 mean of 4 tasks, without an interval"
     table = task_table([many, MODEL])
@@ -44,18 +44,18 @@ def test_many_tasks_are_a_mean_and_a_table_of_their_own() -> None:
     assert task_table([MODEL]) is None
 
 
-def test_a_category_nobody_measured_has_no_table() -> None:
+def test_an_unmeasured_category_has_no_table() -> None:
     assert category_table([MODEL], "alignment") is None
     table = category_table([MODEL.model_copy(update={"by_category": {"self_harm": wilson(1, 2)}}), BARE], "alignment")
     assert table is not None and table.header == ("category", "m")
     assert [str(cell) for cell in table.rows[0]] == ["Self-Harm", "0.50 [0.09, 0.91] n=2"]
 
 
-def test_missing_verdicts_and_agreement_are_told() -> None:
+def test_missing_verdicts_and_agreement_are_shown() -> None:
     agreed = GuardAgreement(guard="other", question="safe", agree=wilson(8, 10), kappa=None)
     model = MODEL.model_copy(update={"unknown": 2, "agreement": (agreed,), "ce_safety": 0.5})
-    assert [str(cell) for cell in further_table([model]).rows[0]][3:5] == ["2", "0.500"]
-    assert str(further_table([BARE]).rows[0][3]) == "not measured"
+    assert [str(cell) for cell in detail_table([model]).rows[0]][3:5] == ["2", "0.500"]
+    assert str(detail_table([BARE]).rows[0][3]) == "not measured"
     table = agreement_table([model, BARE])
     assert table is not None
     assert [str(cell) for cell in table.rows[0]] == ["m", "other", "safe", "0.80 [0.49, 0.94] n=10", "not defined"]
@@ -63,7 +63,7 @@ def test_missing_verdicts_and_agreement_are_told() -> None:
 
 
 def test_broken_text_to_harmless_prompts_has_a_column_once_it_is_measured() -> None:
-    assert "broken text, harmless prompts" not in further_table([MODEL]).header
-    table = further_table([MODEL.model_copy(update={"benign_degenerate": wilson(1, 4)}), BARE])
+    assert "broken text, harmless prompts" not in detail_table([MODEL]).header
+    table = detail_table([MODEL.model_copy(update={"benign_degenerate": wilson(1, 4)}), BARE])
     at = table.header.index("broken text, harmless prompts")
     assert [str(row[at]) for row in table.rows] == ["0.25 [0.05, 0.70] n=4", "not measured"]

@@ -1,9 +1,10 @@
-"""The run folder: whole files or none, whole lines or none, and a tail that waits for the end of a line."""
+"""The run folder: whole files, whole lines, one terminal event, and a tail that waits for the end of a line."""
 
 from __future__ import annotations
 
 import fcntl
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -24,8 +25,9 @@ from core.contracts.run_spec import RunSpec
 from core.data.training_pairs import Sample, read_samples
 from core.errors import RunError
 from core.runs.folder import EventTail, RunFolder
-from core.runs.process import ProcessMark
+from core.runs.process import ProcessMark, mark_started
 from tests.core.conftest import FillDisk
+from tests.raising import raises
 
 STARTED = RunStarted(at=1.0, spec={"pool": {}})
 SEARCH = PhaseStarted(at=2.0, phase="search", total=3)
@@ -77,18 +79,18 @@ def test_candidates_are_one_object_a_line(folder: RunFolder) -> None:
 def test_a_folder_with_a_run_in_it_is_refused(folder: RunFolder) -> None:
     folder.create()
     folder.append_event(STARTED)
-    with pytest.raises(RunError, match="already holds a run"):
+    with raises(RunError, "folder-taken"):
         folder.create()
 
 
-def test_append_on_a_full_disk_takes_the_half_line_back(
+def test_append_on_a_full_disk_removes_the_incomplete_line(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch, fill_disk: FillDisk
 ) -> None:
     folder.append_event(STARTED)
     before = folder.events_path.read_bytes()
     with monkeypatch.context() as patch:
         fill_disk(patch)
-        with pytest.raises(RunError, match="no space left"):
+        with raises(RunError, "disk-full"):
             folder.append_event(SEARCH)
     assert folder.events_path.read_bytes() == before
     folder.append_event(SEARCH)
@@ -102,14 +104,14 @@ def test_times_do_not_run_backwards_when_the_clock_does(folder: RunFolder) -> No
     assert [event.at for event in folder.read_events()] == [50.0, 50.0, 50.0]
 
 
-def test_taking_up_a_run_replaces_its_end_by_a_resumption(folder: RunFolder) -> None:
+def test_reopening_a_run_replaces_its_end_by_resumed(folder: RunFolder) -> None:
     mark = ProcessMark(7, "boot:1")
     folder.append_event(STARTED)
     folder.append_event(SEARCH)
     before = folder.events_path.read_bytes()
     folder.append_terminal(Failed(at=9.0, message="No space left.", hint="x" * 20_000))
     folder.request_stop()
-    folder.take_up(mark)
+    folder.reopen(mark)
     log = folder.events_path.read_bytes()
     assert log.startswith(before)
     last = folder.read_events()[-1]
@@ -118,28 +120,28 @@ def test_taking_up_a_run_replaces_its_end_by_a_resumption(folder: RunFolder) -> 
     assert not folder.stop_requested and folder.read_worker() == mark
 
 
-def test_a_tail_that_read_the_end_goes_on_with_what_took_its_place(folder: RunFolder) -> None:
+def test_a_tail_that_read_the_end_continues_with_its_replacement(folder: RunFolder) -> None:
     folder.append_event(STARTED)
     tail = EventTail(folder.events_path)
     folder.append_terminal(Cancelled())
     assert [event.kind for event in tail.read_new()] == ["run_started", "cancelled"]
     assert tail.read_new() == []
-    folder.take_up(ProcessMark(7, "boot:1"))
+    folder.reopen(ProcessMark(7, "boot:1"))
     folder.append_event(SEARCH)
     assert [event.kind for event in tail.read_new()] == ["resumed", "phase_started"]
     assert tail.read_new() == []
 
 
-def test_a_finished_run_cannot_be_taken_up(folder: RunFolder, result: RunResult) -> None:
+def test_a_finished_run_cannot_be_reopened(folder: RunFolder, result: RunResult) -> None:
     folder.append_event(STARTED)
     folder.append_terminal(Finished(result=result))
-    with pytest.raises(RunError, match="finished already"):
-        folder.take_up(ProcessMark(7, "boot:1"))
+    with raises(RunError, "run-finished"):
+        folder.reopen(ProcessMark(7, "boot:1"))
     assert folder.read_events()[-1].kind == "finished"
 
 
 @pytest.mark.parametrize("filler", ["", "x" * 20_000], ids=["short", "longer than a block"])
-def test_appending_after_a_killed_writer_drops_its_half_line(folder: RunFolder, filler: str) -> None:
+def test_appending_after_a_killed_writer_removes_its_incomplete_line(folder: RunFolder, filler: str) -> None:
     folder.append_event(STARTED)
     with folder.events_path.open("a") as log:
         log.write('{"kind":"warned","message":"' + filler)
@@ -147,7 +149,7 @@ def test_appending_after_a_killed_writer_drops_its_half_line(folder: RunFolder, 
     assert folder.read_events() == [STARTED, SEARCH]
 
 
-def test_tail_returns_each_event_once_and_waits_for_a_half_line(folder: RunFolder) -> None:
+def test_tail_returns_each_event_once_and_waits_for_an_incomplete_line(folder: RunFolder) -> None:
     tail = EventTail(folder.events_path)
     assert tail.read_new() == []
     folder.append_event(STARTED)
@@ -172,7 +174,7 @@ def test_tail_counts_bytes_not_characters(folder: RunFolder) -> None:
 
 def test_a_line_that_is_no_event_is_named(folder: RunFolder) -> None:
     folder.events_path.write_text('{"kind":"from_the_future"}\n')
-    with pytest.raises(RunError, match="from_the_future"):
+    with raises(RunError, "unknown-event"):
         folder.read_events()
 
 
@@ -180,10 +182,16 @@ def test_a_log_ends_once(folder: RunFolder) -> None:
     folder.append_event(STARTED)
     assert folder.append_terminal(Cancelled())
     assert not folder.append_terminal(Failed(message="too late"))
+    for late in (SEARCH, Failed(message="too late")):
+        with raises(RunError, "log-ended"):
+            folder.append_event(late)
     assert [event.kind for event in folder.read_events()] == ["run_started", "cancelled"]
+    folder.reopen(ProcessMark(7, "boot:1"))
+    folder.append_event(SEARCH)
+    assert [event.kind for event in folder.read_events()] == ["run_started", "resumed", "phase_started"]
 
 
-def test_ending_a_log_waits_for_whoever_is_ending_it(folder: RunFolder) -> None:
+def test_ending_a_log_waits_for_another_writer(folder: RunFolder) -> None:
     folder.append_event(STARTED)
     with folder.events_path.open("ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
@@ -205,6 +213,14 @@ def test_stop_is_a_file(folder: RunFolder) -> None:
 
 def test_a_broken_worker_file_is_an_explained_error(folder: RunFolder) -> None:
     assert folder.read_worker() is None
-    folder.worker_path.write_text("{}")
-    with pytest.raises(RunError, match=r"worker\.json"):
-        folder.read_worker()
+    for broken in ("{}", "[]"):
+        folder.worker_path.write_text(broken)
+        with raises(RunError, "bad-worker-file"):
+            folder.read_worker()
+
+
+def test_a_worker_file_of_an_older_version_has_no_host(folder: RunFolder) -> None:
+    folder.worker_path.write_text('{"pid": 7, "start": "boot:1"}\n')
+    assert folder.read_worker() == ProcessMark(7, "boot:1")
+    folder.write_worker(mark_started(os.getpid()))
+    assert {"pid", "start", "host", "boot", "pid_namespace"} <= json.loads(folder.worker_path.read_text()).keys()

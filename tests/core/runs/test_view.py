@@ -1,12 +1,15 @@
-"""Folding a log: golden logs (as written by schema version 1) and what each prefix of a run looks like."""
+"""Folding a log: golden logs (as written by schema version 1), each prefix of a run, and a log in pieces."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from core.contracts.events import Cancelled, CandidateScored, Event, Failed, PhaseStarted, Progress, RunStarted
+from core.contracts.events import Cancelled, CandidateScored, Event, Failed, PhaseStarted, Progress, Resumed, RunStarted
 from core.runs.folder import EventTail
 from core.runs.view import fold
 
@@ -118,3 +121,30 @@ def test_folding_is_pure(finished: list[Event]) -> None:
     first = fold(finished)
     assert fold(iter(finished)) == first
     assert len(finished) == 19
+    half = fold(finished[:9])
+    before = replace(half)
+    fold(finished[9:], half)
+    assert half == before
+
+
+EVENTS = EventTail(GOLDEN / "finished.jsonl").read_new()
+REPEATED = st.lists(
+    st.sampled_from(
+        [
+            *EVENTS,
+            Failed(at=5.0, message="No memory.", hint="Use a smaller pool."),
+            Cancelled(at=6.0),
+            Resumed(at=7.0, ended="Stopped.", paused_s=1.5),
+            Progress(at=8.0, phase="search", done=1, total=2, message="flat", ended_early=True),
+        ]
+    ),
+    max_size=40,
+)
+
+
+@given(events=REPEATED, cuts=st.lists(st.integers(0, 40), max_size=6))
+def test_folding_in_pieces_is_folding_all(events: list[Event], cuts: list[int]) -> None:
+    view, start = fold([]), 0
+    for end in [*sorted(cuts), len(events)]:
+        view, start = fold(events[start:end], view), max(start, end)
+    assert view == fold(events)

@@ -1,4 +1,4 @@
-"""Bayesian optimisation: repeatable, within its budget, frugal, and at its end when nothing promises more."""
+"""Bayesian optimization: it is repeatable, keeps its budget, needs few candidates, and ends when gains are small."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from core.search.evomm import EvoMM
 from core.search.genome import Genome, LogParameter
 from core.search.optimizer import Terms
 from core.search.parameter_groups import Layout
-from core.search.registry import SearchPlan, make_optimizer
+from core.search.registry import make_optimizer
 from core.search.search_loop import PENALTY
-from tests.core.search.test_evomm import ONE_GENE, SIX_GENES, TWO_GENES
+from core.search.search_plan import SearchPlan
+from tests.core.search.test_evomm import ONE_PARAMETER, SIX_PARAMETERS, TWO_PARAMETERS
 
 GROUPS = Genome("ties", "base", ("a",), layout=Layout(12, 2))
-GENOMES = pytest.mark.parametrize("genome", [ONE_GENE, TWO_GENES, SIX_GENES, GROUPS], ids=["1", "2", "6", "12"])
+GENOMES = pytest.mark.parametrize(
+    "genome", [ONE_PARAMETER, TWO_PARAMETERS, SIX_PARAMETERS, GROUPS], ids=["1", "2", "6", "12"]
+)
 Losses = Callable[[Recipe], Terms]
 
 
@@ -67,26 +70,26 @@ def test_numpys_global_random_state_is_left_alone() -> None:
     np.random.seed(11)
     expected = np.random.standard_normal(2)
     np.random.seed(11)
-    optimizer = Bayes(TWO_GENES, 8, 3)
+    optimizer = Bayes(TWO_PARAMETERS, 8, 3)
     while recipes := optimizer.ask():
         terms = [valley(recipe) for recipe in recipes]
         optimizer.tell([sum(row) for row in terms], terms)
     assert np.array_equal(np.random.standard_normal(2), expected)
 
 
-@pytest.mark.parametrize("genome", [TWO_GENES, Genome("ties", "base", ("a", "b"))], ids=["2", "4"])
+@pytest.mark.parametrize("genome", [TWO_PARAMETERS, Genome("ties", "base", ("a", "b"))], ids=["2", "4"])
 def test_it_is_nearer_after_a_third_of_the_candidates(genome: Genome) -> None:
     optimizer = Bayes(genome, 33, 1)
     found, plain = drive(optimizer), drive(EvoMM(genome, 100, 1))
     assert lowest(found) < 1.002 * lowest(plain)
 
 
-def test_it_ends_by_itself_and_says_so() -> None:
-    optimizer = Bayes(TWO_GENES, 200, 0)
+def test_it_ends_when_the_expected_gain_is_small() -> None:
+    optimizer = Bayes(TWO_PARAMETERS, 200, 0)
     whole = drive(optimizer)
     assert len(whole) < 40
-    assert "no candidate promises to be better" in optimizer.ended_early
-    loose = Bayes(TWO_GENES, 200, 0, stop_when_flat=0.05)
+    assert "no candidate is expected to be better" in optimizer.ended_early
+    loose = Bayes(TWO_PARAMETERS, 200, 0, stop_when_flat=0.05)
     short = drive(loose)
     assert len(short) < len(whole) and whole[: len(short)] == short
     assert "0.05 nats" in loose.ended_early
@@ -96,18 +99,18 @@ def test_an_optimum_on_the_edge_is_found() -> None:
     def rising(recipe: Recipe) -> Terms:
         return math.exp(recipe.weights[0]), (recipe.densities or (1.0,))[0]
 
-    found = min(drive(Bayes(TWO_GENES, 30, 0), rising), key=lambda recipe: sum(rising(recipe)))
+    found = min(drive(Bayes(TWO_PARAMETERS, 30, 0), rising), key=lambda recipe: sum(rising(recipe)))
     assert (found.weights[0], (found.densities or ())[0]) == pytest.approx((0.0, 0.05), abs=0.02)
 
 
 def test_densities_are_searched_on_a_logarithmic_scale() -> None:
-    searched = Bayes(SIX_GENES, 9, 0).genome.searched
-    assert [isinstance(gene, LogParameter) for gene in searched] == [False] * 3 + [True] * 3
-    assert [gene.unit_start for gene in searched[3:]] == pytest.approx([0.5] * 3)
-    assert not any(isinstance(gene, LogParameter) for gene in SIX_GENES.searched)
+    searched = Bayes(SIX_PARAMETERS, 9, 0).genome.searched
+    assert [isinstance(parameter, LogParameter) for parameter in searched] == [False] * 3 + [True] * 3
+    assert [parameter.unit_start for parameter in searched[3:]] == pytest.approx([0.5] * 3)
+    assert not any(isinstance(parameter, LogParameter) for parameter in SIX_PARAMETERS.searched)
 
 
-def test_many_numbers_are_first_searched_as_few() -> None:
+def test_many_parameters_are_first_searched_as_few_shared_ones() -> None:
     found = drive(Bayes(GROUPS, 30, 0))
     alike = [len({(part.weights, part.densities) for part in recipe.scopes or (recipe,)}) == 1 for recipe in found]
     first = alike.index(False)
@@ -119,9 +122,9 @@ def test_failures_steer_the_search_away() -> None:
     def losses(recipe: Recipe) -> Terms:
         return () if recipe.weights[0] > 0.8 else valley(recipe)
 
-    found = drive(Bayes(TWO_GENES, 30, 1), losses)
+    found = drive(Bayes(TWO_PARAMETERS, 30, 1), losses)
     scored = [recipe for recipe in found if losses(recipe)]
-    assert lowest(scored) < 1.01 * lowest(drive(EvoMM(TWO_GENES, 100, 1)))
+    assert lowest(scored) < 1.01 * lowest(drive(EvoMM(TWO_PARAMETERS, 100, 1)))
     assert len(scored) > len(found) / 2
 
 
@@ -138,17 +141,17 @@ def test_while_all_fails_it_looks_everywhere(genome: Genome) -> None:
 def test_losses_of_next_to_nothing_end_it(genome: Genome, losses: Losses) -> None:
     optimizer = Bayes(genome, 40, 0)
     assert len(drive(optimizer, losses)) < 40
-    assert "promises to be better by 1e-09 nats" in optimizer.ended_early
+    assert "1e-09 nats" in optimizer.ended_early
 
 
-def test_mergekits_methods_share_their_numbers_first() -> None:
+def test_mergekits_methods_first_share_their_parameters() -> None:
     recipes = drive(
         Bayes(Genome("breadcrumbs", "base", ("a", "b")), 22, 1), lambda recipe: (recipe.weights[0] + 1, 1.0)
     )
     assert recipes[0].weights[0] == recipes[0].weights[1] and recipes[-1].weights[0] != recipes[-1].weights[1]
 
 
-def test_a_method_without_numbers_has_one_candidate() -> None:
+def test_a_method_without_parameters_has_one_candidate() -> None:
     plan = SearchPlan("bayes", Genome("model_stock", "base", ("a", "b")), 9, 0.3, True, 0, optimizer="bayes")
     optimizer = make_optimizer(plan)
     assert len(optimizer.ask()) == 1

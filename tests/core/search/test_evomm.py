@@ -1,4 +1,4 @@
-"""EvoMM's optimiser: repeatable, exact in its budget, and able to find an optimum."""
+"""EvoMM's optimizer: repeatable, exact in its budget, and able to find an optimum."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from core.search.genome import Genome
 from core.search.optimizer import Terms
 from core.search.search_loop import PENALTY
 
-TWO_GENES = Genome("ties", "base", ("a",))
-ONE_GENE = Genome("task_arithmetic", "base", ("a",))
-SIX_GENES = Genome("ties", "base", ("a", "b", "c"))
+TWO_PARAMETERS = Genome("ties", "base", ("a",))
+ONE_PARAMETER = Genome("task_arithmetic", "base", ("a",))
+SIX_PARAMETERS = Genome("ties", "base", ("a", "b", "c"))
 
 
 def minimise(
@@ -45,14 +45,17 @@ def terms_of(objectives: list[float]) -> list[Terms]:
 def unit_point(genome: Genome, recipe: Recipe) -> list[float]:
     """The point of the unit cube that a recipe stands for."""
     values = (*recipe.weights, *(recipe.densities or ()))
-    return [(value - gene.low) / (gene.high - gene.low) for gene, value in zip(genome.searched, values, strict=True)]
+    return [
+        (value - parameter.low) / (parameter.high - parameter.low)
+        for parameter, value in zip(genome.searched, values, strict=True)
+    ]
 
 
 def bowl(point: list[float]) -> float:
     return sum((x - 0.3 - 0.1 * i) ** 2 for i, x in enumerate(point))
 
 
-@pytest.mark.parametrize("genome", [ONE_GENE, TWO_GENES, SIX_GENES])
+@pytest.mark.parametrize("genome", [ONE_PARAMETER, TWO_PARAMETERS, SIX_PARAMETERS])
 def test_the_same_seed_gives_the_same_points(genome: Genome) -> None:
     first = minimise(genome, 30, bowl, seed=5)
     np.random.standard_normal(3)
@@ -64,12 +67,12 @@ def test_numpys_global_random_state_is_left_alone() -> None:
     np.random.seed(11)
     expected = np.random.standard_normal(2)
     np.random.seed(11)
-    EvoMM(TWO_GENES, 8, seed=3).ask()
+    EvoMM(TWO_PARAMETERS, 8, seed=3).ask()
     assert np.array_equal(np.random.standard_normal(2), expected)
 
 
 def test_the_first_generation_does_not_depend_on_the_objective() -> None:
-    assert minimise(TWO_GENES, 6, bowl)[0] == minimise(TWO_GENES, 6, lambda point: -point[0])[0]
+    assert minimise(TWO_PARAMETERS, 6, bowl)[0] == minimise(TWO_PARAMETERS, 6, lambda point: -point[0])[0]
 
 
 @pytest.mark.parametrize(("parameters", "population"), [(1, 4), (2, 6), (3, 7), (4, 8), (6, 9), (8, 10)])
@@ -77,7 +80,7 @@ def test_population_sizes(parameters: int, population: int) -> None:
     assert population_size(parameters) == population
 
 
-@pytest.mark.parametrize("genome", [ONE_GENE, TWO_GENES, SIX_GENES])
+@pytest.mark.parametrize("genome", [ONE_PARAMETER, TWO_PARAMETERS, SIX_PARAMETERS])
 @pytest.mark.parametrize("steps", [1, 4, 25, 31])
 def test_the_budget_is_used_exactly(genome: Genome, steps: int) -> None:
     sizes = [len(points) for points in minimise(genome, steps, bowl)]
@@ -87,14 +90,14 @@ def test_the_budget_is_used_exactly(genome: Genome, steps: int) -> None:
 
 
 def test_an_optimizer_that_has_spent_its_budget_asks_for_nothing_more() -> None:
-    optimizer = EvoMM(TWO_GENES, 6, seed=0)
+    optimizer = EvoMM(TWO_PARAMETERS, 6, seed=0)
     optimizer.tell([float(number) for number, _ in enumerate(optimizer.ask())])
     assert optimizer.ask() == []
     assert optimizer.ask() == []
     assert optimizer.ended_early == ""
 
 
-@pytest.mark.parametrize(("genome", "steps"), [(ONE_GENE, 60), (TWO_GENES, 120), (SIX_GENES, 400)])
+@pytest.mark.parametrize(("genome", "steps"), [(ONE_PARAMETER, 60), (TWO_PARAMETERS, 120), (SIX_PARAMETERS, 400)])
 def test_the_optimum_of_a_bowl_is_found(genome: Genome, steps: int) -> None:
     points = [point for generation in minimise(genome, steps, bowl) for point in generation]
     best = min(points, key=bowl)
@@ -102,7 +105,7 @@ def test_the_optimum_of_a_bowl_is_found(genome: Genome, steps: int) -> None:
 
 
 def test_an_optimum_in_a_corner_is_found() -> None:
-    points = [point for generation in minimise(TWO_GENES, 120, sum) for point in generation]
+    points = [point for generation in minimise(TWO_PARAMETERS, 120, sum) for point in generation]
     assert min(points, key=sum) == pytest.approx([0.0, 0.0], abs=0.02)
     assert all(0 <= x <= 1 for point in points for x in point)
 
@@ -111,26 +114,26 @@ def test_failures_steer_the_search_away() -> None:
     def objective(point: list[float]) -> float:
         return PENALTY if point[0] > 0.5 else (point[0] - 0.4) ** 2
 
-    generations = minimise(TWO_GENES, 120, objective, seed=1)
+    generations = minimise(TWO_PARAMETERS, 120, objective, seed=1)
     assert min(objective(point) for points in generations for point in points) < 1e-3
     assert sum(point[0] > 0.5 for point in generations[-1]) <= 2
 
 
-@pytest.mark.parametrize("genome", [ONE_GENE, TWO_GENES, SIX_GENES])
+@pytest.mark.parametrize("genome", [ONE_PARAMETER, TWO_PARAMETERS, SIX_PARAMETERS])
 def test_failures_alone_are_no_convergence(genome: Genome) -> None:
     optimizer = EvoMM(genome, 200, 0, stop_when_flat=0.01)
     assert sum(map(len, drive(optimizer, lambda _point: PENALTY))) == 200
     assert optimizer.ended_early == ""
 
 
-def test_a_generation_of_failures_teaches_nothing() -> None:
+def test_a_generation_of_failures_leaves_the_strategy_unchanged() -> None:
     """Where the few that do not fail lie in a corner, far from the start."""
-    generations = minimise(TWO_GENES, 200, lambda point: PENALTY if point[0] > 0.04 else point[0] + point[1])
+    generations = minimise(TWO_PARAMETERS, 200, lambda point: PENALTY if point[0] > 0.04 else point[0] + point[1])
     assert min(generations[-1])[0] <= 0.04
 
 
 def test_a_flat_search_ends_early_and_says_why() -> None:
-    optimizer = EvoMM(TWO_GENES, 400, seed=0, stop_when_flat=0.01)
+    optimizer = EvoMM(TWO_PARAMETERS, 400, seed=0, stop_when_flat=0.01)
     assert optimizer.ended_early == ""
     generations = drive(optimizer, bowl)
     objectives = [[bowl(point) for point in points] for points in generations]
@@ -142,18 +145,18 @@ def test_a_flat_search_ends_early_and_says_why() -> None:
 
 
 def test_a_smaller_tolerance_searches_longer() -> None:
-    lengths = [len(drive(EvoMM(TWO_GENES, 400, 0, tolerance), bowl)) for tolerance in (0.1, 0.01, 0.0001, None)]
+    lengths = [len(drive(EvoMM(TWO_PARAMETERS, 400, 0, tolerance), bowl)) for tolerance in (0.1, 0.01, 0.0001, None)]
     assert lengths == sorted(set(lengths))
 
 
 def test_a_tolerance_changes_no_candidate_before_the_end() -> None:
-    short, long = (drive(EvoMM(TWO_GENES, 200, 4, tolerance), bowl) for tolerance in (0.01, None))
+    short, long = (drive(EvoMM(TWO_PARAMETERS, 200, 4, tolerance), bowl) for tolerance in (0.01, None))
     assert len(short) < len(long)
     assert long[: len(short)] == short
 
 
-def test_convergence_of_the_strategy_is_told() -> None:
-    optimizer = EvoMM(TWO_GENES, 10_000, seed=0)
+def test_convergence_of_the_strategy_is_reported() -> None:
+    optimizer = EvoMM(TWO_PARAMETERS, 10_000, seed=0)
     drive(optimizer, bowl)
     assert "CMA-ES has converged" in optimizer.ended_early
     assert "tol" in optimizer.ended_early

@@ -59,7 +59,7 @@ def test_expected_improvement_is_jones_formula() -> None:
     assert hopeless == pytest.approx(0.0, abs=1e-12)
 
 
-def test_noise_is_told_from_the_spread() -> None:
+def test_noise_is_separated_from_the_spread() -> None:
     random = np.random.default_rng(2)
     points = np.vstack([POINTS, random.random((75, 2))])
     terms = [(safety(*point) * math.exp(0.05 * random.standard_normal()),) for point in points]

@@ -35,7 +35,7 @@ def test_all_increments_together_are_the_whole_set(model: Any, tokenizer: Any, s
         assert ours is not None and theirs is not None
         assert torch.allclose(ours.per_sample, theirs.per_sample, rtol=0, atol=2e-5)
         assert ours.loss == pytest.approx(theirs.loss, abs=2e-5)
-        assert ours.own == pytest.approx(theirs.own)
+        assert ours.greedy_share == pytest.approx(theirs.greedy_share)
         assert dict(ours.by_expert) == pytest.approx(dict(theirs.by_expert), abs=2e-5)
     whole, again = nested.score(), nested.joined(parts)
     assert whole.expert and again.expert and torch.equal(whole.expert.per_sample, again.expert.per_sample)

@@ -88,10 +88,10 @@ def test_bounds_of_paired_differences() -> None:
     spread = torch.tensor([1.0, 0.5, 1.0, 1.5]).double()
     assert difference.mean == pytest.approx(1.0)
     assert difference.variance == pytest.approx(float(spread.var()) / 4, rel=1e-6)
-    assert difference.at_least == pytest.approx(1.0 - 2.353363 * math.sqrt(difference.variance), rel=1e-6)
+    assert difference.lower_bound == pytest.approx(1.0 - 2.353363 * math.sqrt(difference.variance), rel=1e-6)
     assert paired_difference(ours, theirs, whole=8).variance == pytest.approx(difference.variance / 2, rel=1e-6)
-    assert paired_difference(ours, theirs, whole=4).at_least == pytest.approx(1.0), "all pairs leave no doubt"
-    assert paired_difference(ours[:1], theirs[:1], whole=4).at_least == -math.inf
+    assert paired_difference(ours, theirs, whole=4).lower_bound == pytest.approx(1.0), "all pairs leave no doubt"
+    assert paired_difference(ours[:1], theirs[:1], whole=4).lower_bound == -math.inf
 
 
 def test_a_sum_of_differences_has_welchs_degrees_of_freedom() -> None:
@@ -104,7 +104,7 @@ def test_a_sum_of_differences_has_welchs_degrees_of_freedom() -> None:
     assert both.freedom == pytest.approx(both.variance**2 / terms)
     assert total([(1.0, one), (0.0, two)]) == one
     alone = paired_difference(torch.ones(1), torch.zeros(1), 9)
-    assert total([(1.0, one), (1.0, alone)]).at_least == -math.inf
+    assert total([(1.0, one), (1.0, alone)]).lower_bound == -math.inf
 
 
 def test_a_race_reads_less_and_ends_where_the_whole_search_ends() -> None:

@@ -47,8 +47,8 @@ def test_own_answers_are_those_the_model_would_choose(model: Any, tokenizer: Any
     encoded = encode_pair(tokenizer, opens_right.question, opens_right.answer)
     assert encoded.input_ids[encoded.answer_start] == first
     pairs = [opens_right, SAMPLES[1]]
-    assert TrainingSet(tokenizer, pairs, opening=1).score(model).own == 0.5
-    assert TrainingSet(tokenizer, pairs, opening=None).score(model).own == 0.0
+    assert TrainingSet(tokenizer, pairs, opening=1).score(model).greedy_share == 0.5
+    assert TrainingSet(tokenizer, pairs, opening=None).score(model).greedy_share == 0.0
 
 
 def test_long_answers_are_cut(tokenizer: Any) -> None:
@@ -58,8 +58,9 @@ def test_long_answers_are_cut(tokenizer: Any) -> None:
 
 
 def test_an_empty_set_is_refused(tokenizer: Any) -> None:
-    with pytest.raises(DataError, match="empty"):
+    with pytest.raises(DataError) as caught:
         TrainingSet(tokenizer, [], opening=None)
+    assert caught.value.code == "empty-set"
 
 
 def test_both_sets_are_scored_or_only_the_domain(model: Any, tokenizer: Any) -> None:
@@ -89,7 +90,7 @@ def test_kept_lower_blocks_change_no_score(model: Any, tokenizer: Any) -> None:
     for ours, theirs in zip(kept.score(), plain.score(), strict=True):
         assert ours is not None and theirs is not None
         assert torch.equal(ours.per_sample, theirs.per_sample)
-        assert ours.own == theirs.own
+        assert ours.greedy_share == theirs.greedy_share
 
 
 def test_the_mean_over_all_pairs_counts_each_set_by_its_size(model: Any, tokenizer: Any) -> None:

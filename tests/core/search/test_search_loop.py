@@ -1,4 +1,4 @@
-"""A search from start to end: the best is the lowest, failures are penalised, stops are heeded, work is shared."""
+"""A search from start to end: the best is the lowest, failures are penalized, stops are heeded, work is shared."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from core.models.out_of_memory import translate_oom
 from core.search.cocktail import cocktail_weights, parent_recipes
 from core.search.genome import Genome
 from core.search.grid import grid_recipes
-from core.search.registry import SearchPlan
 from core.search.scoring import Scores, SetScore
 from core.search.search_loop import PENALTY, Evaluator, run_search
+from core.search.search_plan import SearchPlan
 
 PLAN = SearchPlan("evomm", Genome("task_arithmetic", "base", ("a", "b")), steps=12, alpha=0.5, safety=True, seed=0)
 
@@ -131,7 +131,7 @@ def test_a_search_outlives_memory_that_runs_out() -> None:
     warned = [event for event in events if isinstance(event, Warned)]
     measured = [event for event in events if isinstance(event, CandidateMeasured)]
     assert len(warned) == len(measured) > 0
-    assert "is not measured" in warned[0].message
+    assert all(event.hint for event in warned)
 
 
 class Naming:
@@ -147,7 +147,7 @@ class Naming:
             return self._scorer.score(with_safety=with_safety)
 
 
-def test_a_failed_candidate_is_penalised_and_the_search_goes_on() -> None:
+def test_a_failed_candidate_is_penalized_and_the_search_goes_on() -> None:
     events, best = drain(run_search(PLAN, evaluator_of(broken=lambda a, _b: a > 0.25), never))
     failed = [candidate for candidate in scored(events) if candidate.failure]
     assert 0 < len(failed) < 12
@@ -262,8 +262,9 @@ def test_a_grid_passes_over_candidates_that_fail() -> None:
 
 
 def test_a_grid_without_probe_questions_says_what_is_missing() -> None:
-    with pytest.raises(DataError, match="probe_questions"):
+    with pytest.raises(DataError) as caught:
         drain(run_search(replace(PLAN, optimizer="grid"), evaluator_of(), never))
+    assert caught.value.code == "no-probe-questions"
 
 
 @pytest.mark.parametrize("safety", [True, False])
@@ -336,7 +337,6 @@ def test_a_search_that_is_flat_ends_with_a_word_about_it() -> None:
     last = events[-1]
     assert isinstance(last, Progress) and last.ended_early
     assert last.done == len(scored(events)) < last.total == 400
-    assert last.message.startswith(f"evomm ended after {last.done} of 400 candidates: the last two generations")
     assert best is not None
     whole, _ = drain(run_search(replace(PLAN, steps=24, stop_when_flat=1e-12), evaluator_of(), never))
     assert not any(isinstance(event, Progress) and event.ended_early for event in whole)
