@@ -11,8 +11,8 @@ try:  # before the imports below, which fail on Windows without a helpful messag
 except UnsupportedPlatform as error:
     sys.exit(str(error))
 
-from core.settings import load_settings  # noqa: E402
-from safemerge_ui.app import create_app, launch_options  # noqa: E402
+from core.settings import load_settings
+from safemerge_ui.app import create_app, launch_options
 
 
 def main() -> None:
