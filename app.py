@@ -6,16 +6,17 @@ import sys
 
 from core.errors import UnsupportedPlatform, require_posix
 
+try:  # before the imports below, which fail on Windows without a helpful message
+    require_posix()
+except UnsupportedPlatform as error:
+    sys.exit(str(error))
+
+from core.settings import load_settings
+from safemerge_ui.app import create_app, launch_options
+
 
 def main() -> None:
     """Serve the page until interrupted."""
-    try:
-        require_posix()
-    except UnsupportedPlatform as error:
-        sys.exit(str(error))
-    from core.settings import load_settings
-    from safemerge_ui.app import create_app, launch_options
-
     settings = load_settings()
     create_app(settings).launch(**launch_options(settings))
 
