@@ -35,7 +35,7 @@ def guard_limits(guard: str) -> str:
             "counts as safe; a harmless reply that does not refuse counts as not safe."
         )
     else:
-        text = f"The guard {deciding} is a model and makes mistakes; docs/guards.md describes what its family judges."
+        text = f"The guard {deciding} is a model and makes mistakes; docs/reference/guards.md describes its family."
     return text + (f" Its verdict decides; {', '.join(others)} also judged the replies." if others else "")
 
 
