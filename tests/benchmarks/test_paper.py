@@ -88,7 +88,7 @@ def test_every_study_that_is_shipped_can_be_planned(path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "place", "kind", "key"),
     [
-        ({"methods": ["ties", "tise"]}, "methods.1", "literal_error", ""),
+        ({"methods": ["ties", "tise"]}, "methods.1", "unknown_name", ""),
         ({"methods": []}, "methods", "too_short", ""),
         ({"ks": [16, 16]}, "spec", "value_error", "ks"),
         ({"colour": "red"}, "colour", "extra_forbidden", ""),
@@ -114,7 +114,7 @@ def test_a_method_that_does_not_fit_the_pool_is_rejected_before_anything_runs(de
     wrong = demo.model_copy(update={"three_methods": ("ties", "slerp")})
     with pytest.raises(SpecError) as error:
         plan(wrong, [0])
-    assert [problem.kind for problem in error.value.problems] == ["value_error"]
+    assert [problem.kind for problem in error.value.problems] == ["too_many_models"]
     assert [cell.folder for cell in plan(wrong, [0], ("table1",))]
 
 
