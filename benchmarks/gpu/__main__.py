@@ -24,6 +24,7 @@ import torch
 
 from benchmarks.gpu.gradient_cost import measure_gradient
 from benchmarks.gpu.machine_limits import measure_limits
+from benchmarks.gpu.mask_speed import measure_masks
 from benchmarks.gpu.merge_speed import measure_fused, measure_mergekit, measure_merges
 from benchmarks.gpu.packed_scoring import measure_scoring
 from benchmarks.gpu.random_pool import SHAPES, RandomPool, build_pool
@@ -31,6 +32,7 @@ from benchmarks.gpu.same_weights import measure_same_weights
 from benchmarks.gpu.sections import Check, Figures
 from benchmarks.gpu.short_search import measure_search
 from benchmarks.gpu.targets import targets_of
+from core.models.allocation import keep_freed_memory
 from core.models.precision import pick_device
 from core.settings import REPOSITORY
 
@@ -59,6 +61,7 @@ def measure(device: torch.device, sizes: Sequence[str], budget_s: float, pairs: 
     check = Check(device, budget_s, tiny=list(sizes) == ["tiny"])
     check.section("limits", partial(measure_limits, check))
     check.section("same_weights", partial(measure_same_weights, check))
+    check.section("masks", partial(measure_masks, check))
     for size in sizes:
         _measure_size(check, size, _TINY_PAIRS if check.tiny else 2 * pairs)
     targets = [target for size in sizes for target in targets_of(size, check.sections)]
@@ -109,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sizes = ["tiny"] if options.tiny else options.sizes.split(",")
     if unknown := [size for size in sizes if size not in SHAPES]:
         parser.error(f"--sizes: unknown size {unknown[0]}; choose from {', '.join(SHAPES)}")
+    keep_freed_memory()  # as a run does
     device = pick_device()
     result = measure(device, sizes, options.budget, options.pairs)
     if device.type == "cuda" and not options.tiny:

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.gpu.sections import Check, Figures
 from core.contracts.run_spec import Method
 from core.merging.engine import MergePool
-from core.merging.recipes import SPARSE_METHODS, Recipe
+from core.merging.recipes import DARE_METHODS, FIRST_MASK_VERSION, LATEST_MASK_VERSION, SPARSE_METHODS, Recipe
 from core.merging.storage import Storage
 from core.models.chat_format import EncodedPair
 from core.models.loading import untied_state
@@ -131,6 +131,7 @@ def recipe(method: Method, experts: tuple[str, ...], at: float) -> Recipe:
         experts=experts,
         weights=(0.4, *weights) if method == "linear" else weights,
         densities=(0.2 + 0.6 * at,) * len(experts) if method in SPARSE_METHODS else None,
+        mask_version=LATEST_MASK_VERSION if method in DARE_METHODS else FIRST_MASK_VERSION,
     )
 
 

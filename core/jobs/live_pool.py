@@ -12,6 +12,7 @@ from core.contracts.events import Progress, Warned
 from core.contracts.run_spec import PoolSpec, SearchSpec
 from core.errors import MergeError
 from core.merging.engine import MergePool
+from core.merging.recipes import LATEST_MASK_VERSION
 from core.merging.storage import Storage
 from core.models.allocation import keep_freed_memory
 from core.models.chat_format import Conversation
@@ -66,8 +67,12 @@ class LivePool:
         """The models that have a task vector."""
         return tuple(name for name in self.members if name != self.anchor)
 
-    def genome(self, search: SearchSpec) -> Genome:
+    def genome(self, search: SearchSpec, mask_version: int = LATEST_MASK_VERSION) -> Genome:
         """What a search changes on this pool.
+
+        Args:
+            search: the spec's.
+            mask_version: of DARE's masks.
 
         Raises:
             SpecError: the models have no such groups of blocks or tensors.
@@ -83,6 +88,7 @@ class LivePool:
             layout=layout_of(search.genome, self.merge.tensors, changed),
             negative_weights=search.genome.allow_negative_weights,
             normalize=search.genome.normalize,
+            mask_version=mask_version,
         )
 
     def as_text_model(self, name: str) -> PoolMember:

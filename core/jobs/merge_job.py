@@ -268,7 +268,7 @@ class _Job:
         optimizer, safety = SEARCHES[name]
         return SearchPlan(
             name=name,
-            genome=pool.genome(self.spec.search),
+            genome=pool.genome(self.spec.search, self.replay.mask_version),
             steps=search.steps,
             alpha=search.alpha,
             safety=safety and (search.safety or not main),

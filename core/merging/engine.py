@@ -18,7 +18,7 @@ from torch import Tensor
 
 from core.errors import MergeError
 from core.merging.arithmetic import Keep, SumRule, Term, piece_entries, sum_rule, task_weights, write_between, write_sum
-from core.merging.dare import RandomDrop
+from core.merging.dare import random_drop
 from core.merging.mergekit_merge import merge_tensor
 from core.merging.recipes import Recipe, by_tensor
 from core.merging.slerp import angle_between, factors
@@ -179,7 +179,7 @@ class MergePool:
         if density >= 1:
             return None
         if recipe.drops_at_random:
-            return RandomDrop(recipe.seed, name, key, density)
+            return random_drop(recipe.mask_version, recipe.seed, name, key, density)
         trim = self._trim(name, key, delta, density)
         if not recipe.option("rescale", False):
             return MagnitudeTrim(trim)

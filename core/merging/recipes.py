@@ -24,6 +24,10 @@ DARE_METHODS: tuple[Method, ...] = ("dare_ties", "dare_linear")
 SPARSE_METHODS: tuple[Method, ...] = ("ties", *DARE_METHODS)
 NORMALIZING_METHODS: tuple[Method, ...] = ("ties", "task_arithmetic", "dare_linear")
 """Methods whose weights may be divided by their sum; a linear merge's always are."""
+FIRST_MASK_VERSION = 1
+"""Version of DARE's masks in recipes that name none."""
+LATEST_MASK_VERSION = 2
+"""Version of DARE's masks in the recipes of new searches."""
 
 
 def _unset(value: object) -> bool:
@@ -50,8 +54,10 @@ class Recipe(BaseModel):
             where the scopes hold all that any expert changes, those are the scopes' means, for reading.
         blocks: how many the model has; needed where a scope names some.
         normalize: weights are divided by their sum: of all experts, or for TIES, entry by entry, of those that agree.
+        mask_version: how DARE's masks follow from `seed`: 1 draws them in order on the processor, 2 computes each
+            entry's number from its place, on any device. The masks of a version never change.
 
-    A record holds the last four only where they say something, so that a plain recipe's is what it always was.
+    A record holds the last five only where they say something, so that a plain recipe's is what it always was.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -66,6 +72,9 @@ class Recipe(BaseModel):
     scopes: tuple[Scope, ...] = Field(default=(), exclude_if=_unset)
     blocks: int = Field(default=0, ge=0, exclude_if=_unset)
     normalize: bool = Field(default=False, exclude_if=_unset)
+    mask_version: int = Field(
+        default=FIRST_MASK_VERSION, ge=1, le=LATEST_MASK_VERSION, exclude_if=lambda value: value == FIRST_MASK_VERSION
+    )
 
     @field_validator("parameters", mode="before")
     @classmethod
@@ -89,6 +98,8 @@ class Recipe(BaseModel):
             raise ValueError(f"{self.method} has no parameter {unknown[0]}")
         if self.normalize and (self.method not in NORMALIZING_METHODS or self.by_mergekit):
             raise ValueError(f"normalize belongs to {', '.join(NORMALIZING_METHODS)}, on the fast path")
+        if self.mask_version != FIRST_MASK_VERSION and not self.drops_at_random:
+            raise ValueError(f"mask_version belongs to {', '.join(DARE_METHODS)}, on the fast path")
         return self
 
     def inside(self, scope: Scope) -> Recipe:

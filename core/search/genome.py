@@ -16,9 +16,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import cast, get_args
 
-from core.contracts.merge_methods import METHODS, REGISTERED, Value, has, weight_count
+from core.contracts.merge_methods import METHODS, REGISTERED, Value, has, merged_by_mergekit, weight_count
 from core.contracts.run_spec import MergeMethod, Method
-from core.merging.recipes import DARE_METHODS, SPARSE_METHODS, Recipe, equal_weights
+from core.merging.recipes import (
+    DARE_METHODS,
+    FIRST_MASK_VERSION,
+    LATEST_MASK_VERSION,
+    SPARSE_METHODS,
+    Recipe,
+    equal_weights,
+)
 from core.merging.scopes import Scope
 from core.search.parameter_groups import WHOLE, Layout
 from core.search.parameter_ranges import FreeParameter, free_parameters, normalizes
@@ -69,6 +76,7 @@ class Genome:
         negative_weights: whether weights may go below zero.
         normalize: as the recipe's (a linear merge's weights are normalised anyway).
         log_densities: whether densities are searched on a logarithmic scale, from its middle.
+        mask_version: of DARE's masks, as the recipe's.
     """
 
     method: MergeMethod
@@ -81,6 +89,7 @@ class Genome:
     negative_weights: bool = False
     normalize: bool = False
     log_densities: bool = False
+    mask_version: int = LATEST_MASK_VERSION
 
     @property
     def basic(self) -> Genome:
@@ -203,7 +212,13 @@ class Genome:
             scopes=scopes,
             blocks=self.layout.blocks if scopes else 0,
             normalize=self.normalize and self.method != "linear",
+            mask_version=self.mask_version if self._drops_at_random else FIRST_MASK_VERSION,
         )
+
+    @property
+    def _drops_at_random(self) -> bool:
+        """Whether the method is the fast path's DARE."""
+        return self.method in DARE_METHODS and not merged_by_mergekit(self.method, dict(self.parameters))
 
     def plain(self) -> Recipe:
         """The merge in which nothing was chosen: equal weights, whole task vectors, the rest at its start."""
