@@ -32,6 +32,7 @@ from benchmarks.gpu.same_weights import measure_same_weights
 from benchmarks.gpu.sections import Check, Figures
 from benchmarks.gpu.short_search import measure_search
 from benchmarks.gpu.targets import targets_of
+from benchmarks.gpu.trim_speed import measure_trimming
 from core.models.allocation import keep_freed_memory
 from core.models.precision import pick_device
 from core.settings import REPOSITORY
@@ -62,6 +63,7 @@ def measure(device: torch.device, sizes: Sequence[str], budget_s: float, pairs: 
     check.section("limits", partial(measure_limits, check))
     check.section("same_weights", partial(measure_same_weights, check))
     check.section("masks", partial(measure_masks, check))
+    check.section("trimming", partial(measure_trimming, check))
     for size in sizes:
         _measure_size(check, size, _TINY_PAIRS if check.tiny else 2 * pairs)
     targets = [target for size in sizes for target in targets_of(size, check.sections)]

@@ -41,11 +41,12 @@ def test_every_section_runs_at_tiny_size() -> None:
     assert result["errors"] == {}
     assert set(result["not_run"]) == {"tiny/fused"}
     sections = result["sections"]
-    assert set(sections) == {"limits", "same_weights", "masks"} | {
+    assert set(sections) == {"limits", "same_weights", "masks", "trimming"} | {
         f"tiny/{name}" for name in ("pool", "merge", "fused", "score", "gradient", "search", "mergekit")
     }
     assert sections["same_weights"]["all_equal"]
     assert sections["masks"]["same_bits"]
+    assert sections["trimming"]["same_values"]
     assert [candidate["failure"] for candidate in sections["tiny/search"]["candidates"]] == [""] * 5
     assert {target["name"].split(":")[0] for target in result["targets"]} == {"tiny"}
 

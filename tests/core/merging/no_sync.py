@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _WAITING = (
@@ -18,16 +19,30 @@ _WAITING = (
     "is_nonzero",
     "repeat_interleave",
 )
+_LITERAL = "lift_fresh"
+"""What `torch.tensor` calls on numbers of Python's; the tensors that it makes stay on the host."""
 
 
 class NoSync(TorchDispatchMode):
-    """Raises for every operator after which the processor needs the size or the value of a result at once."""
+    """Raises for every operator after which the processor needs the size or the value of a result at once.
+
+    All tensors stand for tensors of the device, but for those made from Python's numbers and what follows from them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._on_host: list[Tensor] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name.removeprefix("aten::")
+        tensors = [value for value in args if isinstance(value, Tensor)]
+        on_host = bool(tensors) and all(any(value is known for known in self._on_host) for value in tensors)
         masked = name in ("index", "index_put", "index_put_") and any(
-            isinstance(index, torch.Tensor) and index.dtype in (torch.bool, torch.uint8) for index in args[1]
+            isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8) for index in args[1]
         )
-        if masked or name in _WAITING:
+        if (masked or name in _WAITING) and not on_host:
             raise AssertionError(f"{name} waits for the device")
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and (on_host or name == _LITERAL):
+            self._on_host.append(result)
+        return result
