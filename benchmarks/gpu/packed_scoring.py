@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
 from benchmarks.gpu.random_pool import RandomPool
 from benchmarks.gpu.sections import Check, Figures
+from core.models import packing
 from core.models.chat_format import EncodedPair
 from core.models.packed_attention import Stretches
 from core.models.packing import DEFAULT_ROW_TOKENS, PackedRow, pack
+from core.models.varlen_attention import takes_varlen
 from core.search.scoring import REFUSAL_OPENING, SetScore, TrainingSet
 
 _ROWS = (1024, 4096, 8192)
@@ -79,8 +82,14 @@ def measure_scoring(check: Check, pool: RandomPool, figures: Figures) -> None:
             longer = RandomSet(pool.pairs, tokens)
             case(f"rows of {tokens}", longer, lambda data=longer: data.score(live))  # type: ignore[misc]
             figures[f"rows of {tokens}"]["largest_difference"] = _apart(expected, longer.score(live))
+    figures["varlen"] = varlen = takes_varlen(live)
+    if varlen:
+        with patch.object(packing, "takes_varlen", return_value=False):
+            case("masked rows", product, lambda: product.score(live))
+            figures["masked rows"]["largest_difference"] = _apart(expected, product.score(live))
     uncut = product.uncut()
-    case("uncut rows", uncut, lambda: uncut.score(live))
+    with patch.object(packing, "takes_varlen", return_value=False):
+        case("uncut rows", uncut, lambda: uncut.score(live))
     few = RandomSet(pool.few_pairs(_FEW))
     figures["profile"] = check.profile(lambda: few.score(live))
 

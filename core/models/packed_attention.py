@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from core.models.varlen_attention import VarlenPlan, attend_varlen
+
 _PLAIN = "sdpa"
 _NAME = "sdpa_in_stretches"
 
@@ -84,11 +86,14 @@ def _attend(
     value: Tensor,
     attention_mask: Tensor | None,
     stretches: Stretches | None = None,
+    varlen: VarlenPlan | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of (1, H, L, d) heads, stretch by stretch; (1, L, H, d) as transformers wants it."""
+    """Attention of (1, H, L, d) heads, in one kernel or stretch by stretch; (1, L, H, d) as transformers wants it."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+    if varlen is not None:
+        return attend_varlen(query, key, value, varlen, options.get("scaling")), None
     if stretches is None or attention_mask is None or query.shape[2] != stretches.bounds[-1][1]:
         whole: Tensor = sdpa_attention_forward(module, query, key, value, attention_mask, **options)[0]
         return whole, None
@@ -98,7 +103,7 @@ def _attend(
             query[:, :, start:end],
             _seen(key, start, end, stretches.prefix),
             _seen(value, start, end, stretches.prefix),
-            _seen(attention_mask[:, :, start:end].mT, start, end, stretches.prefix).mT,
+            _seen(attention_mask[:, :, start:end], start, end, stretches.prefix, dim=3).contiguous(),
             **options,
         )[0]
         for start, end in stretches.bounds
@@ -106,8 +111,8 @@ def _attend(
     return torch.cat(parts, dim=1), None
 
 
-def _seen(places: Tensor, start: int, end: int, prefix: int) -> Tensor:
-    """Of (1, H, L, d), the places that tokens from `start` to `end` may see: the prefix and themselves."""
+def _seen(places: Tensor, start: int, end: int, prefix: int, dim: int = 2) -> Tensor:
+    """Of the places along `dim`, those that tokens from `start` to `end` may see: the prefix and themselves."""
     if start <= prefix:
-        return places[:, :, :end]
-    return torch.cat([places[:, :, :prefix], places[:, :, start:end]], dim=2)
+        return places.narrow(dim, 0, end)
+    return torch.cat([places.narrow(dim, 0, prefix), places.narrow(dim, start, end - start)], dim=dim)

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from core.models.chat_format import EncodedPair
 from core.models.lower_blocks import starting_at
 from core.models.packed_attention import Stretches, attending_in_stretches, stretches_of, takes_stretches
+from core.models.varlen_attention import plan_varlen, takes_varlen
 
 DEFAULT_ROW_TOKENS = 1024
 """Short rows repeat the prefix, and processors like long ones; the stretches keep attention cheap."""
@@ -43,6 +44,7 @@ class PackedRow(NamedTuple):
         members: numbers of the samples laid in the row, in order.
         prefix: length of the shared prefix.
         stretches: where attention may cut the row.
+        ends: place after the last token of each sample, in order.
     """
 
     input_ids: Tensor
@@ -55,6 +57,7 @@ class PackedRow(NamedTuple):
     members: tuple[int, ...]
     prefix: int
     stretches: Stretches
+    ends: tuple[int, ...]
 
 
 def pack(pairs: Sequence[EncodedPair], row_tokens: int = DEFAULT_ROW_TOKENS) -> list[PackedRow]:
@@ -99,7 +102,7 @@ def _lay(pairs: Sequence[EncodedPair], group: Sequence[int], prefix: int) -> Pac
     tokens = list(pairs[group[0]].input_ids[:prefix])
     positions = list(range(prefix))
     segments = [0] * prefix
-    predict_at, targets, owner, order = [], [], [], []
+    predict_at, targets, owner, order, ends = [], [], [], [], []
     for segment, index in enumerate(group, start=1):
         pair = pairs[index]
         shift = len(tokens) - prefix
@@ -111,6 +114,7 @@ def _lay(pairs: Sequence[EncodedPair], group: Sequence[int], prefix: int) -> Pac
         tokens += pair.input_ids[prefix:]
         positions += range(prefix, len(pair.input_ids))
         segments += [segment] * (len(pair.input_ids) - prefix)
+        ends.append(len(tokens))
     segment_ids = torch.tensor(segments)
     same = (segment_ids[:, None] == segment_ids[None, :]) | (segment_ids[None, :] == 0)
     return PackedRow(
@@ -124,6 +128,7 @@ def _lay(pairs: Sequence[EncodedPair], group: Sequence[int], prefix: int) -> Pac
         tuple(group),
         prefix,
         stretches_of(segments, prefix, STRETCH_TOKENS),
+        tuple(ends),
     )
 
 
@@ -150,14 +155,24 @@ def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _attention_mask(model: Any, row: PackedRow, device: torch.device) -> Tensor | dict[str, Tensor]:
     """What tokens may see; by kind of block where some look no further back than a window that a sample exceeds."""
-    config = model.config.get_text_config()
-    window, kinds = getattr(config, "sliding_window", None), set(getattr(config, "layer_types", None) or [_SLIDING])
+    window, kinds = _window_of(model), _kinds_of(model)
     mask, places = row.mask.to(device), row.position_ids[0].to(device)
     whole = _additive(mask, model.dtype)
-    if window is None or _SLIDING not in kinds or int(row.position_ids.max()) < window:
+    if window is None or int(row.position_ids.max()) < window:
         return whole
     near = _additive(mask & (places[:, None] - places[None, :] < window), model.dtype)
     return near if kinds == {_SLIDING} else dict.fromkeys(kinds, whole) | {_SLIDING: near}
+
+
+def _kinds_of(model: Any) -> set[str]:
+    """transformers' names of the kinds of blocks."""
+    return set(getattr(model.config.get_text_config(), "layer_types", None) or [_SLIDING])
+
+
+def _window_of(model: Any) -> int | None:
+    """How many tokens some blocks look back, themselves included; None where all look back to the beginning."""
+    window: int | None = getattr(model.config.get_text_config(), "sliding_window", None)
+    return window if _SLIDING in _kinds_of(model) else None
 
 
 class AnswerTokens(NamedTuple):
@@ -172,11 +187,12 @@ class AnswerTokens(NamedTuple):
 def decoder_inputs(model: Any, row: PackedRow) -> dict[str, Any]:
     """The row as a decoder of `model` takes it."""
     device = next(model.parameters()).device
-    inputs: dict[str, Any] = {
-        "input_ids": row.input_ids.to(device),
-        "position_ids": row.position_ids.to(device),
-        "attention_mask": _attention_mask(model, row, device),
-    }
+    inputs: dict[str, Any] = {"input_ids": row.input_ids.to(device), "position_ids": row.position_ids.to(device)}
+    window = _window_of(model)
+    if takes_stretches(model) and takes_varlen(model) and (window is None or int(row.position_ids.max()) < window):
+        inputs["attention_mask"] = torch.zeros(1, 1, 1, 1, dtype=model.dtype, device=device)  # None would mean causal
+        return inputs | {"varlen": plan_varlen(row.prefix, row.ends, device)}
+    inputs["attention_mask"] = _attention_mask(model, row, device)
     return inputs | {"stretches": row.stretches} if takes_stretches(model) else inputs
 
 
