@@ -43,9 +43,10 @@ def guard_device(metadata: ModelMetadata) -> torch.device:
     """The GPU when the guard's weights fit beside what is there already, else the processor."""
     import torch
 
+    from core.models.out_of_memory import free_device_bytes
     from core.models.precision import pick_device
 
     device = pick_device()
-    if device.type == "cuda" and torch.cuda.mem_get_info()[0] < _SPARE * 2 * metadata.parameters:
+    if device.type == "cuda" and free_device_bytes() < _SPARE * 2 * metadata.parameters:
         return torch.device("cpu")
     return device

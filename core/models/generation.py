@@ -15,8 +15,7 @@ import torch
 
 from core.models.chat_format import Conversation, encode_prompt
 from core.models.out_of_memory import split_on_oom
-
-DEFAULT_TOKEN_BUDGET = 6144
+from core.models.reply_budget import token_budget as budget_for
 
 
 def generate(
@@ -27,7 +26,7 @@ def generate(
     max_new_tokens: int,
     temperature: float = 0.0,
     seed: int = 0,
-    token_budget: int = DEFAULT_TOKEN_BUDGET,
+    token_budget: int | None = None,
     opening: str = "",
 ) -> Iterator[tuple[int, str]]:
     """Answer every conversation.
@@ -37,7 +36,7 @@ def generate(
         max_new_tokens: most tokens per reply.
         temperature: 0 for greedy decoding, else the sampling temperature.
         seed: seed of the sampling; greedy decoding ignores it.
-        token_budget: most tokens (prompt and reply, padded) in one batch.
+        token_budget: most tokens (prompt and reply, padded) in one batch; None = what `core.models.reply_budget` says.
         opening: how every reply is made to begin; the replies yielded go on from there.
 
     Yields:
@@ -51,7 +50,8 @@ def generate(
     prompts = [encode_prompt(tokenizer, conversation) + forced for conversation in conversations]
     if temperature > 0:
         torch.manual_seed(seed)
-    for batch in _batches(prompts, max_new_tokens, token_budget):
+    budget = budget_for(model, sampled=temperature > 0) if token_budget is None else token_budget
+    for batch in _batches(prompts, max_new_tokens, budget):
         decode = partial(_decode_some, model, tokenizer, prompts, max_new_tokens, temperature)
         for answered in split_on_oom(batch, decode, "Writing a reply"):
             yield from answered

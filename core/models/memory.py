@@ -108,7 +108,9 @@ def free_room(host: int) -> Room:
     """What is free on this machine, of whose host memory `host` bytes are."""
     import torch
 
-    return Room(host, torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else Room(host)
+    from core.models.out_of_memory import free_device_bytes
+
+    return Room(host, free_device_bytes()) if torch.cuda.is_available() else Room(host)
 
 
 def open_plans(

@@ -52,6 +52,12 @@ def free_cached() -> None:
         torch.cuda.empty_cache()
 
 
+def free_device_bytes() -> int:
+    """Memory that is free on the GPU, after torch has given back what it keeps."""
+    free_cached()
+    return int(torch.cuda.mem_get_info()[0])
+
+
 def split_on_oom(items: Sequence[Item], work: Callable[[Sequence[Item]], Result], what: str) -> Iterator[Result]:
     """`work` on all items at once or, where that does not fit into memory, on each half of them, and so on.
 
