@@ -87,7 +87,8 @@ def numbers_at(stream: str, start: int, size: int, device: torch.device) -> Tens
             torch.bitwise_xor(table[offset : offset + until - place], key, out=row).mul_(factor)
         place = until
     words.bitwise_xor_(_shifted(words, 16)).mul_(_MULTIPLIER)
-    return words.view(torch.int16)[start - _PER_WORD * first :][:size]
+    begin = start - _PER_WORD * first
+    return words.view(torch.int16)[begin : begin + size]
 
 
 class _BlockKey(NamedTuple):
