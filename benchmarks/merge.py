@@ -27,7 +27,14 @@ from benchmarks.command import machine_facts, make_parser
 from benchmarks.timing import seconds_of, spread
 from core.contracts.run_spec import Method
 from core.merging.engine import MergePool
-from core.merging.recipes import SPARSE_METHODS, Recipe, effective_weights
+from core.merging.recipes import (
+    DARE_METHODS,
+    FIRST_MASK_VERSION,
+    LATEST_MASK_VERSION,
+    SPARSE_METHODS,
+    Recipe,
+    effective_weights,
+)
 from core.models.loading import load_model, load_state, untied_state
 from core.models.precision import fast_dtype
 from core.models.references import parse_reference
@@ -110,7 +117,10 @@ def recipe_at(names: tuple[str, str], method: Method, position: float) -> Recipe
     """Return a recipe of `method`; `position` in (0, 1) goes from small to large weights and densities."""
     density = (0.2 + 0.6 * position,) if method in SPARSE_METHODS else None
     weight = 0.1 + 0.8 * position
-    return Recipe(method=method, base=names[0], experts=names[1:], weights=(weight,), densities=density)
+    masks = LATEST_MASK_VERSION if method in DARE_METHODS else FIRST_MASK_VERSION
+    return Recipe(
+        method=method, base=names[0], experts=names[1:], weights=(weight,), densities=density, mask_version=masks
+    )
 
 
 def by_mergekit(recipe: Recipe, inputs: MergeInputs) -> dict[str, Tensor]:
