@@ -53,7 +53,8 @@ format: $(INSTALLED_DEV) ## format the code and fix what ruff can fix
 hooks: $(INSTALLED_DEV) ## run the checks before every commit
 	$(BIN)/pre-commit install
 
-bench: $(INSTALLED) ## run every benchmark but the paper study (hours); each prints JSON
+# benchmarks.gpu is left out too: without a GPU only `--tiny` is fast, and it measures nothing.
+bench: $(INSTALLED) ## run every benchmark except the paper study (hours) and gpu; each prints JSON
 	@set -e; for name in $(BENCHMARKS); do echo "benchmarks.$$name" >&2; $(BIN)/python -m benchmarks.$$name --json; done
 
 lock: $(BIN)/python ## resolve all dependencies again and write requirements.lock; installs nothing

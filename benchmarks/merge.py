@@ -28,7 +28,7 @@ from benchmarks.timing import seconds_of, spread
 from core.contracts import merge_methods
 from core.contracts.merge_methods import FastMethod
 from core.merging.engine import MergePool
-from core.merging.recipes import Recipe, effective_weights
+from core.merging.recipes import FIRST_MASK_VERSION, LATEST_MASK_VERSION, Recipe, effective_weights
 from core.models.loading import load_model, load_state, untied_state
 from core.models.precision import choose_dtype
 from core.models.references import parse_reference
@@ -110,9 +110,13 @@ def measure(inputs: MergeInputs, rounds: int, mergekit_rounds: int) -> dict[str,
 
 def recipe_at(names: tuple[str, str], method: FastMethod, position: float) -> Recipe:
     """Return a recipe of `method`; `position` in (0, 1) goes from small to large weights and densities."""
-    density = (0.2 + 0.6 * position,) if merge_methods.METHODS[method].has_densities else None
+    info = merge_methods.METHODS[method]
+    density = (0.2 + 0.6 * position,) if info.has_densities else None
     weight = 0.1 + 0.8 * position
-    return Recipe(method=method, base=names[0], experts=names[1:], weights=(weight,), densities=density)
+    version = LATEST_MASK_VERSION if info.drops == "random" else FIRST_MASK_VERSION
+    return Recipe(
+        method=method, base=names[0], experts=names[1:], weights=(weight,), densities=density, mask_version=version
+    )
 
 
 def by_mergekit(recipe: Recipe, inputs: MergeInputs) -> dict[str, Tensor]:

@@ -53,9 +53,10 @@ def guard_device(metadata: ModelMetadata) -> torch.device:
     """The GPU if the guard's weights fit into its free memory, else the CPU."""
     import torch
 
+    from core.models.out_of_memory import free_device_bytes
     from core.models.precision import pick_device
 
     device = pick_device()
-    if device.type == "cuda" and torch.cuda.mem_get_info()[0] < _WITH_BATCHES * 2 * metadata.parameters:
+    if device.type == "cuda" and free_device_bytes() < _WITH_BATCHES * 2 * metadata.parameters:
         return torch.device("cpu")
     return device

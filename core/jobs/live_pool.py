@@ -12,6 +12,7 @@ from core.contracts.events import Progress, Warned
 from core.contracts.run_spec import PoolSpec, SearchSpec
 from core.errors import MergeError
 from core.merging.engine import MergePool
+from core.merging.recipes import LATEST_MASK_VERSION
 from core.merging.storage import Storage
 from core.models.allocation import keep_freed_memory
 from core.models.chat_format import Conversation
@@ -66,8 +67,12 @@ class LivePool:
         """The models that have a task vector."""
         return tuple(name for name in self.members if name != self.anchor)
 
-    def genome(self, search: SearchSpec) -> Genome:
+    def genome(self, search: SearchSpec, mask_version: int = LATEST_MASK_VERSION) -> Genome:
         """The parameters that a search changes on this pool.
+
+        Args:
+            search: the spec's.
+            mask_version: version of DARE's masks in the recipes.
 
         Raises:
             SpecError: the models lack the groups of blocks or tensors that the spec names.
@@ -83,6 +88,7 @@ class LivePool:
             layout=layout_of(search.genome, self.merge.tensors, changed),
             negative_weights=search.genome.allow_negative_weights,
             normalize=search.genome.normalize,
+            mask_version=mask_version,
         )
 
     def as_text_model(self, name: str) -> PoolMember:

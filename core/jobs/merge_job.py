@@ -271,8 +271,9 @@ class _Job:
 
     def _plan(self, pool: LivePool, evaluator: Evaluator, name: str) -> SearchPlan:
         """The plan of the run's own search, which is named after its optimizer, or of a baseline."""
-        genome, share = pool.genome(self.spec.search), evaluator.scorer.safety_share
-        return make_plan(self.spec.search, name, genome, share, [*self.results, *self.scored_parents])
+        genome = pool.genome(self.spec.search, self.replay.mask_version)
+        measured = [*self.results, *self.scored_parents]
+        return make_plan(self.spec.search, name, genome, evaluator.scorer.safety_share, measured)
 
     def _search(
         self, plan: SearchPlan, evaluator: Evaluator, probe: Callable[[], ProbeRates] | None

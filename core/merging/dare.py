@@ -2,7 +2,8 @@
 
 Every entry has a number u in [0, 1) and is kept where u < density. The numbers depend on (seed, expert, tensor) alone,
 so a larger density keeps every entry that a smaller one keeps, and a search's objective changes gradually. They are
-drawn again for every candidate, one piece at a time: about 1 ns an entry, and no memory to store them.
+computed again for every candidate, one piece at a time, and not stored. `RandomDrop` draws the masks of version 1 one
+after another on the CPU; `core.merging.counter_masks` computes those of version 2.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from hashlib import sha256
 
 import torch
 from torch import Tensor
+
+from core.merging.counter_masks import CounterDrop
 
 _LEVELS = 1 << 16
 _PER_DRAW = 4
@@ -48,3 +51,17 @@ class RandomDrop:
         kept = torch.empty(size, dtype=values.dtype, device=values.device)
         torch.le(numbers, self._last_kept, out=kept)
         return values * kept
+
+
+def random_drop(version: int, seed: int, expert: str, tensor: str, density: float) -> RandomDrop | CounterDrop:
+    """The mask of one tensor of one expert's task vector, for a version of masks.
+
+    Args:
+        version: `Recipe.mask_version`.
+        seed: the recipe's.
+        expert: reference of the expert.
+        tensor: name of the tensor.
+        density: share of entries kept, in (0, 1].
+    """
+    drop = RandomDrop if version == 1 else CounterDrop
+    return drop(seed, expert, tensor, density)

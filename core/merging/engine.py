@@ -18,12 +18,13 @@ from torch import Tensor
 
 from core.errors import MergeError
 from core.merging.arithmetic import Keep, SumRule, Term, piece_entries, sum_rule, task_weights, write_between, write_sum
-from core.merging.dare import RandomDrop
+from core.merging.dare import random_drop
+from core.merging.device_trimming import DeviceTrim, DeviceTrimIndex, count_magnitudes, trimmed_by
 from core.merging.mergekit_merge import merge_tensor
 from core.merging.recipes import Recipe, by_tensor
 from core.merging.slerp import angle_between, factors
 from core.merging.storage import Delta, Storage, Stored
-from core.merging.trimming import MagnitudeTrim, Trim, TrimIndex
+from core.merging.trimming import Trim, TrimIndex
 
 State = Mapping[str, Tensor]
 _TRIMS_KEPT = 1 << 16
@@ -42,7 +43,7 @@ class TaskVector:
     """
 
     deltas: dict[str, Stored]
-    indices: dict[str, TrimIndex] = field(default_factory=dict)
+    indices: dict[str, TrimIndex | DeviceTrimIndex] = field(default_factory=dict)
     angles: dict[str, float | None] = field(default_factory=dict)
 
 
@@ -71,8 +72,8 @@ class MergePool:
             _require_finite(tensor, key, base_name)
         self._base = {key: self._storage.keep(tensor) for key, tensor in base.items()}
         self._vectors: dict[str, TaskVector] = {}
-        self._trims: dict[tuple[str, str, float], Trim] = {}
-        self._factors: dict[tuple[str, str, float], float] = {}
+        self._trims: dict[tuple[str, str, float], Trim | DeviceTrim] = {}
+        self._factors: dict[tuple[str, str, float], Tensor] = {}
 
     @property
     def experts(self) -> tuple[str, ...]:
@@ -178,25 +179,26 @@ class MergePool:
         if density >= 1:
             return None
         if recipe.drops_at_random:
-            return RandomDrop(recipe.seed, name, key, density)
+            return random_drop(recipe.mask_version, recipe.seed, name, key, density)
         trim = self._trim(name, key, delta, density)
         if not recipe.option("rescale", False):
-            return MagnitudeTrim(trim)
+            return trimmed_by(trim)
         factor = self._rescaling(name, key, delta, density)
-        keep = MagnitudeTrim(trim)
+        keep = trimmed_by(trim)
         return lambda values: keep(values) * factor
 
-    def _rescaling(self, name: str, key: str, delta: Delta, density: float) -> float:
-        """The factor that restores a trimmed tensor's L1 norm (mergekit's `rescale`)."""
+    def _rescaling(self, name: str, key: str, delta: Delta, density: float) -> Tensor:
+        """() factor that restores a trimmed tensor's L1 norm (mergekit's `rescale`)."""
         known = self._factors.get((name, key, density))
         if known is None:
             if len(self._factors) >= _TRIMS_KEPT:
                 self._factors.clear()
-            keep, before, after = MagnitudeTrim(self._trim(name, key, delta, density)), 0.0, 0.0
+            keep = trimmed_by(self._trim(name, key, delta, density))
+            before, after = torch.zeros(2, dtype=torch.float64, device=delta.values.device)
             for values in delta.pieces(piece_entries(delta.values.device.type)):
-                before += float(values.abs().sum())
-                after += float(keep(values).abs().sum())
-            known = 1.0 if before < _NO_NORM or after < _NO_NORM else before / after
+                before += values.abs().sum()
+                after += keep(values).abs().sum()
+            known = torch.where((before < _NO_NORM) | (after < _NO_NORM), 1.0, before / after)
             self._factors[name, key, density] = known
         return known
 
@@ -257,7 +259,7 @@ class MergePool:
         self._at_base.discard(key)
         return self._parameters[key]
 
-    def _trim(self, name: str, key: str, delta: Delta, density: float) -> Trim:
+    def _trim(self, name: str, key: str, delta: Delta, density: float) -> Trim | DeviceTrim:
         cached = self._trims.get((name, key, density))
         if cached is None:
             if len(self._trims) >= _TRIMS_KEPT:  # a long search has new densities for every candidate
@@ -265,7 +267,7 @@ class MergePool:
             vector = self._vectors[name]
             index = vector.indices.get(key)
             if index is None:
-                index = vector.indices[key] = TrimIndex(delta)
+                index = vector.indices[key] = count_magnitudes(delta)
             cached = self._trims[name, key, density] = index.trim(delta, density)
         return cached
 

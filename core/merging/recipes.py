@@ -25,6 +25,11 @@ from core.contracts.validation import Refusal
 from core.errors import MergeError
 from core.merging.scopes import Scope, block_of
 
+FIRST_MASK_VERSION = 1
+"""Version of DARE's masks in recipes without a `mask_version`."""
+LATEST_MASK_VERSION = 2
+"""Version of DARE's masks in the recipes of new searches."""
+
 
 def _unset(value: object) -> bool:
     return not value
@@ -51,8 +56,10 @@ class Recipe(BaseModel):
             for information.
         blocks: number of blocks of the model; needed where a scope names some.
         normalize: weights are divided by their sum: of all experts, or for TIES, entry by entry, of those that agree.
+        mask_version: how DARE's masks depend on `seed`: version 1 draws the numbers in order on the CPU, version 2
+            computes each entry's number from its position, on any device. The masks of a version never change.
 
-    Serialized recipes leave the last four out where they are empty, so that a plain recipe's record stays unchanged.
+    Serialized recipes leave the last five out at their defaults, so that a plain recipe's record stays unchanged.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -67,6 +74,9 @@ class Recipe(BaseModel):
     scopes: tuple[Scope, ...] = Field(default=(), exclude_if=_unset)
     blocks: int = Field(default=0, ge=0, exclude_if=_unset)
     normalize: bool = Field(default=False, exclude_if=_unset)
+    mask_version: int = Field(
+        default=FIRST_MASK_VERSION, ge=1, le=LATEST_MASK_VERSION, exclude_if=lambda value: value == FIRST_MASK_VERSION
+    )
 
     @field_validator("parameters", mode="before")
     @classmethod
@@ -100,6 +110,10 @@ class Recipe(BaseModel):
             able = ", ".join(name for name, info in METHODS.items() if info.can_normalize)
             message = f"normalize needs one of {able}, on the fast path, not {self.method}"
             raise Refusal("normalize_unsupported", message).error()
+        if self.mask_version != FIRST_MASK_VERSION and not self.drops_at_random:
+            able = ", ".join(name for name, info in METHODS.items() if info.fast and info.drops == "random")
+            message = f"mask_version {self.mask_version} needs one of {able}, on the fast path, not {self.method}"
+            raise Refusal("mask_version_unsupported", message).error()
         return self
 
     def inside(self, scope: Scope) -> Recipe:

@@ -16,8 +16,7 @@ import torch
 
 from core.models.chat_format import Conversation, encode_prompt
 from core.models.out_of_memory import split_on_oom
-
-DEFAULT_TOKEN_BUDGET = 6144
+from core.models.reply_budget import token_budget as budget_for
 
 
 def generate(
@@ -28,7 +27,7 @@ def generate(
     max_new_tokens: int,
     temperature: float = 0.0,
     seed: int = 0,
-    token_budget: int = DEFAULT_TOKEN_BUDGET,
+    token_budget: int | None = None,
     opening: str = "",
 ) -> Iterator[tuple[int, str]]:
     """Answer every conversation.
@@ -40,7 +39,8 @@ def generate(
         max_new_tokens: maximum number of tokens per reply.
         temperature: 0 for greedy decoding, else the sampling temperature.
         seed: of the sampling; greedy decoding ignores it.
-        token_budget: maximum number of tokens (prompt and reply, padded) in one batch.
+        token_budget: maximum number of tokens (prompt and reply, padded) in one batch; None = the budget of
+            `core.models.reply_budget`.
         opening: text that every reply is forced to start with; the yielded replies do not contain it.
 
     Yields:
@@ -54,7 +54,8 @@ def generate(
     prompts = [encode_prompt(tokenizer, conversation) + forced for conversation in conversations]
     if temperature > 0:
         torch.manual_seed(seed)
-    for batch in _batches(prompts, max_new_tokens, token_budget):
+    budget = budget_for(model, sampled=temperature > 0) if token_budget is None else token_budget
+    for batch in _batches(prompts, max_new_tokens, budget):
         decode = partial(_decode_places, model, tokenizer, prompts, max_new_tokens, temperature)
         for answered in split_on_oom(batch, decode, "Writing a reply"):
             yield from answered

@@ -111,7 +111,9 @@ def free_memory(host: int) -> FreeMemory:
     """The free memory of this machine: `host` bytes, and what the GPU reports where there is one."""
     import torch
 
-    return FreeMemory(host, torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else FreeMemory(host)
+    from core.models.out_of_memory import free_device_bytes
+
+    return FreeMemory(host, free_device_bytes()) if torch.cuda.is_available() else FreeMemory(host)
 
 
 def open_plans(

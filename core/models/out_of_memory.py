@@ -52,6 +52,12 @@ def free_cached() -> None:
         torch.cuda.empty_cache()
 
 
+def free_device_bytes() -> int:
+    """Free GPU memory in bytes, after the memory that torch has cached is freed."""
+    free_cached()
+    return int(torch.cuda.mem_get_info()[0])
+
+
 def split_on_oom(items: Sequence[Item], work: Callable[[Sequence[Item]], Result], what: str) -> Iterator[Result]:
     """Call `work` on all items, or, if they do not fit into memory, on each half, recursively.
 

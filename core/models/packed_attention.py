@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from core.models.varlen_attention import VarlenPlan, attend_varlen
+
 _PLAIN = "sdpa"
 _NAME = "sdpa_in_chunks"
 
@@ -84,11 +86,14 @@ def _attend(
     value: Tensor,
     attention_mask: Tensor | None,
     chunks: Chunks | None = None,
+    varlen: VarlenPlan | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of (1, H, L, d) heads chunk by chunk, as (1, L, H, d), the layout of transformers."""
+    """Attention of (1, H, L, d) heads in one kernel or chunk by chunk, as (1, L, H, d), the layout of transformers."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+    if varlen is not None:
+        return attend_varlen(query, key, value, varlen, options.get("scaling")), None
     if chunks is None or attention_mask is None or query.shape[2] != chunks.bounds[-1][1]:
         whole: Tensor = sdpa_attention_forward(module, query, key, value, attention_mask, **options)[0]
         return whole, None
@@ -98,7 +103,7 @@ def _attend(
             query[:, :, start:end],
             _visible(key, start, end, chunks.prefix),
             _visible(value, start, end, chunks.prefix),
-            _visible(attention_mask[:, :, start:end].mT, start, end, chunks.prefix).mT,
+            _visible(attention_mask[:, :, start:end], start, end, chunks.prefix, dim=3).contiguous(),
             **options,
         )[0]
         for start, end in chunks.bounds
@@ -106,8 +111,8 @@ def _attend(
     return torch.cat(parts, dim=1), None
 
 
-def _visible(heads: Tensor, start: int, end: int, prefix: int) -> Tensor:
-    """The part of (1, H, L, d) that tokens from `start` to `end` may attend to: the prefix and themselves."""
+def _visible(tensor: Tensor, start: int, end: int, prefix: int, dim: int = 2) -> Tensor:
+    """The part along `dim` that tokens from `start` to `end` may attend to: the prefix and themselves."""
     if start <= prefix:
-        return heads[:, :, :end]
-    return torch.cat([heads[:, :, :prefix], heads[:, :, start:end]], dim=2)
+        return tensor.narrow(dim, 0, end)
+    return torch.cat([tensor.narrow(dim, 0, prefix), tensor.narrow(dim, start, end - start)], dim=dim)

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from core.models.chat_format import EncodedPair
 from core.models.lower_blocks import starting_at
 from core.models.packed_attention import Chunks, chunk_row, chunked_attention, supports_chunks
+from core.models.varlen_attention import plan_varlen, supports_varlen
 
 DEFAULT_ROW_TOKENS = 1024
 """Long rows repeat the prefix less often and use the processor better; chunks keep attention cheap."""
@@ -43,6 +44,7 @@ class PackedRow(NamedTuple):
         members: indices of the samples in the row, in order.
         prefix: length of the shared prefix.
         chunks: how attention may split the row.
+        ends: index after the last token of each sample, in order.
     """
 
     input_ids: Tensor
@@ -55,6 +57,7 @@ class PackedRow(NamedTuple):
     members: tuple[int, ...]
     prefix: int
     chunks: Chunks
+    ends: tuple[int, ...]
 
 
 def pack(pairs: Sequence[EncodedPair], row_tokens: int = DEFAULT_ROW_TOKENS) -> list[PackedRow]:
@@ -99,7 +102,7 @@ def _pack_row(pairs: Sequence[EncodedPair], group: Sequence[int], prefix: int) -
     tokens = list(pairs[group[0]].input_ids[:prefix])
     positions = list(range(prefix))
     segments = [0] * prefix
-    predict_at, targets, owner, order = [], [], [], []
+    predict_at, targets, owner, order, ends = [], [], [], [], []
     for segment, index in enumerate(group, start=1):
         pair = pairs[index]
         shift = len(tokens) - prefix
@@ -111,6 +114,7 @@ def _pack_row(pairs: Sequence[EncodedPair], group: Sequence[int], prefix: int) -
         tokens += pair.input_ids[prefix:]
         positions += range(prefix, len(pair.input_ids))
         segments += [segment] * (len(pair.input_ids) - prefix)
+        ends.append(len(tokens))
     segment_ids = torch.tensor(segments)
     same = (segment_ids[:, None] == segment_ids[None, :]) | (segment_ids[None, :] == 0)
     return PackedRow(
@@ -124,6 +128,7 @@ def _pack_row(pairs: Sequence[EncodedPair], group: Sequence[int], prefix: int) -
         tuple(group),
         prefix,
         chunk_row(segments, prefix, CHUNK_TOKENS),
+        tuple(ends),
     )
 
 
@@ -150,14 +155,24 @@ def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _attention_mask(model: Any, row: PackedRow, device: torch.device) -> Tensor | dict[str, Tensor]:
     """The additive mask; one per layer type where some layers have a sliding window and a sample is longer."""
-    config = model.config.get_text_config()
-    window, kinds = getattr(config, "sliding_window", None), set(getattr(config, "layer_types", None) or [_SLIDING])
+    window, kinds = _sliding_window(model), _layer_types(model)
     mask, places = row.mask.to(device), row.position_ids[0].to(device)
     whole = _additive(mask, model.dtype)
-    if window is None or _SLIDING not in kinds or int(row.position_ids.max()) < window:
+    if window is None or int(row.position_ids.max()) < window:
         return whole
     near = _additive(mask & (places[:, None] - places[None, :] < window), model.dtype)
     return near if kinds == {_SLIDING} else dict.fromkeys(kinds, whole) | {_SLIDING: near}
+
+
+def _layer_types(model: Any) -> set[str]:
+    """The types of the model's layers, as transformers names them."""
+    return set(getattr(model.config.get_text_config(), "layer_types", None) or [_SLIDING])
+
+
+def _sliding_window(model: Any) -> int | None:
+    """Width in tokens of the layers' sliding window; None where no layer has one."""
+    window: int | None = getattr(model.config.get_text_config(), "sliding_window", None)
+    return window if _SLIDING in _layer_types(model) else None
 
 
 class AnswerTokens(NamedTuple):
@@ -172,11 +187,13 @@ class AnswerTokens(NamedTuple):
 def decoder_inputs(model: Any, row: PackedRow) -> dict[str, Any]:
     """The row as arguments of the decoder of `model`."""
     device = next(model.parameters()).device
-    inputs: dict[str, Any] = {
-        "input_ids": row.input_ids.to(device),
-        "position_ids": row.position_ids.to(device),
-        "attention_mask": _attention_mask(model, row, device),
-    }
+    inputs: dict[str, Any] = {"input_ids": row.input_ids.to(device), "position_ids": row.position_ids.to(device)}
+    window = _sliding_window(model)
+    fits_window = window is None or int(row.position_ids.max()) < window
+    if supports_chunks(model) and supports_varlen(model) and fits_window:
+        inputs["attention_mask"] = torch.zeros(1, 1, 1, 1, dtype=model.dtype, device=device)  # None would mean causal
+        return inputs | {"varlen": plan_varlen(row.prefix, row.ends, device)}
+    inputs["attention_mask"] = _attention_mask(model, row, device)
     return inputs | {"chunks": row.chunks} if supports_chunks(model) else inputs
 
 

@@ -36,6 +36,8 @@ from core.contracts.events import (
 from core.contracts.results import Role
 from core.data.training_pairs import Dataset
 from core.errors import RunError, SpecError
+from core.merging.recipes import LATEST_MASK_VERSION, Recipe
+from core.merging.scopes import Scope
 from core.runs.folder import RunFolder
 
 E = TypeVar("E")
@@ -61,6 +63,13 @@ class Replay:
     def dtype(self) -> str | None:
         """torch name of the number format that the pool was loaded in; None when it was not loaded yet."""
         return next((event.dtype for event in self.of(PoolLoaded)), None)
+
+    @property
+    def mask_version(self) -> int:
+        """Version of DARE's masks in the run's candidates; the latest when no candidate has dropped entries yet."""
+        recipes = [Recipe.model_validate(event.recipe) for event in self.of(CandidateScored)]
+        masked = (recipe for recipe in recipes if recipe.drops_at_random and _drops_entries(recipe))
+        return next((recipe.mask_version for recipe in masked), LATEST_MASK_VERSION)
 
     @property
     def finished(self) -> Finished | None:
@@ -99,6 +108,12 @@ class Replay:
         """What was measured of a model on the test set."""
         found = (event for event in self.of(ModelMeasured) if (event.result.name, event.result.role) == (name, role))
         return next(found, None)
+
+
+def _drops_entries(recipe: Recipe) -> bool:
+    """Whether any density of the recipe or of its scopes is below 1."""
+    parts: tuple[Recipe | Scope, ...] = (recipe, *recipe.scopes)
+    return any(density < 1 for part in parts for density in part.densities or ())
 
 
 def read_replay(folder: RunFolder) -> Replay:

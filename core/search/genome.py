@@ -14,8 +14,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from core.contracts.merge_methods import LINEAR, METHODS, MethodInfo, Range, Value, weight_count
-from core.merging.recipes import Recipe, equal_weights
+from core.contracts.merge_methods import (
+    LINEAR,
+    METHODS,
+    MethodInfo,
+    Range,
+    Value,
+    merged_by_mergekit,
+    weight_count,
+)
+from core.merging.recipes import FIRST_MASK_VERSION, LATEST_MASK_VERSION, Recipe, equal_weights
 from core.merging.scopes import Scope
 from core.search.parameter_groups import WHOLE, Layout
 from core.search.parameter_ranges import FreeParameter, free_parameters, normalizes
@@ -71,6 +79,7 @@ class Genome:
         negative_weights: whether weights may be negative.
         normalize: as the recipe's (a linear merge's weights are normalized anyway).
         log_densities: whether densities are searched on a logarithmic scale, from its middle.
+        mask_version: version of DARE's masks, as the recipe's.
     """
 
     method: str
@@ -83,6 +92,7 @@ class Genome:
     negative_weights: bool = False
     normalize: bool = False
     log_densities: bool = False
+    mask_version: int = LATEST_MASK_VERSION
 
     @property
     def info(self) -> MethodInfo:
@@ -218,7 +228,13 @@ class Genome:
             scopes=scopes,
             blocks=self.layout.blocks if scopes else 0,
             normalize=self.normalize and not self.info.merges_base,
+            mask_version=self.mask_version if self._drops_at_random else FIRST_MASK_VERSION,
         )
+
+    @property
+    def _drops_at_random(self) -> bool:
+        """Whether the fast path drops entries at random (DARE), as of the recipe."""
+        return self.info.drops == "random" and not merged_by_mergekit(self.method, dict(self.fixed_parameters))
 
     def plain(self) -> Recipe:
         """The merge without a choice: equal weights, whole task vectors, other parameters at their start."""

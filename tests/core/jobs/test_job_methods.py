@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,26 @@ def test_a_killed_search_by_random_merges_ends_as_one_that_was_not(
     killed = bench.start("killed", nth(CandidateScored, 3))
     bench.resume(killed)
     assert_same_end(killed, Whole(whole, events, bench.work))
+
+
+def test_a_search_begun_with_old_masks_keeps_them_when_resumed(
+    tiny_llama: Path, tiny_expert: Path, files: Files, settings: Settings
+) -> None:
+    spec = spec_of(
+        tiny_llama, tiny_expert, files, search={"method": "dare_ties", "steps": 4, "compare": ["evomm_expert_only"]}
+    )
+    bench = RunHarness(spec, settings, Work(*(Counter(),) * 4))
+    killed = bench.start("killed", nth(CandidateScored, 2))
+    lines = [json.loads(line) for line in killed.events_path.read_text(encoding="utf-8").splitlines()]
+    versions = [line["recipe"].pop("mask_version") for line in lines if line["kind"] == "candidate_scored"]
+    assert set(versions) == {2}
+    killed.events_path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    bench.resume(killed)
+    events = killed.read_events()
+    assert isinstance(events[-1], Finished), events[-1]
+    recipes = [Recipe.model_validate(event.recipe) for event in candidates_of(events)]
+    assert len(recipes) == 8
+    assert {recipe.mask_version for recipe in recipes} == {1}
 
 
 def test_a_method_without_parameters_is_one_candidate_of_a_whole_run(

@@ -8,7 +8,7 @@ import torch
 from mergekit.merge_methods import merge_state_dicts
 from torch import Tensor, nn
 
-from core.merging.dare import RandomDrop
+from core.merging.dare import random_drop
 from core.merging.engine import MergePool
 from core.merging.mergekit_config import to_mergekit
 from core.merging.recipes import Recipe
@@ -81,9 +81,10 @@ def by_mergekit(recipe: Recipe, states: dict[str, State]) -> State:
             parameters.setdefault(name, {})[str(model.model)] = value  # type: ignore[attr-defined]
     members = {name: states[name] for name in (recipe.base, *recipe.experts)}
     if recipe.drops_at_random:
+        version = recipe.mask_version
         parameters["density"] = 1.0
         densities = zip(recipe.experts, recipe.densities or (), strict=True)
-        members |= {name: dropped(recipe.seed, name, density, states) for name, density in densities}
+        members |= {name: dropped(version, recipe.seed, name, density, states) for name, density in densities}
     return merge_state_dicts(
         members,
         config.merge_method,
@@ -93,12 +94,12 @@ def by_mergekit(recipe: Recipe, states: dict[str, State]) -> State:
     )
 
 
-def dropped(seed: int, expert: str, density: float, states: dict[str, State]) -> State:
+def dropped(version: int, seed: int, expert: str, density: float, states: dict[str, State]) -> State:
     """The expert without the differences that DARE drops."""
     state = {}
     for name, base in states["base"].items():
         delta = (states[expert][name].float() - base.float()).reshape(-1)
         if density < 1:
-            delta = RandomDrop(seed, expert, name, density)(delta)
+            delta = random_drop(version, seed, expert, name, density)(delta)
         state[name] = base.float() + delta.reshape(base.shape)
     return state

@@ -69,6 +69,7 @@ def recipes(draw: st.DrawFn, methods: tuple[str, ...] = METHODS) -> Recipe:
         densities=densities,
         seed=draw(st.integers(0, 9)),
         parameters=draw(st.fixed_dictionaries({}, optional=OPTIONS[method])),
+        mask_version=draw(st.sampled_from([1, 2])) if method.startswith("dare") else 1,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.integrations import sdpa_attention
 
 from core.models.chat_format import EncodedPair, encode_pair
 from core.models.packed_attention import Chunks, attended_pairs, chunk_row, chunked_attention
@@ -44,6 +45,19 @@ def test_losses_are_those_of_the_masked_row(model: Any, pairs: list[EncodedPair]
     whole = row._replace(chunks=Chunks(row.prefix, ((0, row.input_ids.shape[1]),)))
     with torch.inference_mode():
         assert torch.allclose(answer_tokens(model, row).loss, answer_tokens(model, whole).loss, atol=1e-5)
+
+
+def test_masks_are_contiguous(model: Any, pairs: list[EncodedPair], monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, contiguous = sdpa_attention.sdpa_attention_forward, []
+
+    def attend(module: Any, query: Any, key: Any, value: Any, attention_mask: torch.Tensor, **options: Any) -> Any:
+        contiguous.append(attention_mask.is_contiguous() and attention_mask.stride(-1) == 1)
+        return plain(module, query, key, value, attention_mask, **options)
+
+    monkeypatch.setattr(sdpa_attention, "sdpa_attention_forward", attend)
+    (row,) = pack(pairs, 10_000)
+    answer_tokens(model, row)
+    assert contiguous == [True] * len(row.chunks.bounds) * model.config.num_hidden_layers
 
 
 def test_gradients_pass_through(model: Any, pairs: list[EncodedPair]) -> None:

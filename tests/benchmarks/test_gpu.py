@@ -1,0 +1,115 @@
+"""The GPU benchmark runs every section at tiny size on a CPU, and continues after a section that fails."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.gpu.__main__ import result_path
+from benchmarks.gpu.gradient_cost import directional_derivative
+from benchmarks.gpu.packed_scoring import RandomSet
+from benchmarks.gpu.random_pool import EXPERT, RandomPool, build_pool
+from benchmarks.gpu.sections import Check, Figures, NotRun
+from benchmarks.gpu.targets import Target, targets_of
+from core.models.packing import answer_tokens
+from core.settings import REPOSITORY
+
+CPU = torch.device("cpu")
+
+
+def run_tiny() -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.gpu", "--tiny", "--json"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=True)
+    return dict(json.loads(done.stdout))
+
+
+@pytest.fixture(scope="module")
+def pool() -> RandomPool:
+    return build_pool(Check(CPU, 60.0, tiny=True), "tiny", 12, {})
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the expected sections are those of a CPU")
+def test_every_section_runs_at_tiny_size() -> None:
+    result = run_tiny()
+    assert result["benchmark"] == "gpu"
+    assert result["errors"] == {}
+    assert set(result["not_run"]) == {"tiny/fused"}
+    sections = result["sections"]
+    assert set(sections) == {"limits", "same_weights", "masks", "trimming"} | {
+        f"tiny/{name}" for name in ("pool", "merge", "fused", "score", "gradient", "search", "mergekit")
+    }
+    assert sections["same_weights"]["all_equal"]
+    assert sections["masks"]["same_bits"]
+    assert sections["trimming"]["same_values"]
+    assert [candidate["failure"] for candidate in sections["tiny/search"]["candidates"]] == [""] * 5
+    assert {target["name"].split(":")[0] for target in result["targets"]} == {"tiny"}
+
+
+def test_a_section_that_fails_does_not_stop_the_others() -> None:
+    check = Check(CPU, 60.0, tiny=True)
+
+    def fail(figures: Figures) -> None:
+        figures["before"] = 1
+        raise ValueError("broken")
+
+    def leave_out(_figures: Figures) -> None:
+        raise NotRun("no such device")
+
+    check.section("fails", fail)
+    check.section("left out", leave_out)
+    check.section("too long", lambda figures: figures.update(s=1), need_s=1e9)
+    check.section("works", lambda figures: figures.update(s=2))
+    assert check.sections == {"fails": {"before": 1}, "left out": {}, "too long": {}, "works": {"s": 2}}
+    assert check.errors == {"fails": "ValueError: broken"}
+    assert set(check.not_run) == {"left out", "too long"}
+
+
+def test_rows_of_any_length_give_the_same_losses(pool: RandomPool) -> None:
+    live = pool.live.float()
+    expected = RandomSet(pool.pairs).score(live).per_sample
+    for data in (RandomSet(pool.pairs, 256), RandomSet(pool.pairs).unchunked()):
+        assert torch.allclose(data.score(live).per_sample, expected, atol=2e-5)
+
+
+def test_the_contracted_gradient_is_the_derivative(pool: RandomPool) -> None:
+    live, data = pool.live.double(), RandomSet(pool.pairs)
+    deltas = {name: pool.expert[name].double() - pool.base[name].double() for name in pool.merge.changed_by(EXPERT)}
+    names = [name for name in deltas if ".layers." in name]
+    derivative = directional_derivative(live, data, lambda name: deltas[name].reshape(-1), names)
+
+    def loss(step: float) -> float:
+        parameters = dict(live.named_parameters())
+        with torch.no_grad():
+            for name in names:
+                parameters[name].add_(deltas[name], alpha=step)
+            total = sum(float(answer_tokens(live, row).loss.double().mean()) for row in data.rows)
+            for name in names:
+                parameters[name].sub_(deltas[name], alpha=step)
+        return total
+
+    assert derivative == pytest.approx((loss(0.25) - loss(-0.25)) / 0.5, rel=0.02)
+
+
+def test_targets_are_ratios_to_the_measured_limits() -> None:
+    sections = {
+        "1b/merge": {"floor_s": 1.0, "ties": {"s": 3.0, "over_floor": 3.0}},
+        "1b/score": {"pairs": 400, "product": {"s": 2.0, "matmul_share": 0.5}},
+        "1b/gradient": {"checkpointed_over_forward": 2.5},
+    }
+    ties, scoring, candidate, backward = targets_of("1b", sections)
+    assert (ties.value, ties.met) == (3.0, False)
+    assert (scoring.value, scoring.at_least, scoring.met) == (0.5, True, False)
+    assert candidate.value == pytest.approx((3.0 + 10.0) / (1.0 + 5.0))
+    assert backward == Target(backward.name, 2.5, 2.6)
+    assert list(targets_of("8b", sections)) == []
+
+
+def test_results_are_named_by_card_and_date(tmp_path: Path) -> None:
+    path = result_path({"device": "NVIDIA H100 80GB HBM3", "date": "2026-11-27"}, tmp_path)
+    assert path == tmp_path / "gpu-nvidia-h100-80gb-hbm3-2026-11-27.json"
