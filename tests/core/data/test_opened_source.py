@@ -17,7 +17,7 @@ import pytest
 
 from core.contracts.data_spec import SourceSpec
 from core.data.columns import Mapped
-from core.data.opened_source import check_source, open_source
+from core.data.opened_source import check_source, open_file, open_source
 from core.data.presets import PRESETS, choose_dataset
 from core.data.training_pairs import Dataset
 from core.errors import DataError, SafeMergeError, SpecError
@@ -221,8 +221,8 @@ def test_a_safety_file_without_answers_is_left_to_the_pool(tmp_path: Path, setti
         ("a.csv", b'question,answer\n"Q?,A.\n', "is not CSV"),
         ("a.csv", b"question,answer\n", "has no rows"),
         ("a.csv", "question,answer\nQü?,A.\n".encode("latin-1"), "not UTF-8 text"),
-        ("a.jsonl", b"[]\n", "is a list"),
-        ("a.jsonl", '{"question": "ü"}\n'.encode("utf-16"), "not UTF-8 text"),
+        ("a.jsonl", b"[]\n", "has no rows"),
+        ("a.jsonl", '{"question": "ü"}\n'.encode("latin-1"), "not UTF-8 text"),
         ("a.parquet", b"PAR1 not really", "not a readable Parquet file"),
     ],
 )
@@ -230,3 +230,48 @@ def test_a_wrong_file_is_named(name: str, content: bytes, message: str, tmp_path
     (tmp_path / name).write_bytes(content)
     with pytest.raises(SafeMergeError, match=message):
         read(SourceSpec(source="file", path=str(tmp_path / name)), "domain", settings)
+
+
+ALPACA = [
+    {"instruction": "Name two planets.", "input": "", "output": "Mars and Venus."},
+    {"instruction": "Add the numbers.", "input": "1 and 2", "output": "3"},
+]
+SHAREGPT = [{"conversations": [{"from": "human", "value": "Is water wet?"}, {"from": "gpt", "value": "Yes."}]}]
+MESSAGES = [
+    {
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Is water wet?"},
+            {"role": "assistant", "content": "Yes."},
+        ]
+    }
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "pairs"),
+    [
+        (
+            "alpaca.json",
+            json.dumps(ALPACA),
+            [("Name two planets.", "Mars and Venus."), ("Add the numbers.\n1 and 2", "3")],
+        ),
+        ("sharegpt.jsonl", json.dumps(SHAREGPT[0]), [("Is water wet?", "Yes.")]),
+        ("messages.jsonl", json.dumps(MESSAGES[0]), [("Is water wet?", "Yes.")]),
+        ("upper.csv", "Question,Answer\nIs water wet?,Yes.\n", [("Is water wet?", "Yes.")]),
+        ("semicolon.csv", "\ufeffquestion;answer\r\nIs water wet?;Yes.\r\n", [("Is water wet?", "Yes.")]),
+    ],
+)
+def test_layouts_of_other_projects(tmp_path: Path, name: str, content: str, pairs: list[tuple[str, str]]) -> None:
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    rows = open_file(path, "domain").rows
+    assert [(mapped.sample.question, mapped.sample.answer) for mapped in rows] == pairs
+
+
+def test_a_column_named_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("question,answer,answer\nIs water wet?,yes,no\n", encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        open_file(path, "domain")
+    assert caught.value.code == "table-column-twice"

@@ -59,7 +59,7 @@ def test_a_file_goes_before_a_dataset_of_its_name(
 
 
 def test_what_is_missing_is_said_as_for_files(settings: Settings, dataset_hub: HubServer) -> None:
-    with pytest.raises(DataError, match=r"There is no prompt file none\.jsonl"):
+    with pytest.raises(DataError, match=r"There is no file none\.jsonl"):
         read_prompt_set("none.jsonl", None, settings)
     with pytest.raises(DataError, match="o/none"):
         read_prompt_set("o/none:test", None, settings)
