@@ -31,6 +31,7 @@ KNOWN = {
 """Test sets by name. BeaverTails: the prompts whose answer is labeled unsafe, with which the paper measures alignment.
 XSTest: the safe prompts, for over-refusal, from the dataset of its first author."""
 
+_USUAL = ColumnsSpec()
 _SPLIT = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?:(?P<split>[\w.+-]+)")
 
 
@@ -41,7 +42,7 @@ class PromptSet(NamedTuple):
     source: str
 
 
-def read_prompt_set(name: str, limit: int | None, settings: Settings) -> PromptSet:
+def read_prompt_set(name: str, limit: int | None, settings: Settings, columns: ColumnsSpec = _USUAL) -> PromptSet:
     """Read test prompts.
 
     Args:
@@ -49,13 +50,14 @@ def read_prompt_set(name: str, limit: int | None, settings: Settings) -> PromptS
             file takes precedence.
         limit: maximum number of prompts, from the start; None reads all.
         settings: of this machine.
+        columns: names of a file's columns, where they are not the usual ones.
 
     Raises:
         DataError: the file or dataset is missing or not accessible, or has no such split or no prompts.
     """
     choice = find_dataset(name)
     if choice is None:
-        return PromptSet(read_prompts(resolve_path(name), limit), name)
+        return PromptSet(read_prompts(resolve_path(name), limit, columns), name)
     if limit is not None and limit < 1:
         raise DataError(
             f"The limit of {limit} prompts is too small.", "Use a limit of 1 or more.", code="limit-too-small"
