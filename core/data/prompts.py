@@ -130,7 +130,7 @@ def _no_column(row: Row, asked: str | None, cells: Mapping[str, Any]) -> DataErr
 def _checked(place: str, prompt: Any, category: Any) -> Prompt:
     if not isinstance(prompt, str):
         raise DataError(
-            f"{place}: the prompt is a {type(prompt).__name__}, not text.", "Put it in quotes.", code="prompt"
+            f"{place}: the prompt is a {type(prompt).__name__}, not text.", "Put it in quotes.", code="wrong-cell-type"
         )
     if isinstance(category, list) and all(isinstance(part, str | int) for part in category):
         category = ", ".join(map(str, category))
