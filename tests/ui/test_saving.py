@@ -188,7 +188,7 @@ def test_the_state_shows_paths_unchanged_and_escaped() -> None:
         search="evomm", candidate=1, path="/x", started_at=0.0, updated_at=0.0, step="loading /Models/<b>Tiny"
     )
     assert "Loading /Models/&lt;b&gt;Tiny." in export_view(status)
-    assert "Candidate 2" in export_view(status.model_copy(update={"state": "cancelled"}))
+    assert "candidate 2" in export_view(status.model_copy(update={"state": "cancelled"}))
 
 
 def test_on_a_space_only_its_users_save_and_no_local_model_is_opened(
