@@ -182,7 +182,9 @@ def test_a_run_at_work_is_named_instead(context: AppContext, settings: Settings,
         assert caught.value.run_id == "busy"
 
 
-def test_on_a_space_only_its_users_save_and_no_local_model_is_opened(settings: Settings, tmp_path: Path) -> None:
+def test_on_a_space_only_its_users_save_and_no_local_model_is_opened(
+    panel: saving.SavePanel, settings: Settings, tmp_path: Path
+) -> None:
     space = make_context(replace(settings, on_space=True, allowed_users=frozenset({"ada"})))
     write_run(settings.runs / "r", of_tiny_models(tmp_path / "base", tmp_path / "expert"))
     ada, eve = (
@@ -190,11 +192,12 @@ def test_on_a_space_only_its_users_save_and_no_local_model_is_opened(settings: S
         for name in ("ada", "eve")
     )
     for profile in (None, eve):
-        for handler in (lambda who: saving.save(space, "r", 2, who), lambda who: saving.cancel(space, "r", who)):
-            with pytest.raises(RunError):
-                handler(profile)
+        with raises(RunError, "not-signed-in" if profile is None else "not-allowed"):
+            saving.save(space, panel, "r", 2, profile)
+        with raises(RunError, "not-signed-in" if profile is None else "not-allowed"):
+            saving.cancel(space, panel, "r", profile)
     with pytest.raises(ModelError):
-        saving.save(space, "r", 2, ada)
+        saving.save(space, panel, "r", 2, ada)
     assert latest_export(RunFolder(settings.runs / "r")) is None
 
 
