@@ -10,6 +10,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from core.contracts.data_spec import ColumnsSpec
+from core.contracts.evaluation_spec import EvaluationSpec
 from core.data.opened_source import open_choice
 from core.data.presets import DatasetChoice
 from core.data.prompts import MAX_PROMPT_CHARACTERS, Prompt, distinct_prompts, read_prompts
@@ -66,6 +67,11 @@ def read_prompt_set(name: str, limit: int | None, settings: Settings, columns: C
     prompts = (Prompt(sample.question, sample.category) for sample, _ in opened.rows)
     usable = (prompt for prompt in prompts if len(prompt.prompt) <= MAX_PROMPT_CHARACTERS)
     return PromptSet(list(islice(distinct_prompts(usable), limit)), opened.name)
+
+
+def prompt_columns(evaluation: EvaluationSpec) -> ColumnsSpec:
+    """The columns of prompt files that `evaluation` names."""
+    return ColumnsSpec(question=evaluation.prompt_column, category=evaluation.category_column)
 
 
 def find_dataset(name: str) -> DatasetChoice | None:

@@ -122,7 +122,7 @@ def _no_column(row: Row, asked: str | None, cells: Mapping[str, Any]) -> DataErr
     wanted = f"'{asked}'" if asked else "of prompts"
     return DataError(
         f"{row.place} has no column {wanted}; found: {found}.",
-        "Name the column of prompts 'prompt', or give its name in evaluation.columns (--column on the command line).",
+        "Name the column of prompts 'prompt', or give its name: evaluation.prompt_column, or --column NAME.",
         code="missing-column",
     )
 
