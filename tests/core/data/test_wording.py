@@ -28,7 +28,7 @@ def test_a_row_without_its_column(tmp_path: Path) -> None:
 def test_a_missing_prompt_file(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read_prompts(tmp_path / "none.txt")
-    assert str(caught.value) == f"There is no prompt file {tmp_path / 'none.txt'}. Check the path."
+    assert str(caught.value) == f"There is no file {tmp_path / 'none.txt'}. Check the path."
 
 
 def test_a_pool_that_never_refuses() -> None:
