@@ -84,8 +84,9 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_prompt_options(parser: argparse.ArgumentParser) -> None:
     _add_model_options(parser)
-    what = "JSONL, CSV or text, one prompt per row; or beavertails, xstest, or HUB_ID:SPLIT of a dataset on the Hub"
+    what = "a table or a text file, one prompt per row; or beavertails, xstest, or HUB_ID:SPLIT of a dataset on the Hub"
     parser.add_argument("--prompts", required=True, metavar="FILE", help=what)
+    parser.add_argument("--column", metavar="NAME", help="column of the prompts in the file (default: a usual name)")
     parser.add_argument(
         "--guard", required=True, metavar="G", help="the guard that judges replies, for example phrases"
     )
@@ -166,12 +167,14 @@ def _accuracy(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _replies(arguments: argparse.Namespace, settings: Settings) -> _Replies:
     """Generate the replies; files and names are checked before the model is loaded."""
+    from core.contracts.data_spec import ColumnsSpec
     from core.data.prompt_sets import read_prompt_set
     from core.evaluation.alignment import MAX_NEW_TOKENS
     from core.guards.registry import load_guard
     from core.models.generation import generate
 
-    prompts, _ = read_prompt_set(arguments.prompts, arguments.limit, settings)
+    columns = ColumnsSpec(question=arguments.column)
+    prompts, _ = read_prompt_set(arguments.prompts, arguments.limit, settings, columns)
     guard = load_guard(arguments.guard, settings, arguments.dtype)
     model, tokenizer = load_pair(arguments.model, settings, arguments.dtype)
     conversations = [[{"role": "user", "content": prompt.prompt}] for prompt in prompts]

@@ -20,6 +20,11 @@ class EvaluationSpec(FrozenSpec):
     probe: str | None = None
     """File of unsafe prompts on which the best candidate of each generation is measured; disjoint from `prompts` and
     from the training data."""
+    prompt_column: str | None = None
+    """Column of the prompts in the files of `prompts`, `benign` and `probe`; null = a usual name (`prompt`, `goal`,
+    `behavior`, ...)."""
+    category_column: str | None = None
+    """Column of the prompts' categories in those files; null = a usual name (`category`, ...)."""
     probe_questions: str | None = None
     """File of domain questions for the same measurement (JSONL with `question`, `choices`, `answer`), and for grid
     search to choose by; null = the questions that come with the demo's suites."""

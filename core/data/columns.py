@@ -76,6 +76,15 @@ def map_columns(spec: ColumnsSpec, dataset: Dataset, names: Iterable[str], *, tr
     return ColumnMap(question, answer, spec.category or "category", spec.choices, spec.where)
 
 
+def usual_names(row: Row) -> Row:
+    """The row with usual column names in lower case: `Question` is read as `question` where there is no other."""
+    usual = {*QUESTION_KEYS, *ANSWER_KEYS, "category"}
+    renamed = {name: str(name).casefold() for name in row.cells if str(name).casefold() in usual}
+    return row._replace(
+        cells={renamed[name] if renamed.get(name, name) not in row.cells else name: v for name, v in row.cells.items()}
+    )
+
+
 def matches_filter(columns: ColumnMap, cells: Mapping[str, Any]) -> bool:
     """Whether a row has the values that `where` requires; the text "false" of a CSV file equals false."""
     return all(_equal(_look_up(cells, name), value) for name, value in columns.where.items())

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.contracts.data_spec import ColumnsSpec, SourceSpec
-from core.data.columns import ColumnMap, MappedRow, map_columns, map_row, matches_filter, with_source
+from core.data.columns import ColumnMap, MappedRow, map_columns, map_row, matches_filter, usual_names, with_source
 from core.data.hub_datasets import open_dataset, read_dataset
 from core.data.presets import DatasetChoice, choose_dataset
+from core.data.row_shapes import plain_row
 from core.data.tables import Row, read_rows
 from core.data.training_pairs import Dataset
 from core.errors import DataError
@@ -61,8 +62,11 @@ def open_choice(choice: DatasetChoice, dataset: Dataset, settings: Settings, *, 
 
 
 def open_file(path: Path, dataset: Dataset, columns: ColumnsSpec = _DEFAULT_COLUMNS) -> OpenedSource:
-    """Open a JSONL, CSV, TSV or Parquet file; its first row decides whether it has answers."""
-    rows = read_rows(path)
+    """Open a JSONL, JSON, CSV, TSV or Parquet file; its first row decides whether it has answers.
+
+    Chat messages and Alpaca instructions become a question and an answer, unless columns are named.
+    """
+    rows = read_rows(path) if columns.question else map(usual_names, map(plain_row, read_rows(path)))
     first = next(rows)
     mapping = map_columns(columns, dataset, first.cells, trust_answers=True)
     mapped = (

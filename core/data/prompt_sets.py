@@ -10,6 +10,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from core.contracts.data_spec import ColumnsSpec
+from core.contracts.evaluation_spec import EvaluationSpec
 from core.data.opened_source import open_choice
 from core.data.presets import DatasetChoice
 from core.data.prompts import MAX_PROMPT_CHARACTERS, Prompt, distinct_prompts, read_prompts
@@ -31,6 +32,7 @@ KNOWN = {
 """Test sets by name. BeaverTails: the prompts whose answer is labeled unsafe, with which the paper measures alignment.
 XSTest: the safe prompts, for over-refusal, from the dataset of its first author."""
 
+_USUAL = ColumnsSpec()
 _SPLIT = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?:(?P<split>[\w.+-]+)")
 
 
@@ -41,7 +43,7 @@ class PromptSet(NamedTuple):
     source: str
 
 
-def read_prompt_set(name: str, limit: int | None, settings: Settings) -> PromptSet:
+def read_prompt_set(name: str, limit: int | None, settings: Settings, columns: ColumnsSpec = _USUAL) -> PromptSet:
     """Read test prompts.
 
     Args:
@@ -49,13 +51,14 @@ def read_prompt_set(name: str, limit: int | None, settings: Settings) -> PromptS
             file takes precedence.
         limit: maximum number of prompts, from the start; None reads all.
         settings: of this machine.
+        columns: names of a file's columns, where they are not the usual ones.
 
     Raises:
         DataError: the file or dataset is missing or not accessible, or has no such split or no prompts.
     """
     choice = find_dataset(name)
     if choice is None:
-        return PromptSet(read_prompts(resolve_path(name), limit), name)
+        return PromptSet(read_prompts(resolve_path(name), limit, columns), name)
     if limit is not None and limit < 1:
         raise DataError(
             f"The limit of {limit} prompts is too small.", "Use a limit of 1 or more.", code="limit-too-small"
@@ -64,6 +67,11 @@ def read_prompt_set(name: str, limit: int | None, settings: Settings) -> PromptS
     prompts = (Prompt(sample.question, sample.category) for sample, _ in opened.rows)
     usable = (prompt for prompt in prompts if len(prompt.prompt) <= MAX_PROMPT_CHARACTERS)
     return PromptSet(list(islice(distinct_prompts(usable), limit)), opened.name)
+
+
+def prompt_columns(evaluation: EvaluationSpec) -> ColumnsSpec:
+    """The columns of prompt files that `evaluation` names."""
+    return ColumnsSpec(question=evaluation.prompt_column, category=evaluation.category_column)
 
 
 def find_dataset(name: str) -> DatasetChoice | None:

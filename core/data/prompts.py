@@ -1,65 +1,62 @@
-"""Reads prompt files: JSONL, CSV or plain text with one prompt per row.
+"""Files of prompts: a table with a column of prompts, or plain text with one prompt a line.
 
-Users write these files, so errors name the row, the columns that the file has, and what to change.
+An error names the row, the columns that were found, and what to change.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from core.data.tables import parse_object
+from core.contracts.data_spec import ColumnsSpec
+from core.data.row_shapes import plain_row
+from core.data.tables import TEXT_COLUMN, Row, parse_rows, read_header, read_rows
+from core.data.text_files import read_text
 from core.errors import DataError
 
 MAX_PROMPT_CHARACTERS = 50_000
+PROMPT_COLUMNS = ("prompt", "goal", "behavior", "question", "query", "instruction", TEXT_COLUMN)
+"""Usual names of the column of prompts, the first that a table has counts: ours, AdvBench's, HarmBench's, others'."""
+CATEGORY_COLUMNS = ("category", "semanticcategory", "type")
+_USUAL = ColumnsSpec()
+_WORD = re.compile(r"\w+")
 
 
 class Prompt(NamedTuple):
-    """One prompt and its category in the file (empty when it has none)."""
+    """One prompt and the category its file gives it (empty when none)."""
 
     prompt: str
     category: str = ""
 
 
-class _Row(NamedTuple):
-    number: int
-    prompt: Any
-    category: Any
-
-
-def read_prompts(path: Path | str, limit: int | None = None) -> list[Prompt]:
-    """Read a file of prompts, without blank rows and repeated prompts (a repeated reply is no second trial).
+def read_prompts(path: Path | str, limit: int | None = None, columns: ColumnsSpec = _USUAL) -> list[Prompt]:
+    """Read a file of prompts. Blank rows are skipped; a prompt that stands there twice is read once.
 
     Args:
-        path: `.jsonl` (objects with `prompt`, optional `category`), `.csv` (a `prompt` column with optional `category`,
-            or a single column whose first row is its name if it is one word), or any other text file (one prompt per
-            line).
-        limit: maximum number of prompts, from the start; None reads all.
+        path: a table (JSONL, JSON, CSV, TSV or Parquet; `core.data.tables`) with a column of prompts and perhaps one
+            of categories, or a text file with one prompt a line.
+        limit: most prompts to read, from the top; None reads all.
+        columns: which columns hold the prompt (`question`) and the `category`, where their names are not usual ones.
 
     Raises:
-        DataError: the file is missing, empty or not UTF-8, has no prompt column, or a row cannot be used; the message
-            names the row.
+        DataError: the file is missing, empty or no text, has no column of prompts, or a row is not usable.
     """
     source = Path(path)
     if limit is not None and limit < 1:
         raise DataError(
-            f"The limit of {limit} prompts is too small.", "Use a limit of 1 or more.", code="limit-too-small"
+            f"A limit of {limit} prompts reads nothing.", "Give a limit of 1 or more, or none.", code="limit-too-small"
         )
-    text = _read_text(source)
-    readers = {".jsonl": _jsonl_rows, ".ndjson": _jsonl_rows, ".csv": _csv_rows}
-    rows = readers.get(source.suffix.lower(), _text_rows)(source, text)
-    prompts = list(islice(distinct_prompts(_checked(source, row) for row in rows), limit))
+    prompts = list(islice(distinct_prompts(_prompts(source, columns)), limit))
     if not prompts:
         raise DataError(f"{source} has no prompts.", "Put one prompt in each row.", code="no-prompts")
     return prompts
 
 
 def distinct_prompts(prompts: Iterable[Prompt]) -> Iterator[Prompt]:
-    """Each prompt once, with its first category."""
+    """Each prompt once, with the category that it had first."""
     seen: set[str] = set()
     for prompt in prompts:
         if prompt.prompt not in seen:
@@ -67,106 +64,86 @@ def distinct_prompts(prompts: Iterable[Prompt]) -> Iterator[Prompt]:
             yield prompt
 
 
-def _read_text(source: Path) -> str:
-    try:
-        text = source.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"There is no prompt file {source}.", "Check the path.", code="file-not-found") from None
-    except UnicodeDecodeError as error:
-        message = f"{source} is not UTF-8 text (byte {error.start})."
-        raise DataError(message, "Save the file with UTF-8 encoding.", code="not-utf8") from error
-    except OSError as error:
-        message = f"{source} cannot be read: {error.strerror}."
-        raise DataError(message, "Use a readable file.", code="file-unreadable") from error
+def _prompts(source: Path, columns: ColumnsSpec) -> Iterator[Prompt]:
+    if source.suffix.lower() == ".parquet":
+        return (_table_prompt(row, columns) for row in read_rows(source))
+    text = read_text(source)
     if not text.strip():
         raise DataError(f"{source} is empty.", "Put one prompt in each row.", code="file-empty")
-    return text
+    table = _table(source, text)
+    if table is None:
+        return _lines(source, text)
+    return (_table_prompt(row, columns) for row in table)
 
 
-def _jsonl_rows(source: Path, text: str) -> Iterator[_Row]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        yield _Row(number, *_parse_object(source, number, line))
+def _table(source: Path, text: str) -> Iterator[Row] | None:
+    """The rows of a table; None for plain text, as which a CSV of one column without a header counts."""
+    csv = source.suffix.lower() in (".csv", ".tsv")
+    header = read_header(source, text) if csv else _text_header(source, text)
+    if csv and len(header) == 1:
+        column = [] if _WORD.fullmatch(header[0]) else [Row(f"Row 1 of {source}", 1, {TEXT_COLUMN: header[0]})]
+        rows = parse_rows(source, text) or iter(())
+        named = (row._replace(cells={TEXT_COLUMN: next(iter(row.cells.values()))}) for row in rows)
+        return iter([*column, *named])
+    if header and not csv:
+        return parse_rows(source.with_suffix(".csv"), text)
+    return parse_rows(source, text)
 
 
-def _parse_object(source: Path, number: int, line: str) -> tuple[Any, Any]:
-    hint = 'Write one object per line, like {"prompt": "...", "category": "..."}.'
-    row = parse_object(f"Row {number} of {source}", line, hint)
-    if "prompt" not in row:
-        keys = ", ".join(map(str, row)) or "none"
-        message = f"Row {number} of {source} has no 'prompt'; its keys: {keys}."
-        raise DataError(message, hint, code="missing-column")
-    return row["prompt"], row.get("category")
+def _text_header(source: Path, text: str) -> list[str]:
+    """The columns of a text file whose first line is a header, such as `prompt,category`; else none."""
+    if text.lstrip()[:1] in ("{", "["):
+        return []
+    header = read_header(source, text.partition("\n")[0].replace('"', ""))
+    known = {name.casefold() for name in header} & {*PROMPT_COLUMNS}
+    return header if known and all(_WORD.fullmatch(name) for name in header) and len(header) > 1 else []
 
 
-def _csv_rows(source: Path, text: str) -> Iterator[_Row]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    records = _numbered_records(source, reader)
-    _, header = next(records)
-    columns = [column.strip().lower() for column in header]
-    at = _prompt_column(source, header, columns)
-    category_at = columns.index("category") if "category" in columns else None
-    if len(columns) == 1 and " " in columns[0]:
-        yield _Row(1, header[0], None)
-    for number, cells in records:
-        if len(cells) <= at or len(cells) > len(columns):
-            raise DataError(
-                f"Row {number} of {source} has {len(cells)} columns, but the header has {len(columns)}.",
-                "Quote prompts that contain commas or line breaks.",
-                code="wrong-column-count",
-            )
-        category = cells[category_at] if category_at is not None and category_at < len(cells) else None
-        yield _Row(number, cells[at], category)
-
-
-def _numbered_records(source: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
-    """The non-blank records with their number (the header is row 1)."""
-    number = 0
-    while True:
-        number += 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            hint = f"Close every quote. A prompt may have at most {MAX_PROMPT_CHARACTERS:,} characters."
-            raise DataError(f"Row {number} of {source} is not CSV: {error}.", hint, code="not-csv") from error
-        if any(cell.strip() for cell in cells):
-            yield number, cells
-
-
-def _prompt_column(source: Path, header: list[str], columns: list[str]) -> int:
-    if "prompt" in columns:
-        return columns.index("prompt")
-    if len(columns) == 1:
-        return 0
-    names = ", ".join(column.strip()[:60] or "(unnamed)" for column in header[:20])
-    message = f"{source} has no 'prompt' column; its columns: {names}."
-    raise DataError(message, "Name the column of prompts 'prompt'.", code="missing-column")
-
-
-def _text_rows(source: Path, text: str) -> Iterator[_Row]:  # noqa: ARG001 - the readers share one signature
+def _lines(source: Path, text: str) -> Iterator[Prompt]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            yield _Row(number, line, None)
+            yield _checked(f"Row {number} of {source}", line, None)
 
 
-def _checked(source: Path, row: _Row) -> Prompt:
-    place = f"Row {row.number} of {source}"
-    if not isinstance(row.prompt, str):
-        message = f"{place}: 'prompt' is a {type(row.prompt).__name__}, not text."
-        raise DataError(message, "Put the prompt in quotes.", code="wrong-cell-type")
-    if not isinstance(row.category, str | None):
-        message = f"{place}: 'category' is a {type(row.category).__name__}, not text."
-        raise DataError(message, "Give the category a name.", code="wrong-cell-type")
-    prompt = row.prompt.strip()
-    if not prompt:
-        raise DataError(f"{place} has an empty prompt.", "Remove the row or fill it in.", code="empty-cell")
-    if len(prompt) > MAX_PROMPT_CHARACTERS:
+def _table_prompt(row: Row, columns: ColumnsSpec) -> Prompt:
+    plain = row if columns.question else plain_row(row)
+    names = {str(name).casefold(): name for name in plain.cells}
+    asked = columns.question
+    key = next((names[name] for name in ([asked.casefold()] if asked else PROMPT_COLUMNS) if name in names), None)
+    if key is None:
+        raise _no_column(row, asked, plain.cells)
+    label = [columns.category.casefold()] if columns.category else CATEGORY_COLUMNS
+    category = next((plain.cells[names[name]] for name in label if name in names), None)
+    return _checked(row.place, plain.cells[key], category)
+
+
+def _no_column(row: Row, asked: str | None, cells: Mapping[str, Any]) -> DataError:
+    found = ", ".join(str(name)[:60] or "(unnamed)" for name in list(cells)[:20]) or "none"
+    wanted = f"'{asked}'" if asked else "of prompts"
+    return DataError(
+        f"{row.place} has no column {wanted}; found: {found}.",
+        "Name the column of prompts 'prompt', or give its name: evaluation.prompt_column, or --column NAME.",
+        code="missing-column",
+    )
+
+
+def _checked(place: str, prompt: Any, category: Any) -> Prompt:
+    if not isinstance(prompt, str):
         raise DataError(
-            f"{place} has {len(prompt):,} characters; a prompt may have at most {MAX_PROMPT_CHARACTERS:,}.",
+            f"{place}: the prompt is a {type(prompt).__name__}, not text.", "Put it in quotes.", code="wrong-cell-type"
+        )
+    if isinstance(category, list) and all(isinstance(part, str | int) for part in category):
+        category = ", ".join(map(str, category))
+    if isinstance(category, bool | float | dict | list):
+        wrong = f"{place}: the category is a {type(category).__name__}, not text."
+        raise DataError(wrong, "Give it a name.", code="wrong-cell-type")
+    text = prompt.strip()
+    if not text:
+        raise DataError(f"{place} has an empty prompt.", "Remove the row or fill it in.", code="empty-cell")
+    if len(text) > MAX_PROMPT_CHARACTERS:
+        raise DataError(
+            f"{place} has {len(text):,} characters; a prompt may have {MAX_PROMPT_CHARACTERS:,} at most.",
             "Shorten it, or check that rows are separated by line breaks and quotes are closed.",
             code="prompt-too-long",
         )
-    return Prompt(prompt, (row.category or "").strip())
+    return Prompt(text, "" if category is None else str(category).strip())

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
+from core.contracts.data_spec import ColumnsSpec
 from core.contracts.events import DisputedReply
 from core.contracts.questions import Question
 from core.contracts.results import ModelResult, ProbeRates, Rate, Role
 from core.contracts.run_spec import DomainSpec, EvaluationSpec, RunSpec
-from core.data.prompt_sets import read_prompt_set
+from core.data.prompt_sets import prompt_columns, read_prompt_set
 from core.data.prompts import Prompt
 from core.evaluation.accuracy import measure_accuracy
 from core.evaluation.alignment import AlignmentReport, OverRefusalReport, judge_alignment, judge_over_refusal
@@ -83,11 +84,12 @@ def read_tests(evaluation: EvaluationSpec, settings: Settings, domains: Sequence
         SafeMergeError: a suite does not exist.
     """
     suites = suites_to_measure(evaluation, domains)
+    columns = prompt_columns(evaluation)
     questions = [read_probe_questions(DEMO_TASKS / f"{task}.jsonl") for task in demo_tasks(suites)]
     return TestSet(
-        harmful=_prompts(evaluation.prompts, evaluation.limit, settings),
-        benign=_prompts(evaluation.benign, evaluation.limit, settings),
-        probe=_prompts(evaluation.probe, min(evaluation.limit or PROBE_SIZE, PROBE_SIZE), settings),
+        harmful=_prompts(evaluation.prompts, evaluation.limit, columns, settings),
+        benign=_prompts(evaluation.benign, evaluation.limit, columns, settings),
+        probe=_prompts(evaluation.probe, min(evaluation.limit or PROBE_SIZE, PROBE_SIZE), columns, settings),
         probe_questions=(),
         suites=tuple(suites),
         suite_questions=tuple(chain.from_iterable(questions)),
@@ -95,8 +97,8 @@ def read_tests(evaluation: EvaluationSpec, settings: Settings, domains: Sequence
     )
 
 
-def _prompts(name: str | None, limit: int | None, settings: Settings) -> tuple[Prompt, ...]:
-    return tuple(read_prompt_set(name, limit, settings).prompts) if name else ()
+def _prompts(name: str | None, limit: int | None, columns: ColumnsSpec, settings: Settings) -> tuple[Prompt, ...]:
+    return tuple(read_prompt_set(name, limit, settings, columns).prompts) if name else ()
 
 
 class Measured(NamedTuple):

@@ -85,7 +85,8 @@ class _Comparison:
     def run(self) -> Iterator[Event]:
         yield RunStarted(spec=self.spec.model_dump(mode="json"))
         unavailable = yield from self._preflight()
-        tests, guard = read_tests(self.spec.evaluation, self.settings), load_guard(self.spec.guard, self.settings)
+        tests = read_tests(self.spec.evaluation, self.settings)
+        guard = load_guard(self.spec.guard, self.settings, self.spec.dtype)
         device = pick_device()
         chosen = choose_dtype(self.spec.dtype, self.settings, device, logged=self.replay.dtype)
         yield PoolLoaded(dtype=chosen.name, dtype_reason=chosen.reason, device=device.type)

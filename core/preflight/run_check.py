@@ -17,7 +17,7 @@ from core.contracts.optimizers import chooses_by_accuracy
 from core.contracts.run_spec import EvaluationSpec, ExpertSpec, RunSpec
 from core.data.domain_catalog import resolve_domain
 from core.data.opened_source import check_source
-from core.data.prompt_sets import find_dataset, read_prompt_set
+from core.data.prompt_sets import find_dataset, prompt_columns, read_prompt_set
 from core.data.training_pairs import Dataset
 from core.errors import ModelError, SafeMergeError
 from core.evaluation.probe import read_probe_questions
@@ -29,6 +29,7 @@ from core.preflight.check_rows import RUN, error_row, failed_row, ok_row
 from core.preflight.compatibility import check_against, check_alone
 from core.preflight.genome_check import check_genome
 from core.preflight.guard_check import check_guards
+from core.preflight.leak_check import leak_rows
 from core.preflight.number_format import number_format_row
 from core.preflight.resources import PoolMetadata, check_resources
 from core.preflight.task_check import check_tasks
@@ -128,13 +129,18 @@ def _file_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
     """Rows about training data, prompts, questions, tasks and domains."""
     data, evaluation = spec.data, spec.evaluation
     sets: tuple[tuple[Dataset, TrainingSetSpec], ...] = (("safety", data.safety), ("domain", data.domain))
-    for dataset, training_set in sets:
-        for source in training_set.sources:
-            if source.source != "generate":
-                yield _source_row(dataset, source, settings)
-    yield from prompt_rows(evaluation, settings)
+    rows = [
+        _source_row(dataset, source, settings)
+        for dataset, training_set in sets
+        for source in training_set.sources
+        if source.source != "generate"
+    ]
+    rows += prompt_rows(evaluation, settings)
     if evaluation.probe:
-        yield _prompts_row("probe prompts", evaluation.probe, settings)
+        rows.append(_prompts_row("probe prompts", evaluation.probe, evaluation, settings))
+    yield from rows
+    if not blocking_rows(rows):
+        yield from leak_rows(spec, settings)
     if evaluation.probe_questions:
         yield _file_row("probe questions", evaluation.probe_questions, read_probe_questions, settings)
     if evaluation.tasks:
@@ -150,7 +156,12 @@ def prompt_rows(evaluation: EvaluationSpec, settings: Settings) -> Iterator[Chec
     """Whether the files of test prompts exist and can be read."""
     for check, path in (("test prompts", evaluation.prompts), ("benign prompts", evaluation.benign)):
         if path:
-            yield _prompts_row(check, path, settings)
+            yield _prompts_row(check, path, evaluation, settings)
+    if evaluation.prompts and evaluation.prompts == evaluation.benign:
+        detail = f"{evaluation.benign} is also the file of the unsafe test prompts"
+        yield error_row(
+            RUN, "benign prompts", detail, "Name a file of harmless prompts, or leave evaluation.benign out."
+        )
 
 
 def _grid_rows(spec: RunSpec) -> Iterator[CheckRow]:
@@ -200,12 +211,12 @@ def _source_row(dataset: Dataset, source: SourceSpec, settings: Settings) -> Che
         return failed_row(RUN, check, error)
 
 
-def _prompts_row(check: str, name: str, settings: Settings) -> CheckRow:
+def _prompts_row(check: str, name: str, evaluation: EvaluationSpec, settings: Settings) -> CheckRow:
     """Whether the test prompts can be read, and how many there are."""
     if find_dataset(name) is None and not _may_open(name, settings):
         return _refused_path(RUN, check, name)
     try:
-        prompts, source = read_prompt_set(name, None, settings)
+        prompts, source = read_prompt_set(name, None, settings, prompt_columns(evaluation))
     except SafeMergeError as error:
         return failed_row(RUN, check, error)
     return ok_row(RUN, check, f"{len(prompts):,} rows in {source}")

@@ -29,6 +29,7 @@ from safemerge_ui.app_context import AppContext, make_context
 from safemerge_ui.boundary import Updates
 from safemerge_ui.errors import RunIsBusy
 from safemerge_ui.tabs import saving
+from safemerge_ui.views.export_status import export_view
 from tests.raising import raises
 from tests.ui.conftest import Served
 from tests.ui.golden import golden_events, golden_running, golden_spec, write_run
@@ -182,7 +183,17 @@ def test_a_run_at_work_is_named_instead(context: AppContext, settings: Settings,
         assert caught.value.run_id == "busy"
 
 
-def test_on_a_space_only_its_users_save_and_no_local_model_is_opened(settings: Settings, tmp_path: Path) -> None:
+def test_the_state_shows_paths_unchanged_and_escaped() -> None:
+    status = ExportStatus(
+        search="evomm", candidate=1, path="/x", started_at=0.0, updated_at=0.0, step="loading /Models/<b>Tiny"
+    )
+    assert "Loading /Models/&lt;b&gt;Tiny." in export_view(status)
+    assert "candidate 2" in export_view(status.model_copy(update={"state": "cancelled"}))
+
+
+def test_on_a_space_only_its_users_save_and_no_local_model_is_opened(
+    settings: Settings, tmp_path: Path, panel: saving.SavePanel
+) -> None:
     space = make_context(replace(settings, on_space=True, allowed_users=frozenset({"ada"})))
     write_run(settings.runs / "r", of_tiny_models(tmp_path / "base", tmp_path / "expert"))
     ada, eve = (
@@ -190,11 +201,13 @@ def test_on_a_space_only_its_users_save_and_no_local_model_is_opened(settings: S
         for name in ("ada", "eve")
     )
     for profile in (None, eve):
-        for handler in (lambda who: saving.save(space, "r", 2, who), lambda who: saving.cancel(space, "r", who)):
-            with pytest.raises(RunError):
-                handler(profile)
+        with pytest.raises(RunError):
+            saving.save(space, panel, "r", 2, profile)
+        with pytest.raises(RunError) as caught:
+            saving.cancel(space, panel, "r", profile)
+        assert caught.value.code != "no-export"
     with pytest.raises(ModelError):
-        saving.save(space, "r", 2, ada)
+        saving.save(space, panel, "r", 2, ada)
     assert latest_export(RunFolder(settings.runs / "r")) is None
 
 

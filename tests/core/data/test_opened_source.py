@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from core.contracts.data_spec import SourceSpec
 from core.data.columns import MappedRow
-from core.data.opened_source import check_source, open_source
+from core.data.opened_source import check_source, open_file, open_source
 from core.data.presets import PRESETS, choose_dataset
 from core.data.training_pairs import Dataset
 from core.errors import DataError, SafeMergeError, SpecError
@@ -231,8 +231,8 @@ def test_the_pool_answers_a_safety_file_without_answers(tmp_path: Path, settings
         ("a.csv", b'question,answer\n"Q?,A.\n', "not-csv", "Row 2 "),
         ("a.csv", b"question,answer\n", "no-rows", ""),
         ("a.csv", "question,answer\nQü?,A.\n".encode("latin-1"), "not-utf8", "byte 17"),
-        ("a.jsonl", b"[]\n", "not-json-object", "Row 1 "),
-        ("a.jsonl", '{"question": "ü"}\n'.encode("utf-16"), "not-utf8", "byte 0"),
+        ("a.jsonl", b"[]\n", "no-rows", ""),
+        ("a.jsonl", '{"question": "ü"}\n'.encode("latin-1"), "not-utf8", "byte 14"),
         ("a.parquet", b"PAR1 not really", "not-parquet", ""),
     ],
 )
@@ -244,3 +244,48 @@ def test_a_wrong_file_is_refused(
         read(SourceSpec(source="file", path=str(tmp_path / name)), "domain", settings)
     assert caught.value.code == code
     assert str(tmp_path / name) in caught.value.message and named in caught.value.message
+
+
+ALPACA = [
+    {"instruction": "Name two planets.", "input": "", "output": "Mars and Venus."},
+    {"instruction": "Add the numbers.", "input": "1 and 2", "output": "3"},
+]
+SHAREGPT = [{"conversations": [{"from": "human", "value": "Is water wet?"}, {"from": "gpt", "value": "Yes."}]}]
+MESSAGES = [
+    {
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Is water wet?"},
+            {"role": "assistant", "content": "Yes."},
+        ]
+    }
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "pairs"),
+    [
+        (
+            "alpaca.json",
+            json.dumps(ALPACA),
+            [("Name two planets.", "Mars and Venus."), ("Add the numbers.\n1 and 2", "3")],
+        ),
+        ("sharegpt.jsonl", json.dumps(SHAREGPT[0]), [("Is water wet?", "Yes.")]),
+        ("messages.jsonl", json.dumps(MESSAGES[0]), [("Is water wet?", "Yes.")]),
+        ("upper.csv", "Question,Answer\nIs water wet?,Yes.\n", [("Is water wet?", "Yes.")]),
+        ("semicolon.csv", "\ufeffquestion;answer\r\nIs water wet?;Yes.\r\n", [("Is water wet?", "Yes.")]),
+    ],
+)
+def test_layouts_of_other_projects(tmp_path: Path, name: str, content: str, pairs: list[tuple[str, str]]) -> None:
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    rows = open_file(path, "domain").rows
+    assert [(mapped.sample.question, mapped.sample.answer) for mapped in rows] == pairs
+
+
+def test_a_column_named_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("question,answer,answer\nIs water wet?,yes,no\n", encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        open_file(path, "domain")
+    assert caught.value.code == "table-column-twice"

@@ -1,14 +1,18 @@
-"""Prompt files of every format, and the errors of wrong files."""
+"""Prompt files of every form, and what is said about wrong ones."""
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.contracts.data_spec import ColumnsSpec
 from core.data.prompts import MAX_PROMPT_CHARACTERS, Prompt, read_prompts
 from core.errors import DataError
 
@@ -19,7 +23,6 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
     return path
 
 
-CSV_FIELD_LIMIT = 131_072
 EXPECTED = [Prompt("How do tides work?", "sea"), Prompt("Why, then, is it salty?", "")]
 
 
@@ -54,47 +57,146 @@ def test_forms_without_categories(tmp_path: Path, name: str, content: str) -> No
 def test_limit_takes_from_the_top_and_reads_no_further(tmp_path: Path) -> None:
     path = write(tmp_path, "a.jsonl", '{"prompt": "one"}\n{"prompt": "two"}\nnot json\n')
     assert [row.prompt for row in read_prompts(path, limit=2)] == ["one", "two"]
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match="Row 3"):
         read_prompts(path)
-    assert caught.value.code == "not-json" and "Row 3 " in caught.value.message
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match="limit of 0"):
         read_prompts(path, limit=0)
-    assert caught.value.code == "limit-too-small"
+
+
+ASKED = ["How do tides work?", "Why, then; is it salty?"]
+COMMAS = 'How do tides work?,sea\n"Why, then; is it salty?",sea\n'
+SEMICOLONS = 'How do tides work?;sea\n"Why, then; is it salty?";sea\n'
+TABS = "How do tides work?\tsea\nWhy, then; is it salty?\tsea\n"
+OBJECTS = [{"prompt": text, "category": "sea"} for text in ASKED]
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "code", "named"),
+    ("name", "content"),
     [
-        ("empty.jsonl", "", "file-empty", ""),
-        ("blank.txt", " \n\n", "file-empty", ""),
-        ("latin.txt", "caf\xe9".encode("latin-1"), "not-utf8", "byte 3"),
-        ("utf16.csv", "prompt\nhello".encode("utf-16"), "not-utf8", "byte 0"),
-        ("list.jsonl", '{"prompt": "one"}\n["two"]\n', "not-json-object", "Row 2 "),
-        ("text.jsonl", "How do tides work?\n", "not-json", "Row 1 "),
-        ("key.jsonl", '{"question": "one", "id": 3}\n', "missing-column", "question, id"),
-        ("number.jsonl", '{"prompt": 3}\n', "wrong-cell-type", "Row 1 "),
-        ("null.jsonl", '{"prompt": null}\n', "wrong-cell-type", "Row 1 "),
-        ("hollow.jsonl", '{"prompt": "  "}\n', "empty-cell", "Row 1 "),
-        ("category.jsonl", '{"prompt": "one", "category": ["a"]}\n', "wrong-cell-type", "'category'"),
-        ("columns.csv", "goal,target\none,two\n", "missing-column", "goal, target"),
-        ("header.csv", "prompt,category\n", "no-prompts", ""),
-        ("comma.csv", "prompt\nWhy, then, is it salty?\n", "wrong-column-count", "Row 2 "),
-        ("short.csv", "id,prompt\n1,one\n2\n", "wrong-column-count", "Row 3 "),
-        ("quote.csv", 'prompt\n"never closed\n', "not-csv", "Row 2 "),
+        ("array.json", json.dumps(OBJECTS, indent=2)),
+        ("one_line.json", json.dumps(OBJECTS)),
+        ("array.jsonl", json.dumps(OBJECTS)),
+        ("array.txt", json.dumps(OBJECTS)),
+        ("nested.json", json.dumps({"version": 2, "data": OBJECTS})),
+        ("columns.json", json.dumps({"prompt": ASKED, "category": ["sea", "sea"]})),
+        ("lines.json", "\n".join(map(json.dumps, OBJECTS))),
+        ("semicolon.csv", "\ufeffprompt;category\r\n" + SEMICOLONS.replace("\n", "\r\n")),
+        ("excel.csv", "sep=;\nprompt;category\n" + SEMICOLONS),
+        ("bars.csv", "prompt|category\n" + SEMICOLONS.replace('"', "").replace(";sea", "|sea")),
+        ("tabs.tsv", "prompt\tcategory\n" + TABS),
+        ("tabs.csv", "prompt\tcategory\n" + TABS),
+        ("utf16.csv", ("prompt\tcategory\n" + TABS).encode("utf-16")),
+        ("unmarked.csv", ("prompt,category\n" + COMMAS).encode("utf-16-le")),
+        ("utf32.csv", ("prompt,category\n" + COMMAS).encode("utf-32")),
+        ("header.txt", "prompt,category\n" + COMMAS),
+        ("upper.csv", "Prompt,Category\n" + COMMAS),
+        ("harmbench.csv", "Behavior,SemanticCategory\n" + COMMAS),
+        ("advbench.csv", "goal,category\n" + COMMAS),
+        ("upper.jsonl", "\n".join(json.dumps({"Prompt": t, "Category": "sea"}) for t in ASKED)),
+        ("numbered.jsonl", "\n".join(json.dumps({"prompt": t, "category": ["sea"]}) for t in ASKED)),
+        (
+            "messages.jsonl",
+            "\n".join(
+                json.dumps({"messages": [{"role": "user", "content": text}], "category": "sea"}) for text in ASKED
+            ),
+        ),
     ],
 )
-def test_wrong_files_are_explained(tmp_path: Path, name: str, content: str | bytes, code: str, named: str) -> None:
+def test_files_as_people_save_them(tmp_path: Path, name: str, content: str | bytes) -> None:
+    assert read_prompts(write(tmp_path, name, content)) == [Prompt(text, "sea") for text in ASKED]
+
+
+def test_an_array_of_texts_and_a_category_of_none(tmp_path: Path) -> None:
+    assert read_prompts(write(tmp_path, "a.json", json.dumps(ASKED))) == [Prompt(text) for text in ASKED]
+    content = '{"prompt": "one", "category": null}\n{"prompt": "two", "category": 3}\n'
+    assert read_prompts(write(tmp_path, "a.jsonl", content)) == [Prompt("one"), Prompt("two", "3")]
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_one_object_is_one_row(tmp_path: Path, name: str) -> None:
+    content = json.dumps({"prompt": "one", "tags": ["a", "b"], "references": [{"prompt": "two"}]})
+    assert read_prompts(write(tmp_path, name, content)) == [Prompt("one")]
+
+
+def test_a_parquet_file(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"prompt": ASKED, "category": ["sea", "sea"]}), tmp_path / "a.parquet")
+    assert read_prompts(tmp_path / "a.parquet") == [Prompt(text, "sea") for text in ASKED]
+
+
+def test_columns_may_be_named(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", "prompt,request,kind\nignored,How do tides work?,sea\n")
+    columns = ColumnsSpec(question="Request", category="kind")
+    assert read_prompts(path, columns=columns) == [Prompt("How do tides work?", "sea")]
+    with pytest.raises(DataError) as caught:
+        read_prompts(path, columns=ColumnsSpec(question="absent"))
+    assert caught.value.code == "missing-column"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code"),
+    [
+        ("empty.jsonl", "", "file-empty"),
+        ("blank.txt", " \n\n", "file-empty"),
+        ("latin.txt", "caf\xe9".encode("latin-1"), "not-utf8"),
+        ("cut.txt", "abc".encode("utf-16") + b"x", "not-utf8"),
+        ("workbook.xlsx", b"PK\x03\x04 not text \x00", "file-binary"),
+        ("renamed.csv", b"PK\x03\x04 not text \x00", "file-binary"),
+        ("packed.jsonl", gzip.compress(mtime=0, data=b'{"prompt": "one"}\n'), "file-binary"),
+        ("nulls.txt", "one\ntwo\0three and more words\n", "file-binary"),
+        ("broken.parquet", "no parquet", "not-parquet"),
+        ("list.jsonl", '{"prompt": "one"}\n["two"]\n', "not-json-object"),
+        ("numbers.json", "[1, 2]", "not-json-object"),
+        ("text.jsonl", "How do tides work?\n", "not-json"),
+        ("key.jsonl", '{"ask": "one", "id": 3}\n', "missing-column"),
+        ("number.jsonl", '{"prompt": 3}\n', "wrong-cell-type"),
+        ("null.jsonl", '{"prompt": null}\n', "wrong-cell-type"),
+        ("hollow.jsonl", '{"prompt": "  "}\n', "empty-cell"),
+        ("category.jsonl", '{"prompt": "one", "category": {"a": 1}}\n', "wrong-cell-type"),
+        ("columns.csv", "aim,target\none,two\n", "missing-column"),
+        ("twice.csv", "prompt,category,Prompt\none,a,two\n", "table-column-twice"),
+        ("header.csv", "prompt,category\n", "no-prompts"),
+        ("comma.csv", "prompt\nWhy, then, is it salty?\n", "wrong-column-count"),
+        ("short.csv", "id,prompt\n1,one\n2\n", "wrong-column-count"),
+        ("quote.csv", 'prompt\n"never closed\n', "not-csv"),
+        (
+            "turns.jsonl",
+            json.dumps({"messages": [{"role": "user", "content": "one"}, {"role": "user", "content": "two"}]}),
+            "row-turns",
+        ),
+    ],
+)
+def test_wrong_files_are_explained(tmp_path: Path, name: str, content: str | bytes, code: str) -> None:
     with pytest.raises(DataError) as caught:
         read_prompts(write(tmp_path, name, content))
-    assert caught.value.code == code and caught.value.hint
-    assert name in caught.value.message and named in caught.value.message
+    assert caught.value.code == code
+    assert caught.value.hint
+    assert name in caught.value.message
+
+
+def test_a_wrong_row_is_named_by_its_number(tmp_path: Path) -> None:
+    for name, content, number in (
+        ("list.jsonl", '{"prompt": "one"}\n\n["two"]\n', 3),
+        ("short.csv", "id,prompt\n1,one\n2\n", 3),
+        ("sep.csv", "sep=,\nid,prompt\n1,one\n2\n", 4),
+    ):
+        with pytest.raises(DataError) as caught:
+            read_prompts(write(tmp_path, name, content))
+        assert f"Row {number} of" in caught.value.message
+
+
+def test_another_encoding_is_shown_as_it_would_read(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        read_prompts(write(tmp_path, "a.csv", "prompt\nWhat is a café?\n".encode("cp1252")))
+    assert "café" in caught.value.message
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
-    for path, code in ((tmp_path / "absent.jsonl", "file-not-found"), (tmp_path, "file-unreadable")):
-        with pytest.raises(DataError) as caught:
-            read_prompts(path)
-        assert caught.value.code == code
+    with pytest.raises(DataError) as caught:
+        read_prompts(tmp_path / "absent.jsonl")
+    assert caught.value.code == "file-not-found"
+    with pytest.raises(DataError) as caught:
+        read_prompts(tmp_path)
+    assert caught.value.code == "file-unreadable"
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.txt"])
@@ -106,10 +208,9 @@ def test_too_long_rows_are_refused_by_number(tmp_path: Path, name: str, length: 
         "a.csv": "\n".join(["prompt", *rows]),
         "a.txt": "\n".join(rows),
     }[name]
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=f"Row {3 if name == 'a.csv' else 2} ") as caught:
         read_prompts(write(tmp_path, name, content))
-    assert caught.value.code == ("not-csv" if name == "a.csv" and length > CSV_FIELD_LIMIT else "prompt-too-long")
-    assert f"Row {3 if name == 'a.csv' else 2} " in caught.value.message and "50,000" in str(caught.value)
+    assert caught.value.code in ("prompt-too-long", "not-csv")
 
 
 def test_longest_allowed_prompt_is_read(tmp_path: Path) -> None:

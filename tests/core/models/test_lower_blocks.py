@@ -87,7 +87,7 @@ def test_a_model_that_scales_its_input_embeddings_is_detected(model: Any) -> Non
 
 
 def test_all_blocks_are_back_after_an_error(model: Any) -> None:
-    with pytest.raises(KeyboardInterrupt), starting_at(model, 1):
+    with pytest.raises(ZeroDivisionError), starting_at(model, 1):
         assert len(model.model.layers) == 1
-        raise KeyboardInterrupt
+        raise ZeroDivisionError
     assert len(model.model.layers) == 2

@@ -84,7 +84,7 @@ def test_scores_in_parts_are_the_scores(model: Any, tokenizer: Any) -> None:
         parts = rows.score(model)
     assert len(done) > 1
     assert torch.allclose(parts.per_sample, whole.per_sample, atol=2e-5)
-    assert parts.own == whole.own
+    assert parts.greedy_share == whole.greedy_share
 
 
 def test_scores_in_parts_start_from_the_kept_lower_blocks(model: Any, tokenizer: Any) -> None:
