@@ -25,7 +25,7 @@ from core.evaluation.suites import probe_question_files
 from core.models.memory import MemoryPlan
 from core.models.metadata import ModelMetadata, read_metadata
 from core.models.references import parse_reference
-from core.preflight.check_rows import RUN, error_row, failed_row, ok_row
+from core.preflight.check_rows import RUN, blocking_rows, error_row, failed_row, ok_row
 from core.preflight.compatibility import check_against, check_alone
 from core.preflight.genome_check import check_genome
 from core.preflight.guard_check import check_guards
