@@ -57,7 +57,7 @@ def test_a_surrogates_run_ends_with_its_best_scored_candidate(whole: Whole) -> N
     assert result.recipe == min(found, key=lambda candidate: candidate.objective).recipe
     assert result.role == "merged"
     recipe = Recipe.model_validate(result.recipe)
-    assert [scope.place for scope in recipe.scopes] == [
+    assert [scope.label for scope in recipe.scopes] == [
         "block 0, self_attn",
         "block 0",
         "block 1, self_attn",
@@ -101,7 +101,7 @@ def test_inactive_parameters_are_reported_and_not_searched(
     (note,) = [event.message for event in events if isinstance(event, Warned)]
     assert note.startswith("6 of 8 ")
     recipes = [Recipe.model_validate(candidate.recipe) for candidate in candidates_of(events, "evomm")]
-    assert {tuple(scope.place for scope in recipe.scopes) for recipe in recipes} == {("block 1",)}
+    assert {tuple(scope.label for scope in recipe.scopes) for recipe in recipes} == {("block 1",)}
     assert len({recipe.weights for recipe in recipes}) == 4
 
 

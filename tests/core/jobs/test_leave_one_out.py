@@ -107,11 +107,11 @@ def test_an_expert_without_which_no_merge_is_left_is_reported_and_the_run_contin
 
 
 def test_the_time_estimate_counts_them(tiny_llama: Path, tiny_expert: Path, second: Path, files: Files) -> None:
-    from core.preflight.resources import _measured
+    from core.preflight.resources import _measured_count
 
     spec = spec_with(tiny_llama, [tiny_expert, second], files)
-    assert _measured(spec) == 7
-    assert _measured(spec_with(tiny_llama, [second], files)) == 4
+    assert _measured_count(spec) == 7
+    assert _measured_count(spec_with(tiny_llama, [second], files)) == 4
 
 
 def test_a_method_that_needs_all_models_is_refused() -> None:
