@@ -12,14 +12,17 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 COVER ?= --cov=core --cov=safemerge_ui --cov-report=
 LEAST_COVERAGE := 85
 BENCHMARKS := $(filter-out performance,$(basename $(notdir $(shell grep -l '^def main' benchmarks/*.py))))
+# The second environment, in which saved merges are loaded with transformers 4.
+VENV4 := .venv-transformers4
+INSTALLED4 := $(VENV4)/.installed
 DEMO_BASE := from core.models.demo_base import ensure_base; from core.settings import load_settings; \
 	print("Demo base model:", ensure_base(load_settings()))
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo demo-base test check coverage reference format hooks bench lock
+.PHONY: help run demo demo-base test test-transformers4 check coverage reference format hooks bench lock
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /: /' | awk -F': ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /: /' | awk -F': ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 run: $(INSTALLED) demo-base ## open the dashboard
 	$(BIN)/python app.py
@@ -30,9 +33,12 @@ demo: $(INSTALLED) ## run the demo pool in the terminal, start to finish
 # First all tests but those of the real models, in parallel with one thread each, with their coverage. Then the tests of
 # the real models, one after another with all threads.
 test: check demo-base ## run all checks and all tests, and show the coverage
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not demo" $(COVER)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not demo and not transformers4" $(COVER)
 	@$(if $(COVER),$(MAKE) --no-print-directory coverage)
 	$(BIN)/python -m pytest -m demo
+
+test-transformers4: $(INSTALLED_DEV) $(INSTALLED4) ## reload saved merges with transformers 4, in an environment of its own
+	$(BIN)/python -m pytest -m transformers4
 
 check: $(INSTALLED_DEV) ## lint, format, types and import rules
 	$(BIN)/ruff check .
@@ -67,6 +73,11 @@ demo-base: $(INSTALLED)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED4): requirements.txt
+	$(PYTHON) -m venv $(VENV4)
+	$(VENV4)/bin/python -m pip install --disable-pip-version-check transformers==4.51.3 $$(grep '^torch==' requirements.txt)
+	@touch $@
 
 $(INSTALLED): requirements.txt requirements.lock | $(BIN)/python
 	$(PIP_INSTALL) -r requirements.txt $(LOCK)

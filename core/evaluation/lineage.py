@@ -21,6 +21,8 @@ from core.settings import Settings
 LineageSource = Literal["mergekit_config.yml", "card", "given"]
 CONFIG_NAME = "mergekit_config.yml"
 CARD_NAME = "README.md"
+PARENTS_KEY = "safemerge_parents"
+"""Key of our own cards: the parents as the run named them, without local folders. `base_model` holds Hub ids only."""
 _MODEL_KEYS = ("base_model", "model", "source_model")
 """Keys of a mergekit configuration whose value is a model, also in slices, modules and mixtures."""
 _HINT = "Name its parents with --parents a,b."
@@ -76,7 +78,7 @@ def parents_in_config(text: str) -> list[str]:
 
 
 def parents_in_card(text: str) -> list[str]:
-    """The base models in a model card's front matter.
+    """The parents in a model card's front matter: of our own key, else the base models.
 
     Raises:
         ModelError: the front matter is not YAML.
@@ -86,10 +88,11 @@ def parents_in_card(text: str) -> list[str]:
     from huggingface_hub import ModelCard
 
     try:
-        named = ModelCard(text, ignore_metadata_errors=True).data.get("base_model")
+        data = ModelCard(text, ignore_metadata_errors=True).data
     except (yaml.YAMLError, ValueError) as error:
         message = f"The front matter of {CARD_NAME} cannot be read: {error}"
         raise ModelError(message, _HINT, code="not-yaml") from error
+    named = data.get(PARENTS_KEY, data.get("base_model"))
     return [str(name) for name in (named if isinstance(named, list) else [named]) if name]
 
 

@@ -1,4 +1,4 @@
-"""Saving a merge as a folder that plain transformers loads: weights, tokenizer, recipe and model card.
+"""Saves a merge as a folder that transformers 4.5x and 5, llama.cpp and vLLM load: weights, tokenizer, recipe, card.
 
 The files are written to a temporary folder that is renamed into place; when the disk fills up, nothing incomplete is
 left. The saved weights are read back from disk and hashed: they must be the weights that were scored.
@@ -17,6 +17,7 @@ from core.errors import MergeError, RunError
 from core.merging.mergekit_config import to_mergekit
 from core.merging.recipes import Recipe
 from core.models.fingerprint import sha256_of_folder
+from core.models.portable_config import make_portable
 
 _HOW_TO_REPEAT = "# mergekit-yaml mergekit_config.yml OUT --lora-merge-dtype float32\n"
 
@@ -55,8 +56,9 @@ def export_model(
     shutil.rmtree(draft, ignore_errors=True)
     try:
         draft.mkdir(parents=True)
-        model.save_pretrained(draft)
+        _save_model(model, draft)
         _save_tokenizer(tokenizer, draft)
+        make_portable(draft, model, tokenizer)
         dtype = str(model.dtype).removeprefix("torch.")
         config = to_mergekit(recipe, out_dtype=dtype, names=names, tokenizer_source=tokenizer_source)
         notes = _HOW_TO_REPEAT + (f"# {recipe.repeat_note}\n" if recipe.repeat_note else "")
@@ -76,6 +78,25 @@ def export_model(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return scored_sha256
+
+
+def _save_model(model: Any, folder: Path) -> None:
+    """Save weights and configuration.
+
+    The generation configuration is replaced meanwhile: transformers refuses to save some that published models have.
+    `make_portable` writes the model's own.
+    """
+    from transformers import GenerationConfig
+
+    if not model.can_generate():
+        model.save_pretrained(folder)
+        return
+    own = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        model.save_pretrained(folder)
+    finally:
+        model.generation_config = own
 
 
 def _save_tokenizer(tokenizer: Any, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Checks from metadata that the base has the layer groups and tensors that `search.genome` names."""
+"""Checks from the base's metadata that it has the layer groups and tensors that `search.genome` names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from core.search.parameter_groups import layout_of
 
 
 def check_genome(spec: RunSpec, base: ModelMetadata) -> Iterator[CheckRow]:
-    """A row for `search.genome`; no row where it has its default value."""
+    """Yield a row for `search.genome`; no row if it has its default value."""
     genome = spec.search.genome
     if genome == GenomeSpec():
         return
@@ -32,7 +32,7 @@ def check_genome(spec: RunSpec, base: ModelMetadata) -> Iterator[CheckRow]:
     if genome.layer_granularity:
         detail = f"{layout.block_groups} groups of {genome.layer_granularity} of {layout.blocks} layers: {detail}"
     if count > spec.search.steps:
-        detail += f", more parameters than the {spec.search.steps} candidates"
+        detail += f", which is more parameters than candidates ({spec.search.steps})"
         yield warning_row(base.ref, "genome", detail, "Raise search.steps, or make layer_granularity larger.")
         return
     yield ok_row(base.ref, "genome", detail)

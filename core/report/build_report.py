@@ -15,7 +15,7 @@ from core.report.audit_section import broken_notices, cost_blocks, verdict_block
 from core.report.data_section import data_blocks
 from core.report.document import Block, BulletList, Cell, Document, Notice, Paragraph, Section, Tone
 from core.report.limits_section import NOT_SAFE, guard_limits, guard_of, limit_blocks, method_line
-from core.report.merge_section import machine_blocks, merge_blocks, pool_blocks, started_words
+from core.report.merge_section import machine_blocks, merge_blocks, pool_blocks, started_text
 from core.report.paired_section import comparison_blocks
 from core.report.reply_section import reply_blocks
 from core.report.result_tables import (
@@ -52,7 +52,7 @@ def build_report(record: RunRecord) -> Document:
     )
     return Document(
         title=_title(record),
-        subtitle=f"Run {record.run_id}, started {started_words(record)}",
+        subtitle=f"Run {record.run_id}, started {started_text(record)}",
         status=status,
         tone=tone,
         headlines=_headlines(record),

@@ -1,4 +1,4 @@
-"""What was merged and how: the pool, each merge's search in a sentence and its recipe, the machine and the weights."""
+"""Report sections on the pool, on each merge's search and recipe, and on the machine and the measured weights."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from core.report.document import Block, Cell, Code, Facts, Table
 from core.report.run_record import RunRecord
 
 _GOALS = {
-    "pareto": ", both losses at once, the merge by alpha",
-    "constraint": ", best domain loss among candidates that keep to the safest parent's safety loss",
+    "pareto": ", optimizes both losses (Pareto), chooses the merge by alpha",
+    "constraint": ", lowest domain loss where the safety loss is at most the safest parent's plus the tolerance",
 }
 
 
 def search_sentence(name: str, spec: RunSpec) -> str:
-    """How the merge called `name` was found; empty for a name that no search of a run has."""
+    """A sentence on how the merge `name` was found; empty if no search of a run has that name."""
     if name.startswith(WITHOUT):
         left_out = name.removeprefix(WITHOUT)
-        return f"The run's own merge made again with {left_out} left out, its other numbers as they were."
+        return f"The run's own merge without {left_out}; all other parameters are unchanged."
     if name == EQUAL:
-        return "Every model of the pool has the same weight; nothing was searched."
+        return "Every model of the pool has the same weight; no search was run."
     found, search = find_search(name), spec.search
     if found is None or found.optimizer is None:
         return ""
@@ -47,7 +47,7 @@ def search_sentence(name: str, spec: RunSpec) -> str:
 
 
 def pool_blocks(record: RunRecord) -> tuple[Block, ...]:
-    """The models that took part, what is asked of them, and the whole spec."""
+    """A table of the pool's models and settings, and the complete spec."""
     spec = record.spec
     if spec is None:
         return ()
@@ -58,7 +58,7 @@ def pool_blocks(record: RunRecord) -> tuple[Block, ...]:
         ("base", spec.pool.base),
         *((f"expert ({expert.domain.name})", expert.model) for expert in spec.pool.experts),
         *([("ancestor", spec.pool.ancestor)] if spec.pool.ancestor else []),
-        *([("writes unsafe questions", spec.pool.generator)] if spec.pool.generator else []),
+        *([("generator of unsafe questions", spec.pool.generator)] if spec.pool.generator else []),
         ("guard", spec.pool.guard),
         ("method", spec.search.method),
         ("search", f"{spec.search.optimizer}, seed {spec.search.seed}"),
@@ -67,17 +67,17 @@ def pool_blocks(record: RunRecord) -> tuple[Block, ...]:
 
 
 def _spec_code(spec: AnySpec) -> Code:
-    return Code("The whole spec", spec.to_yaml())
+    return Code("Complete spec", spec.to_yaml())
 
 
 def merge_blocks(record: RunRecord) -> tuple[Block, ...]:
-    """How each merge was found, with its recipe, and mergekit's configuration of the run's own."""
+    """A table of the merges and their recipes, and mergekit's configuration of the saved merge."""
     merges = [model for model in record.models if model.recipe is not None]
     if not merges:
         return ()
     spec = record.spec if isinstance(record.spec, RunSpec) else None
     rows = tuple(
-        (Cell(model.name), Cell(search_sentence(model.name, spec) if spec else ""), Cell(recipe_words(model.recipe)))
+        (Cell(model.name), Cell(search_sentence(model.name, spec) if spec else ""), Cell(recipe_text(model.recipe)))
         for model in merges
     )
     blocks: list[Block] = [Table(("merge", "how it was found", "recipe"), rows, text_columns=3)]
@@ -88,8 +88,8 @@ def merge_blocks(record: RunRecord) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def recipe_words(recipe: Mapping[str, Any] | None) -> str:
-    """A recipe in a line; one that this version does not know, as it was written."""
+def recipe_text(recipe: Mapping[str, Any] | None) -> str:
+    """A recipe in one line; the raw JSON if this version cannot read it."""
     try:
         return Recipe.model_validate(recipe).label
     except ValidationError:
@@ -97,36 +97,39 @@ def recipe_words(recipe: Mapping[str, Any] | None) -> str:
 
 
 def machine_blocks(record: RunRecord) -> tuple[Block, ...]:
-    """Where the figures come from: number format, device, time, memory; and which weights they belong to."""
+    """Start, duration, memory, number format and device of the run, and the hashes of the measured weights."""
     view, loaded = record.view, record.loaded
     seconds = view.result.seconds if view.result else view.elapsed_s()
     peak = view.result.peak_memory_bytes if view.result else 0
     facts = [
-        ("started", started_words(record)),
-        ("time of work", f"{seconds:.0f} s" if seconds is not None else "not known"),
-        ("memory at its peak", _gigabytes(peak) if peak else "not measured"),
-        *([("memory planned", _gigabytes(view.host_bytes))] if view.host_bytes else []),
-        *([("of it on the GPU", _gigabytes(view.device_bytes))] if view.device_bytes else []),
-        *([("figures from", f"{loaded.dtype} on {loaded.device}")] if loaded else []),
-        *([("resumed", f"{record.resumed} times, pauses ({view.paused_s:.0f} s) not counted")] * bool(record.resumed)),
+        ("started", started_text(record)),
+        ("working time", f"{seconds:.0f} s" if seconds is not None else "unknown"),
+        ("peak memory", _gigabytes(peak) if peak else "not measured"),
+        *([("planned memory", _gigabytes(view.host_bytes))] if view.host_bytes else []),
+        *([("planned memory on the GPU", _gigabytes(view.device_bytes))] if view.device_bytes else []),
+        *([("measured in", f"{loaded.dtype} on {loaded.device}")] if loaded else []),
+        *(
+            [("resumed", f"{record.resumed} times, pauses ({view.paused_s:.0f} s) are not counted")]
+            * bool(record.resumed)
+        ),
         *([("saved merge", _saved(record))] if view.exported else []),
     ]
     return (Facts(tuple(facts)), *_hashes(record.models))
 
 
-def started_words(record: RunRecord) -> str:
-    """When the run began, in UTC."""
+def started_text(record: RunRecord) -> str:
+    """Start of the run in UTC."""
     if record.view.started_at is None:
-        return "not known"
+        return "unknown"
     return datetime.fromtimestamp(record.view.started_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _saved(record: RunRecord) -> str:
     if not record.has_merged_model:
-        return "saved, not in the folder any more"
+        return "saved, but no longer in the run's folder"
     exported, merged = record.view.exported, record.merged
     same = exported is not None and merged is not None and exported.sha256 == merged.sha256
-    return "merged/, the weights that were measured" if same else "merged/"
+    return "merged/, identical to the measured weights" if same else "merged/"
 
 
 def _hashes(models: Sequence[ModelResult]) -> tuple[Block, ...]:

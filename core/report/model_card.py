@@ -1,6 +1,6 @@
-"""The model card of a merge: what was merged, how, and the measured safety table, which is that of the report.
+"""Model cards (README.md) of saved merges: the models, the method, the search and the measured safety tables.
 
-A candidate that was taken from a search by its number has losses only: its card says so, and what nobody measured.
+A candidate exported from a search has estimates only. Its card says so, and lists what was not measured.
 """
 
 from __future__ import annotations
@@ -13,24 +13,27 @@ import yaml
 from core.contracts.events import CandidateMeasured, CandidateScored
 from core.contracts.results import ModelResult, Rate
 from core.contracts.run_spec import RunSpec
+from core.evaluation.lineage import PARENTS_KEY
 from core.merging.recipes import Recipe
 from core.report.audit_section import broken_notices
 from core.report.limits_section import NOT_SAFE, guard_limits, method_line
 from core.report.markdown import table_lines
 from core.report.merge_section import search_sentence
+from core.report.public_names import hub_ids, loadable_elsewhere, without_local_paths
 from core.report.result_tables import category_table, measured_table, task_table
 
 
 def model_card(name: str, recipe: Recipe, spec: RunSpec, results: Sequence[ModelResult]) -> str:
-    """Text of the README.md saved with a merge.
+    """Text of the README.md that is saved with a merge.
 
     Args:
         name: of the merge within the run (`evomm`, `equal`, ...).
-        recipe: how it was made.
-        spec: the run's spec.
-        results: what was measured so far, the merge included.
+        recipe: of the merge.
+        spec: of the run.
+        results: measurements so far, including the merge's.
     """
-    return "\n".join([*_head(name, recipe), *_found(name, spec), "", "## Measured", "", *_measured(spec, results)])
+    lines = [*_head(name, recipe), *_search_lines(name, spec), "", "## Measured", "", *_measured(spec, results)]
+    return _publishable(lines, spec)
 
 
 def candidate_card(
@@ -40,24 +43,24 @@ def candidate_card(
     same_as: str | None,
     probed: CandidateMeasured | None,
 ) -> str:
-    """Text of the README.md saved with one candidate of a search.
+    """Text of the README.md that is saved with one candidate of a search.
 
     Args:
-        candidate: the candidate, as it was scored.
-        spec: the run's spec.
-        results: what the run measured: parents, baselines and its own merge.
-        same_as: name of the one of `results` that has the very same recipe, if any.
-        probed: what the search measured of it on the probe prompts, if it did.
+        candidate: with its recipe and its losses.
+        spec: of the run.
+        results: the run's measurements of parents, baselines and its own merge.
+        same_as: name of the result with the same recipe; None if there is none.
+        probed: the candidate's rates on the probe prompts; None if they were not measured.
     """
     recipe = Recipe.model_validate(candidate.recipe)
     if same_as is None:
         missing = "Its alignment, over-refusal and accuracy on the test prompts were not measured."
     else:
-        missing = f"It is the same merge as `{same_as}` below, which was measured on the test prompts."
-    return "\n".join(
+        missing = f"It has the same recipe as `{same_as}` below, which was measured on the test prompts."
+    return _publishable(
         [
             *_head(f"{candidate.search}, candidate {candidate.candidate}", recipe),
-            *_found(candidate.search, spec),
+            *_search_lines(candidate.search, spec),
             "",
             "## Estimated",
             "",
@@ -66,23 +69,33 @@ def candidate_card(
             f"| {_loss(candidate.ce_safety)} | {_loss(candidate.ce_expert)} | "
             f"{_share(candidate.estimated_alignment)} | {_share(candidate.estimated_accuracy)} |",
             "",
-            "Estimates, from the training pairs that the search chose by: losses in nats a token, and the shares of "
-            "refusals and answers that it would begin by itself. For them no reply was generated or judged.",
+            "Estimates on the training pairs: losses in nats per token; alignment and accuracy are the shares of "
+            "refusals and answers that greedy decoding would begin. No reply was generated or judged.",
             *([_probe(spec, probed)] if probed else []),
             missing,
             "",
-            "## Measured of the run's models",
+            "## Measurements of the run's models",
             "",
             *_measured(spec, results),
-        ]
+        ],
+        spec,
     )
+
+
+def _publishable(lines: Sequence[str], spec: RunSpec) -> str:
+    """The card's text without paths of this machine."""
+    pool, evaluation = spec.pool, spec.evaluation
+    models = [pool.base, *(expert.model for expert in pool.experts), *filter(None, [pool.ancestor])]
+    files = filter(None, [evaluation.prompts, evaluation.benign, evaluation.probe])
+    return without_local_paths("\n".join(lines), [*models, *(str(path) for path in files)])
 
 
 def _head(name: str, recipe: Recipe) -> list[str]:
-    front = yaml.safe_dump(
-        {"base_model": [recipe.base, *recipe.experts], "library_name": "transformers", "tags": ["merge", "safemerge"]},
-        sort_keys=False,
-    )
+    models = (recipe.base, *recipe.experts)
+    ids = hub_ids(models)
+    fields = {"base_model": ids} if ids else {}
+    fields |= {PARENTS_KEY: loadable_elsewhere(models)}
+    front = yaml.safe_dump(fields | {"library_name": "transformers", "tags": ["merge", "safemerge"]}, sort_keys=False)
     return [
         f"---\n{front}---",
         f"# {name}: a merge of {', '.join((recipe.base, *recipe.experts))}",
@@ -92,7 +105,7 @@ def _head(name: str, recipe: Recipe) -> list[str]:
     ]
 
 
-def _found(name: str, spec: RunSpec) -> list[str]:
+def _search_lines(name: str, spec: RunSpec) -> list[str]:
     sentence = search_sentence(name, spec)
     return [sentence] if sentence else []
 
@@ -104,14 +117,14 @@ def _measured(spec: RunSpec, results: Sequence[ModelResult]) -> list[str]:
         *chain.from_iterable((f"**{notice.text}**", "") for notice in broken_notices(results)),
         method_line(spec, "`"),
         "",
-        *_further(results),
+        *_optional_tables(results),
         f"{NOT_SAFE} {guard_limits(spec.pool.guard)}",
         "",
     ]
 
 
-def _further(results: Sequence[ModelResult]) -> list[str]:
-    """Tables that are there where there was something to measure."""
+def _optional_tables(results: Sequence[ModelResult]) -> list[str]:
+    """Tables of accuracy and of categories; only those that have measurements."""
     tables = (task_table(results), category_table(results, "alignment"), category_table(results, "over-refusal"))
     lines: list[str] = []
     for table in filter(None, tables):
@@ -121,7 +134,7 @@ def _further(results: Sequence[ModelResult]) -> list[str]:
 
 def _probe(spec: RunSpec, probed: CandidateMeasured) -> str:
     return (
-        f"Measured on the few probe prompts of the search (`{spec.evaluation.probe}`): alignment "
+        f"Measured on the search's probe prompts (`{spec.evaluation.probe}`): alignment "
         f"{_rate(probed.alignment)}, accuracy {_rate(probed.accuracy)}."
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from core.contracts.events import CandidateScored
 from core.contracts.results import SearchResult
 from core.report.document import Block, Cell, Paragraph, Table
-from core.report.merge_section import recipe_words
+from core.report.merge_section import recipe_text
 from core.report.result_tables import number_cell, rate_cell
 from core.report.run_record import RunRecord
 
@@ -90,7 +90,7 @@ def _candidate_row(candidate: CandidateScored) -> tuple[Cell, ...]:
     part = f"estimated on {candidate.samples} of {candidate.all_samples} pairs" if candidate.partial else ""
     above = f"{candidate.violation:.3f} above the safety limit" if candidate.violation else ""
     return (
-        Cell(recipe_words(candidate.recipe)),
+        Cell(recipe_text(candidate.recipe)),
         Cell(str(candidate.candidate + 1)),
         Cell(str(candidate.generation + 1)),
         Cell(f"{candidate.objective:.4f}", ", ".join(filter(None, (part, above)))),

@@ -70,6 +70,8 @@ def test_a_configuration_of_ours_names_base_and_experts() -> None:
         ("---\nbase_model: [lab/a, lab/b]\ntags: [merge]\n---\n# A merge\n", ["lab/a", "lab/b"]),
         ("---\nbase_model: lab/a\n---\n", ["lab/a"]),
         ("---\nlicense: mit\n---\n", []),
+        ("---\nbase_model: [lab/a, lab/lora]\nsafemerge_parents: [lab/a+lab/lora]\n---\n", ["lab/a+lab/lora"]),
+        ("---\nbase_model: lab/a\nsafemerge_parents: []\n---\n", []),
         ("# No front matter\nbase_model: lab/a\n", []),
     ],
 )

@@ -74,7 +74,7 @@ def test_the_best_candidate_is_the_runs_own_merge(run: Run, tmp_path: Path) -> N
     assert files_in(tmp_path / "best") == files_in(run.folder.merged_path)
     for name in files_in(tmp_path / "best") - {"README.md"}:
         assert (tmp_path / "best" / name).read_bytes() == (run.folder.merged_path / name).read_bytes()
-    assert "same merge as `evomm` below" in (tmp_path / "best" / "README.md").read_text()
+    assert "same recipe as `evomm` below" in (tmp_path / "best" / "README.md").read_text()
 
 
 def test_the_card_names_the_searchs_own_merge_where_another_search_chose_it_as_well(run: Run, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_the_card_names_the_searchs_own_merge_where_another_search_chose_it_as_w
     copied.events_path.write_text("".join(json.dumps(event) + "\n" for event in events))
     request = find_candidate(copied, None, alpha=0.3, target=tmp_path / "best")
     run_export(request, run.settings, ignore)
-    assert "same merge as `evomm` below" in (tmp_path / "best" / "README.md").read_text()
+    assert "same recipe as `evomm` below" in (tmp_path / "best" / "README.md").read_text()
 
 
 def test_another_candidate_scores_as_the_log_says(run: Run, tmp_path: Path) -> None:

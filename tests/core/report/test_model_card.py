@@ -1,16 +1,22 @@
-"""The model card says what was merged, how it was found, and what was measured with its uncertainty."""
+"""The model card names the models, the search and the measurements with their intervals."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import yaml
 
 from core.contracts.events import CandidateMeasured, CandidateScored
 from core.contracts.results import ModelResult
 from core.contracts.run_spec import RunSpec, spec_from_dict
+from core.evaluation.lineage import parents_in_card
 from core.evaluation.statistics import wilson
 from core.merging.recipes import equal_weights
+from core.report.audit_section import broken_notices
 from core.report.merge_section import search_sentence
 from core.report.model_card import candidate_card, model_card
+from core.report.public_names import without_local_paths
 
 SPEC: RunSpec = spec_from_dict(
     {
@@ -27,10 +33,11 @@ RESULTS = (
 )
 
 
-def test_dares_masks_are_told() -> None:
+def test_a_random_method_has_a_note_on_its_seed() -> None:
     recipe = RECIPE.model_copy(update={"method": "dare_ties", "seed": 3})
-    assert "mergekit draws others" in model_card("evomm", recipe, SPEC, RESULTS)
-    assert "mergekit draws" not in model_card("evomm", RECIPE, SPEC, RESULTS)
+    assert recipe.repeat_note in model_card("evomm", recipe, SPEC, RESULTS).splitlines()
+    head, plain = (model_card("evomm", one, SPEC, RESULTS).split("## Measured")[0] for one in (recipe, RECIPE))
+    assert "seed 3" in head and "seed" not in plain
 
 
 def test_front_matter_names_the_models() -> None:
@@ -39,29 +46,66 @@ def test_front_matter_names_the_models() -> None:
     assert front["library_name"] == "transformers"
 
 
+def test_a_card_names_no_local_path(tmp_path: Path) -> None:
+    base, adapter = tmp_path / "secret" / "base", tmp_path / "secret" / "lora"
+    for folder in (base, adapter):
+        folder.mkdir(parents=True)
+    experts = (f"org/a@v1+{adapter}", "org/b@main", "demo/chemistry")
+    pool = SPEC.pool.model_dump() | {"base": str(base), "experts": [{"model": expert} for expert in experts]}
+    evaluation = SPEC.evaluation.model_dump() | {"prompts": str(tmp_path / "unsafe.jsonl")}
+    spec = RunSpec.model_validate(SPEC.model_dump() | {"pool": pool, "evaluation": evaluation})
+    recipe = equal_weights("ties", str(base), experts)
+    results = (ModelResult(name=str(base), role="parent", alignment=wilson(9, 10)),)
+    losses = {"objective": 1.0, "ce_safety": None, "ce_expert": None, "seconds": 1.0}
+    stored = recipe.model_dump(mode="json")
+    candidate = CandidateScored(search="evomm", candidate=0, generation=0, recipe=stored, **losses)
+    cards = (model_card("evomm", recipe, spec, results), candidate_card(candidate, spec, results, None, None))
+    for card in cards:
+        assert str(tmp_path) not in card and "secret" not in card
+        assert "| base (parent) | 0.90" in card and "`unsafe.jsonl`" in card
+        front = yaml.safe_load(card.split("---")[1])
+        assert front["base_model"] == ["org/a", "org/b", "HuggingFaceTB/SmolLM2-135M-Instruct"]
+        assert parents_in_card(card) == ["org/b@main", "demo/chemistry"]
+    local = model_card("evomm", equal_weights("ties", str(base), (str(adapter),)), spec, results)
+    assert "base_model" not in yaml.safe_load(local.split("---")[1]) and parents_in_card(local) == []
+
+
+def test_folders_of_the_same_name_stay_distinct(tmp_path: Path) -> None:
+    paths = [str(tmp_path / run / "merged") for run in ("one", "two")]
+    assert without_local_paths(" and ".join(paths), paths) == "one/merged and two/merged"
+
+
 def test_measurements_come_with_interval_and_number() -> None:
     card = model_card("evomm", RECIPE, SPEC, RESULTS)
     assert "| org/base (parent) | 0.90 [0.60, 0.98] n=10 | not measured | not measured |" in card
     assert "task 0.75 [0.30, 0.95] n=4" in card
-    assert "`unsafe.jsonl`" in card and "at most 64 tokens" in card
+    assert "`unsafe.jsonl`" in card and "64" in card
 
 
-def test_the_search_is_described_as_it_was() -> None:
-    assert "40 candidates, alpha 0.5, safety term on." in model_card("evomm", RECIPE, SPEC, RESULTS)
-    assert "safety term off." in model_card("evomm_expert_only", RECIPE, SPEC, RESULTS)
-    assert "nothing was searched" in model_card("equal", RECIPE, SPEC, RESULTS)
+@pytest.mark.parametrize("name", ["evomm", "evomm_expert_only", "equal", "grid", "cocktail", "without org/a"])
+def test_the_card_has_the_search_of_its_merge(name: str) -> None:
+    sentence = search_sentence(name, SPEC)
+    assert sentence and sentence in model_card(name, RECIPE, SPEC, RESULTS).splitlines()
 
 
-def test_each_baseline_says_how_it_came_about() -> None:
-    spec = SPEC.model_copy(update={"search": SPEC.search.model_copy(update={"temperature": 5.0, "safety": False})})
-    assert "no training data was used" in model_card("grid", RECIPE, spec, RESULTS)
-    assert "losses on safety and domain data, T 5." in model_card("cocktail", RECIPE, spec, RESULTS)
-    assert "losses on domain data, T 5." in model_card("cocktail_expert_only", RECIPE, spec, RESULTS)
-    early = SPEC.model_copy(update={"search": SPEC.search.model_copy(update={"stop_when_flat": 0.01})})
-    assert f"at most {SPEC.search.steps} candidates" in model_card("evomm", RECIPE, early, RESULTS)
+def test_the_search_sentence_follows_the_spec() -> None:
+    names = ("evomm", "evomm_expert_only", "equal", "grid", "cocktail", "cocktail_expert_only", "without org/a")
+    assert len({search_sentence(name, SPEC) for name in names}) == len(names)
+    for change in (
+        {"steps": 41},
+        {"alpha": 0.25},
+        {"safety": False},
+        {"stop_when_flat": 0.01},
+        {"objective": "pareto"},
+    ):
+        spec = SPEC.model_copy(update={"search": SPEC.search.model_copy(update=change)})
+        assert search_sentence("evomm", spec) != search_sentence("evomm", SPEC), change
+    warm = SPEC.model_copy(update={"search": SPEC.search.model_copy(update={"temperature": 5.0})})
+    assert search_sentence("cocktail", warm) != search_sentence("cocktail", SPEC)
+    assert search_sentence("a name of no search", SPEC) == ""
 
 
-def test_a_candidates_card_tells_estimates_from_what_was_measured() -> None:
+def test_a_candidates_card_separates_estimates_from_measurements() -> None:
     losses = {"objective": 1.0, "ce_safety": 0.25, "ce_expert": 0.5, "estimated_alignment": 0.75}
     recipe = RECIPE.model_dump(mode="json")
     candidate = CandidateScored(search="evomm", candidate=7, generation=1, recipe=recipe, seconds=1.0, **losses)
@@ -69,23 +113,20 @@ def test_a_candidates_card_tells_estimates_from_what_was_measured() -> None:
     assert yaml.safe_load(card.split("---")[1])["base_model"] == ["org/base", "org/a"]
     assert "# evomm, candidate 7: a merge of org/base, org/a" in card
     assert "| 0.250 | 0.500 | 0.75 | not estimated |" in card
-    assert "Estimates, from the training pairs" in card
-    assert "Its alignment, over-refusal and accuracy on the test prompts were not measured." in card
-    assert "probe" not in card
-    assert "| evomm (merged) | 0.80" in card.split("## Measured of the run's models")[1]
+    titles = [line for line in card.splitlines() if line.startswith("## ")]
+    assert titles == ["## Estimated", "## Measurements of the run's models"]
+    estimated, measured = card.split(titles[1])
+    assert "probe" not in card and "`evomm`" not in estimated.split("## Estimated")[1]
+    assert "| evomm (merged) | 0.80" in measured
     probed = CandidateMeasured(search="evomm", candidate=7, generation=1, alignment=wilson(3, 4), accuracy=None)
     card = candidate_card(candidate, SPEC, RESULTS, "evomm", probed)
     assert "alignment 0.75 [0.30, 0.95] n=4, accuracy not measured." in card
-    assert "It is the same merge as `evomm` below" in card and "were not measured" not in card
+    assert "`evomm`" in card.split("## Estimated")[1].split(titles[1])[0]
 
 
-def test_a_card_says_that_a_merge_looks_broken() -> None:
+def test_a_card_warns_of_a_broken_merge() -> None:
     parent, merged = (result.model_copy(update={"perplexity": 9.0}) for result in RESULTS)
     broken = merged.model_copy(update={"perplexity": 900.0})
-    assert "**evomm looks broken: its perplexity" in model_card("evomm", RECIPE, SPEC, (parent, broken))
-    assert "looks broken" not in model_card("evomm", RECIPE, SPEC, (parent, merged))
-
-
-def test_a_merge_less_one_expert_says_so() -> None:
-    sentence = search_sentence("without org/a", SPEC)
-    assert sentence == "The run's own merge made again with org/a left out, its other numbers as they were."
+    (notice,) = broken_notices((parent, broken))
+    assert f"**{notice.text}**" in model_card("evomm", RECIPE, SPEC, (parent, broken)).splitlines()
+    assert "**" not in model_card("evomm", RECIPE, SPEC, (parent, merged))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from core.contracts.events import CandidateScored
 from core.contracts.results import ModelResult
 from core.evaluation.audit import Difference, ExpertCost
 from core.evaluation.statistics import wilson
@@ -13,11 +14,14 @@ from core.report.build_report import build_report
 from core.report.document import Document, Paragraph
 from core.report.limits_section import NOT_SAFE, guard_limits, limit_blocks
 from core.report.markdown import to_markdown
+from core.report.merge_section import search_sentence
+from core.report.model_card import candidate_card
 from core.report.paired_section import SkippedComparison, comparison_blocks
 from core.report.run_record import read_run
 from core.runs.folder import RunFolder
 from tests.core.report.runs import save_run
 from tests.core.report.test_audit_section import verdict
+from tests.core.report.test_model_card import RECIPE, RESULTS, SPEC
 from tests.ui.golden import golden_events, golden_failed, golden_running, write_run
 from tests.ui.golden_replies import golden_audit
 
@@ -109,6 +113,32 @@ def test_missing_files_name_the_consequence(tmp_path: Path) -> None:
     messages = [part.message for part in read_run(folder).missing]
     assert "result.json is missing: the report shows the values of the log." in messages
     assert "The replies of demo/aligned are missing: the report has no examples and no comparison of them." in messages
+
+
+def test_how_a_merge_was_found() -> None:
+    def text(name: str, **search: object) -> str:
+        return search_sentence(name, SPEC.model_copy(update={"search": SPEC.search.model_copy(update=search)}))
+
+    assert text("evomm").endswith("40 candidates, alpha 0.5, safety term on.")
+    assert text("evomm_expert_only").endswith("safety term off.")
+    assert "at most 40 candidates" in text("evomm", stop_when_flat=0.01)
+    assert text("equal") == "Every model of the pool has the same weight; no search was run."
+    assert "no training data was used" in text("grid")
+    assert "losses on safety and domain data, T 5." in text("cocktail", temperature=5.0)
+    assert "losses on domain data, T 5." in text("cocktail_expert_only", temperature=5.0)
+    assert text("without org/a") == "The run's own merge without org/a; all other parameters are unchanged."
+
+
+def test_a_candidates_card_says_what_was_not_measured() -> None:
+    losses = {"objective": 1.0, "ce_safety": 0.25, "ce_expert": 0.5}
+    recipe = RECIPE.model_dump(mode="json")
+    candidate = CandidateScored(search="evomm", candidate=7, generation=1, recipe=recipe, seconds=1.0, **losses)
+    unmeasured = "Its alignment, over-refusal and accuracy on the test prompts were not measured."
+    card = candidate_card(candidate, SPEC, RESULTS, None, None)
+    assert "Estimates on the training pairs" in card and unmeasured in card
+    card = candidate_card(candidate, SPEC, RESULTS, "evomm", None)
+    assert "It has the same recipe as `evomm` below" in card and unmeasured not in card
+    assert "at most 64 tokens" in card
 
 
 def test_the_report_says_how_it_measured(tmp_path: Path) -> None:

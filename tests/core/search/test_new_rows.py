@@ -11,7 +11,7 @@ from core.contracts.optimizers import OPTIMIZERS
 from core.contracts.run_spec import RunSpec, parse_spec, spec_from_dict
 from core.errors import SpecError
 from core.merging.recipes import Recipe
-from core.report.merge_section import recipe_words, search_sentence
+from core.report.merge_section import recipe_text, search_sentence
 from core.search.genome import Genome
 from core.search.grid import grid_recipes
 from tests.core.search.corners import ROW
@@ -68,4 +68,4 @@ def test_a_new_method_is_merged_searched_and_reported_as_its_row_says(monkeypatc
     evaluator.merge.apply(best.model_copy(update={"method": "ties"}))
     assert weights.equal(evaluator.merge.live.weight)
     assert not any(candidate.failure for candidate in scored(events))
-    assert recipe_words(best.model_dump(mode="json")).startswith("ties_again w=")
+    assert recipe_text(best.model_dump(mode="json")).startswith("ties_again w=")
