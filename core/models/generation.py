@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from core.models.chat_format import Conversation, encode_prompt
+from core.models.end_tokens import end_token_ids, padding_id
 from core.models.out_of_memory import split_on_oom
 from core.models.reply_budget import token_budget as budget_for
 
@@ -94,7 +95,8 @@ def _batches(prompts: Sequence[list[int]], max_new_tokens: int, token_budget: in
 def _decode_batch(
     model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int, temperature: float
 ) -> list[str]:
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    ends = end_token_ids(model, tokenizer)
+    pad = padding_id(tokenizer, ends)
     shared = 0 if model._is_stateful else _shared_prefix(prompts)  # a recurrent state is no cache
     width = max(len(prompt) for prompt in prompts)
     ids = torch.tensor([[*p[:shared], *[pad] * (width - len(p)), *p[shared:]] for p in prompts])
@@ -112,6 +114,7 @@ def _decode_batch(
             past_key_values=_prefix_cache(model, prompts[0][:shared], len(prompts)) if shared else None,
             max_new_tokens=max_new_tokens,
             pad_token_id=pad,
+            eos_token_id=ends or None,
             **sampling,
         )
     return [str(text).strip() for text in tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)]
