@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -30,6 +30,7 @@ def generate(
     seed: int = 0,
     token_budget: int | None = None,
     opening: str = "",
+    unfinished: list[int] | None = None,
 ) -> Iterator[tuple[int, str]]:
     """Answer every conversation.
 
@@ -43,6 +44,7 @@ def generate(
         token_budget: maximum number of tokens (prompt and reply, padded) in one batch; None = the budget of
             `core.models.reply_budget`.
         opening: text that every reply is forced to start with; the yielded replies do not contain it.
+        unfinished: gets the index of each reply that reached `max_new_tokens` without an end token.
 
     Yields:
         (index into `conversations`, reply text without special tokens), batch by batch. A batch that does not fit into
@@ -59,7 +61,17 @@ def generate(
     for batch in _batches(prompts, max_new_tokens, budget):
         decode = partial(_decode_places, model, tokenizer, prompts, max_new_tokens, temperature)
         for answered in split_on_oom(batch, decode, "Writing a reply"):
-            yield from answered
+            for index, reply in answered:
+                if unfinished is not None and not reply.ended:
+                    unfinished.append(index)
+                yield index, reply.text
+
+
+class _Reply(NamedTuple):
+    """A decoded reply, and whether an end token ends it."""
+
+    text: str
+    ended: bool
 
 
 def _decode_places(
@@ -69,7 +81,7 @@ def _decode_places(
     max_new_tokens: int,
     temperature: float,
     places: Sequence[int],
-) -> list[tuple[int, str]]:
+) -> list[tuple[int, _Reply]]:
     """Replies to the prompts at `places`, decoded as one batch, with their places."""
     replies = _decode_batch(model, tokenizer, [prompts[i] for i in places], max_new_tokens, temperature)
     return list(zip(places, replies, strict=True))
@@ -94,7 +106,7 @@ def _batches(prompts: Sequence[list[int]], max_new_tokens: int, token_budget: in
 
 def _decode_batch(
     model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int, temperature: float
-) -> list[str]:
+) -> list[_Reply]:
     ends = end_token_ids(model, tokenizer)
     pad = padding_id(tokenizer, ends)
     shared = 0 if model._is_stateful else _shared_prefix(prompts)  # a recurrent state is no cache
@@ -117,7 +129,12 @@ def _decode_batch(
             eos_token_id=ends or None,
             **sampling,
         )
-    return [str(text).strip() for text in tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)]
+    written = output[:, width:]
+    texts = tokenizer.batch_decode(written, skip_special_tokens=True)
+    stops = set(ends)
+    return [
+        _Reply(str(text).strip(), not stops.isdisjoint(row)) for text, row in zip(texts, written.tolist(), strict=True)
+    ]
 
 
 @contextmanager
