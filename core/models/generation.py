@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
+from core.errors import DataError
 from core.models.chat_format import Conversation, encode_prompt
 from core.models.end_tokens import end_token_ids, padding_id
 from core.models.out_of_memory import split_on_oom
@@ -59,19 +60,9 @@ def generate(
         torch.manual_seed(seed)
     budget = budget_for(model, sampled=temperature > 0) if token_budget is None else token_budget
     for batch in _batches(prompts, max_new_tokens, budget):
-        decode = partial(_decode_places, model, tokenizer, prompts, max_new_tokens, temperature)
+        decode = partial(_decode_places, model, tokenizer, prompts, max_new_tokens, temperature, unfinished)
         for answered in split_on_oom(batch, decode, "Writing a reply"):
-            for index, reply in answered:
-                if unfinished is not None and not reply.ended:
-                    unfinished.append(index)
-                yield index, reply.text
-
-
-class _Reply(NamedTuple):
-    """A decoded reply, and whether an end token ends it."""
-
-    text: str
-    ended: bool
+            yield from answered
 
 
 def _decode_places(
@@ -80,10 +71,26 @@ def _decode_places(
     prompts: Sequence[list[int]],
     max_new_tokens: int,
     temperature: float,
+    unfinished: list[int] | None,
     places: Sequence[int],
-) -> list[tuple[int, _Reply]]:
+) -> list[tuple[int, str]]:
     """Replies to the prompts at `places`, decoded as one batch, with their places."""
-    replies = _decode_batch(model, tokenizer, [prompts[i] for i in places], max_new_tokens, temperature)
+    cut = set[int]()
+    batch = [prompts[i] for i in places]
+    try:
+        replies = _decode_batch(model, tokenizer, batch, max_new_tokens, temperature, cut)
+    except IndexError as error:  # learned positions end with the context
+        context, longest = model.config.get_text_config().max_position_embeddings, max(map(len, batch))
+        if longest + max_new_tokens <= context:
+            raise
+        raise DataError(
+            f"A prompt of {longest:,} tokens and a reply of {max_new_tokens:,} exceed the model's context of "
+            f"{context:,} tokens.",
+            "Shorten the prompt, lower reply_tokens, or choose a model with a longer context.",
+            code="context-full",
+        ) from error
+    if unfinished is not None:
+        unfinished += [places[row] for row in sorted(cut)]
     return list(zip(places, replies, strict=True))
 
 
@@ -105,8 +112,9 @@ def _batches(prompts: Sequence[list[int]], max_new_tokens: int, token_budget: in
 
 
 def _decode_batch(
-    model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int, temperature: float
-) -> list[_Reply]:
+    model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int, temperature: float, cut: set[int]
+) -> list[str]:
+    """Replies to a batch of prompts; the rows of those without an end token are added to `cut`."""
     ends = end_token_ids(model, tokenizer)
     pad = padding_id(tokenizer, ends)
     shared = 0 if model._is_stateful else _shared_prefix(prompts)  # a recurrent state is no cache
@@ -130,11 +138,9 @@ def _decode_batch(
             **sampling,
         )
     written = output[:, width:]
-    texts = tokenizer.batch_decode(written, skip_special_tokens=True)
     stops = set(ends)
-    return [
-        _Reply(str(text).strip(), not stops.isdisjoint(row)) for text, row in zip(texts, written.tolist(), strict=True)
-    ]
+    cut.update(row for row, tokens in enumerate(written.tolist()) if stops.isdisjoint(tokens))
+    return [str(text).strip() for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
 
 
 @contextmanager

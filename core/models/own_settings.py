@@ -206,7 +206,7 @@ def _join(place: str, name: str) -> str:
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
-        if not prefix and key in WITHOUT_EFFECT:
+        if (not prefix and key in WITHOUT_EFFECT) or (key == "type" and "rope_type" in values):  # its older spelling
             continue
         if isinstance(value, Mapping):
             yield from _flat(value, prefix if key == "rope_parameters" else f"{prefix}{key}.")
