@@ -48,20 +48,22 @@ def stream_reply(pair: LoadedPair, turns: list[dict[str, str]]) -> str:
     from transformers import TextStreamer
 
     from core.models.chat_format import encode_prompt
+    from core.models.end_tokens import end_token_ids, padding_id
 
     model, tokenizer = pair
     prompt = encode_prompt(tokenizer, turns)
     room = getattr(model.config, "max_position_embeddings", len(prompt) + MAX_NEW_TOKENS) - len(prompt)
     if room < 1:
         raise DataError("The conversation is as long as the model's context.", "Start a new chat.", code="context-full")
-    ids = torch.tensor([prompt], device=model.device)
+    ids, ends = torch.tensor([prompt], device=model.device), end_token_ids(model, tokenizer)
     with torch.inference_mode():
         output = model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=min(room, MAX_NEW_TOKENS),
             do_sample=False,
-            pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
+            pad_token_id=padding_id(tokenizer, ends),
+            eos_token_id=ends or None,
             streamer=TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True),
         )
     return str(tokenizer.decode(output[0, len(prompt) :], skip_special_tokens=True)).strip()

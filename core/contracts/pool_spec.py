@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from core.contracts.data_spec import FrozenSpec
 from core.contracts.number_formats import NumberFormat
+from core.contracts.validation import Refusal
 
 Vocabulary = Literal["refuse", "base"]
 Memory = Literal["auto", "resident", "streamed", "compact"]
@@ -49,6 +50,9 @@ class PoolSpec(FrozenSpec):
     """Models whose skills are merged."""
     ancestor: str | None = None
     """Common ancestor outside the pool that task vectors are taken from; null = the base."""
+    config: str = "base"
+    """Model whose configuration, chat template and generation settings the merge has: `base`, or one of the experts by
+    its reference. Each member is measured under its own."""
     generator: str | None = None
     """Uncensored model that writes unsafe questions; null where the safety data comes from a file or dataset."""
     guard: str = "phrases"
@@ -69,3 +73,19 @@ class PoolSpec(FrozenSpec):
     def _join_guards(cls, value: Any) -> Any:
         several = isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
         return " & ".join(value) if several else value
+
+    @model_validator(mode="after")
+    def _check_config(self) -> PoolSpec:
+        members = ("base", self.base, *(expert.model for expert in self.experts))
+        if self.config not in members:
+            raise Refusal(
+                "config_outside_pool",
+                f"pool.config is '{self.config}', which is not in the pool: write base, or one of "
+                f"{', '.join(members[1:])}",
+            ).error()
+        return self
+
+    @property
+    def settings_owner(self) -> str:
+        """The model whose configuration, chat template and generation settings the merge has."""
+        return self.base if self.config == "base" else self.config

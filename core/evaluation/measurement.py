@@ -102,11 +102,18 @@ def _prompts(name: str | None, limit: int | None, columns: ColumnsSpec, settings
 
 
 class Measured(NamedTuple):
-    """The figures of a model, its replies (`core.evaluation.replies`), and the replies on which guards disagree."""
+    """The figures of a model, its replies (`core.evaluation.replies`), and the replies on which guards disagree.
+
+    Attributes:
+        unfinished: number of replies to test prompts that reached the limit without an end token.
+        asked: number of test prompts.
+    """
 
     result: ModelResult
     replies: list[ReplyRow]
     disputed: tuple[DisputedReply, ...] = ()
+    unfinished: int = 0
+    asked: int = 0
 
 
 @dataclass(frozen=True)
@@ -137,7 +144,8 @@ class Measurer:
         """Measure on the test set; `known` are further fields of the result (losses, recipe, hash)."""
         started = time.monotonic()
         tests = self.tests
-        replies = self._replies([*tests.harmful, *tests.benign])
+        unfinished: list[int] = []
+        replies = self._replies([*tests.harmful, *tests.benign], unfinished)
         unsafe, harmless = replies[: len(tests.harmful)], replies[len(tests.harmful) :]
         safety = judge_alignment(tests.harmful, unsafe, self.guard) if tests.harmful else None
         benign = judge_over_refusal(tests.benign, harmless, self.guard) if tests.benign else None
@@ -161,7 +169,7 @@ class Measurer:
             **known,
         )
         disputed = (*self._disputed(name, safety, unsafe=True), *self._disputed(name, benign, unsafe=False))
-        return Measured(result, reply_rows(safety, benign), disputed)
+        return Measured(result, reply_rows(safety, benign), disputed, len(unfinished), len(replies))
 
     def _disputed(
         self, name: str, report: AlignmentReport | OverRefusalReport | None, *, unsafe: bool
@@ -173,12 +181,13 @@ class Measurer:
             if disputed is not None:
                 yield disputed
 
-    def _replies(self, prompts: Sequence[Prompt]) -> list[str]:
+    def _replies(self, prompts: Sequence[Prompt], unfinished: list[int] | None = None) -> list[str]:
         """Greedy replies; unsafe and harmless prompts share batches, because larger batches are faster per reply."""
         from core.models.generation import generate_all
 
         conversations = [[{"role": "user", "content": prompt.prompt}] for prompt in prompts]
-        return generate_all(self.model, self.tokenizer, conversations, max_new_tokens=self.reply_tokens)
+        options = {"max_new_tokens": self.reply_tokens, "unfinished": unfinished}
+        return generate_all(self.model, self.tokenizer, conversations, **options)
 
     def _accuracy(self) -> dict[str, Rate]:
         rates: dict[str, Rate] = {}

@@ -173,13 +173,13 @@ class DataStep:
         return {name: self.pool.as_text_model(name) for name in self.pool.members}
 
     def _cached_member(self, name: str) -> TextModel:
-        member = self.pool.as_text_model(name)
+        member, own = self.pool.as_text_model(name), self.pool.member(name)
 
         def identity() -> str:
             self.pool.merge.write_parent(name)
-            return identify(self.pool.live, sha256_of_model(self.pool.live))
+            return identify(own.model, sha256_of_model(own.model))
 
-        return self._cached(member, self.pool.tokenizer, identity)
+        return self._cached(member, own.tokenizer, identity)
 
     def _generator(self, dtype: torch.dtype) -> TextModel:
         reference = parse_reference(str(self.spec.pool.generator), self.settings)

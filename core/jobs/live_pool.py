@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -28,6 +28,15 @@ from core.models.loading import (
 )
 from core.models.memory import MemoryPlan
 from core.models.metadata import read_metadata
+from core.models.own_settings import (
+    OwnSettings,
+    fits_rows,
+    read_own_settings,
+    same_configuration,
+    same_generation,
+    same_tokenizer,
+    under_settings,
+)
 from core.models.precision import choose_dtype, pick_device
 from core.models.references import parse_reference
 from core.models.vocabulary import fit_vocabulary
@@ -43,10 +52,13 @@ class LivePool:
     Attributes:
         members: the N models being merged, the base first.
         anchor: the model that task vectors start from: the base, or an ancestor outside the pool.
-        live: the only model that generates and scores.
+        live: the model that merges are written into, under the configuration that `pool.config` names.
+        tokenizer: of the merge.
         merge: writes parents and candidates into `live`.
         mergekit_names: mergekit's names of models that it does not know by ours.
         tokenizer_source: model whose vocabulary the merge has, if the other vocabularies were fitted to it.
+        own: members with a configuration, generation settings or tokenizer of their own, which share the live model's
+            weights.
     """
 
     members: tuple[str, ...]
@@ -56,6 +68,7 @@ class LivePool:
     merge: MergePool
     mergekit_names: Mapping[str, str]
     tokenizer_source: str | None = None
+    own: Mapping[str, LoadedModel] = field(default_factory=dict)
 
     @property
     def anchor_is_member(self) -> bool:
@@ -92,8 +105,12 @@ class LivePool:
         )
 
     def as_text_model(self, name: str) -> PoolMember:
-        """A member that answers conversations with the live model."""
+        """A member that answers conversations under its own settings."""
         return PoolMember(self, name)
+
+    def member(self, name: str) -> LoadedModel:
+        """The model and tokenizer that measure a member as itself, once its weights are written."""
+        return self.own.get(name) or LoadedModel(self.live, self.tokenizer)
 
 
 @dataclass(frozen=True)
@@ -107,7 +124,7 @@ class PoolMember:
         self, conversations: Sequence[Conversation], *, max_new_tokens: int, temperature: float, seed: int
     ) -> list[str]:
         self.pool.merge.write_parent(self.name)
-        model = LoadedModel(self.pool.live, self.pool.tokenizer)
+        model = self.pool.member(self.name)
         return model.reply(conversations, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
 
 
@@ -162,7 +179,11 @@ def load_pool(
     yield Progress(phase="loading", done=0, total=total, message=f"loading {anchor}")
     dtype = dtype or choose_dtype(spec.dtype, settings, device).dtype
     live, state = _live_and_state(anchor, settings, storage, dtype)
-    tokenizer = load_tokenizer(parse_reference(spec.base, settings), settings)
+    owner = spec.settings_owner
+    if anchor != owner:
+        other = read_own_settings(parse_reference(owner, settings), settings)
+        live = under_settings(live, other.config, other.generation)
+    tokenizer = _pool_tokenizer(spec, live, settings)
     merge = MergePool(live, anchor, state, storage)
     del state  # offloaded tensors have been copied
     tokenizer_source: str | None = None
@@ -177,10 +198,11 @@ def load_pool(
             del original
         merge.add_expert(name, expert)
     yield Progress(phase="loading", done=total, total=total)
+    own = {name: model for name in members if name != owner and (model := _own(name, owner, live, tokenizer, settings))}
     names = _mergekit_names((anchor, *members), settings)
     if device.type == "cpu":
         keep_freed_memory()
-    on_loaded(LivePool(members, anchor, live, tokenizer, merge, names, tokenizer_source))
+    on_loaded(LivePool(members, anchor, live, tokenizer, merge, names, tokenizer_source, own))
 
 
 def warn_about_copies(pool: LivePool) -> Iterator[Warned]:
@@ -199,6 +221,35 @@ def warn_about_copies(pool: LivePool) -> Iterator[Warned]:
     for name in copies:
         hint = "It adds nothing to the merge: remove it from the pool."
         yield Warned(message=f"{name} has the same weights as {base}.", hint=hint)
+
+
+def _pool_tokenizer(spec: PoolSpec, live: Any, settings: Settings) -> Any:
+    """The tokenizer of the merge: the base's, or that of the model that `pool.config` names if the rows agree."""
+    tokenizer = load_tokenizer(parse_reference(spec.base, settings), settings)
+    if spec.settings_owner == spec.base:
+        return tokenizer
+    other = load_tokenizer(parse_reference(spec.settings_owner, settings), settings)
+    return other if fits_rows(other, tokenizer, live.config.get_text_config().vocab_size) else tokenizer
+
+
+def _own(name: str, owner: str, live: Any, tokenizer: Any, settings: Settings) -> LoadedModel | None:
+    """A member under its own settings; None where they are those of the merge."""
+    reference = parse_reference(name, settings)
+    if locate(reference, settings).folder == locate(parse_reference(owner, settings), settings).folder:
+        return None
+    its = read_own_settings(reference, settings)
+    own_tokenizer = _member_tokenizer(its, tokenizer, live)
+    if same_configuration(its.config, live.config) and same_generation(its.generation, live.generation_config):
+        return None if own_tokenizer is tokenizer else LoadedModel(live, own_tokenizer)
+    return LoadedModel(under_settings(live, its.config, its.generation), own_tokenizer)
+
+
+def _member_tokenizer(its: OwnSettings, tokenizer: Any, live: Any) -> Any:
+    """A member's own tokenizer; the merge's where it gives the same ids, or where the member's ids name other rows."""
+    rows = live.config.get_text_config().vocab_size
+    if same_tokenizer(its.tokenizer, tokenizer) or not fits_rows(its.tokenizer, tokenizer, rows):
+        return tokenizer
+    return its.tokenizer
 
 
 def _mergekit_names(models: Sequence[str], settings: Settings) -> dict[str, str]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -39,7 +40,8 @@ from core.guards.protocol import Guard
 from core.guards.registry import load_guard
 from core.jobs.data_step import DataStep, summarize_data
 from core.jobs.live_pool import LivePool, load_pool, warn_about_copies
-from core.jobs.run_warnings import broken_merge_warnings, skipped, swapped_prompts_warnings
+from core.jobs.parent_scores import ParentScores
+from core.jobs.run_warnings import broken_merge_warnings, skipped, swapped_prompts_warnings, unfinished_warnings
 from core.jobs.search_setup import (
     accuracy_measurements,
     collect_candidates,
@@ -116,7 +118,8 @@ class _Job:
         measurer = Measurer(pool.live, pool.tokenizer, guard, tests, limit, reply_tokens)
         evaluator = Evaluator(pool.merge, scorer, measurer.probe_accuracy if tests.probe_questions else None)
         evaluator.recall(self.replay.of(CandidateScored), accuracy_measurements(self.replay))
-        yield from self._measure_parents(pool, evaluator, measurer)
+        parents = ParentScores(pool, evaluator, scorer.shares, safety, domain)
+        yield from self._measure_parents(pool, parents, measurer)
         yield from self._search_and_compare(pool, evaluator, measurer)
         yield Finished(result=self._result())
 
@@ -191,17 +194,20 @@ class _Job:
             )
         self.folder.write_data(dataset, samples)
 
-    def _measure_parents(self, pool: LivePool, evaluator: Evaluator, measurer: Measurer) -> Iterator[Event]:
+    def _measure_parents(self, pool: LivePool, parents: ParentScores, measurer: Measurer) -> Iterator[Event]:
         yield self._enter("parents", len(pool.members))
         recipes = parent_recipes(pool.genome(self.spec.search))
         for done, name in enumerate(pool.members):
             self._check_stop()
             yield Progress(phase="parents", done=done, total=len(pool.members), message=f"measuring {name}")
             pool.merge.write_parent(name)
+            score = parents.scorer_of(name, recipes[name])
             if self.spec.evaluation.parents:
-                yield self._measured(name, "parent", evaluator, measurer, recipes[name])
+                own = pool.member(name)
+                as_itself = replace(measurer, model=own.model, tokenizer=own.tokenizer)
+                yield from self._measured(name, "parent", as_itself, score)
             else:
-                self._score_parent(name, evaluator, recipes[name])
+                self.scored_parents.append(ModelResult(name=name, role="parent", **_losses(score())))
         yield from self._warn_about_parents()
 
     def _warn_about_parents(self) -> Iterator[Warned]:
@@ -212,12 +218,6 @@ class _Job:
                 message = f"The perplexity of {parent.name} on a neutral text is not a finite number."
                 yield Warned(message=message, hint="Its weights are damaged, or this machine computes them wrongly.")
         yield from swapped_prompts_warnings(self.results, evaluation)
-
-    def _score_parent(self, name: str, evaluator: Evaluator, recipe: Recipe) -> None:
-        """Compute a parent's losses, which the goal and LM-Cocktail compare with; it is not measured."""
-        evaluator.measured_before(recipe)
-        losses = _losses(evaluator.live_scores(recipe))
-        self.scored_parents.append(ModelResult(name=name, role="parent", **losses))
 
     def _search_and_compare(self, pool: LivePool, evaluator: Evaluator, measurer: Measurer) -> Iterator[Event]:
         plan = self._plan(pool, evaluator, self.spec.search.optimizer)
@@ -306,8 +306,8 @@ class _Job:
                 raise
             yield skipped(name, error)
             return
-        measured = self._measured(name, role, evaluator, measurer, recipe)
-        yield measured
+        evaluator.measured_before(recipe)
+        measured = yield from self._measured(name, role, measurer, partial(evaluator.live_scores, recipe), recipe)
         parents = [model for model in self.results if model.role == "parent"]
         yield from broken_merge_warnings(measured.result, parents)
         if not self.spec.export.folder or name.startswith(WITHOUT):
@@ -332,9 +332,17 @@ class _Job:
             yield Exported(path=str(target), sha256=sha256)
 
     def _measured(
-        self, name: str, role: Role, evaluator: Evaluator, measurer: Measurer, recipe: Recipe
-    ) -> ModelMeasured:
-        """Measure the live model, unless the run has measured the same weights before."""
+        self, name: str, role: Role, measurer: Measurer, score: Callable[[], Scores], recipe: Recipe | None = None
+    ) -> Generator[Event, None, ModelMeasured]:
+        """Measure the measurer's model, unless the run has measured the same weights before.
+
+        Args:
+            name: of the model.
+            role: of the model.
+            measurer: of the model.
+            score: returns its losses.
+            recipe: of a merge; None for a parent.
+        """
         sha256, known = sha256_of_model(measurer.model), self.replay.model(name, role)
         if known and known.result.sha256 != sha256:
             raise RunError(
@@ -342,26 +350,29 @@ class _Job:
                 "A model was changed since then, or this machine computes different values: start a new run.",
                 code="weights-changed",
             )
-        evaluator.measured_before(recipe)
-        measured = known or self._measure(name, role, evaluator, measurer, recipe, sha256)
-        self.results.append(measured.result)
-        self.disputed += measured.disputed
+        event = known or (yield from self._measure(name, role, measurer, score, recipe, sha256))
+        self.results.append(event.result)
+        self.disputed += event.disputed
         if self.disputed:
             self.folder.write_disputed(self.disputed)
-        return measured
+        yield event
+        return event
 
     def _measure(
-        self, name: str, role: Role, evaluator: Evaluator, measurer: Measurer, recipe: Recipe, sha256: str
-    ) -> ModelMeasured:
-        measured = measurer.measure(
-            name,
-            role,
-            **_losses(evaluator.live_scores(recipe)),
-            recipe=None if role == "parent" else recipe.model_dump(mode="json"),
-            sha256=sha256,
-        )
+        self,
+        name: str,
+        role: Role,
+        measurer: Measurer,
+        score: Callable[[], Scores],
+        recipe: Recipe | None,
+        sha256: str,
+    ) -> Generator[Event, None, ModelMeasured]:
+        losses, numbers = _losses(score()), None if recipe is None else recipe.model_dump(mode="json")
+        measured = measurer.measure(name, role, **losses, recipe=numbers, sha256=sha256)
         if measured.replies:
             self.folder.write_replies(name, measured.replies)
+        if role == "parent":
+            yield from unfinished_warnings(measured, measurer.model, measurer.tokenizer, measurer.reply_tokens)
         return ModelMeasured(result=measured.result, disputed=measured.disputed)
 
     def _result(self) -> RunResult:

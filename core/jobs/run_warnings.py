@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from core.contracts.events import Warned
 from core.contracts.results import ModelResult
 from core.contracts.run_spec import EvaluationSpec
 from core.errors import MergeError
 from core.evaluation.fluency import broken
+from core.evaluation.measurement import Measured
 from core.evaluation.swapped_prompts import swapped_prompts
+from core.models.end_tokens import end_token_ids
 
 
 def skipped(name: str, error: MergeError) -> Warned:
@@ -27,3 +30,30 @@ def broken_merge_warnings(merge: ModelResult, others: Sequence[ModelResult]) -> 
     """A warning when a merge writes broken text, and so only seems aligned."""
     if reason := broken(merge, others):
         yield Warned(message=reason, hint="Its alignment is not meaningful: guards judge broken text as harmless.")
+
+
+def unfinished_warnings(measured: Measured, model: Any, tokenizer: Any, limit: int) -> Iterator[Warned]:
+    """A warning when a member wrote most of its replies up to the limit without an end token.
+
+    Args:
+        measured: of the member.
+        model: the member under its own settings.
+        tokenizer: the member's.
+        limit: maximum number of tokens of a reply.
+    """
+    if 2 * measured.unfinished <= measured.asked:
+        return
+    name, ends = (
+        measured.result.name,
+        [str(tokenizer.convert_ids_to_tokens(i)) for i in end_token_ids(model, tokenizer)],
+    )
+    if not ends:
+        message = f"{name} names no end token, so each of its replies is {limit} tokens long."
+        hint = "Set eos_token_id in its generation_config.json."
+    else:
+        message = (
+            f"{name} wrote {measured.unfinished} of {measured.asked} replies up to the limit of {limit} tokens "
+            f"without an end token ({', '.join(ends)})."
+        )
+        hint = "Raise evaluation.reply_tokens, or name the token that ends its turn in its generation_config.json."
+    yield Warned(message=message, hint=hint)

@@ -40,7 +40,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, conversation: Conversation
     if tokenizer.chat_template is None:
         text = "".join(f"{message['content']}\n" for message in conversation)
         return list(tokenizer(text)["input_ids"])
-    return _tokens(tokenizer, _render(tokenizer, conversation, generation_prompt=True))
+    return _tokens(tokenizer, render(tokenizer, conversation, generation_prompt=True))
 
 
 def encode_pair(
@@ -78,8 +78,8 @@ def _templated_reply(
     tokenizer: PreTrainedTokenizerBase, prompt: list[int], messages: Conversation, answer: str
 ) -> tuple[list[int], list[int]]:
     """Token ids of the answer and of its end of turn as the template writes them after the prompt."""
-    before = _render(tokenizer, messages, generation_prompt=True)
-    whole = _render(tokenizer, [*messages, {"role": "assistant", "content": answer}], generation_prompt=False)
+    before = render(tokenizer, messages, generation_prompt=True)
+    whole = render(tokenizer, [*messages, {"role": "assistant", "content": answer}], generation_prompt=False)
     core = answer.strip()
     if not whole.startswith(before) or core not in whole[len(before) :]:
         return _plain_reply(tokenizer, answer)
@@ -93,12 +93,21 @@ def _templated_reply(
 
 
 def _up_to_special_token(tokenizer: PreTrainedTokenizerBase, ending: list[int]) -> list[int]:
-    """`ending` up to and including its first special token, at which generation stops."""
-    special = set(tokenizer.all_special_ids) | {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+    """`ending` up to and including its first special or added token, at which generation stops."""
+    special = marker_token_ids(tokenizer)
     for position, token in enumerate(ending):
         if token in special:
             return ending[: position + 1]
     return _end_of_sequence(tokenizer)
+
+
+def marker_token_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Ids of the special tokens and of other tokens that were added to the vocabulary, such as turn markers.
+
+    Some vocabularies have line breaks and runs of spaces as added tokens; those are ordinary text.
+    """
+    added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special or token.content.strip()}
+    return {*tokenizer.all_special_ids, *added}
 
 
 def _end_of_sequence(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -109,7 +118,17 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, *, generation_prompt: bool) -> str:
+def render(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, *, generation_prompt: bool) -> str:
+    """The conversation as the chat template writes it.
+
+    Args:
+        tokenizer: with a chat template.
+        conversation: chat messages.
+        generation_prompt: whether the opening of the model's reply follows.
+
+    Raises:
+        ModelError: the template does not accept the conversation (code `chat-template-refuses`).
+    """
     from jinja2 import TemplateError
 
     try:

@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 
+from core.errors import DataError
 from core.models.chat_format import Conversation, encode_prompt
+from core.models.end_tokens import end_token_ids, padding_id
 from core.models.out_of_memory import split_on_oom
 from core.models.reply_budget import token_budget as budget_for
 
@@ -29,6 +31,7 @@ def generate(
     seed: int = 0,
     token_budget: int | None = None,
     opening: str = "",
+    unfinished: list[int] | None = None,
 ) -> Iterator[tuple[int, str]]:
     """Answer every conversation.
 
@@ -42,6 +45,7 @@ def generate(
         token_budget: maximum number of tokens (prompt and reply, padded) in one batch; None = the budget of
             `core.models.reply_budget`.
         opening: text that every reply is forced to start with; the yielded replies do not contain it.
+        unfinished: gets the index of each reply that reached `max_new_tokens` without an end token.
 
     Yields:
         (index into `conversations`, reply text without special tokens), batch by batch. A batch that does not fit into
@@ -56,7 +60,7 @@ def generate(
         torch.manual_seed(seed)
     budget = budget_for(model, sampled=temperature > 0) if token_budget is None else token_budget
     for batch in _batches(prompts, max_new_tokens, budget):
-        decode = partial(_decode_places, model, tokenizer, prompts, max_new_tokens, temperature)
+        decode = partial(_decode_places, model, tokenizer, prompts, max_new_tokens, temperature, unfinished)
         for answered in split_on_oom(batch, decode, "Writing a reply"):
             yield from answered
 
@@ -67,10 +71,26 @@ def _decode_places(
     prompts: Sequence[list[int]],
     max_new_tokens: int,
     temperature: float,
+    unfinished: list[int] | None,
     places: Sequence[int],
 ) -> list[tuple[int, str]]:
     """Replies to the prompts at `places`, decoded as one batch, with their places."""
-    replies = _decode_batch(model, tokenizer, [prompts[i] for i in places], max_new_tokens, temperature)
+    cut = set[int]()
+    batch = [prompts[i] for i in places]
+    try:
+        replies = _decode_batch(model, tokenizer, batch, max_new_tokens, temperature, cut)
+    except IndexError as error:  # learned positions end with the context
+        context, longest = model.config.get_text_config().max_position_embeddings, max(map(len, batch))
+        if longest + max_new_tokens <= context:
+            raise
+        raise DataError(
+            f"A prompt of {longest:,} tokens and a reply of {max_new_tokens:,} exceed the model's context of "
+            f"{context:,} tokens.",
+            "Shorten the prompt, lower reply_tokens, or choose a model with a longer context.",
+            code="context-full",
+        ) from error
+    if unfinished is not None:
+        unfinished += [places[row] for row in sorted(cut)]
     return list(zip(places, replies, strict=True))
 
 
@@ -92,9 +112,11 @@ def _batches(prompts: Sequence[list[int]], max_new_tokens: int, token_budget: in
 
 
 def _decode_batch(
-    model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int, temperature: float
+    model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int, temperature: float, cut: set[int]
 ) -> list[str]:
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    """Replies to a batch of prompts; the rows of those without an end token are added to `cut`."""
+    ends = end_token_ids(model, tokenizer)
+    pad = padding_id(tokenizer, ends)
     shared = 0 if model._is_stateful else _shared_prefix(prompts)  # a recurrent state is no cache
     width = max(len(prompt) for prompt in prompts)
     ids = torch.tensor([[*p[:shared], *[pad] * (width - len(p)), *p[shared:]] for p in prompts])
@@ -112,9 +134,13 @@ def _decode_batch(
             past_key_values=_prefix_cache(model, prompts[0][:shared], len(prompts)) if shared else None,
             max_new_tokens=max_new_tokens,
             pad_token_id=pad,
+            eos_token_id=ends or None,
             **sampling,
         )
-    return [str(text).strip() for text in tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)]
+    written = output[:, width:]
+    stops = set(ends)
+    cut.update(row for row, tokens in enumerate(written.tolist()) if stops.isdisjoint(tokens))
+    return [str(text).strip() for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
 
 
 @contextmanager

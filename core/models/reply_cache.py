@@ -22,9 +22,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from core.models.chat_format import Conversation, encode_prompt
+from core.models.end_tokens import end_of_turn
+from core.models.own_settings import configuration_values
 from core.settings import Settings
 
-_FORMAT = 1
+_FORMAT = 2
 _SHARE_AFTER_EVICTION = 0.9
 """How full the cache is after old files were deleted."""
 
@@ -110,7 +112,7 @@ class CachedModel:
     ) -> list[str]:
         """The model's replies; raises what the model raises."""
         prompts = [encode_prompt(self.tokenizer, conversation) for conversation in conversations]
-        settings = [max_new_tokens, temperature, seed if temperature > 0 else 0]
+        settings = [max_new_tokens, temperature, seed if temperature > 0 else 0, *self._ends()]
         text = json.dumps([_FORMAT, self.identity(), settings, prompts])
         key = hashlib.sha256(text.encode()).hexdigest()
         known = self.cache.get(key)
@@ -119,6 +121,10 @@ class CachedModel:
         replies = self.model.reply(conversations, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
         self.cache.put(key, replies)
         return replies
+
+    def _ends(self) -> list[int | None]:
+        """The end tokens that the tokenizer names; those of the model belong to its identity."""
+        return [self.tokenizer.eos_token_id, end_of_turn(self.tokenizer)]
 
 
 def open_cache(settings: Settings) -> ReplyCache | None:
@@ -129,7 +135,7 @@ def open_cache(settings: Settings) -> ReplyCache | None:
 
 
 def identify(model: Any, weights_sha256: str) -> str:
-    """Hash of all that determines a model's replies besides the prompts: weights, number format, device, libraries."""
+    """Hash of all that determines a model's replies besides the prompts: weights, configurations, device, libraries."""
     import torch
     import transformers
 
@@ -141,5 +147,6 @@ def identify(model: Any, weights_sha256: str) -> str:
         torch.__version__,
         transformers.__version__,
         config.to_json_string(use_diff=True) if config is not None else "",
+        json.dumps(configuration_values(model.config), sort_keys=True, default=str),
     ]
     return hashlib.sha256("|".join(parts).encode()).hexdigest()

@@ -15,12 +15,10 @@ from core.contracts.run_spec import Vocabulary
 from core.models.memory import gigabytes
 from core.models.metadata import AdapterMetadata, ModelMetadata
 from core.preflight.check_rows import error_row, ok_row, warning_row
+from core.preflight.configuration_check import ARCHITECTURE_KEYS
 from core.preflight.vocabulary_check import differing_tokens, resized_tensors, vocabulary_row
 
 _MOST_NAMED = 3
-# Settings that change what the tensors compute and leave every shape as it is.
-_ESSENTIAL_KEYS = ("num_attention_heads", "num_key_value_heads", "hidden_act", "tie_word_embeddings")
-_MINOR_KEYS = ("rope_theta", "rope_scaling", "rope_parameters", "rms_norm_eps", "sliding_window")
 _SAME_ORIGIN = "Choose models fine-tuned from the same original."
 
 
@@ -61,7 +59,7 @@ def check_against(
         yield vocabulary_row(model, base)
     yield _tokenizer_equals(model, base, shared_part=bool(resized))
     yield _dtype_equals(model, base)
-    if chat and model.chat_template is not None:
+    if chat and (model.chat_template or base.chat_template):
         yield _chat_template_equals(model, base)
 
 
@@ -125,10 +123,8 @@ def _architecture_equals(model: ModelMetadata, base: ModelMetadata) -> CheckRow:
     if (model.architecture, model.model_type) != (base.architecture, base.model_type):
         detail = f"{model.architecture or model.model_type}, the base is {base.architecture or base.model_type}"
         return error_row(model.ref, check, detail, _SAME_ORIGIN)
-    if differing := _differing_keys(model.config, base.config, _ESSENTIAL_KEYS):
+    if differing := _differing_keys(model.config, base.config, ARCHITECTURE_KEYS):
         return error_row(model.ref, check, differing, _SAME_ORIGIN)
-    if differing := _differing_keys(model.config, base.config, _MINOR_KEYS):
-        return warning_row(model.ref, check, differing, "The merge uses the base's value.")
     return ok_row(model.ref, check, model.architecture)
 
 
@@ -195,7 +191,12 @@ def _chat_template_equals(model: ModelMetadata, base: ModelMetadata) -> CheckRow
     check = "chat template equals base"
     if (model.chat_template or "").strip() == (base.chat_template or "").strip():
         return ok_row(model.ref, check, "identical")
-    hint = "The merge is scored and saved with the base's template; an expert may lose some accuracy with it."
+    hint = (
+        "It is asked in its own format; the merge is scored and saved with that of the base, or of the model that "
+        "pool.config names, and may lose some of the expert's accuracy."
+    )
+    if model.chat_template is None:
+        return warning_row(model.ref, check, "it has none, the base has one", hint)
     return warning_row(model.ref, check, "it differs from the base's", hint)
 
 

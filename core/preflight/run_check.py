@@ -27,10 +27,12 @@ from core.models.metadata import ModelMetadata, read_metadata
 from core.models.references import parse_reference
 from core.preflight.check_rows import RUN, blocking_rows, error_row, failed_row, ok_row
 from core.preflight.compatibility import check_against, check_alone
+from core.preflight.configuration_check import configuration_rows
 from core.preflight.genome_check import check_genome
 from core.preflight.guard_check import check_guards
 from core.preflight.leak_check import leak_rows
 from core.preflight.number_format import number_format_row
+from core.preflight.prompt_length_check import prompt_length_rows
 from core.preflight.resources import PoolMetadata, check_resources
 from core.preflight.task_check import check_tasks
 from core.search.parameter_ranges import free_parameters
@@ -70,11 +72,15 @@ def examine(spec: RunSpec, settings: Settings) -> CheckedRun:
     rows += guard_rows
     memory = None
     if base is not None:
+        rows += _configuration_rows(spec, base, members, settings)
         rows += check_genome(spec, base)
         others = [model for model in (generator, *(guard.metadata for guard in guards)) if model]
         memory, resource_rows = check_resources(spec, PoolMetadata(base, [base, *members], others, guards), settings)
         rows += resource_rows
-    return CheckedRun([*rows, number_format_row(pool.dtype, settings), *_file_rows(spec, settings)], memory)
+    file_rows = list(_file_rows(spec, settings))
+    if base is not None and not blocking_rows([*rows, *file_rows]):
+        file_rows += prompt_length_rows(spec.evaluation, [base, *members], settings)
+    return CheckedRun([*rows, number_format_row(pool.dtype, settings), *file_rows], memory)
 
 
 def _check_members(
@@ -94,6 +100,30 @@ def _check_members(
             vocabulary = pool.vocabulary if is_expert else "refuse"
             rows += check_against(model, base, chat=is_expert, vocabulary=vocabulary)
     return found, rows
+
+
+def _configuration_rows(
+    spec: RunSpec, base: ModelMetadata, others: Sequence[ModelMetadata], settings: Settings
+) -> Iterator[CheckRow]:
+    """Rows that compare the members' configurations with that of the model that `pool.config` names."""
+    pool = spec.pool
+    outside = pool.ancestor not in (None, pool.base, *(expert.model for expert in pool.experts))
+    ancestor = next(
+        (model for model in others if outside and str(model.ref) == _spelled(str(pool.ancestor), settings)), None
+    )
+    members = [base, *(model for model in others if model is not ancestor)]
+    named = _spelled(pool.settings_owner, settings)
+    owner = next((model for model in members if str(model.ref) == named), None)
+    if owner is not None:
+        yield from configuration_rows(members, owner, ancestor)
+
+
+def _spelled(text: str, settings: Settings) -> str:
+    """The reference as rows of the table spell it; the text itself if it is no reference."""
+    try:
+        return str(parse_reference(text, settings))
+    except ModelError:
+        return text
 
 
 def read_or_row(text: str, settings: Settings) -> tuple[ModelMetadata | None, list[CheckRow]]:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
 
+from core.errors import DataError
 from core.models.chat_format import Conversation, encode_prompt
 from core.models.generation import generate, generate_all
 from tests.tiny_models import save_tiny_llama
@@ -125,3 +126,35 @@ def test_a_reply_ends_with_the_end_of_turn(model: Any, tokenizer: Any) -> None:
 
 def test_nothing_asked_nothing_answered(model: Any, tokenizer: Any) -> None:
     assert generate_all(model, tokenizer, [], max_new_tokens=4) == []
+
+
+def test_replies_without_an_end_are_counted(model: Any, tokenizer: Any) -> None:
+    unfinished: list[int] = []
+    generate_all(model, tokenizer, CONVERSATIONS, max_new_tokens=3, token_budget=150, unfinished=unfinished)
+    assert sorted(unfinished) == list(range(len(CONVERSATIONS)))
+    eager = copy.deepcopy(model)
+    prompt = torch.tensor([encode_prompt(tokenizer, CONVERSATIONS[2])])
+    eager.generation_config.eos_token_id = int(model.generate(prompt, max_new_tokens=1, do_sample=False)[0, -1])
+    unfinished.clear()
+    generate_all(eager, tokenizer, CONVERSATIONS, max_new_tokens=3, token_budget=150, unfinished=unfinished)
+    assert 2 not in unfinished
+
+
+def test_a_tokenizer_without_end_and_padding_is_no_error(model: Any, tokenizer: Any) -> None:
+    bare = copy.deepcopy(tokenizer)
+    bare.eos_token = bare.pad_token = None
+    endless = copy.deepcopy(model)
+    endless.generation_config.eos_token_id = endless.config.eos_token_id = None
+    bare.chat_template = None
+    unfinished: list[int] = []
+    replies = generate_all(endless, bare, CONVERSATIONS, max_new_tokens=3, unfinished=unfinished)
+    assert len(replies) == len(CONVERSATIONS) == len(unfinished)
+
+
+def test_a_context_that_is_too_short_has_a_reason(tokenizer: Any) -> None:
+    """Learned positions end with the context."""
+    config = GPT2Config(vocab_size=352, n_embd=16, n_layer=1, n_head=2, n_positions=16)
+    short = AutoModelForCausalLM.from_config(config).eval()
+    with pytest.raises(DataError) as error:
+        generate_all(short, tokenizer, CONVERSATIONS, max_new_tokens=8)
+    assert error.value.code == "context-full"

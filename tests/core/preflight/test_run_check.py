@@ -129,7 +129,7 @@ def no_template(path: Path) -> None:
     [
         (edited_config(architectures=["MistralForCausalLM"]), "architecture equals base", "error", "Mistral"),
         (edited_config(num_attention_heads=8), "architecture equals base", "error", "num_attention_heads"),
-        (edited_config(rms_norm_eps=0.1), "architecture equals base", "warning", "rms_norm_eps"),
+        (edited_config(rms_norm_eps=0.1), "configuration: rms_norm_eps", "warning", "0.1"),
         (edited_config(model_type="t5x"), "architecture", "error", "t5x"),
         (edited_config(quantization_config={"quant_method": "awq"}), "weights", "error", "awq"),
         (other_vocabulary, "tokenizer equals base", "error", ""),

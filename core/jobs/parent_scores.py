@@ -1,0 +1,52 @@
+"""The losses of the pool's members on both training sets, each under its own settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from core.data.training_pairs import Sample
+from core.jobs.live_pool import LivePool
+from core.merging.recipes import Recipe
+from core.search.expert_losses import ExpertShares
+from core.search.scoring import REFUSAL_OPENING, Scorer, Scores, TrainingSet
+from core.search.search_loop import Evaluator
+
+
+@dataclass(frozen=True)
+class ParentScores:
+    """Scores members of the pool.
+
+    Attributes:
+        pool: the loaded pool.
+        evaluator: scores members that have the merge's settings, and keeps the scores for the search.
+        shares: the experts of the domain pairs.
+        safety: D_safety.
+        domain: D_expert.
+    """
+
+    pool: LivePool
+    evaluator: Evaluator
+    shares: ExpertShares | None
+    safety: Sequence[Sample]
+    domain: Sequence[Sample]
+
+    def scorer_of(self, name: str, recipe: Recipe) -> Callable[[], Scores]:
+        """A function that scores the member whose weights are written.
+
+        Args:
+            name: of the member.
+            recipe: gives the member's weights. Its score belongs to a merge, under the merge's settings, so that the
+                score of a member with other settings is not kept under it.
+        """
+        if name in self.pool.own:
+            return partial(self._score_as_itself, name)
+        self.evaluator.measured_before(recipe)
+        return partial(self.evaluator.live_scores, recipe)
+
+    def _score_as_itself(self, name: str) -> Scores:
+        own = self.pool.member(name)
+        safety = TrainingSet(own.tokenizer, self.safety, opening=REFUSAL_OPENING)
+        domain = TrainingSet(own.tokenizer, self.domain, opening=None)
+        return Scorer(own.model, safety, domain, shares=self.shares).score()
