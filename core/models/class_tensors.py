@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_UNUSABLE = (ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, ZeroDivisionError)
+"""What transformers raises for a configuration from which no model can be built."""
+_OLD_MASKS = r"attn\.masked_bias$|attention\.masked_bias$"
+
 _WITHOUT_EFFECT = ("quantization_config", "auto_map", "architectures", "dtype", "torch_dtype")
 """Keys of a configuration that do not change which tensors the class has."""
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
@@ -69,7 +73,7 @@ class _EmptyModel:
 
     def is_computed(self, name: str) -> bool:
         """Whether transformers leaves this unknown tensor out without a warning."""
-        patterns = set(self.model._keys_to_ignore_on_load_unexpected or ())
+        patterns = {_OLD_MASKS, *(self.model._keys_to_ignore_on_load_unexpected or ())}
         buffers = [buffer for buffer, _ in self.model.named_buffers()]
         if any(buffer.endswith("rotary_emb.inv_freq") for buffer in buffers):
             patterns.add(r"rotary_emb\.inv_freq")
@@ -138,6 +142,7 @@ def _empty_model(config: Mapping[str, Any], names: list[str]) -> _EmptyModel | N
 @lru_cache(maxsize=_KEPT_CLASSES)
 def _build(config_text: str) -> _EmptyModel | None:
     import torch
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightConverter, WeightRenaming
@@ -151,7 +156,7 @@ def _build(config_text: str) -> _EmptyModel | None:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         conversions = get_model_conversion_mapping(model)
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, ZeroDivisionError):
+    except (*_UNUSABLE, StrictDataclassError):
         return None
     renamings = [one for one in conversions if isinstance(one, WeightRenaming)]
     converters = [one for one in conversions if isinstance(one, WeightConverter)]

@@ -179,6 +179,7 @@ def _read_model(
     folder: Path, ref: ModelReference, dtype: torch.dtype, head: str = "AutoModelForCausalLM"
 ) -> PreTrainedModel:
     import transformers
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
     from transformers import AutoConfig
 
@@ -194,7 +195,7 @@ def _read_model(
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, StrictDataclassError) as error:
         message = f"{ref} cannot be loaded: {_first_line(error)}"
         raise ModelError(message, _REMOTE_CODE, code="model-not-loadable") from error
     except SafetensorError as error:
