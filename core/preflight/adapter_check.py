@@ -76,13 +76,13 @@ def _shape_problem(model: ModelMetadata, adapter: AdapterMetadata) -> str:
 
 def _untied_problem(model: ModelMetadata, adapter: AdapterMetadata) -> str:
     """How merging the adapter would separate a tied output layer from its embedding, as a phrase; "" if it does not."""
-    if model.has_own_head:
+    if model.has_own_head or adapter.config.get("ensure_weight_tying"):
         return ""
     replaced, saved_as = replaced_tensors(adapter), adapter.config.get("modules_to_save") or ()
     for head, embedding in model.heads.items():
-        both = {head, embedding} <= replaced.keys()
-        named = [name for name in (head, embedding) if name in replaced or _module(name) in saved_as]
-        if named and not (both and adapter.same_head):
+        named = [name for name in (head, embedding) if _module(name) in saved_as]
+        equal = {head, embedding} <= replaced.keys() and adapter.same_head
+        if named and not equal:
             return (
                 f"replaces {' and '.join(named)}, which the base computes from one tensor: after merging they would "
                 "differ"

@@ -112,8 +112,14 @@ def _architecture_equals(model: ModelMetadata, base: ModelMetadata) -> CheckRow:
 
 
 def _other_class(model: ModelMetadata, base: ModelMetadata) -> bool:
-    """Whether both configurations name a class and not the same one; old and re-saved ones often name none."""
-    return bool(model.architecture and base.architecture) and model.architecture != base.architecture
+    """Whether the configurations name different classes that transformers has.
+
+    Old releases wrote other names, and some name none; the class is chosen by `model_type`.
+    """
+    import transformers
+
+    named = {one.architecture for one in (model, base) if hasattr(transformers, one.architecture or "-")}
+    return len(named) > 1
 
 
 def _differing_keys(mine: dict[str, Any], theirs: dict[str, Any], keys: Sequence[str]) -> str:
