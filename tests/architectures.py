@@ -32,7 +32,7 @@ def save_tiny(
     """Save a random two-layer model; with `nudge_seed` a fine-tune of it whose embeddings are the base's.
 
     Args:
-        architecture: a key of `ARCHITECTURES`.
+        architecture: a `model_type` of transformers.
         config: overrides of the configuration's values.
     """
     tokenizer = tiny_tokenizer(CHATML)
@@ -50,7 +50,7 @@ def save_tiny(
     }
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        made = AutoConfig.for_model(architecture, **{**values, **ARCHITECTURES[architecture], **config})
+        made = AutoConfig.for_model(architecture, **{**values, **ARCHITECTURES.get(architecture, {}), **config})
         model = AutoModelForCausalLM.from_config(made).float()
         for parameter in model.parameters():  # biases and norms begin as zeros and ones
             parameter.data.add_(torch.randn_like(parameter) * 0.02)

@@ -38,6 +38,15 @@ class Repository:
         return {str(path.relative_to(self.folder)): path for path in sorted(self.folder.rglob("*")) if path.is_file()}
 
 
+@dataclass(frozen=True)
+class Proposal:
+    """A pull request with its own files."""
+
+    repository: Repository
+    author: str
+    status: str
+
+
 @dataclass
 class HubServer:
     """Serves repositories while used as a context manager.
@@ -48,6 +57,7 @@ class HubServer:
         broken: when set, every answer is this HTTP status.
         made: facts of the repositories that were made, by name, as they were asked for.
         committed: files that were committed, keyed "repo/file".
+        proposals: pull requests by repository and number.
         deletions: DELETE requests and commits that delete, which nothing here may ever send.
     """
 
@@ -57,6 +67,7 @@ class HubServer:
     repositories: dict[str, Repository] = field(default_factory=dict)
     made: dict[str, dict[str, Any]] = field(default_factory=dict)
     committed: dict[str, bytes] = field(default_factory=dict)
+    proposals: dict[tuple[str, int], Proposal] = field(default_factory=dict)
     deletions: list[str] = field(default_factory=list)
 
     def __enter__(self) -> HubServer:
@@ -80,6 +91,21 @@ class HubServer:
         sha = hashlib.sha1(f"{repo_id}{folder}".encode()).hexdigest()
         self.repositories[repo_id] = Repository(folder, sha, **facts)
         return sha
+
+    def propose(
+        self, repo_id: str, number: int, folder: Path, *, author: str = "SFconvertbot", status: str = "open"
+    ) -> None:
+        """Open a pull request whose revision `refs/pr/NUMBER` has the files of `folder`."""
+        sha = hashlib.sha1(f"{repo_id}{number}{folder}".encode()).hexdigest()
+        self.proposals[repo_id, number] = Proposal(Repository(folder, sha), author, status)
+
+    def revision(self, repo_id: str, name: str | None) -> Repository | None:
+        """The files of a branch, a commit or a pull request."""
+        repository = self.repositories[repo_id]
+        if name in (None, "main", repository.sha):
+            return repository
+        proposed = {number: found.repository for (repo, number), found in self.proposals.items() if repo == repo_id}
+        return next((found for number, found in proposed.items() if name in (f"refs/pr/{number}", found.sha)), None)
 
     def weight_bytes_sent(self) -> int:
         """Bytes of safetensors files sent so far."""
@@ -126,7 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _route(self) -> None:
         url = urlsplit(self.path)
-        path = unquote(url.path)
+        path = unquote(url.path.replace("refs%2Fpr%2F", "refs-pr-"))
         if self.hub.broken is not None:
             self._send(self.hub.broken, b"broken")
         elif path in ("/api/models", "/api/datasets"):
@@ -134,6 +160,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._search(query, "datasets/" if path.endswith("datasets") else "")
         elif match := re.fullmatch(r"/api/(?:models/)?(.+?)/auth-check", path):
             self._repository(match[1], None, lambda *_: self._json({}))
+        elif match := re.fullmatch(r"/api/models/(.+?)/discussions", path):
+            self._repository(match[1], None, self._discussions)
         elif match := re.fullmatch(r"/api/(?:models/)?(.+?)/tree/([^/]+)/?(.*)", path):
             self._repository(match[1], match[2], self._tree)
         elif match := re.fullmatch(r"/api/(?:models/)?(.+?)(?:/revision/([^/]+))?", path):
@@ -149,12 +177,33 @@ class _Handler(BaseHTTPRequestHandler):
         authorised = self.headers.get("authorization") == f"Bearer {self.hub.token}"
         if repository is None or (repository.private and not authorised):
             self._send(401, b"{}", {"X-Error-Code": "RepoNotFound"})
-        elif revision not in (None, "main", repository.sha):
+        elif (found := self.hub.revision(repo_id, revision and revision.replace("refs-pr-", "refs/pr/"))) is None:
             self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
         elif repository.gated and not authorised and answer != self._facts:
             self._send(403, b"{}", {"X-Error-Code": "GatedRepo", "X-Repo-Commit": repository.sha})
         else:
-            answer(repo_id, repository)
+            answer(repo_id, found)
+
+    def _discussions(self, repo_id: str, _repository: Repository) -> None:
+        self._json(
+            {
+                "count": len(self.hub.proposals),
+                "start": 0,
+                "discussions": [
+                    {
+                        "num": number,
+                        "title": "Adding `safetensors` variant of this model",
+                        "author": {"name": proposal.author},
+                        "status": proposal.status,
+                        "isPullRequest": True,
+                        "createdAt": "2023-11-14T00:00:00.000Z",
+                        "repo": {"name": repo_id, "type": "model"},
+                    }
+                    for (name, number), proposal in self.hub.proposals.items()
+                    if name == repo_id
+                ],
+            }
+        )
 
     def _search(self, query: dict[str, str], prefix: str) -> None:
         words, owner = query.get("search", "").lower(), prefix + query.get("author", "")
@@ -184,7 +233,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _facts(self, repo_id: str, repository: Repository) -> None:
         card = {"license": repository.license} if repository.license else {}
-        siblings = [{"rfilename": name, "size": path.stat().st_size} for name, path in repository.files().items()]
+        siblings = [
+            {"rfilename": name, "size": path.stat().st_size, "blobId": _git_hash(path)}
+            for name, path in repository.files().items()
+        ]
         self._json(
             {
                 "id": repo_id.removeprefix("datasets/"),

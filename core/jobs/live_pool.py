@@ -28,6 +28,7 @@ from core.models.loading import (
 )
 from core.models.memory import MemoryPlan
 from core.models.metadata import read_metadata
+from core.models.output_layer import match_output_layer
 from core.models.own_settings import (
     OwnSettings,
     fits_rows,
@@ -189,7 +190,7 @@ def load_pool(
     tokenizer_source: str | None = None
     for done, name in enumerate([name for name in members if name != anchor], start=1):
         yield Progress(phase="loading", done=done, total=total, message=f"loading {name}")
-        expert = _state(name, settings, storage)
+        expert = match_output_layer(_state(name, settings, storage), live, name)
         if spec.vocabulary == "base":
             rows = vocabulary_size(parse_reference(name, settings), settings)
             original, expert = expert, fit_vocabulary(expert, merge.base_tensors, rows)

@@ -12,12 +12,12 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from core.models.loading import untied_state
+from core.models.loading import saved_state
 
 
 def sha256_of_model(model: Any) -> str:
-    """sha256 over a live model's tensors (tied ones once), in the order of their names."""
-    return sha256_of_state(untied_state(model))
+    """sha256 over a live model's tensors (tied ones once) as they are saved, in the order of their saved names."""
+    return sha256_of_state(saved_state(model))
 
 
 def sha256_of_folder(folder: Path) -> str:

@@ -1,21 +1,24 @@
 """Reads models from the Hugging Face Hub and translates its errors into messages that say what to do.
 
 It reads the facts of a repository, small files and safetensors headers (with range requests), and downloads weights
-into the cache under `settings.home`. Pickled weights and subfolders are never downloaded.
+into the cache under `settings.home`. A model in the ordinary Hugging Face cache is not downloaded again. Subfolders are
+never downloaded.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from core.errors import ModelError
 from core.models.references import ModelReference
+from core.models.weight_files import choose_weight_files
 from core.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 TEXT_FILES = ("*.json", "*.jinja", "*.txt", "tokenizer.model")
 WEIGHT_FILES = ("model.safetensors", "model-*.safetensors", "adapter_model.safetensors")
 _SUBFOLDERS = "*/*"
+CONVERTER = "SFconvertbot"
+"""The Hub's account that opens pull requests with converted weights."""
 _TIMEOUT_FACTOR = 6
 """A request of the library's own, such as listing a large repository, may take this many times `hub_timeout_s`."""
 _SUGGESTIONS = 5
@@ -46,6 +51,7 @@ class Repository(NamedTuple):
         files: size in bytes of each file at the top level.
         gated: whether its license must be accepted on the Hub before files can be downloaded.
         license: identifier from the model card, None when the card states none.
+        blobs: identity of each file's content, where the Hub states it.
     """
 
     repo_id: str
@@ -53,6 +59,21 @@ class Repository(NamedTuple):
     files: dict[str, int]
     gated: bool
     license: str | None
+    blobs: Mapping[str, str] = MappingProxyType({})
+
+
+class Conversion(NamedTuple):
+    """A pull request in which the Hub's own bot converts pickled weights to safetensors.
+
+    Attributes:
+        revision: such as refs/pr/3.
+        commit: of that revision.
+        files: size in bytes of each file at the top level.
+    """
+
+    revision: str
+    commit: str
+    files: dict[str, int]
 
 
 def describe(ref: ModelReference, settings: Settings) -> Repository:
@@ -66,15 +87,46 @@ def describe(ref: ModelReference, settings: Settings) -> Repository:
         info = _api(settings).model_info(
             ref.source, revision=ref.revision, timeout=settings.hub_timeout_s, files_metadata=True
         )
-    files = {item.rfilename: item.size or 0 for item in info.siblings or () if "/" not in item.rfilename}
+    listed = [item for item in info.siblings or () if "/" not in item.rfilename]
     license_name = info.card_data.get("license") if info.card_data else None
     return Repository(
         repo_id=ref.source,
         commit=info.sha or ref.revision or "main",
-        files=files,
+        files={item.rfilename: item.size or 0 for item in listed},
         gated=bool(info.gated),
         license=str(license_name) if license_name else None,
+        blobs={item.rfilename: item.blob_id for item in listed if item.blob_id},
     )
+
+
+def find_conversion(ref: ModelReference, repository: Repository, settings: Settings) -> Conversion | None:
+    """The Hub bot's pull request with the safetensors form of a repository's pickled weights, None if there is none.
+
+    Anyone may open a pull request, so only the bot's open ones count, and only if the pickles beside them are those of
+    `repository`.
+
+    Raises:
+        HubUnreachable: the Hub does not answer.
+        ModelError: no access to the repository.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if ref.revision not in (None, "main"):
+        return None
+    try:
+        found = list(_api(settings).get_repo_discussions(ref.source, author=CONVERTER, discussion_type="pull_request"))
+    except HfHubHTTPError:  # discussions are switched off
+        return None
+    for request in sorted(found, key=lambda one: one.num, reverse=True):
+        if request.author != CONVERTER or request.status not in ("open", "draft"):
+            continue
+        revision = f"refs/pr/{request.num}"
+        proposed = describe(ModelReference("hub", ref.source, revision), settings)
+        pickles = {name: blob for name, blob in repository.blobs.items() if name.endswith(".bin")}
+        unchanged = all(proposed.blobs.get(name) == blob for name, blob in pickles.items())
+        if pickles and unchanged and any(name.endswith(".safetensors") for name in proposed.files):
+            return Conversion(revision, proposed.commit, proposed.files)
+    return None
 
 
 def download_small(ref: ModelReference, commit: str, name: str, settings: Settings) -> Path:
@@ -108,32 +160,77 @@ def read_header(ref: ModelReference, commit: str, name: str, settings: Settings)
             raise ModelError(message, "Upload it again.", code="damaged-safetensors") from error
 
 
-def fetch(ref: ModelReference, settings: Settings, *, weights: bool) -> Path:
-    """Download missing files and return the folder with a model's text files and, if asked, safetensors weights.
+def read_range(ref: ModelReference, commit: str, name: str, start: int, length: int, settings: Settings) -> bytes:
+    """`length` bytes of one file from `start`, with a range request; raises `ModelError`."""
+    from huggingface_hub import get_session, hf_hub_url
+    from huggingface_hub.utils._headers import build_hf_headers
+    from huggingface_hub.utils._http import hf_raise_for_status
+
+    with translate_errors(ref, settings):
+        headers = {**build_hf_headers(token=settings.token), "Range": f"bytes={start}-{start + length - 1}"}
+        url = hf_hub_url(ref.source, name, revision=commit)
+        answer = get_session().get(url, headers=headers, timeout=settings.hub_timeout_s, follow_redirects=True)
+        hf_raise_for_status(answer)
+        return bytes(answer.content[:length])
+
+
+def fetch(ref: ModelReference, settings: Settings, *, weights: bool | Sequence[str]) -> Path:
+    """Download missing files and return the folder with a model's text files and the weights that are asked for.
 
     Works without the Hub when everything is cached.
+
+    Args:
+        ref: of the model.
+        settings: of this machine.
+        weights: names of the weight files; True for all safetensors weights with usual names, False for none.
 
     Raises:
         ModelError: the model is not on the Hub, not accessible, or unreachable and not cached.
     """
-    with translate_errors(ref, settings):
-        return _snapshot(ref, settings, weights=weights, local_files_only=False)
+    try:
+        with translate_errors(ref, settings):
+            return _snapshot(ref, settings, weights=weights, cache=cache_folder(settings))
+    except HubUnreachable:
+        if folder := cached(ref, settings):
+            return folder
+        raise
 
 
 def cached(ref: ModelReference, settings: Settings) -> Path | None:
-    """The model's folder if it was downloaded completely before, else None; sends no request."""
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    """The model's folder if it was downloaded completely before, here or by another program; sends no request."""
+    for cache in (cache_folder(settings), ordinary_cache()):
+        folder = _cached_snapshot(ref, settings, cache)
+        if folder is not None and has_all_weights(folder):
+            return folder
+    return None
 
-    try:
-        folder = _snapshot(ref, settings, weights=True, local_files_only=True)
-    except LocalEntryNotFoundError:
-        return None
-    return folder if _has_all_weights(folder) else None
+
+def cached_texts(ref: ModelReference, settings: Settings) -> Path | None:
+    """The folder with a model's text files if they were downloaded before, without regard to weights."""
+    return _cached_snapshot(ref, settings, cache_folder(settings))
 
 
 def cache_folder(settings: Settings) -> Path:
     """The folder of downloaded models."""
     return settings.home / "hub"
+
+
+def ordinary_cache() -> Path:
+    """The cache that other programs of this user download to (`HF_HOME`); it is only read."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def has_all_weights(folder: Path) -> bool:
+    """Whether a folder holds a whole model or adapter; reading metadata leaves folders with text files only."""
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
+    stem = "model" if "config.json" in sizes else "adapter_model"
+    try:
+        choose_weight_files(sizes, stem, lambda name: json.loads((folder / name).read_bytes()), str(folder))
+    except (ModelError, ValueError):
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -203,16 +300,23 @@ def translate_errors(ref: ModelReference, settings: Settings, what: RepositoryKi
         ) from error
 
 
-def _snapshot(ref: ModelReference, settings: Settings, *, weights: bool, local_files_only: bool) -> Path:
+def _snapshot(
+    ref: ModelReference,
+    settings: Settings,
+    *,
+    weights: bool | Sequence[str],
+    cache: Path,
+    local_files_only: bool = False,
+) -> Path:
     from huggingface_hub import snapshot_download
 
-    patterns: Sequence[str] = (*TEXT_FILES, *WEIGHT_FILES) if weights else TEXT_FILES
+    names = tuple(weights) if not isinstance(weights, bool) else WEIGHT_FILES if weights else ()
     return Path(
         snapshot_download(
             ref.source,
             revision=ref.revision,
-            cache_dir=cache_folder(settings),
-            allow_patterns=list(patterns),
+            cache_dir=cache,
+            allow_patterns=[*TEXT_FILES, *names],
             ignore_patterns=[_SUBFOLDERS],
             token=settings.token,
             etag_timeout=settings.hub_timeout_s,
@@ -221,13 +325,13 @@ def _snapshot(ref: ModelReference, settings: Settings, *, weights: bool, local_f
     )
 
 
-def _has_all_weights(folder: Path) -> bool:
-    """Whether a cached folder is complete; reading metadata leaves folders with text files only."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        return all((folder / name).is_file() for name in shards)
-    return any(folder.glob("*.safetensors"))
+def _cached_snapshot(ref: ModelReference, settings: Settings, cache: Path) -> Path | None:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return _snapshot(ref, settings, weights=True, cache=cache, local_files_only=True)
+    except LocalEntryNotFoundError:
+        return None
 
 
 def _suggestion(ref: ModelReference, settings: Settings, what: RepositoryKind) -> str:

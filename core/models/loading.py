@@ -1,4 +1,4 @@
-"""Loads models and tokenizers: safetensors only, no code from repositories, LoRA adapters merged.
+"""Loads models and tokenizers: no pickles in this process, no code from repositories, LoRA adapters merged.
 
 Every reference is first resolved to a folder on this machine, and to an adapter's folder where it names one.
 """
@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from core.errors import ModelError
 from core.models import hub
 from core.models.demo_base import ensure_base
+from core.models.files import find_weights, open_files
+from core.models.model_view import make_view
+from core.models.pickled_weights import convert
 from core.models.references import DEMO_ADAPTERS, DEMO_BASE, ModelReference
+from core.models.weight_files import is_plain
 from core.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,14 +37,13 @@ def locate(ref: ModelReference, settings: Settings) -> LocalModel:
     Raises:
         ModelError: it is missing, gated, unreachable, or has no safetensors weights.
     """
-    if ref.kind == "demo" and ref.source != DEMO_BASE:
-        return LocalModel(ensure_base(settings), DEMO_ADAPTERS / ref.source)
-    folder = ensure_base(settings) if ref.kind == "demo" else _folder(ref, settings)
-    _require(folder, ref, "model.safetensors", "model.safetensors.index.json")
-    if ref.adapter is None:
-        return LocalModel(folder, None)
-    adapter = _folder(ref.adapter, settings)
-    _require(adapter, ref.adapter, "adapter_model.safetensors")
+    if ref.kind == "demo":
+        folder = ensure_base(settings)
+        if ref.source != DEMO_BASE:
+            return LocalModel(folder, DEMO_ADAPTERS / ref.source)
+    else:
+        folder = _weights_folder(ref.base, "model", settings)
+    adapter = None if ref.adapter is None else _weights_folder(ref.adapter, "adapter_model", settings)
     return LocalModel(folder, adapter)
 
 
@@ -52,7 +55,7 @@ def load_tokenizer(ref: ModelReference, settings: Settings) -> PreTrainedTokeniz
     """
     from transformers import AutoTokenizer
 
-    folder = ensure_base(settings) if ref.kind == "demo" else _folder(ref.base, settings, weights=False)
+    folder = ensure_base(settings) if ref.kind == "demo" else _texts_folder(ref.base, settings)
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
@@ -128,6 +131,19 @@ def untied_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in model.state_dict().items() if name in kept}
 
 
+def saved_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """The tensors that `save_pretrained` writes, by their saved names.
+
+    Some classes have other names in memory than on disk (GPT-NeoX), or compute with several saved tensors in one (the
+    experts of Mixtral). For all others this is `untied_state`.
+    """
+    from transformers.core_model_loading import revert_weight_conversion
+
+    ignored = set(model._keys_to_ignore_on_save or ())
+    state = {name: tensor for name, tensor in untied_state(model).items() if name not in ignored}
+    return dict(revert_weight_conversion(model, state))
+
+
 def vocabulary_size(ref: ModelReference, settings: Settings) -> int:
     """Number of rows of the model's embedding, from its configuration."""
     from transformers import AutoConfig
@@ -143,23 +159,27 @@ _MISSING = "Found missing adapter keys"
 """Start of peft's warning."""
 
 
-def _folder(ref: ModelReference, settings: Settings, *, weights: bool = True) -> Path:
-    return ref.folder if ref.kind == "folder" else hub.fetch(ref, settings, weights=weights)
+def _texts_folder(ref: ModelReference, settings: Settings) -> Path:
+    return ref.folder if ref.kind == "folder" else hub.fetch(ref, settings, weights=False)
 
 
-def _require(folder: Path, ref: ModelReference, *names: str) -> None:
-    if not any((folder / name).is_file() for name in names):
-        raise ModelError(
-            f"{ref} has no safetensors weights ({' or '.join(names)}).",
-            "Pickled weights are not loaded; save the model as safetensors.",
-            code="no-safetensors",
-        )
+def _weights_folder(ref: ModelReference, stem: str, settings: Settings) -> Path:
+    """A folder from which transformers reads the chosen weights; pickles are converted."""
+    files = open_files(ref, settings)
+    chosen = find_weights(files, stem, str(ref))
+    texts, weights = files.local_texts(), files.local_weights(chosen.names)
+    if chosen.format == "pickle":
+        weights = convert(weights, str(ref), settings)
+    elif all(path.parent == texts for path in weights) and is_plain(chosen, stem, files.sizes):
+        return texts
+    return make_view(texts, weights, stem, settings)
 
 
 def _read_model(
     folder: Path, ref: ModelReference, dtype: torch.dtype, head: str = "AutoModelForCausalLM"
 ) -> PreTrainedModel:
     import transformers
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
     from transformers import AutoConfig
 
@@ -175,7 +195,7 @@ def _read_model(
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, StrictDataclassError) as error:
         message = f"{ref} cannot be loaded: {_first_line(error)}"
         raise ModelError(message, _REMOTE_CODE, code="model-not-loadable") from error
     except SafetensorError as error:

@@ -9,18 +9,31 @@ import hashlib
 import json
 import math
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from core.errors import ModelError
+from core.models.class_tensors import MappedNames, expected_shapes, map_names
 from core.models.demo_base import base_folder, is_prepared
-from core.models.files import FolderFiles, ModelFiles, TensorFacts, WeightFacts, open_files, read_json, read_weights
+from core.models.files import (
+    FolderFiles,
+    ModelFiles,
+    TensorFacts,
+    WeightFacts,
+    open_files,
+    read_json,
+    read_sample,
+    read_weights,
+)
 from core.models.references import DEMO_ADAPTERS, DEMO_BASE, ModelReference
 from core.settings import ASSETS, Settings
 
 DEMO_FACTS = ASSETS / "demo" / "base"
 DEMO_LICENSE = "apache-2.0"
 _WEIGHTS_RECORD = "facts.json"
+_SAMPLE_BYTES = 65_536
+_DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 
 
 class TokenizerFacts(NamedTuple):
@@ -41,11 +54,16 @@ class TokenizerFacts(NamedTuple):
 
 @dataclass(frozen=True)
 class AdapterMetadata:
-    """A LoRA adapter: its `adapter_config.json` and tensors."""
+    """A LoRA adapter: its `adapter_config.json` and tensors.
+
+    Attributes:
+        same_head: whether a whole embedding and output layer that it brings along agree, as far as a sample shows.
+    """
 
     config: dict[str, Any]
     tensors: dict[str, TensorFacts]
     size_bytes: int
+    same_head: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +81,13 @@ class ModelMetadata:
         size_bytes: of the weight files, with an adapter's.
         cached: whether the weights are already on this machine.
         adapter: of a `base+lora` reference.
+        heads: name of an output layer that the class can tie -> name of the embedding; {} if the class is unknown.
+        ties: whether the configuration ties them.
+        same_head: whether the saved output layer equals the embedding, as far as a sample shows; None if only one of
+            them is saved, or if it cannot be read yet.
+        pickled_bytes: size of the files that are pickles and have to be converted, with an adapter's.
+        conversion: revision and commit of the Hub's conversion to safetensors that is used, "" without one.
+        leftover_adapter: whether an adapter lies beside the whole weights; it is never applied.
     """
 
     ref: ModelReference
@@ -75,11 +100,22 @@ class ModelMetadata:
     size_bytes: int
     cached: bool
     adapter: AdapterMetadata | None = None
+    heads: Mapping[str, str] = field(default_factory=dict)
+    ties: bool = False
+    same_head: bool | None = None
+    pickled_bytes: int = 0
+    conversion: str = ""
+    leftover_adapter: bool = False
 
     @property
     def architecture(self) -> str:
         """Class name of the model; "" when the configuration has none."""
         return str((self.config.get("architectures") or [""])[0])
+
+    @property
+    def has_own_head(self) -> bool:
+        """Whether the output layer is a tensor of its own when the model is loaded."""
+        return any(head in self.own_tensors for head in self.heads)
 
     @property
     def model_type(self) -> str:
@@ -93,8 +129,10 @@ class ModelMetadata:
     @property
     def own_tensors(self) -> dict[str, TensorFacts]:
         """`tensors` without an output layer that is tied to the embedding but saved a second time."""
-        tied = bool(self.config.get("tie_word_embeddings"))
-        return {name: facts for name, facts in self.tensors.items() if not (tied and name == "lm_head.weight")}
+        tied = {"lm_head.weight"} if self.config.get("tie_word_embeddings") else set()
+        if self.heads:
+            tied = set(self.heads) if self.ties and self.same_head is not False else set()
+        return {name: facts for name, facts in self.tensors.items() if name not in tied}
 
     @property
     def dtype(self) -> str:
@@ -112,17 +150,17 @@ def read_metadata(ref: ModelReference, settings: Settings) -> ModelMetadata:
     """
     if ref.kind == "demo":
         return _demo_metadata(ref, settings)
-    metadata = _from_files(ref, open_files(ref.base, settings))
+    metadata = _from_files(ref, open_files(ref.base, settings), settings)
     if ref.adapter is None:
         return metadata
-    return _with_adapter(metadata, ref, open_files(ref.adapter, settings))
+    return _with_adapter(metadata, ref, open_files(ref.adapter, settings), settings)
 
 
-def _from_files(ref: ModelReference, files: ModelFiles) -> ModelMetadata:
+def _from_files(ref: ModelReference, files: ModelFiles, settings: Settings) -> ModelMetadata:
     source = str(ref.base)
     if "config.json" not in files.sizes:
         raise _not_a_model(files, source)
-    weights = read_weights(files, "model", source)
+    weights = read_weights(files, "model", source, settings)
     return _assemble(ref, files, weights, _read_tokenizer(files, source), cached=files.cached)
 
 
@@ -130,51 +168,89 @@ def _assemble(
     ref: ModelReference, files: ModelFiles, weights: WeightFacts, tokenizer: TokenizerFacts, *, cached: bool
 ) -> ModelMetadata:
     source = str(ref.base)
+    config = read_json(files, "config.json", source)
+    saved = weights.tensors or _expected_tensors(config)
+    mapped = map_names(saved, config)
     return ModelMetadata(
         ref=ref,
-        config=read_json(files, "config.json", source),
-        tensors=weights.tensors,
+        config=config,
+        tensors=mapped.apply(saved),
         tokenizer=tokenizer,
         chat_template=_read_chat_template(files, source),
         license=files.license,
         gated=files.gated,
         size_bytes=weights.size_bytes,
         cached=cached,
+        heads=mapped.heads,
+        ties=mapped.ties,
+        same_head=_same_head(files, weights, mapped),
+        pickled_bytes=weights.size_bytes * weights.pickled,
+        conversion=files.conversion,
+        leftover_adapter="adapter_config.json" in files.sizes,
     )
 
 
-def _with_adapter(metadata: ModelMetadata, ref: ModelReference, files: ModelFiles) -> ModelMetadata:
+def _expected_tensors(config: dict[str, Any]) -> dict[str, TensorFacts]:
+    """The tensors of pickled weights that are not on this machine yet, as the configuration describes them."""
+    dtype = _DTYPES.get(str(config.get("dtype") or config.get("torch_dtype")), "F32")
+    return {name: TensorFacts(shape, dtype) for name, shape in expected_shapes(config).items()}
+
+
+def _same_head(files: ModelFiles, weights: WeightFacts, mapped: MappedNames) -> bool | None:
+    """Whether the saved output layer and embedding agree in a sample."""
+    saved = {mapped.names[name]: name for name in weights.files if name in mapped.names}
+    for head, embedding in mapped.heads.items():
+        if head not in saved or embedding not in saved:
+            continue
+        first, second = saved[head], saved[embedding]
+        if weights.tensors[first].shape != weights.tensors[second].shape:
+            return False
+        if weights.tensors[first].dtype == weights.tensors[second].dtype:
+            samples = [read_sample(files, weights, name, _SAMPLE_BYTES) for name in (first, second)]
+            return samples[0] == samples[1]
+    return None
+
+
+def _with_adapter(metadata: ModelMetadata, ref: ModelReference, files: ModelFiles, settings: Settings) -> ModelMetadata:
     source = str(ref.adapter or ref)
     config = read_json(files, "adapter_config.json", source)
     if config.get("peft_type") != "LORA":
         hint = "Write base+lora with a PEFT adapter after the '+'."
         raise ModelError(f"{source} is not a LoRA adapter.", hint, code="not-a-lora-adapter")
-    weights = read_weights(files, "adapter_model", source)
-    return ModelMetadata(
+    weights = read_weights(files, "adapter_model", source, settings)
+    whole = {_adapter_target(name): name for name in weights.tensors}
+    same_head = _same_head(
+        files, weights, MappedNames({name: target for target, name in whole.items()}, metadata.heads)
+    )
+    return replace(
+        metadata,
         ref=ref,
-        config=metadata.config,
-        tensors=metadata.tensors,
-        tokenizer=metadata.tokenizer,
-        chat_template=metadata.chat_template,
-        license=metadata.license,
         gated=metadata.gated or files.gated,
         size_bytes=metadata.size_bytes + weights.size_bytes,
         cached=metadata.cached and files.cached,
-        adapter=AdapterMetadata(config, weights.tensors, weights.size_bytes),
+        pickled_bytes=metadata.pickled_bytes + weights.size_bytes * weights.pickled,
+        adapter=AdapterMetadata(config, weights.tensors, weights.size_bytes, same_head),
     )
+
+
+def _adapter_target(name: str) -> str:
+    """The base's tensor that an adapter's tensor of this name replaces."""
+    return name.removeprefix("base_model.model.").replace(".modules_to_save.default", "")
 
 
 def _demo_metadata(ref: ModelReference, settings: Settings) -> ModelMetadata:
     """Metadata from the prepared base, or from the recorded facts while it is not prepared."""
     if is_prepared(settings):
-        metadata = _from_files(ref, FolderFiles(base_folder(settings), DEMO_LICENSE))
+        metadata = _from_files(ref, FolderFiles(base_folder(settings), DEMO_LICENSE), settings)
     else:
         weights, tokenizer = read_recorded_facts()
         metadata = _assemble(ref, FolderFiles(DEMO_FACTS, DEMO_LICENSE), weights, tokenizer, cached=False)
     if ref.source != DEMO_BASE:
         adapter = ModelReference("folder", str(DEMO_ADAPTERS / ref.source))
-        return _with_adapter(metadata, ref, FolderFiles(adapter.folder))
-    return metadata if ref.adapter is None else _with_adapter(metadata, ref, open_files(ref.adapter, settings))
+        return _with_adapter(metadata, ref, FolderFiles(adapter.folder), settings)
+    if ref.adapter is None:
+        return metadata
+    return _with_adapter(metadata, ref, open_files(ref.adapter, settings), settings)
 
 
 def read_recorded_facts() -> tuple[WeightFacts, TokenizerFacts]:

@@ -51,6 +51,16 @@ class ModelReference:
         return ModelReference(self.kind, self.source, self.revision)
 
     @property
+    def identity(self) -> str:
+        """A text that is equal for all spellings of one model: upper case, `@main`, links, a trailing slash."""
+        if self.kind == "folder":
+            own = str(self.folder.resolve())
+        else:
+            revision = "" if self.revision in (None, "main") else f"@{self.revision}"
+            own = f"{self.kind}:{self.source.casefold()}{revision}"
+        return f"{own}+{self.adapter.identity}" if self.adapter else own
+
+    @property
     def folder(self) -> Path:
         """The local folder; only for kind "folder"."""
         return Path(self.source).expanduser()

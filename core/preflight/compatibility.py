@@ -13,9 +13,11 @@ from typing import Any
 from core.contracts.events import CheckRow
 from core.contracts.run_spec import Vocabulary
 from core.models.memory import gigabytes
-from core.models.metadata import AdapterMetadata, ModelMetadata
+from core.models.metadata import ModelMetadata
+from core.preflight.adapter_check import adapter_row
 from core.preflight.check_rows import error_row, ok_row, warning_row
 from core.preflight.configuration_check import ARCHITECTURE_KEYS
+from core.preflight.source_check import output_layer_rows, source_rows
 from core.preflight.vocabulary_check import differing_tokens, resized_tensors, vocabulary_row
 
 _MOST_NAMED = 3
@@ -33,9 +35,10 @@ def check_alone(model: ModelMetadata, *, chat: bool = True) -> Iterator[CheckRow
     yield ok_row(model.ref, "found", f"{where}{'; gated, access granted' * model.gated}")
     yield _license_row(model)
     yield _weights_row(model)
+    yield from source_rows(model)
     yield _architecture_row(model)
     if model.adapter is not None:
-        yield _adapter_row(model, model.adapter)
+        yield adapter_row(model, model.adapter)
     if chat and model.chat_template is None:
         detail = "none; prompts are given as plain lines"
         yield warning_row(model.ref, "chat template", detail, "Prefer an instruction-tuned model.")
@@ -55,6 +58,7 @@ def check_against(
     yield _architecture_equals(model, base)
     resized = resized_tensors(model, base) if vocabulary == "base" else frozenset()
     yield _tensors_equal(model, base, resized)
+    yield from output_layer_rows(model, base)
     if resized:
         yield vocabulary_row(model, base)
     yield _tokenizer_equals(model, base, shared_part=bool(resized))
@@ -79,7 +83,9 @@ def _weights_row(model: ModelMetadata) -> CheckRow:
         hint = "Merge the full-precision model that it was made from."
         return error_row(model.ref, "weights", f"quantized ({kind})", hint)
     count = f"{model.parameters / 1e6:,.1f} million parameters in {len(model.own_tensors)} tensors"
-    return ok_row(model.ref, "weights", f"safetensors, {model.dtype}, {count}")
+    return ok_row(
+        model.ref, "weights", f"{'pickles' if model.pickled_bytes else 'safetensors'}, {model.dtype}, {count}"
+    )
 
 
 def _architecture_row(model: ModelMetadata) -> CheckRow:
@@ -91,41 +97,25 @@ def _architecture_row(model: ModelMetadata) -> CheckRow:
     return error_row(model.ref, "architecture", detail, "Models that need code from their repository are not loaded.")
 
 
-def _adapter_row(model: ModelMetadata, adapter: AdapterMetadata) -> CheckRow:
-    problem = _adapter_problem(model, adapter)
-    if problem:
-        return error_row(model.ref, "adapter", problem, "Name the base it was trained on before the '+'.")
-    detail = f"LoRA of rank {adapter.config.get('r')}, fits its base"
-    trained_on = str(adapter.config.get("base_model_name_or_path") or "")
-    if model.ref.kind == "hub" and trained_on and trained_on != model.ref.source:
-        hint = "The shapes fit; check that this is the right base."
-        return warning_row(model.ref, "adapter", f"{detail}; trained on {trained_on}", hint)
-    return ok_row(model.ref, "adapter", detail)
-
-
-def _adapter_problem(model: ModelMetadata, adapter: AdapterMetadata) -> str:
-    """The first LoRA matrix that fits no weight of the base, as a phrase; "" when all fit."""
-    for name, facts in adapter.tensors.items():
-        for part, axis, width in ((".lora_A.weight", 1, -1), (".lora_B.weight", 0, 0)):
-            if not name.endswith(part):
-                continue
-            target = name.removeprefix("base_model.model.").removesuffix(part) + ".weight"
-            weight = model.tensors.get(target)
-            if weight is None:
-                return f"changes {target}, which the base does not have"
-            if len(facts.shape) != 2 or facts.shape[axis] != weight.shape[width]:
-                return f"{name} has shape {_shape(facts.shape)}, the base's weight {_shape(weight.shape)}"
-    return ""
-
-
 def _architecture_equals(model: ModelMetadata, base: ModelMetadata) -> CheckRow:
     check = "architecture equals base"
-    if (model.architecture, model.model_type) != (base.architecture, base.model_type):
+    if model.model_type != base.model_type or _other_class(model, base):
         detail = f"{model.architecture or model.model_type}, the base is {base.architecture or base.model_type}"
         return error_row(model.ref, check, detail, _SAME_ORIGIN)
     if differing := _differing_keys(model.config, base.config, ARCHITECTURE_KEYS):
         return error_row(model.ref, check, differing, _SAME_ORIGIN)
-    return ok_row(model.ref, check, model.architecture)
+    return ok_row(model.ref, check, model.architecture or model.model_type)
+
+
+def _other_class(model: ModelMetadata, base: ModelMetadata) -> bool:
+    """Whether the configurations name different classes that transformers has.
+
+    Old releases wrote other names, and some name none; the class is chosen by `model_type`.
+    """
+    import transformers
+
+    named = {one.architecture for one in (model, base) if hasattr(transformers, one.architecture or "-")}
+    return len(named) > 1
 
 
 def _differing_keys(mine: dict[str, Any], theirs: dict[str, Any], keys: Sequence[str]) -> str:
@@ -135,7 +125,9 @@ def _differing_keys(mine: dict[str, Any], theirs: dict[str, Any], keys: Sequence
 
 
 def _tensors_equal(model: ModelMetadata, base: ModelMetadata, resized: frozenset[str]) -> CheckRow:
-    mine, theirs = model.own_tensors, base.own_tensors
+    heads = {*model.heads, *base.heads}  # `output_layer_rows` compares them
+    mine = {name: facts for name, facts in model.own_tensors.items() if name not in heads or name in base.own_tensors}
+    theirs = {name: facts for name, facts in base.own_tensors.items() if name not in heads or name in mine}
     missing, extra = sorted(theirs.keys() - mine.keys()), sorted(mine.keys() - theirs.keys())
     shared = [name for name in mine if name in theirs and name not in resized]
     reshaped = [name for name in shared if mine[name].shape != theirs[name].shape]

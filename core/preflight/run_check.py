@@ -61,7 +61,7 @@ def examine(spec: RunSpec, settings: Settings) -> CheckedRun:
     if base is not None:
         rows += check_alone(base)
     members, member_rows = _check_members(spec, base, settings)
-    rows += [*member_rows, *_repeated_rows(spec)]
+    rows += [*member_rows, *_repeated_rows(spec, settings)]
     if not METHODS[spec.search.method].fast:
         rows.append(_method_row(spec))
     generator, generator_rows = read_or_row(pool.generator, settings) if pool.generator else (None, [])
@@ -134,14 +134,23 @@ def read_or_row(text: str, settings: Settings) -> tuple[ModelMetadata | None, li
         return None, [failed_row(text, "found", error)]
 
 
-def _repeated_rows(spec: RunSpec) -> Iterator[CheckRow]:
-    """Error rows for models that the pool names twice."""
-    seen = {spec.pool.base}
+def _repeated_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
+    """Error rows for models that the pool names twice, also in another spelling."""
+    seen = {_identity(spec.pool.base, settings): spec.pool.base}
     for expert in spec.pool.experts:
-        if expert.model in seen:
+        identity = _identity(expert.model, settings)
+        if identity in seen:
+            detail = f"is already in the pool{f' as {seen[identity]}' * (seen[identity] != expert.model)}"
             hint = "Name each model once: merging a model with itself changes nothing."
-            yield error_row(expert.model, "pool", "is already in the pool", hint)
-        seen.add(expert.model)
+            yield error_row(expert.model, "pool", detail, hint)
+        seen.setdefault(identity, expert.model)
+
+
+def _identity(text: str, settings: Settings) -> str:
+    try:
+        return parse_reference(text, settings).identity
+    except ModelError:  # has an error row of its own
+        return text
 
 
 def _method_row(spec: RunSpec) -> CheckRow:

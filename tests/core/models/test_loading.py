@@ -75,13 +75,17 @@ def test_lora_of_another_size_is_refused(tmp_path: Path, tiny_lora: Path, settin
     assert caught.value.code == "adapter-mismatch"
 
 
-def test_pickled_weights_are_never_opened(tiny_llama: Path, tmp_path: Path, settings: Settings) -> None:
+def test_pickled_weights_are_loaded_from_their_conversion(
+    tiny_llama: Path, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = copy_model(tiny_llama, tmp_path / "pickled")
     torch.save(load_file(path / "model.safetensors"), path / "pytorch_model.bin")
     (path / "model.safetensors").unlink()
-    with pytest.raises(ModelError) as caught:
-        load_model(folder(path), settings, BF16)
-    assert caught.value.code == "no-safetensors"
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("a pickle was opened in this process"))
+    state = load_state(folder(path), settings, BF16)
+    expected = load_state(folder(tiny_llama), settings, BF16)
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[name], expected[name]) for name in state)
 
 
 def test_incomplete_weights_are_refused(tiny_llama: Path, tmp_path: Path, settings: Settings) -> None:

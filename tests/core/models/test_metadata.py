@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from core.errors import ModelError
 from core.models.demo_base import HUB_ID, ensure_base
@@ -65,8 +66,15 @@ def test_tied_output_layer_saved_twice_counts_once(tmp_path: Path, settings: Set
     tied = read_metadata(folder(save_tiny_llama(tmp_path / "tied")), settings)
     untied = read_metadata(folder(save_tiny_llama(tmp_path / "untied", tie_word_embeddings=False)), settings)
     assert untied.parameters == tied.parameters + VOCABULARY * 32
-    pretend = replace(untied, config=untied.config | {"tie_word_embeddings": True})
-    assert pretend.parameters == tied.parameters
+    weights = load_file(tmp_path / "tied" / "model.safetensors")
+    twice = copy_model(tmp_path / "tied", tmp_path / "twice")
+    copied = weights["model.embed_tokens.weight"].clone()
+    save_file({**weights, "lm_head.weight": copied}, twice / "model.safetensors", metadata={"format": "pt"})
+    again = read_metadata(folder(twice), settings)
+    assert again.parameters == tied.parameters and again.same_head and not again.has_own_head
+    save_file({**weights, "lm_head.weight": copied + 1}, twice / "model.safetensors", metadata={"format": "pt"})
+    differing = read_metadata(folder(twice), settings)
+    assert differing.parameters == untied.parameters and differing.has_own_head
 
 
 def test_chat_template_in_the_tokenizer_config(tiny_llama: Path, tmp_path: Path, settings: Settings) -> None:
@@ -138,10 +146,6 @@ def test_private_model_opens_with_the_token(hub: HubServer, settings: Settings, 
     assert read_metadata(HUB_MODEL, replace(settings, token=hub.token)).parameters == 29_856
 
 
-def _pickled(path: Path) -> None:
-    (path / "model.safetensors").rename(path / "pytorch_model.bin")
-
-
 def _no_config(path: Path) -> None:
     (path / "config.json").unlink()
 
@@ -174,7 +178,6 @@ def _lost_shard(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "code"),
     [
-        (_pickled, "pickled-weights"),
         (_no_config, "no-config"),
         (_gguf_only, "gguf-only"),
         (_cut, "weights-truncated"),

@@ -19,8 +19,8 @@ def test_pickled_weights(tiny_llama: Path, tmp_path: Path, settings: Settings) -
     with pytest.raises(ModelError) as caught:
         read_metadata(parse_reference(str(folder), settings), settings)
     assert str(caught.value) == (
-        f"{folder} has only pickled weights (pytorch_model.bin), which can run code when they are loaded. "
-        "Choose a model with safetensors weights, or convert it and use the converted folder."
+        f"The pickled weights of {folder} are refused by the restricted unpickler: it is not a pickle of tensors. "
+        "Choose a model with safetensors weights, or another revision of this one."
     )
 
 

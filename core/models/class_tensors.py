@@ -1,0 +1,163 @@
+"""Maps the tensor names of a checkpoint to the names of its transformers class, without reading weights.
+
+Published checkpoints name the same tensors differently: GPT-2 without `transformer.`, a text model inside an image
+model's names, buffers of old releases such as `rotary_emb.inv_freq`. transformers maps all of them while it loads. The
+same mapping is applied here to the names in the headers, with an empty model (meta device) of the class, so that
+preflight compares what will be loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from core.models.output_layer import output_layers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+T = TypeVar("T")
+
+_UNUSABLE = (ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, ZeroDivisionError)
+"""What transformers raises for a configuration from which no model can be built."""
+_OLD_MASKS = r"attn\.masked_bias$|attention\.masked_bias$"
+
+_WITHOUT_EFFECT = ("quantization_config", "auto_map", "architectures", "dtype", "torch_dtype")
+"""Keys of a configuration that do not change which tensors the class has."""
+_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+_NUMBER = re.compile(r"\.(\d+)\.")
+_KEPT_CLASSES = 16
+_MOST_LAYERS = 300
+"""Of a model whose tensors are not known yet."""
+
+
+class MappedNames(NamedTuple):
+    """Names of a checkpoint's tensors in the class of the model.
+
+    Attributes:
+        names: name in the checkpoint -> name in the class. Names that the class does not know stay as they are. Buffers
+            that are computed instead of loaded are left out.
+        heads: name of an output layer that the class can tie -> name of the embedding.
+        ties: whether the configuration ties them; an absent key has the class's default.
+    """
+
+    names: Mapping[str, str]
+    heads: Mapping[str, str]
+    ties: bool = False
+
+    def apply(self, tensors: Mapping[str, T]) -> dict[str, T]:
+        """`tensors` by their names in the class."""
+        return {self.names[name]: tensors[name] for name in tensors if name in self.names}
+
+
+@dataclass(frozen=True)
+class _EmptyModel:
+    """A model of the class without weights, and how transformers renames tensors for it."""
+
+    model: PreTrainedModel
+    known: Mapping[str, Any]
+    renamings: list[Any]
+    converters: list[Any]
+
+    def rename(self, name: str) -> tuple[str, bool]:
+        """The live tensor that a saved one goes to, and whether it is only a part of it (one of several experts)."""
+        from transformers.core_model_loading import rename_source_key
+
+        prefix = self.model.base_model_prefix
+        target, pattern = rename_source_key(name, self.renamings, self.converters, prefix, self.known)
+        return str(target), pattern is not None
+
+    def is_computed(self, name: str) -> bool:
+        """Whether transformers leaves this unknown tensor out without a warning."""
+        patterns = {_OLD_MASKS, *(self.model._keys_to_ignore_on_load_unexpected or ())}
+        buffers = [buffer for buffer, _ in self.model.named_buffers()]
+        if any(buffer.endswith("rotary_emb.inv_freq") for buffer in buffers):
+            patterns.add(r"rotary_emb\.inv_freq")
+        if any(buffer.endswith("position_ids") for buffer in buffers):
+            patterns.add(r"(^|\.)position_ids$")
+        return any(re.search(pattern, name) for pattern in patterns)
+
+
+def map_names(names: Iterable[str], config: Mapping[str, Any]) -> MappedNames:
+    """Map a checkpoint's tensor names to those of the class that its configuration names.
+
+    Names stay as they are if transformers has no causal language model of the configuration's `model_type`, or cannot
+    build one from it. Parts of a tensor that transformers fuses (experts) keep their own names.
+    """
+    listed = list(names)
+    empty = _empty_model(config, listed)
+    if empty is None:
+        return MappedNames({name: name for name in listed}, {})
+    mapped = {}
+    for name in listed:
+        target, is_part = empty.rename(name)
+        if target in empty.known:
+            mapped[name] = name if is_part else target
+        elif not empty.is_computed(target):
+            mapped[name] = name
+    return MappedNames(mapped, output_layers(empty.model), bool(empty.model.all_tied_weights_keys))
+
+
+def expected_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors that the class has with this configuration, by name; {} if it cannot be built."""
+    empty = _empty_model(config, [f".{_MOST_LAYERS}."])
+    if empty is None:
+        return {}
+    tied = empty.model.all_tied_weights_keys
+    return {name: tuple(tensor.shape) for name, tensor in empty.known.items() if name not in tied}
+
+
+def can_be_saved(names: Iterable[str], config: Mapping[str, Any]) -> bool:
+    """Whether the names that `save_pretrained` writes for this class map back to all names of the live model.
+
+    It is tried on an empty model. True if no such model can be built: loading it raises the reason.
+    """
+    from transformers.core_model_loading import revert_weight_conversion
+
+    empty = _empty_model(config, list(names))
+    if empty is None:
+        return True
+    live = {name for name in empty.known if name not in empty.model.all_tied_weights_keys}
+    try:
+        written = revert_weight_conversion(empty.model, {name: empty.known[name] for name in live})
+    except (ValueError, KeyError, RuntimeError, TypeError, AttributeError):
+        return False
+    return {empty.rename(name)[0] for name in written} == live
+
+
+def _empty_model(config: Mapping[str, Any], names: list[str]) -> _EmptyModel | None:
+    """The empty model of a configuration, unless it claims more layers than the checkpoint has."""
+    most = max((int(number) for name in names for number in _NUMBER.findall(name)), default=0) + 1
+    layers = [config[key] for key in _LAYERS if key in config]
+    if any(not isinstance(number, int) or number > most for number in layers):
+        return None  # a damaged configuration: building its model could take very long
+    reduced = {key: value for key, value in config.items() if key not in _WITHOUT_EFFECT}
+    return _build(json.dumps(reduced, sort_keys=True))
+
+
+@lru_cache(maxsize=_KEPT_CLASSES)
+def _build(config_text: str) -> _EmptyModel | None:
+    import torch
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, WeightRenaming
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    values = json.loads(config_text)
+    if values.get("model_type") not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return None
+    try:
+        config = CONFIG_MAPPING[values["model_type"]].from_dict(values)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        conversions = get_model_conversion_mapping(model)
+    except (*_UNUSABLE, StrictDataclassError):
+        return None
+    renamings = [one for one in conversions if isinstance(one, WeightRenaming)]
+    converters = [one for one in conversions if isinstance(one, WeightConverter)]
+    return _EmptyModel(model, model.state_dict(), renamings, converters)
