@@ -147,6 +147,19 @@ def _evaluation_fields(fields: Fields, form: Form) -> None:
 
 
 def _task_fields(fields: Fields, form: Form) -> None:
+    with gr.Row():
+        fields["eval_prompt_column"] = gr.Textbox(
+            form["eval_prompt_column"],
+            label="Prompt column",
+            info="In the prompt files. Empty: a usual name, such as `prompt` or `goal`",
+            min_width=130,
+        )
+        fields["eval_category_column"] = gr.Textbox(
+            form["eval_category_column"],
+            label="Category column",
+            info="Empty: a usual name, such as `category`",
+            min_width=130,
+        )
     fields["eval_tasks"] = gr.Textbox(
         form["eval_tasks"], label="lm-eval tasks", info="Between commas; instead of a suite"
     )

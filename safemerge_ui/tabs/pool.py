@@ -177,9 +177,14 @@ def _model_fields(form: Form) -> tuple[Fields, list[gr.Group], gr.Button]:
         slots.append(group)
     with gr.Row(elem_classes="sm-actions"):
         add_expert = gr.Button("Add an expert", size="sm")
-    with gr.Accordion("Advanced: ancestor, vocabulary, memory", open=False, elem_classes="sm-sub"):
+    with gr.Accordion("Advanced: ancestor, configuration, memory", open=False, elem_classes="sm-sub"):
         fields["ancestor"] = gr.Textbox(
             form["ancestor"], label="Ancestor", info="Model that task vectors are computed from. Empty: the base model"
+        )
+        fields["config"] = gr.Textbox(
+            form["config"],
+            label="Configuration of the merge",
+            info="`base`, or an expert by its reference: whose rope settings, chat template and end tokens the merge has",
         )
         fields["vocabulary"] = gr.Radio(
             [(name, choice) for choice, name in VOCABULARIES.items()],
