@@ -26,6 +26,7 @@ FIXED = {"search.executor", "export.hub"}
 
 TOGETHER: dict[str, Change] = {
     "pool.experts": {"pool": {"experts": [{"model": "org/a"}, {"model": "org/b", "domain": "law"}]}},
+    "pool.config": {"pool": {"config": "demo/chemistry"}},
     "data.safety.source": {"data": {"safety": {"source": "dataset", "path": "org/set"}}},
     "data.domain.source": {"data": {"domain": {"source": "file", "path": "pairs.csv"}}},
     "data.safety.mix": {"data": {"safety": {"mix": [{"source": "file", "path": "a.csv"}]}}},
