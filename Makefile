@@ -10,7 +10,7 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 # What `make test` measures; `make COVER= test` measures nothing and saves a third of the processor time.
 COVER ?= --cov=core --cov=safemerge_ui --cov-report=
-LEAST_COVERAGE := 85
+LEAST_COVERAGE := 95
 BENCHMARKS := $(filter-out performance,$(basename $(notdir $(shell grep -l '^def main' benchmarks/*.py))))
 # The second environment, in which saved merges are loaded with transformers 4.
 VENV4 := .venv-transformers4

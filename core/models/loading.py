@@ -139,7 +139,7 @@ def saved_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """
     from transformers.core_model_loading import revert_weight_conversion
 
-    ignored = set(model._keys_to_ignore_on_save or ())
+    ignored = set(getattr(model, "_keys_to_ignore_on_save", None) or ())
     state = {name: tensor for name, tensor in untied_state(model).items() if name not in ignored}
     return dict(revert_weight_conversion(model, state))
 

@@ -15,7 +15,7 @@ from core.models.own_settings import configuration_values
 from core.preflight.check_rows import error_row, ok_row, warning_row
 
 CHECK = "configuration"
-ARCHITECTURE_KEYS = ("num_attention_heads", "num_key_value_heads", "hidden_act", "tie_word_embeddings")
+ARCHITECTURE_KEYS = ("num_attention_heads", "num_key_value_heads", "hidden_act")
 """Keys that change what the tensors mean and leave every shape as it is; members must agree on them."""
 
 _LONGEST = 60

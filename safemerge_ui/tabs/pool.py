@@ -184,7 +184,7 @@ def _model_fields(form: Form) -> tuple[Fields, list[gr.Group], gr.Button]:
         fields["config"] = gr.Textbox(
             form["config"],
             label="Configuration of the merge",
-            info="`base`, or an expert by its reference: whose rope settings, chat template and end tokens the merge has",
+            info="`base`, or an expert: whose rope settings, chat template and end tokens the merge has",
         )
         fields["vocabulary"] = gr.Radio(
             [(name, choice) for choice, name in VOCABULARIES.items()],

@@ -57,6 +57,10 @@ def test_the_schema_lists_the_names() -> None:
     assert search["method"]["enum"] == list(METHODS)
 
 
+OTHER_MEANINGS = {"core/models/portable_config.py": {"linear"}}
+"""Texts that mean something else there: a kind of rope scaling."""
+
+
 def quoted(path: Path) -> set[str]:
     """Texts that stand in a file's code, without docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -70,6 +74,7 @@ def test_names_of_the_tables_stand_in_no_other_code(folder: str) -> None:
     found = {}
     for path in sorted((REPOSITORY / folder).rglob("*.py")):
         place = path.relative_to(REPOSITORY).as_posix()
-        if not place.startswith("core/contracts/") and place not in own and (names & quoted(path)):
-            found[place] = sorted(names & quoted(path))
+        used = (names & quoted(path)) - OTHER_MEANINGS.get(place, set())
+        if used and not place.startswith("core/contracts/") and place not in own:
+            found[place] = sorted(used)
     assert found == {}

@@ -135,7 +135,7 @@ def test_the_three_rates_come_from_their_own_prompts(model: Any, tokenizer: Any)
     guard = RefusesTheFirst()
     harmful, benign = (tuple(Prompt(f"{kind} {i}") for i in range(4)) for kind in ("harmful", "benign"))
     tests = NOTHING._replace(harmful=harmful, benign=benign[:2])
-    result, _, _ = Measurer(model, tokenizer, guard, tests, None, 4).measure(
+    result, *_ = Measurer(model, tokenizer, guard, tests, None, 4).measure(
         "evomm", "merged", ce_safety=1.5, sha256="abc", recipe={"method": "ties"}
     )
     assert [[prompt for prompt, _ in pairs] for pairs in guard.seen] == [
@@ -155,7 +155,7 @@ def test_each_category_has_a_rate_and_each_reply_a_row(model: Any, tokenizer: An
         harmful=(Prompt("h0", "theft"), Prompt("h1", "theft"), Prompt("h2", "fraud"), Prompt("h3")),
         benign=(Prompt("b0", "words"), Prompt("b1")),
     )
-    result, replies, _ = Measurer(model, tokenizer, RefusesTheFirst(), tests, None, 4).measure("base", "parent")
+    result, replies, *_ = Measurer(model, tokenizer, RefusesTheFirst(), tests, None, 4).measure("base", "parent")
     assert {name: (rate.rate, rate.n) for name, rate in result.by_category.items()} == {
         "theft": (0.5, 2),
         "fraud": (0.0, 1),
@@ -171,7 +171,7 @@ def test_each_category_has_a_rate_and_each_reply_a_row(model: Any, tokenizer: An
 
 def test_without_prompts_nothing_is_measured(model: Any, tokenizer: Any) -> None:
     measurer = Measurer(model, tokenizer, PhrasesGuard(), NOTHING, None, 4)
-    result, replies, _ = measurer.measure("base", "parent")
+    result, replies, *_ = measurer.measure("base", "parent")
     assert replies == []
     assert (result.alignment, result.refusal, result.degenerate, result.over_refusal) == (None,) * 4
     assert result.accuracy == {} and result.mean_accuracy is None
@@ -221,7 +221,7 @@ def test_measuring_twice_gives_identical_figures(model: Any, tokenizer: Any) -> 
         neutral="The capital of France is Paris. What is the symbol of gold?",
     )
     measurer = Measurer(model, tokenizer, PhrasesGuard(), tests, 8, 6)
-    (first, replies, _), (second, again, _) = (measurer.measure("base", "parent") for _ in range(2))
+    (first, replies, *_), (second, again, *_) = (measurer.measure("base", "parent") for _ in range(2))
     assert replies == again
     same = {"seconds": 0.0}
     assert first.model_copy(update=same) == second.model_copy(update=same)
@@ -232,9 +232,9 @@ def test_measuring_twice_gives_identical_figures(model: Any, tokenizer: Any) -> 
 def test_empty_replies_are_degenerate_and_no_refusals(
     model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Measurer, "_replies", lambda _self, prompts: [""] * len(prompts))
+    monkeypatch.setattr(Measurer, "_replies", lambda _self, prompts, _unfinished=None: [""] * len(prompts))
     tests = NOTHING._replace(harmful=(Prompt("a"), Prompt("b")), benign=(Prompt("c"),))
-    result, replies, _ = Measurer(model, tokenizer, PhrasesGuard(), tests, None, 4).measure("base", "parent")
+    result, replies, *_ = Measurer(model, tokenizer, PhrasesGuard(), tests, None, 4).measure("base", "parent")
     assert result.degenerate and result.benign_degenerate and result.alignment and result.over_refusal
     assert (result.degenerate.rate, result.benign_degenerate.rate) == (1.0, 1.0)
     assert (result.alignment.rate, result.over_refusal.rate) == (0.0, 0.0)

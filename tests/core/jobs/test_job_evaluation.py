@@ -18,7 +18,8 @@ pytestmark = pytest.mark.usefixtures("bfloat16_everywhere")
 
 
 def warnings_of(events: list[Event]) -> list[str]:
-    return [event.message for event in events if isinstance(event, Warned)]
+    """Warnings, but for those that a random model does not end its replies."""
+    return [event.message for event in events if isinstance(event, Warned) and "end token" not in event.message]
 
 
 def test_warnings_are_given_once_also_when_the_run_is_resumed(

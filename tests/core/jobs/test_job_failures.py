@@ -63,7 +63,7 @@ def test_a_baseline_that_cannot_be_scored_is_skipped_and_the_merge_is_saved(
     whole = bench.start("whole")
     events = whole.read_events()
     assert isinstance(events[-1], Finished), events[-1]
-    (warned,) = [event for event in events if isinstance(event, Warned)]
+    (warned,) = [event for event in events if isinstance(event, Warned) and "end token" not in event.message]
     assert baseline in warned.message and "has a loss that is not finite" in warned.message
     assert f"'{baseline}'" in warned.hint
     assert not ended_early(events)
