@@ -84,13 +84,13 @@ def write_sum(target: Tensor, base: Tensor, terms: Sequence[Term], rule: SumRule
         for delta, weight, keep in terms:
             values = delta.piece(piece) if keep is None else keep(delta.piece(piece))
             weighted.append(values * weight)
-        merged = _combine(weighted, [term.weight for term in terms], rule)
+        merged = combine(weighted, [term.weight for term in terms], rule)
         if rule.factor != 1.0:
             merged *= rule.factor
         out[piece] = merged.add_(flat_base[piece].float()).to(out.dtype)
 
 
-def _combine(weighted: Sequence[Tensor], weights: Sequence[float], rule: SumRule) -> Tensor:
+def combine(weighted: Sequence[Tensor], weights: Sequence[float], rule: SumRule) -> Tensor:
     """Sum of weighted task vectors; with sign election only the entries that agree with the sum's sign count."""
     total = weighted[0].clone() if len(weighted) > 1 else weighted[0]
     for values in weighted[1:]:
@@ -105,10 +105,10 @@ def _combine(weighted: Sequence[Tensor], weights: Sequence[float], rule: SumRule
     for values in weighted:
         agreed += (values * majority).clamp_(min=0)  # magnitudes of the entries that agree
     agreed.mul_(majority)
-    return agreed.div_(_agreeing_weight(weighted, weights, majority)) if rule.normalize else agreed
+    return agreed.div_(agreeing_weight(weighted, weights, majority)) if rule.normalize else agreed
 
 
-def _agreeing_weight(weighted: Sequence[Tensor], weights: Sequence[float], majority: Tensor) -> Tensor:
+def agreeing_weight(weighted: Sequence[Tensor], weights: Sequence[float], majority: Tensor) -> Tensor:
     """Sum of the weights whose task vectors agree with the majority, entry by entry; 1 where it is zero."""
     total = torch.zeros_like(majority)
     for values, weight in zip(weighted, weights, strict=True):

@@ -8,7 +8,7 @@ whatever the live model's dtype; mergekit does the same with `dtype: float32, ou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -45,6 +45,23 @@ class TaskVector:
     deltas: dict[str, Stored]
     indices: dict[str, TrimIndex | DeviceTrimIndex] = field(default_factory=dict)
     angles: dict[str, float | None] = field(default_factory=dict)
+
+
+class Parts(NamedTuple):
+    """What a tensor is merged from: the base's tensor, and the weighted task vectors of the experts `names`."""
+
+    base: Tensor
+    names: list[str]
+    terms: list[Term]
+    rule: SumRule
+
+
+class Arc(NamedTuple):
+    """What SLERP merges a tensor from; the angle is None where it interpolates linearly."""
+
+    base: Tensor
+    delta: Delta
+    angle: float | None
 
 
 class MergePool:
@@ -204,17 +221,62 @@ class MergePool:
 
     def _write_by_mergekit(self, local: Mapping[str, Recipe]) -> None:
         with torch.no_grad():
-            for key, base in self._base.items():
-                names = [name for name in local[key].experts if key in self._vectors[name].deltas]
-                if not names:
+            for key in self._base:
+                if self.experts_of(key, local[key].experts):
+                    self._target(key).copy_(self._by_mergekit(key, local[key]))
+                else:
                     self._write_base(key)
-                    continue
-                here = self._storage.fetch(base)
-                deltas = {
-                    name: self._storage.fetch_delta(self._vectors[name].deltas[key], here).whole.view(base.shape)
-                    for name in names
-                }
-                self._target(key).copy_(merge_tensor(local[key], key, here, deltas))
+
+    def _by_mergekit(self, key: str, recipe: Recipe) -> Tensor:
+        """A tensor merged by mergekit's own code, float32."""
+        here = self._storage.fetch(self._base[key])
+        deltas = {
+            name: self._storage.fetch_delta(self._vectors[name].deltas[key], here).whole.view(here.shape)
+            for name in self.experts_of(key, recipe.experts)
+        }
+        return merge_tensor(recipe, key, here, deltas)
+
+    def experts_of(self, key: str, experts: Sequence[str]) -> list[str]:
+        """Those of some experts that differ from the base in a tensor."""
+        return [name for name in experts if key in self._vectors[name].deltas]
+
+    def parts(self, key: str, recipe: Recipe) -> Parts:
+        """What a tensor is merged from by a method of task vectors, with the experts whose weight is 0.
+
+        Args:
+            key: name of the tensor.
+            recipe: of the tensor, without scopes.
+        """
+        here, sums = self._storage.fetch(self._base[key]), _sum_of(recipe)
+        names = self.experts_of(key, recipe.experts)
+        deltas = [self._storage.fetch_delta(self._vectors[name].deltas[key], here) for name in names]
+        terms = [
+            Term(delta, sums.weights[name], self._keep({key: recipe}, name, key, delta))
+            for name, delta in zip(names, deltas, strict=True)
+        ]
+        return Parts(here, names, terms, sums.rule)
+
+    def arc(self, key: str, name: str) -> Arc:
+        """What SLERP merges a tensor from, which the expert `name` changes."""
+        here, vector = self._storage.fetch(self._base[key]), self._vectors[name]
+        delta = self._storage.fetch_delta(vector.deltas[key], here)
+        if key not in vector.angles:
+            vector.angles[key] = angle_between(here, delta)
+        return Arc(here, delta, vector.angles[key])
+
+    def merged_tensor(self, key: str, recipe: Recipe) -> Tensor:
+        """A tensor of a merge in float32; the live model stays unchanged.
+
+        Args:
+            key: name of a tensor in which an expert of the recipe differs from the base.
+            recipe: of the tensor, without scopes; of any method but SLERP.
+        """
+        if recipe.by_mergekit:
+            return self._by_mergekit(key, recipe)
+        parts = self.parts(key, recipe)
+        merged = torch.empty(parts.base.shape, dtype=torch.float32, device=parts.base.device)
+        write_sum(merged, parts.base, parts.terms, parts.rule)
+        return merged
 
     def _write(self, sum_of: Callable[[str], _Sum], keep: Callable[[str, str, Delta], Keep | None]) -> None:
         """Write each tensor's sum of weighted task vectors."""
@@ -237,16 +299,12 @@ class MergePool:
         """SLERP at each tensor's t between the base (0) and an expert (1)."""
         vector = self._vectors[name]
         with torch.no_grad():
-            for key, base in self._base.items():
-                stored = vector.deltas.get(key)
-                if stored is None:
+            for key in self._base:
+                if key not in vector.deltas:
                     self._write_base(key)
                     continue
-                here = self._storage.fetch(base)
-                delta = self._storage.fetch_delta(stored, here)
-                if key not in vector.angles:
-                    vector.angles[key] = angle_between(here, delta)
-                write_between(self._target(key), here, delta, factors(vector.angles[key], t[key]))
+                arc = self.arc(key, name)
+                write_between(self._target(key), arc.base, arc.delta, factors(arc.angle, t[key]))
 
     def _write_base(self, key: str) -> None:
         """Copy the base's tensor into the live model, unless it is there already, as most tensors of most pools are."""

@@ -1,0 +1,63 @@
+"""Derivatives of a loss with respect to a recipe's numbers, tensor by tensor, from the gradient of the merged tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from core.merging.derivatives import (
+    contract_between,
+    contract_sum,
+    difference,
+    factor_derivatives,
+    weight_derivatives,
+)
+from core.merging.engine import MergePool
+from core.merging.recipes import Recipe
+
+DENSITY_STEP = 0.05
+"""Share of a density by which it is moved up and down; TIES's mask moves in whole entries."""
+
+
+def recipe_derivatives(pool: MergePool, key: str, recipe: Recipe, gradient: Tensor, *, densities: bool) -> list[float]:
+    """dL/dx of each weight of a tensor's recipe, then of each density.
+
+    Args:
+        pool: the models.
+        key: name of a tensor in which an expert of the recipe differs from the base.
+        recipe: of the tensor, without scopes; of a method with a fast path.
+        gradient: dL/dW of the merged tensor, in any float format.
+        densities: False gives each density 0 without computing it.
+    """
+    if recipe.info.interpolates:
+        arc = pool.arc(key, recipe.experts[0])
+        return [contract_between(gradient, arc.base, arc.delta, factor_derivatives(arc.angle, recipe.weights[0]))]
+    parts = pool.parts(key, recipe)
+    contracted = contract_sum(gradient, parts.terms, parts.rule)
+    values = weight_derivatives(recipe, contracted, parts.names)
+    for number, name in enumerate(recipe.experts if recipe.densities else ()):
+        counts = densities and name in parts.names
+        values.append(_density_derivative(pool, key, recipe, gradient, number) if counts else 0.0)
+    return values
+
+
+def _density_derivative(pool: MergePool, key: str, recipe: Recipe, gradient: Tensor, number: int) -> float:
+    """dL/d(density) of one expert, by the difference of two merges of the tensor."""
+    values = list(recipe.densities or ())
+    low, high = values[number] * (1 - DENSITY_STEP), min(1.0, values[number] * (1 + DENSITY_STEP))
+    moved = [
+        recipe.model_copy(update={"densities": (*values[:number], density, *values[number + 1 :])})
+        for density in (high, low)
+    ]
+    return merge_difference(pool, key, moved, gradient, high - low)
+
+
+def merge_difference(
+    pool: MergePool, key: str, recipes: Sequence[Recipe], gradient: Tensor, distance: float
+) -> float:
+    """<g, (W(above) - W(below)) / distance> for the two recipes of a tensor, without scopes."""
+    with torch.no_grad():
+        above, below = (pool.merged_tensor(key, recipe) for recipe in recipes)
+        return difference(gradient, above, below, distance)
