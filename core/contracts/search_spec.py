@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from core.contracts.data_spec import FrozenSpec
 from core.contracts.merge_methods import METHODS, MergeMethod, Value, fast_methods, merged_by_mergekit
@@ -20,6 +20,10 @@ from core.contracts.optimizers import (
 from core.contracts.validation import Refusal
 
 
+MODULES = "modules"
+"""The filter that stands for one filter for every projection."""
+
+
 class GenomeSpec(FrozenSpec):
     """Which parameters a search by losses may change, as in mergekit-evolve's genome.
 
@@ -31,7 +35,8 @@ class GenomeSpec(FrozenSpec):
     group and tensors after them to the last, as in mergekit."""
     filters: tuple[Annotated[str, Field(pattern=r"^[^,\s]+$")], ...] = ()
     """Parts of tensor names. Tensors whose name contains one have parameters of their own; the first that fits counts,
-    and the remaining tensors share theirs."""
+    and the remaining tensors share theirs. `modules` stands for every projection (`self_attn.q_proj`, ...) by
+    itself."""
     smooth: bool = False
     """Parameters are interpolated linearly from one group of blocks to the next."""
     allow_negative_weights: bool = False
@@ -39,8 +44,16 @@ class GenomeSpec(FrozenSpec):
     normalize: bool = False
     """Weights are divided by their sum, as by mergekit. The weights of a linear merge always are."""
 
+    @field_validator("filters", mode="before")
+    @classmethod
+    def _modules(cls, value: Any) -> Any:
+        return (MODULES,) if value == MODULES else value
+
     @model_validator(mode="after")
     def _check(self) -> GenomeSpec:
+        if MODULES in self.filters and len(self.filters) > 1:
+            message = f"filters: '{MODULES}' stands for every projection: leave the other filters out"
+            raise Refusal("shadowed_filter", message).error()
         if self.smooth and self.layer_granularity is None:
             message = "smooth interpolates between groups of layers: give layer_granularity too"
             raise Refusal("smooth_without_groups", message).error()

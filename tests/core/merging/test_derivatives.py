@@ -51,7 +51,7 @@ def gradients() -> dict[str, Tensor]:
 
 
 def summed(pool: MergePool, recipe: Recipe, gradient: dict[str, Tensor]) -> list[float]:
-    rows = [recipe_derivatives(pool, key, recipe, g, densities=False) for key, g in gradient.items()]
+    rows = [recipe_derivatives(pool, key, recipe, g, densities=False, fixed_signs=True) for key, g in gradient.items()]
     return [sum(column) for column in zip(*rows, strict=True)]
 
 
@@ -138,3 +138,20 @@ def test_any_method_has_the_difference_of_its_merge() -> None:
     found = sum(merge_difference(pool, key, sides, g, 0.04) for key, g in gradient.items())
     above, below = (loss(pool, side, gradient) for side in sides)
     assert found == pytest.approx((above - below) / 0.04, rel=1e-3, abs=1e-3)
+
+
+def test_entries_that_change_sides_count() -> None:
+    shape = {"matrix": (300, 300)}
+    generator = torch.Generator().manual_seed(1)
+    base = state_of(Small(0, shapes=shape))
+    pool = MergePool(Small(0, shapes=shape), "base", base)
+    for name in EXPERTS:
+        pool.add_expert(name, {"matrix": base["matrix"] + torch.randn(300, 300, generator=generator)})
+    recipe = recipe_of("ties", weights=(0.5, 0.4, 0.3))
+    gradient = torch.randn(300, 300, generator=generator) + pool.merged_tensor("matrix", recipe) - base["matrix"]
+    moved = [recipe.model_copy(update={"weights": (0.5 + side, 0.4, 0.3)}) for side in (0.05, -0.05)]
+    expected = merge_difference(pool, "matrix", moved, gradient, 0.1)
+    found = recipe_derivatives(pool, "matrix", recipe, gradient, densities=False)[0]
+    fixed = recipe_derivatives(pool, "matrix", recipe, gradient, densities=False, fixed_signs=True)[0]
+    assert found == pytest.approx(expected, rel=0.05)
+    assert abs(fixed - expected) > 2 * abs(found - expected)
