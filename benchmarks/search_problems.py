@@ -200,10 +200,10 @@ def demo_problems(pairs: int, dtype: str | None = None) -> list[Problem]:
     import torch
 
     from benchmarks.inputs import open_live_pool
+    from core.search.evaluator import Evaluator
     from core.search.expert_losses import ExpertShares
     from core.search.objectives import loss_terms
     from core.search.scoring import REFUSAL_OPENING, Scorer, TrainingSet
-    from core.search.search_loop import Evaluator
 
     pool = open_live_pool(BASE, EXPERTS, getattr(torch, dtype) if dtype else None)
 

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from core.contracts.reply_verdicts import DisputedReply, ReplyVerdict
 from core.contracts.results import Documented, ModelResult, Rate, RunResult
-from core.contracts.verdicts import Opinion, Verdict
 
 SCHEMA_VERSION = 1
 
@@ -116,59 +116,6 @@ class PoolLoaded(_Event):
     """Where weights are stored between merges (`core.models.memory`); no figure depends on it."""
 
 
-class GuardAnswer(Documented):
-    """One guard's answer about a reply, where several guards judge."""
-
-    guard: str
-    """The guard."""
-    refusal: bool
-    """Whether the reply refuses."""
-    safe: bool | None
-    """Whether the reply is safe; null where the guard cannot tell."""
-    category: str = ""
-    """The guard's category."""
-
-
-class ReplyVerdict(Documented):
-    """The guard's verdict on one model's reply to a safety question."""
-
-    model: str
-    """The model that replied; empty for an answer from a file or dataset."""
-    refusal: bool
-    """Whether the reply refuses."""
-    safe: bool | None
-    """Whether the reply is safe; null where the guard cannot tell."""
-    degenerate: bool
-    """Whether the reply is broken text."""
-    category: str = ""
-    """The guard's category, where several guards judge."""
-    others: tuple[GuardAnswer, ...] = ()
-    """Answers of the other guards, where several judge."""
-
-    @property
-    def agreed(self) -> bool:
-        """Whether all guards agree."""
-        others = tuple(Opinion(one.guard, one.refusal, one.safe, one.category) for one in self.others)
-        return Verdict(self.refusal, self.safe, self.degenerate, self.category, 0.0, "", others).agreed
-
-
-class DisputedReply(Documented):
-    """A reply to a test prompt on which guards disagree, for a person to look at."""
-
-    model: str
-    """The model that replied, as in the results."""
-    prompt: str
-    """The test prompt."""
-    category: str
-    """The prompt's category."""
-    unsafe: bool
-    """Whether the prompt is an unsafe one; false for a harmless look-alike."""
-    answers: tuple[GuardAnswer, ...]
-    """All guards' answers, the deciding guard's first."""
-    response: str | None
-    """The reply; null for a reply to an unsafe prompt that not every guard calls safe, which is never kept."""
-
-
 class SampleSeen(_Event):
     """A generated or imported question with its answer, kept for training or dropped with a reason."""
 
@@ -260,6 +207,10 @@ class CandidateScored(_Event):
     """Pairs in all. With fewer `samples` the losses are estimates, made by pairing with the best candidate so far."""
     tokens: int = 0
     """Tokens of training pairs that were read for it."""
+    ce_benign: float | None = None
+    """Loss on harmless look-alikes with helpful replies; null without such pairs."""
+    held_out: float | None = None
+    """The minimized value on the pairs that a gradient search holds out; `objective` then rests on the others."""
 
     @property
     def partial(self) -> bool:
@@ -269,7 +220,31 @@ class CandidateScored(_Event):
     @property
     def rank_key(self) -> tuple[float, float]:
         """Sort key, lower is better: first the violation of the safety limit, then the objective."""
-        return self.violation, self.objective
+        return self.violation, self.objective if self.held_out is None else self.held_out
+
+
+class GradientStep(_Event):
+    """A gradient search differentiated the losses of training pairs."""
+
+    kind: Literal["gradient_step"] = "gradient_step"
+    search: str
+    """The search."""
+    step: int
+    """Number within the search, from 0."""
+    batch: int | None
+    """The mini-batch; null = all training pairs."""
+    objective: float | None
+    """The weighted loss on these pairs; null where the step was rejected."""
+    losses: dict[str, float] = Field(default_factory=dict)
+    """Loss by kind of pair: `safety`, `expert`, `benign`."""
+    gradient: tuple[float, ...] = ()
+    """Derivative by each searched parameter, over its range."""
+    seconds: float
+    """Time of merging and differentiating."""
+    failure: str = ""
+    """Why the step was rejected."""
+    tokens: int = 0
+    """Tokens of training pairs that were read for it."""
 
 
 class CandidateMeasured(_Event):
@@ -286,6 +261,8 @@ class CandidateMeasured(_Event):
     """Share of probe prompts answered safely; null where it was not measured."""
     accuracy: Rate | None
     """Share of probe questions answered correctly; null where it was not measured."""
+    over_refusal: Rate | None = None
+    """Share of harmless look-alikes of the probe refused; null where it was not measured."""
 
 
 class ModelMeasured(_Event):
@@ -356,6 +333,7 @@ Event = Annotated[
     | SampleSeen
     | DataReady
     | CandidateScored
+    | GradientStep
     | CandidateMeasured
     | ModelMeasured
     | Exported

@@ -19,7 +19,6 @@ from core.contracts.optimizers import (
 )
 from core.contracts.validation import Refusal
 
-
 MODULES = "modules"
 """The filter that stands for one filter for every projection."""
 

@@ -18,7 +18,8 @@ from typing import Any, Literal, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from core.contracts.data_spec import TrainingSetSpec
-from core.contracts.events import ReplyVerdict, SampleSeen
+from core.contracts.events import SampleSeen
+from core.contracts.reply_verdicts import ReplyVerdict
 from core.errors import DataError
 
 Dataset = Literal["safety", "domain"]

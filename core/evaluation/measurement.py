@@ -9,8 +9,8 @@ from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
 from core.contracts.data_spec import ColumnsSpec
-from core.contracts.events import DisputedReply
 from core.contracts.questions import Question
+from core.contracts.reply_verdicts import DisputedReply
 from core.contracts.results import ModelResult, ProbeRates, Rate, Role
 from core.contracts.run_spec import DomainSpec, EvaluationSpec, RunSpec
 from core.data.prompt_sets import prompt_columns, read_prompt_set

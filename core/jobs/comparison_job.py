@@ -14,7 +14,6 @@ import torch
 
 from core.contracts.comparison_spec import ComparedModel, ComparisonSpec
 from core.contracts.events import (
-    DisputedReply,
     Event,
     Finished,
     ModelMeasured,
@@ -25,6 +24,7 @@ from core.contracts.events import (
     RunStarted,
     Warned,
 )
+from core.contracts.reply_verdicts import DisputedReply
 from core.contracts.results import ModelResult, RunResult
 from core.errors import ModelError, RunCancelled, SafeMergeError
 from core.evaluation.measurement import Measured, Measurer, TestSet, read_tests

@@ -16,7 +16,6 @@ from typing import Any
 
 from core.contracts.events import (
     CandidateScored,
-    DisputedReply,
     Event,
     Exported,
     Finished,
@@ -31,6 +30,7 @@ from core.contracts.events import (
     Warned,
 )
 from core.contracts.optimizers import EQUAL, searches_losses
+from core.contracts.reply_verdicts import DisputedReply
 from core.contracts.results import WITHOUT, ModelResult, ProbeRates, Role, RunResult, SearchResult
 from core.contracts.run_spec import RunSpec
 from core.data.training_pairs import Dataset, Sample, provenances, read_samples, samples_from_events
@@ -62,10 +62,11 @@ from core.runs.folder import RunFolder
 from core.runs.process import peak_memory_bytes
 from core.runs.replay import Replay, continue_log
 from core.search.cocktail import parent_recipes
+from core.search.evaluator import Evaluator
 from core.search.genome import inactive_note
 from core.search.registry import make_optimizer
 from core.search.scoring import Scores
-from core.search.search_loop import Evaluator, run_search
+from core.search.search_loop import run_search
 from core.search.search_plan import SearchPlan
 from core.settings import Settings
 

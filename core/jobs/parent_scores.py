@@ -9,9 +9,9 @@ from functools import partial
 from core.data.training_pairs import Sample
 from core.jobs.live_pool import LivePool
 from core.merging.recipes import Recipe
+from core.search.evaluator import Evaluator
 from core.search.expert_losses import ExpertShares
 from core.search.scoring import REFUSAL_OPENING, Scorer, Scores, TrainingSet
-from core.search.search_loop import Evaluator
 
 
 @dataclass(frozen=True)

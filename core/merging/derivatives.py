@@ -2,8 +2,8 @@
 
 With g = dL/dW of a merged tensor W, each function returns dL/dw = <g, dW/dw>. Trim and DARE masks are constant, and so
 is the sign that TIES elects: the merge is differentiable wherever no entry changes sides. Where a merge has no closed
-derivative (densities, methods of mergekit's own code), `difference` gives <g, (W(x + e) - W(x - e)) / 2e>: it is exact in
-the loss and differences only the merge.
+derivative (densities, methods of mergekit's own code), `difference` gives <g, (W(x + e) - W(x - e)) / 2e>: it is exact
+in the loss and differences only the merge.
 """
 
 from __future__ import annotations

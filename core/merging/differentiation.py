@@ -1,4 +1,4 @@
-"""Derivatives of a loss with respect to a recipe's numbers, tensor by tensor, from the gradient of the merged tensor."""
+"""Derivatives of a loss by a recipe's weights and densities, from the gradient of each merged tensor."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def recipe_derivatives(
 ) -> list[float]:
     """dL/dx of each weight of a tensor's recipe, then of each density.
 
-    Where several experts elect signs (TIES), entries change sides as the weights change, each with a jump. The jumps add
-    to the derivative of the loss, several times the rest where the experts disagree, so a difference of two merges that
-    holds them replaces the closed form.
+    Where several experts elect signs (TIES), entries change sides as the weights change, each with a jump. The jumps
+    count in the derivative of the loss, more than the rest where the experts disagree, so a difference of two merges
+    that holds them replaces the closed form.
 
     Args:
         pool: the models.

@@ -23,17 +23,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from core.contracts.comparison_spec import AnySpec, load_any_spec
-from core.contracts.events import (
-    Cancelled,
-    CandidateScored,
-    DisputedReply,
-    Event,
-    Failed,
-    Finished,
-    Resumed,
-    is_terminal,
-    parse_event,
-)
+from core.contracts.events import Cancelled, CandidateScored, Event, Failed, Finished, Resumed, is_terminal, parse_event
+from core.contracts.reply_verdicts import DisputedReply
 from core.contracts.results import RunResult
 from core.data.training_pairs import Dataset, Sample, write_samples
 from core.errors import RunError

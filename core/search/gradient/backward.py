@@ -23,8 +23,9 @@ from core.merging.engine import MergePool
 from core.models.out_of_memory import free_cached, split_on_oom, translate_oom
 from core.models.packed_attention import chunked_attention
 from core.search.genome import Genome
-from core.search.gradient.pair_parts import Pair, PairParts, TermWeights
+from core.search.gradient.pair_parts import Pair, PairParts
 from core.search.gradient.parameter_chain import ParameterChain
+from core.search.objectives import TermWeights
 from core.search.scoring import TrainingSet
 
 NewSet = Callable[[Sequence[Pair]], TrainingSet]

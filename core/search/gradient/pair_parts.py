@@ -10,33 +10,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
 from core.data.training_pairs import Sample
 from core.errors import DataError
 from core.search.expert_losses import ExpertShares
+from core.search.objectives import Kind, TermWeights
 from core.search.scoring import Scores
 
-Kind = Literal["safety", "expert", "benign"]
 HELD_OUT_SHARE = 0.2
 """Share of each set's pairs that chooses among the candidates and stops the search."""
 PAIRS_IN_BATCH = 12
 """Pairs of all kinds in a mini-batch, at least."""
 MOST_BATCHES = 8
-
-
-class TermWeights(NamedTuple):
-    """Weight of each loss in what is minimized."""
-
-    safety: float
-    expert: float
-    benign: float = 0.0
-
-    def of(self, kind: Kind) -> float:
-        """The weight of one kind of pair."""
-        return {"safety": self.safety, "expert": self.expert, "benign": self.benign}[kind]
 
 
 class Pair(NamedTuple):

@@ -15,7 +15,7 @@ from core.search.genome import Genome
 from core.search.gradient import backward
 from core.search.gradient.backward import Differentiator
 from core.search.gradient.pair_parts import TermWeights, loss_on
-from tests.core.search.gradient.pools import differentiator_of, genome_of, make_pool, parts_of, scorer_of
+from tests.core.search.gradient.pools import differentiator_of, genome_of, make_pool, scorer_of
 
 WEIGHTS = TermWeights(1.0, 0.3, 0.5)
 
