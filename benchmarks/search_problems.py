@@ -215,7 +215,7 @@ def demo_problems(pairs: int, dtype: str | None = None) -> list[Problem]:
         evaluator = Evaluator(pool.merge, Scorer(pool.live, refusals, answers, pool.merge.changing, shares))
 
         def objective(recipe: Recipe) -> Terms:
-            safety, expert = evaluator.scores(recipe, with_safety=True)
+            safety, expert, _ = evaluator.scores(recipe, with_safety=True)
             if safety is None or expert is None:
                 return ()
             return loss_terms(safety.loss, expert.loss, expert.by_expert, ALPHA, shares.counts)

@@ -120,7 +120,7 @@ class SampleSeen(_Event):
     """A generated or imported question with its answer, kept for training or dropped with a reason."""
 
     kind: Literal["sample_seen"] = "sample_seen"
-    dataset: Literal["safety", "domain"]
+    dataset: Literal["safety", "domain", "benign"]
     """The training set."""
     question: str
     """The question."""
@@ -167,6 +167,10 @@ class DataReady(_Event):
     """Domain pairs that are used."""
     domain_seen: int
     """Domain questions that were generated or read."""
+    benign_kept: int = 0
+    """Harmless look-alikes that are used."""
+    benign_seen: int = 0
+    """Harmless look-alikes that were generated or read."""
     dropped: dict[str, int] = Field(default_factory=dict)
     """Number of dropped questions by reason."""
 

@@ -68,14 +68,16 @@ class SearchSpec(FrozenSpec):
     """How the merge weights are chosen."""
 
     optimizer: OptimizerName = DEFAULT_OPTIMIZER
-    """Which optimizer proposes the candidates. `evomm` is the paper's. `bayes` needs the fewest candidates;
+    """Which optimizer proposes the candidates. `evomm` is the paper's. `bayes` needs the fewest candidates
+    where there are few parameters; `gradient` differentiates the losses by all of them, for many;
     `evomm_surrogate` lets a quadratic model judge most of them; `grid` picks by accuracy on the probe questions,
     without training data; `cocktail` is one linear merge, weighted by the parents' losses."""
     method: MergeMethod = "ties"
     """How models are merged. `slerp` takes a base and one expert. Methods with a fast path come first; mergekit's own
     code merges the others."""
     steps: Annotated[int, Field(ge=1, le=100_000)] = 100
-    """Candidates that are scored (mergekit-evolve's `max_fevals`), at most. Grid search and LM-Cocktail ignore it."""
+    """Candidates that are scored (mergekit-evolve's `max_fevals`), at most; for gradient search its work, of which a
+    gradient over all pairs takes 2.5. Grid search and LM-Cocktail ignore it."""
     alpha: Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)] = 0.3
     """Weight of `CE_expert` in `CE_safety + alpha * CE_expert`."""
     safety: bool = True
@@ -97,14 +99,22 @@ class SearchSpec(FrozenSpec):
     genome: GenomeSpec = GenomeSpec()
     """Which parameters a search by losses may change, of a method with a fast path."""
     objective: ObjectiveMode = "weighted"
-    """What EvoMM minimizes as the run's own search. `weighted`: the sum that alpha weighs. `pareto`: both losses at
-    once; the merge is the candidate that alpha chooses. `constraint`: the domain loss among candidates whose safety
-    loss is at most the best parent's plus `safety_tolerance`."""
+    """What EvoMM or gradient search minimizes as the run's own search. `weighted`: the sum that alpha weighs. `pareto`
+    (EvoMM only): both losses at once; the merge is the candidate that alpha chooses. `constraint`: the domain loss
+    among candidates whose safety loss is at most the best parent's plus `safety_tolerance`."""
     safety_tolerance: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.1
     """Nats that `constraint` allows above the safest parent's safety loss."""
     expert_weights: dict[str, Annotated[float, Field(ge=0.0, le=1e6, allow_inf_nan=False)]] | None = None
     """How much each expert's own domain loss counts in `CE_expert`, by reference or domain name; experts left out count
     1. null = every domain pair counts the same."""
+    beta: Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)] = 1.0
+    """Weight of `CE_benign`, the loss on harmless look-alikes (`data.benign`), beside `CE_safety`."""
+    start: str = "plain"
+    """Where gradient search starts: `plain` (equal weights), `cocktail` (weighted by the parents' losses), or the
+    folder of an earlier run of the same pool, whose merge it continues."""
+    regularize: Annotated[float, Field(ge=0.0, le=1e6, allow_inf_nan=False)] = 0.0
+    """Gradient search adds this times the mean squared distance of the parameters from equal weights, as shares of
+    their ranges: a pull against overfitting."""
     racing: bool = False
     """EvoMM scores a candidate on nested subsets of the pairs, and on all pairs only while it may be the best."""
 

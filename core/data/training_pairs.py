@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -22,7 +22,8 @@ from core.contracts.events import SampleSeen
 from core.contracts.reply_verdicts import ReplyVerdict
 from core.errors import DataError
 
-Dataset = Literal["safety", "domain"]
+Dataset = Literal["safety", "domain", "benign"]
+DATASETS: tuple[Dataset, ...] = ("safety", "domain", "benign")
 Provenance = Literal["generated", "dataset", "file", "edited"]
 
 QUESTION_KEYS = ("question", "prompt")
@@ -45,6 +46,7 @@ class DropReason(StrEnum):
     HELD_OUT = "overlaps a held-out prompt"
     EXAMPLE = "copies an in-context example"
     NOBODY_REFUSES = "nobody refuses"
+    REFUSED = "the harmless question is refused"
     NOT_A_REFUSAL = "the answer is not a refusal"
     BROKEN_ANSWER = "broken answer"
     NOT_NEEDED = "not needed: enough pairs of its kind"
@@ -94,6 +96,14 @@ class Sample:
         row = {field.name: getattr(self, field.name) for field in fields(self)}
         row["verdicts"] = [verdict.model_dump(exclude_defaults=True) for verdict in self.verdicts]
         return {name: value for name, value in row.items() if name in _ALWAYS_WRITTEN or value not in ("", None, [])}
+
+
+class TrainingPairs(NamedTuple):
+    """The pairs of a run: D_safety, D_expert, and D_benign, which may be empty."""
+
+    safety: list[Sample]
+    domain: list[Sample]
+    benign: list[Sample]
 
 
 _ALWAYS_WRITTEN = ("question", "category", "answered_by", "provenance")

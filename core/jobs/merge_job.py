@@ -11,14 +11,13 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
-from typing import Any
 
 from core.contracts.events import (
     CandidateScored,
     Event,
     Exported,
     Finished,
+    GradientStep,
     ModelMeasured,
     Phase,
     PhaseStarted,
@@ -32,19 +31,26 @@ from core.contracts.events import (
 from core.contracts.optimizers import EQUAL, searches_losses
 from core.contracts.reply_verdicts import DisputedReply
 from core.contracts.results import WITHOUT, ModelResult, ProbeRates, Role, RunResult, SearchResult
-from core.contracts.run_spec import RunSpec
-from core.data.training_pairs import Dataset, Sample, provenances, read_samples, samples_from_events
+from core.contracts.run_spec import LEAST_PAIRS, RunSpec
+from core.data.training_pairs import DATASETS, Dataset, Sample, TrainingPairs, read_samples
 from core.errors import MergeError, RunCancelled, RunError
 from core.evaluation.measurement import Measurer, read_test_set
 from core.guards.protocol import Guard
 from core.guards.registry import load_guard
-from core.jobs.data_step import DataStep, summarize_data
+from core.jobs.data_step import DataStep, summarize_data, training_pairs
 from core.jobs.live_pool import LivePool, load_pool, warn_about_copies
-from core.jobs.parent_scores import ParentScores
-from core.jobs.run_warnings import broken_merge_warnings, skipped, swapped_prompts_warnings, unfinished_warnings
+from core.jobs.parent_scores import ParentScores, losses_of
+from core.jobs.run_warnings import (
+    broken_merge_warnings,
+    skipped,
+    swapped_prompts_warnings,
+    too_few_pairs_warnings,
+    unfinished_warnings,
+)
 from core.jobs.search_setup import (
     accuracy_measurements,
     collect_candidates,
+    make_differentiator,
     make_plan,
     make_scorer,
     no_candidate_scored,
@@ -113,13 +119,15 @@ class _Job:
         tests = read_test_set(self.spec, self.settings)
         guard = load_guard(self.spec.pool.guard, self.settings, self.spec.pool.dtype)
         pool = yield from self._load(memory)
-        safety, domain = yield from self._prepare_data(pool, tests.prompts, guard)
-        scorer = make_scorer(self.spec, pool, safety, domain)
+        pairs = yield from self._prepare_data(pool, tests.prompts, guard)
+        scorer = make_scorer(self.spec, pool, pairs)
         limit, reply_tokens = self.spec.evaluation.limit, self.spec.evaluation.reply_tokens
         measurer = Measurer(pool.live, pool.tokenizer, guard, tests, limit, reply_tokens)
         evaluator = Evaluator(pool.merge, scorer, measurer.probe_accuracy if tests.probe_questions else None)
-        evaluator.recall(self.replay.of(CandidateScored), accuracy_measurements(self.replay))
-        parents = ParentScores(pool, evaluator, scorer.shares, safety, domain)
+        evaluator.differentiator = make_differentiator(self.spec, pool, pairs, scorer, tests.prompts)
+        logged = self.replay.of(CandidateScored), accuracy_measurements(self.replay), self.replay.of(GradientStep)
+        evaluator.recall(*logged)
+        parents = ParentScores(pool, evaluator, scorer.shares, pairs)
         yield from self._measure_parents(pool, parents, measurer)
         yield from self._search_and_compare(pool, evaluator, measurer)
         yield Finished(result=self._result())
@@ -154,27 +162,22 @@ class _Job:
         yield PoolLoaded(dtype=chosen.name, dtype_reason=chosen.reason, device=device, memory=mode)
         return pool
 
-    def _prepare_data(
-        self, pool: LivePool, held_out: list[str], guard: Guard
-    ) -> Generator[Event, None, tuple[list[Sample], list[Sample]]]:
-        sets = self.spec.data
-        yield self._enter("data", sets.safety.pairs + sets.domain.pairs)
+    def _prepare_data(self, pool: LivePool, held_out: list[str], guard: Guard) -> Generator[Event, None, TrainingPairs]:
+        sets, benign_k = self.spec.data, self.spec.benign.k if self.spec.benign else 0
+        yield self._enter("data", sets.safety.pairs + sets.domain.pairs + benign_k)
         events: list[SampleSeen] = []
         for event in self._data_events(pool, held_out, guard):
             self._check_stop()
             yield event
             if isinstance(event, SampleSeen):
                 events.append(event)
-        safety = samples_from_events(events, "safety", *provenances(sets.safety))
-        domain = samples_from_events(events, "domain", *provenances(sets.domain))
-        self._save_data("safety", safety)
-        self._save_data("domain", domain)
+        pairs = training_pairs(self.spec, events)
+        for dataset, samples in zip(DATASETS, pairs, strict=True):
+            if dataset != "benign" or benign_k:
+                self._save_data(dataset, samples)
         yield summarize_data(events)
-        for name, samples, k in (("safety", safety, sets.safety.pairs), ("domain", domain, sets.domain.pairs)):
-            if len(samples) < k:
-                message = f"Only {len(samples)} of {k} {name} pairs are available."
-                yield Warned(message=message, hint="The search uses those.")
-        return safety, domain
+        yield from too_few_pairs_warnings(self.spec, pairs)
+        return pairs if len(pairs.benign) >= LEAST_PAIRS else pairs._replace(benign=[])
 
     def _data_events(self, pool: LivePool, held_out: list[str], guard: Guard) -> Iterator[SampleSeen | Progress]:
         """The rows of the log unchanged, also where a model would answer differently now; then the missing ones."""
@@ -182,7 +185,7 @@ class _Job:
             yield from self.replay.of(SampleSeen)
             return
         step = DataStep(self.spec, self.settings, pool, guard, held_out, self.should_stop, self.replay)
-        yield from chain(step.safety(), step.domain())
+        yield from step.every_set()
 
     def _save_data(self, dataset: Dataset, samples: list[Sample]) -> None:
         """Write a training set; a file that was complete before must still hold what the log holds."""
@@ -208,7 +211,7 @@ class _Job:
                 as_itself = replace(measurer, model=own.model, tokenizer=own.tokenizer)
                 yield from self._measured(name, "parent", as_itself, score)
             else:
-                self.scored_parents.append(ModelResult(name=name, role="parent", **_losses(score())))
+                self.scored_parents.append(ModelResult(name=name, role="parent", **losses_of(score())))
         yield from self._warn_about_parents()
 
     def _warn_about_parents(self) -> Iterator[Warned]:
@@ -274,7 +277,7 @@ class _Job:
         """The plan of the run's own search, which is named after its optimizer, or of a baseline."""
         genome = pool.genome(self.spec.search, self.replay.mask_version)
         measured = [*self.results, *self.scored_parents]
-        return make_plan(self.spec.search, name, genome, evaluator.scorer.safety_share, measured)
+        return make_plan(self.spec, name, genome, evaluator.scorer, measured)
 
     def _search(
         self, plan: SearchPlan, evaluator: Evaluator, probe: Callable[[], ProbeRates] | None
@@ -292,7 +295,9 @@ class _Job:
 
         def probe() -> ProbeRates:
             measured = next(known, None)
-            return ProbeRates(measured.alignment, measured.accuracy) if measured else measurer.probe()
+            if measured is None:
+                return measurer.probe()
+            return ProbeRates(measured.alignment, measured.accuracy, measured.over_refusal)
 
         return probe
 
@@ -368,7 +373,7 @@ class _Job:
         recipe: Recipe | None,
         sha256: str,
     ) -> Generator[Event, None, ModelMeasured]:
-        losses, numbers = _losses(score()), None if recipe is None else recipe.model_dump(mode="json")
+        losses, numbers = losses_of(score()), None if recipe is None else recipe.model_dump(mode="json")
         measured = measurer.measure(name, role, **losses, recipe=numbers, sha256=sha256)
         if measured.replies:
             self.folder.write_replies(name, measured.replies)
@@ -384,11 +389,3 @@ class _Job:
             models=tuple(self.results),
             searches=tuple(self.searches),
         )
-
-
-def _losses(scores: Scores) -> dict[str, Any]:
-    """A model's losses under the keys of `ModelResult`."""
-    return {
-        "ce_safety": scores.safety.loss if scores.safety else None,
-        "ce_expert": scores.expert.loss if scores.expert else None,
-    }

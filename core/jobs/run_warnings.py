@@ -7,12 +7,28 @@ from typing import Any
 
 from core.contracts.events import Warned
 from core.contracts.results import ModelResult
-from core.contracts.run_spec import EvaluationSpec
+from core.contracts.run_spec import LEAST_PAIRS, EvaluationSpec, RunSpec
+from core.data.training_pairs import DATASETS, TrainingPairs
 from core.errors import MergeError
 from core.evaluation.fluency import broken
 from core.evaluation.measurement import Measured
 from core.evaluation.swapped_prompts import swapped_prompts
 from core.models.end_tokens import end_token_ids
+
+_TOO_FEW_BENIGN = (
+    "The search leaves them out and may refuse harmless prompts: name a file of look-alikes in data.benign, or another "
+    "generator."
+)
+
+
+def too_few_pairs_warnings(spec: RunSpec, pairs: TrainingPairs) -> Iterator[Warned]:
+    """Warnings about training sets with fewer pairs than the spec asks for."""
+    wanted = spec.data.safety.pairs, spec.data.domain.pairs, spec.benign.k if spec.benign else 0
+    for name, samples, k in zip(DATASETS, pairs, wanted, strict=True):
+        if len(samples) < k:
+            unused = name == "benign" and len(samples) < LEAST_PAIRS
+            message = f"Only {len(samples)} of {k} {name} pairs are available."
+            yield Warned(message=message, hint=_TOO_FEW_BENIGN if unused else "The search uses those.")
 
 
 def skipped(name: str, error: MergeError) -> Warned:

@@ -54,7 +54,8 @@ def _files(spec: RunSpec) -> Iterator[tuple[Dataset, SourceSpec]]:
 def _held_out(spec: RunSpec, settings: Settings) -> list[str]:
     """The prompts of the test and probe files; test sets on the Hub are read when the run begins."""
     evaluation = spec.evaluation
-    names = [name for name in (evaluation.prompts, evaluation.benign, evaluation.probe) if name]
+    sets = (evaluation.prompts, evaluation.benign, evaluation.probe, evaluation.probe_benign)
+    names = [name for name in sets if name]
     columns = prompt_columns(evaluation)
     files = [read_prompt_set(name, None, settings, columns) for name in names if find_dataset(name) is None]
     return [prompt.prompt for file in files for prompt in file.prompts]

@@ -177,6 +177,8 @@ def _file_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
     rows += prompt_rows(evaluation, settings)
     if evaluation.probe:
         rows.append(_prompts_row("probe prompts", evaluation.probe, evaluation, settings))
+    if evaluation.probe_benign:
+        rows.append(_prompts_row("harmless probe prompts", evaluation.probe_benign, evaluation, settings))
     yield from rows
     if not blocking_rows(rows):
         yield from leak_rows(spec, settings)

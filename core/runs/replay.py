@@ -22,6 +22,7 @@ from core.contracts.events import (
     DataReady,
     Event,
     Finished,
+    GradientStep,
     ModelMeasured,
     PhaseStarted,
     PoolLoaded,
@@ -191,6 +192,8 @@ def _key(event: Event) -> tuple[object, ...]:
             return event.kind, event.dataset
         case CandidateScored():
             return event.kind, event.search, event.candidate
+        case GradientStep():
+            return event.kind, event.search, event.step
         case CandidateMeasured():
             return event.kind, event.search, event.candidate, event.generation
         case ModelMeasured():

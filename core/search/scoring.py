@@ -109,7 +109,7 @@ class TrainingSet:
             yield from split_on_oom(row.members, partial(self.answers_of, model, number), "Scoring a sample")
 
     @property
-    def rows(self) -> list[tuple[int, ...]]:
+    def members(self) -> list[tuple[int, ...]]:
         """The members of each packed row, as indices in the order of `packed_order`."""
         return [row.members for row in self._rows]
 

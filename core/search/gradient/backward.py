@@ -99,9 +99,11 @@ class Differentiator:
         value = float((losses * counts).double().sum())
         if not (math.isfinite(value) and all(map(math.isfinite, gradient))):
             raise MergeError(f"{recipe.label} has a derivative that is not finite.", code="derivative-not-finite")
-        kinds = {pair.kind: [i for i, other in enumerate(pairs) if other.kind == pair.kind] for pair in pairs}
+        kinds: dict[str, list[int]] = {
+            pair.kind: [i for i, other in enumerate(pairs) if other.kind == pair.kind] for pair in pairs
+        }
         means = {kind: float((losses[i] * shares[i]).double().sum() / shares[i].sum()) for kind, i in kinds.items()}
-        return Differentiated(value, gradient, dict(means), data.tokens)
+        return Differentiated(value, gradient, means, data.tokens)
 
     def _backward(
         self, chain: ParameterChain, point: Sequence[float], data: TrainingSet, counts: Tensor
@@ -111,7 +113,7 @@ class Differentiator:
         per_sample = torch.zeros(data.size)
         order = data.packed_order
         contract = chain.at(point)
-        for number, members in enumerate(data.rows):
+        for number, members in enumerate(data.members):
             work = partial(self._row, chain.tensors, contract, data, number, counts[order])
             for losses, gradient in split_on_oom(members, work, "Differentiating a sample"):
                 total += gradient
@@ -158,6 +160,15 @@ class Differentiator:
             losses = _mean_losses(data, self.model, number, members)
             torch.sum(losses * counts.to(losses.device)).backward()  # type: ignore[no-untyped-call]
         return losses.detach().cpu(), torch.tensor(parts, dtype=torch.float64).sum(0)
+
+
+def _means(pairs: Sequence[Pair], losses: Tensor, shares: Tensor) -> dict[str, float]:
+    """Loss of each kind of pair."""
+    means = {}
+    for kind in dict.fromkeys(pair.kind for pair in pairs):
+        own = torch.tensor([pair.kind == kind for pair in pairs])
+        means[str(kind)] = float((losses * shares)[own].double().sum() / shares[own].sum())
+    return means
 
 
 def _mean_losses(data: TrainingSet, model: Any, number: int, members: Sequence[int]) -> Tensor:

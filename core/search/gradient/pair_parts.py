@@ -32,12 +32,12 @@ class Pair(NamedTuple):
 
     Attributes:
         kind: its set.
-        index: its place in the set.
+        place: its place in the set.
         share: its part of the set's loss on the pairs of the same side; the shares of a side add up to 1.
     """
 
     kind: Kind
-    index: int
+    place: int
     share: float
     sample: Sample
 
@@ -149,5 +149,5 @@ def loss_on(pairs: Sequence[Pair], scores: Scores, weights: TermWeights) -> floa
     for pair in pairs:
         weight, values = weights.of(pair.kind), losses[pair.kind]
         if weight:
-            total += weight * pair.share * (float("nan") if values is None else float(values[pair.index]))
+            total += weight * pair.share * (float("nan") if values is None else float(values[pair.place]))
     return total
