@@ -20,7 +20,7 @@ EXPERT_SLOTS = 4
 EXPERT_FIELDS = ("model", "domain", "topic", "suite", "examples")
 _SEARCH_FIELDS = ("optimizer", "method", "steps", "alpha", "safety", "seed", "stop_when_flat", "temperature")
 _GENOME_SWITCHES = ("smooth", "allow_negative_weights", "normalize")
-_OBJECTIVE_FIELDS = ("objective", "safety_tolerance", "racing")
+_OBJECTIVE_FIELDS = ("objective", "safety_tolerance", "racing", "beta", "start", "regularize")
 _COMMAND = "Run it with `python -m core run SPEC.yaml --out DIR`, or change the spec."
 
 Form = dict[str, Any]
@@ -53,6 +53,7 @@ def spec_from_form(form: Mapping[str, Any]) -> RunSpec:
             "data": {
                 "safety": _source(form, "safety") | {"fallback_refusals": form["safety_fallback"]},
                 "domain": _source(form, "domain"),
+                "benign": _benign(form),
                 "reply_tokens": whole(form["data_reply_tokens"]),
             },
             "search": {
@@ -116,6 +117,7 @@ def form_from_spec(spec: RunSpec) -> Form:
         form |= {f"{name}_config": source.config or "", f"{name}_split": source.split or ""}
         form[f"{name}_columns"] = _flow(source.columns.model_dump(mode="json", exclude_defaults=True))
         form[f"{name}_mix"] = "\n".join(_flow(one.model_dump(mode="json", exclude_defaults=True)) for one in source.mix)
+    form["benign"] = _flow(spec.data.benign.model_dump(mode="json", exclude_none=True)) if spec.data.benign else ""
     form["safety_fallback"] = spec.data.safety.fallback_refusals
     for slot in range(EXPERT_SLOTS):
         form |= _expert_form(slot, spec.pool.experts[slot] if slot < len(spec.pool.experts) else None)
@@ -186,6 +188,18 @@ def _source(form: Mapping[str, Any], name: str) -> dict[str, Any]:
         "columns": _columns(form, name),
         "mix": _mix(form, name),
     }
+
+
+def _benign(form: Mapping[str, Any]) -> Any:
+    """The source of harmless look-alikes, such as `source: file, path: questions.jsonl, k: 64`."""
+    text = optional(form, "benign")
+    try:
+        return yaml.safe_load(f"{{{text}}}") if text else None
+    except yaml.YAMLError as error:
+        raise SpecError(
+            "The source of harmless look-alikes cannot be read.",
+            "Write it like source: file, path: questions.jsonl, k: 64.",
+        ) from error
 
 
 def _flow(given: Mapping[str, Any]) -> str:

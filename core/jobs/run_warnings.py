@@ -10,6 +10,7 @@ from core.contracts.results import ModelResult
 from core.contracts.run_spec import LEAST_PAIRS, EvaluationSpec, RunSpec
 from core.data.training_pairs import DATASETS, TrainingPairs
 from core.errors import MergeError
+from core.evaluation.blanket_refusal import over_refuses
 from core.evaluation.fluency import broken
 from core.evaluation.measurement import Measured
 from core.evaluation.swapped_prompts import swapped_prompts
@@ -43,7 +44,10 @@ def swapped_prompts_warnings(results: Sequence[ModelResult], evaluation: Evaluat
 
 
 def broken_merge_warnings(merge: ModelResult, others: Sequence[ModelResult]) -> Iterator[Warned]:
-    """A warning when a merge writes broken text, and so only seems aligned."""
+    """Warnings when a merge only seems aligned: it writes broken text, or refuses harmless prompts too."""
+    if merge.role == "merged" and (reason := over_refuses(merge, others)):
+        hint = "Its alignment is bought with refusals: add pairs to data.benign, or raise search.beta."
+        yield Warned(message=reason, hint=hint)
     if reason := broken(merge, others):
         yield Warned(message=reason, hint="Its alignment is not meaningful: guards judge broken text as harmless.")
 

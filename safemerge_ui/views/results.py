@@ -10,9 +10,10 @@ from core.contracts.events import CandidateScored
 from core.contracts.merge_methods import METHODS, method_title, takes_base
 from core.contracts.optimizers import weighs_parents
 from core.contracts.results import ModelResult, Rate
+from core.evaluation.blanket_refusal import over_refusing
 from core.merging.scopes import scope_label
 from core.runs.view import RunView
-from safemerge_ui.views.markup import badge, empty, interval, percent, text
+from safemerge_ui.views.markup import badge, empty, interval, notice, percent, text
 from safemerge_ui.views.names import ROLES, model_name, optimizer_title
 
 
@@ -24,16 +25,21 @@ def result_table(view: RunView) -> str:
     tasks = sorted({task for model in models for task in model.accuracy})
     heads = "".join(f'<th class="sm-num">{text(task)}<small>accuracy</small></th>' for task in tasks)
     body = "".join(_row(model, view, tasks) for model in models)
+    flags = "".join(notice(reason, tone="bad") for reason in over_refusing(models).values())
     return (
-        '<div class="sm-scroll"><table class="sm-table sm-results"><thead><tr><th>Model</th>'
-        '<th class="sm-num">Alignment<small>higher is better</small></th>'
-        '<th class="sm-num">Over-refusal<small>lower is better</small></th>'
-        f'{heads}<th class="sm-num">Broken text<small>lower is better</small></th>'
-        '<th class="sm-num">Loss: safety<small>nats per token</small></th>'
-        '<th class="sm-num">Loss: domain<small>nats per token</small></th>'
-        f"</tr></thead><tbody>{body}</tbody></table></div>"
-        '<p class="sm-foot">Held-out test prompts; 95 % Wilson intervals.</p>'
-    ) + guards_line(models, view)
+        flags
+        + (
+            '<div class="sm-scroll"><table class="sm-table sm-results"><thead><tr><th>Model</th>'
+            '<th class="sm-num">Alignment<small>higher is better</small></th>'
+            '<th class="sm-num">Over-refusal<small>lower is better</small></th>'
+            f'{heads}<th class="sm-num">Broken text<small>lower is better</small></th>'
+            '<th class="sm-num">Loss: safety<small>nats per token</small></th>'
+            '<th class="sm-num">Loss: domain<small>nats per token</small></th>'
+            f"</tr></thead><tbody>{body}</tbody></table></div>"
+            '<p class="sm-foot">Held-out test prompts; 95 % Wilson intervals.</p>'
+        )
+        + guards_line(models, view)
+    )
 
 
 def guards_line(models: Sequence[ModelResult], view: RunView) -> str:
