@@ -12,6 +12,7 @@ from gradio.utils import get_space
 
 from core.contracts.comparison_spec import AnySpec, ComparisonSpec
 from core.contracts.run_spec import RunSpec
+from core.contracts.search_spec import STARTS
 from core.data.prompt_sets import find_dataset
 from core.errors import DataError, RunError, SafeMergeError
 from core.guards.guard_names import parse_guards
@@ -115,9 +116,11 @@ def _files(spec: AnySpec) -> list[str]:
     files = [
         prompts for prompts in (evaluation.prompts, evaluation.benign) if prompts and find_dataset(prompts) is None
     ]
-    files += [path for path in (evaluation.probe, evaluation.probe_questions) if path]
+    files += [path for path in (evaluation.probe, evaluation.probe_benign, evaluation.probe_questions) if path]
     if isinstance(spec, RunSpec):
         sources = (*spec.data.safety.sources, *spec.data.domain.sources)
         files += [source.path for source in sources if source.source == "file" and source.path]
+        files += [spec.data.benign.path] if spec.data.benign and spec.data.benign.path else []
+        files += [spec.search.start] if spec.search.start not in STARTS else []
         files += [expert.domain.examples for expert in spec.pool.experts if expert.domain.examples]
     return files

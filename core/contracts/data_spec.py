@@ -136,6 +136,11 @@ class BenignSpec(FrozenSpec):
             raise Refusal("path_missing", "source 'file' needs a path, and 'generate' has none").error()
         return self
 
+    @property
+    def file(self) -> SourceSpec | None:
+        """The file as a source; None where the generator writes the questions."""
+        return SourceSpec(source="file", path=self.path, k=self.k) if self.source == "file" else None
+
 
 class DataSpec(FrozenSpec):
     """The training sets."""

@@ -82,6 +82,11 @@ class RunSpec(FrozenSpec):
         if benign is not None and benign.source == "generate" and self.pool.generator is None:
             message = "data.benign.source is 'generate' but pool.generator is null: name a generator, or give it a file"
             raise Refusal("generator_missing", message).error()
+        if benign is not None and self.search.racing:
+            message = (
+                "search.racing compares on subsets of two training sets, and data.benign adds a third: leave one out"
+            )
+            raise Refusal("racing_with_benign", message).error()
         return self
 
     @model_validator(mode="after")

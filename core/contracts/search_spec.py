@@ -19,6 +19,8 @@ from core.contracts.optimizers import (
 )
 from core.contracts.validation import Refusal
 
+STARTS = ("plain", "cocktail")
+"""Values of `search.start` that are no folder."""
 MODULES = "modules"
 """The filter that stands for one filter for every projection."""
 

@@ -121,8 +121,8 @@ class DataStep:
             yield next(known, event) if isinstance(event, SampleSeen) else event
 
     def _benign_drafts(self, spec: BenignSpec) -> NewDrafts:
-        if spec.source == "file":
-            opened = open_source(SourceSpec(source="file", path=spec.path), "benign", self.settings)
+        if spec.file is not None:
+            opened = open_source(spec.file, "benign", self.settings)
             return read_questions(interleave_categories(opened.rows))
         generator = self._generator(self.pool.live.dtype)
         return written_questions(generator, str(self.spec.pool.generator), self.spec.search.seed)

@@ -173,7 +173,7 @@ class _Job:
                 events.append(event)
         pairs = training_pairs(self.spec, events)
         for dataset, samples in zip(DATASETS, pairs, strict=True):
-            if dataset != "benign" or benign_k:
+            if samples or dataset != "benign":
                 self._save_data(dataset, samples)
         yield summarize_data(events)
         yield from too_few_pairs_warnings(self.spec, pairs)

@@ -49,6 +49,8 @@ def _files(spec: RunSpec) -> Iterator[tuple[Dataset, SourceSpec]]:
     for source in spec.data.domain.sources:
         if source.source == "file":
             yield "domain", source
+    if spec.benign is not None and spec.benign.file is not None:
+        yield "benign", spec.benign.file
 
 
 def _held_out(spec: RunSpec, settings: Settings) -> list[str]:

@@ -174,6 +174,8 @@ def _file_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
         for source in training_set.sources
         if source.source != "generate"
     ]
+    if spec.benign is not None and spec.benign.file is not None:
+        rows.append(_source_row("benign", spec.benign.file, settings))
     rows += prompt_rows(evaluation, settings)
     if evaluation.probe:
         rows.append(_prompts_row("probe prompts", evaluation.probe, evaluation, settings))

@@ -42,6 +42,16 @@ SAFETY = (
 GENOME = {"layer_granularity": 1, "filters": "modules"}
 
 
+@pytest.fixture(autouse=True)
+def helpful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The random model's answers are broken text, so harmless questions get written ones."""
+
+    def answers(_model: Any, questions: list[str], _tokens: int) -> list[str]:
+        return [f"It shines because of {question}" for question in questions]
+
+    monkeypatch.setattr("core.data.benign_pairs.answer_greedily", answers)
+
+
 @pytest.fixture(scope="module")
 def gradient_spec(
     tiny_llama: Path, tiny_expert: Path, files: Files, tmp_path_factory: pytest.TempPathFactory
@@ -85,9 +95,9 @@ def test_a_run_with_harmless_look_alikes(gradient_spec: RunSpec, settings: Setti
     assert all(event.held_out is not None for event in scored)
     assert any(isinstance(event, GradientStep) for event in events)
     assert (settings.runs / "run" / "data" / "benign.jsonl").exists()
-    if ready.benign_kept >= 5:
-        assert all(event.ce_benign is not None for event in scored)
-        assert models_of(events)["gradient"].ce_benign is not None
+    assert ready.benign_kept >= 5
+    assert all(event.ce_benign is not None for event in scored)
+    assert models_of(events)["gradient"].ce_benign is not None
     measured = [event for event in events if isinstance(event, CandidateMeasured)]
     assert measured
     assert all(event.over_refusal is not None for event in measured)
