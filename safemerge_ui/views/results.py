@@ -15,6 +15,7 @@ from core.merging.scopes import scope_label
 from core.runs.view import RunView
 from safemerge_ui.views.markup import badge, empty, interval, notice, percent, text
 from safemerge_ui.views.names import ROLES, model_name, optimizer_title
+from safemerge_ui.views.weight_map import weight_map
 
 
 def result_table(view: RunView) -> str:
@@ -61,7 +62,7 @@ def best_recipe(best: CandidateScored | None) -> str:
     """Return the recipe with the lowest objective so far."""
     if best is None:
         return empty("No candidate scored yet.", "The best recipe appears after the first one.")
-    return candidate_facts(best, best.objective) + recipe_table(best.recipe)
+    return candidate_facts(best, best.objective) + weight_map(best.recipe) + recipe_table(best.recipe)
 
 
 def candidate_facts(candidate: CandidateScored, objective: float) -> str:
@@ -71,6 +72,8 @@ def candidate_facts(candidate: CandidateScored, objective: float) -> str:
         ("Objective", f"{objective:.3f}"),
         ("Safety loss", _loss(candidate.ce_safety)),
         ("Domain loss", _loss(candidate.ce_expert)),
+        *([("Objective, held-out pairs", _loss(candidate.held_out))] if candidate.held_out is not None else []),
+        *([("Loss on harmless look-alikes", _loss(candidate.ce_benign))] if candidate.ce_benign is not None else []),
         *((f"Loss of {name}", _loss(loss)) for name, loss in candidate.expert_losses.items()),
         *([("Above the safety limit", _loss(candidate.violation))] if candidate.violation else []),
     )
