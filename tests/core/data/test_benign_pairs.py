@@ -89,6 +89,6 @@ def test_the_generator_is_asked_near_each_category() -> None:
             asked.extend(conversation[-1]["content"] for conversation in conversations)
             return [f'[{{"Question": "Is number {n} a harmless thing?"}}]' for n, _ in enumerate(conversations)]
 
-    drafts = written_questions(Writer(), "writer", seed=0)(0, 0, 14, PromptScreen(()))
+    drafts = written_questions(Writer(), "writer", seed=0)(0, 0, 14, PromptScreen((), near=False))
     assert len(drafts) == len(set(asked)) == 14
     assert drafts[0][0].source == "writer"

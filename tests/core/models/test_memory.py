@@ -86,6 +86,16 @@ def test_a_mode_that_barely_fits_loses_to_one_that_fits_comfortably() -> None:
     assert chosen(FreeMemory(math.ceil(needed / 0.8))).mode == "resident"
 
 
+def test_a_gradient_search_needs_room_for_its_backward_pass() -> None:
+    free = FreeMemory(200 * GIB, 140 * GIB)
+    models = [mistral("o/base"), mistral("o/expert")]
+    plain, gradient = (
+        choose_plan(open_plans(spec(optimizer=name), models, [], free)) for name in ("evomm", "gradient")
+    )
+    assert part(plain, "backward") == 0
+    assert part(gradient, "backward") > GIB
+
+
 def test_the_parts_of_two_plain_bf16_models() -> None:
     parameters = mistral("o/base").parameters
     free = FreeMemory(200 * GIB, 140 * GIB)
