@@ -157,10 +157,13 @@ def _answered(drafts: Drafts, setup: BenignSetup) -> Iterator[SampleSeen]:
 
 
 def _fault(verdict: Verdict) -> DropReason | None:
-    """Why an answer is no helpful one: any guard sees a refusal, or it is broken or unsafe."""
+    """Why an answer is no helpful one: any guard sees a refusal, or it is broken.
+
+    `Verdict.safe` does not count: a guard that only knows refusals calls every other reply unsafe.
+    """
     if verdict.refusal or any(other.refusal for other in verdict.others):
         return DropReason.REFUSED
-    return DropReason.BROKEN_ANSWER if verdict.degenerate or verdict.safe is False else None
+    return DropReason.BROKEN_ANSWER if verdict.degenerate else None
 
 
 def _row(question: Question, setup: BenignSetup) -> SampleSeen:

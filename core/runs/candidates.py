@@ -90,7 +90,7 @@ def _merge_spec(run: RunFolder) -> RunSpec:
 
 
 def best_candidate(candidates: Sequence[CandidateScored], alpha: float, beta: float = 0.0) -> int | None:
-    """Number of the candidate that ranks first with `alpha` and `beta` among those scored on all pairs; None if there is none.
+    """Number of the candidate that ranks first among those scored on all pairs; None if there is none.
 
     Raises:
         SpecError: alpha is negative or not finite.

@@ -38,7 +38,8 @@ class Guard:
 
     def _judge(self, reply: str) -> Verdict:
         others = (Opinion("other", reply == "doubtful", True, ""),)
-        return Verdict(reply.startswith("I'm sorry"), True, reply.startswith("no no"), "", 0.0, "", others)
+        refused = reply.startswith("I'm sorry")
+        return Verdict(refused, refused, reply.startswith("no no"), "", 0.0, "", others)
 
 
 def draft(_number: int, start: int, size: int, screen: PromptScreen) -> list[tuple[Question, DropReason | None]]:
