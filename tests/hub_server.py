@@ -1,7 +1,8 @@
 """A Hub on 127.0.0.1 that serves folders as model and dataset repositories, for tests that must not reach the network.
 
-XX what it sent, so that a test can tell that no weights
-were downloaded.
+It speaks the part of the Hub's HTTP interface that reading and downloading needs: repository facts, file tree, files
+with byte ranges, and the error headers for missing, gated and unknown things; and what publishing needs: who the user
+is, making a repository, uploading large files (git LFS) and committing. It counts what it sent.
 """
 
 from __future__ import annotations
@@ -130,14 +131,16 @@ class HubServer:
         self.repositories[name] = Repository(folder, hashlib.sha1(str(folder).encode()).hexdigest(), private=private)
 
     def add(self, name: str, path: str, content: bytes) -> None:
-        """Commit one file to a repository."""
+        """Commit one file to a repository; the folder of one that a test published stays as it is."""
+        self.committed[f"{name}/{path}"] = content
+        if name not in self.made:
+            return
         repository = self.repositories[name]
         file = repository.folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
         sha = hashlib.sha1(f"{repository.sha}{path}".encode() + content).hexdigest()
         self.repositories[name] = replace(repository, sha=sha)
-        self.committed[f"{name}/{path}"] = content
 
     def weight_bytes_sent(self) -> int:
         """Bytes of safetensors files sent so far."""
@@ -151,11 +154,10 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Keep the test output quiet."""
 
-    def do_HEAD(self) -> None:
-        self._route()
-
     def do_GET(self) -> None:
         self._route()
+
+    do_HEAD = do_GET
 
     def do_DELETE(self) -> None:
         self.hub.deletions.append(self.path)
@@ -205,7 +207,13 @@ class _Handler(BaseHTTPRequestHandler):
         repository = self.hub.repositories.get(name)
         file = repository.files().get(path) if repository else None
         mode = "lfs" if path.endswith(".safetensors") else "regular"
-        oid = None if file is None else _sha256(file) if mode == "lfs" else _git_hash(file)
+        oid = (
+            None
+            if file is None
+            else hashlib.sha256(file.read_bytes()).hexdigest()
+            if mode == "lfs"
+            else _git_hash(file)
+        )
         return {"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": oid}
 
     def _lfs_action(self, wanted: dict[str, Any]) -> dict[str, Any]:
@@ -309,21 +317,14 @@ class _Handler(BaseHTTPRequestHandler):
         for line in lines[1:]:
             value = line["value"]
             if line["key"] == "file":
-                self._add(name, value["path"], base64.b64decode(value["content"]))
+                self.hub.add(name, value["path"], base64.b64decode(value["content"]))
             elif line["key"] == "lfsFile":
-                self._add(name, value["path"], self.hub.objects[value["oid"]])
+                self.hub.add(name, value["path"], self.hub.objects[value["oid"]])
             elif line["key"].startswith("deleted"):
                 self.hub.deletions.append(str(value))
         repository = self.hub.repositories.get(name)
         oid = repository.sha if repository else "1" * 40
         self._json({"commitUrl": f"{self.hub.url}/{name}/commit/{oid}", "commitOid": oid, "hookOutput": ""})
-
-    def _add(self, name: str, path: str, content: bytes) -> None:
-        """Write a file that was committed; a repository that a test published itself keeps its own files."""
-        if name in self.hub.made:
-            self.hub.add(name, path, content)
-        else:
-            self.hub.committed[f"{name}/{path}"] = content
 
     def _paths(self, _repo_id: str, repository: Repository, wanted: list[str]) -> None:
         self._json([entry for entry in _entries(repository) if entry["path"] in wanted])
@@ -392,11 +393,7 @@ def _file_entry(name: str, path: Path) -> dict[str, Any]:
     entry = {"type": "file", "path": name, "size": size, "oid": _git_hash(path)}
     if not name.endswith(".safetensors"):
         return entry
-    return {**entry, "lfs": {"oid": _sha256(path), "size": size, "pointerSize": 130}}
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return {**entry, "lfs": {"oid": hashlib.sha256(path.read_bytes()).hexdigest(), "size": size, "pointerSize": 130}}
 
 
 def _git_hash(path: Path) -> str:
