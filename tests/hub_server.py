@@ -190,7 +190,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, b"no such page")
 
     def do_PUT(self) -> None:
-        """A large file, sent to a signed address and so without a token."""
         self.hub.requests.append(f"PUT {self.path}")
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         oid = urlsplit(self.path).path.rpartition("/")[2]

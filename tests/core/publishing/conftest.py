@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from core.settings import Settings
-from tests.core.publishing.saved_run import BASE, EXPERT
 from tests.hub_server import HubServer
+from tests.saved_run import BASE, EXPERT
 
 
 @pytest.fixture

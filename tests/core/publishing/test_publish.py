@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
-from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from core.cli.main import main
 from core.errors import ModelError, RunError
@@ -20,9 +19,9 @@ from core.publishing.publish import Published, PublishRequest
 from core.runs.folder import RunFolder
 from core.runs.publications import FILE_NAME, read_publications
 from core.settings import Settings
-from tests.core.publishing.saved_run import EXPERT, saved_run
 from tests.hub_server import HubServer
 from tests.raising import raises
+from tests.saved_run import EXPERT, saved_run
 
 REPO = "someone/merge"
 REASON = "A red team needs this weak merge."
@@ -78,7 +77,6 @@ def test_the_card_states_what_the_hub_reads(parents: HubServer, run: RunFolder, 
     for part in ("## Measured safety", "## Recipe", "## License", "## Limits", "python -m core run spec.yaml"):
         assert part in card.text
     assert "| org/base (parent) | 0.90 [" in card.text and "| evomm (merged) | 0.90 [" in card.text
-    assert model_index_to_eval_results is not None
 
 
 def test_a_merge_below_its_best_parent_needs_a_reason_which_is_on_record(
@@ -121,7 +119,7 @@ def test_a_difference_within_chance_is_published_and_stated(
 
 def test_an_upload_that_broke_off_is_continued(parents: HubServer, run: RunFolder, signed_in: Settings) -> None:
     parents.commits_left = 1
-    with raises(ModelError, "upload-failed"):
+    with raises(ModelError, "hub-error-status"):
         publish(run, signed_in)
     [failed] = read_publications(run)
     assert (failed.state, len(parents.uploads)) == ("failed", 1)
@@ -260,7 +258,7 @@ def test_the_token_is_nowhere_but_in_the_request_header(
     sent = "".join(content.decode(errors="replace") for content in parents.committed.values())
     for text in (caplog.text, shown.out, shown.err, written, sent, *parents.requests, str(caught.value)):
         assert parents.token not in text
-    assert "Signature" not in f"{caplog.text} {caught.value} {written}"
+    assert "Signature" not in f"{caught.value} {written} {sent}"
 
 
 def test_a_license_that_forbids_derivatives_keeps_a_merge_private(
