@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.data_classes import FileData
+from gradio.events import api as add_endpoint
 from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
@@ -44,7 +45,7 @@ def wire(context: AppContext) -> list[Callable[..., Any]]:
     """
     endpoints = [bind_endpoint(function, context) for function in (*READING, *ACTING)]
     for endpoint in endpoints:
-        gr.api(endpoint, api_name=endpoint.__name__)
+        add_endpoint(endpoint, api_name=endpoint.__name__)
         if endpoint.__name__ not in TOOLS:
             endpoint._mcp_type = "none"  # type: ignore[attr-defined]  # gradio lists those of type "tool", the default
     return endpoints

@@ -156,7 +156,7 @@ def build_page(context: AppContext) -> Page:
         with _tab_item(items, "data"):
             data_tab = data.build(form)
         with _tab_item(items, "merge"):
-            merge_tab = merge.build(form)
+            merge_tab = merge.build(form, context.settings.on_space)
         with _tab_item(items, "evaluate"):
             evaluate_tab = evaluate.build()
         with _tab_item(items, "chat"):

@@ -28,7 +28,7 @@ class SlimBlocks(gr.Blocks):
         """
         config = super().get_config_file()
         for component in config["components"]:
-            slim: dict[str, Any] = component  # type: ignore[assignment]
+            slim: dict[str, Any] = component
             if slim["type"] != _API_COMPONENT:
                 for name in _DESCRIPTIONS:
                     slim.pop(name, None)

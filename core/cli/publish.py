@@ -34,6 +34,7 @@ def add_commands(commands: Any) -> None:
         "--override", default="", metavar="REASON", help="publish in spite of the safety check; the card has the reason"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    parser.add_argument("--record", default="", help=argparse.SUPPRESS)
     parser.set_defaults(handler=_publish)
 
 
@@ -42,7 +43,7 @@ def _publish(arguments: argparse.Namespace, settings: Settings) -> int:
 
     request = PublishRequest(arguments.folder, arguments.repo, not arguments.public, arguments.override)
     with results_only():
-        published = publish(request, settings, say)
+        published = publish(request, settings, say, arguments.record)
     if arguments.json:
         print_json(_facts(published))
     else:

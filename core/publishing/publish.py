@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from core.errors import ModelError, RunError, SafeMergeError
 from core.models.hub import TEXT_FILES
@@ -25,10 +25,10 @@ from core.publishing.repository import (
     mark_text,
 )
 from core.publishing.safety_check import SafetyCheck, check_alignment, require_reason
-from core.publishing.source import Source, find_source
+from core.publishing.source import Source, check_weights, find_source, locate
 from core.report.build_report import build_report
 from core.report.markdown import to_markdown
-from core.runs.publications import Publication, PublicationLog, refuse_while_publishing
+from core.runs.publications import PublicationLog, new_publication, refuse_while_publishing
 from core.settings import Settings
 
 _MODEL_FILES = (*TEXT_FILES, "*.safetensors")
@@ -83,7 +83,9 @@ class _Prepared(NamedTuple):
     license: MergeLicense
 
 
-def publish(request: PublishRequest, settings: Settings, on_step: Callable[[str], None]) -> Published:
+def publish(
+    request: PublishRequest, settings: Settings, on_step: Callable[[str], None], publication_id: str = ""
+) -> Published:
     """Publish a merge to the Hub as the user of `settings.token`.
 
     Repeating it after an interruption continues the upload. Repeating it after success changes nothing.
@@ -92,35 +94,20 @@ def publish(request: PublishRequest, settings: Settings, on_step: Callable[[str]
         request: what to publish, and under which name.
         settings: of this machine; the token is the user's.
         on_step: called with a short description of each step.
+        publication_id: of the record that the process which started this one has begun; empty = begin one.
 
     Raises:
         RunError: there is no such merge, its alignment is below its best parent's without a reason (code
             `less-aligned`), a parent's license forbids it (`license-forbids`), or an upload is at work.
         ModelError: the token or the name is refused, the repository is not ours, or the upload broke off.
     """
-    prepared = _prepare(request, settings, on_step)
-    source, check = prepared.source, prepared.check
-    standing = check.standing
-    now = time.time()
-    log = PublicationLog(
-        source.run,
-        Publication(
-            started_at=now,
-            at=now,
-            model=source.place,
-            repo=prepared.repo_id,
-            private=request.private,
-            sha256=source.sha256,
-            alignment=standing.merge if standing else None,
-            best_parent=standing.best_parent.name if standing else "",
-            best_alignment=standing.best_parent.rate if standing else None,
-            objection=check.objection,
-            override=prepared.reason,
-            url=prepared.hub.url(prepared.repo_id),
-        ),
-        time.time,
-    )
+    run, folder = locate(request.folder)
+    refuse_while_publishing(run, publication_id)
+    place = str(folder.relative_to(run.path))
+    log = PublicationLog(run, new_publication(place, request.repo, request.private, "", publication_id))
     with _recorded(log, on_step) as record:
+        prepared = _prepare(request, settings, record)
+        log.write(**_facts(prepared))
         published = _upload(prepared, request.private, record)
         log.write(state="published", step="", commit=published.commit)
     return published
@@ -130,20 +117,33 @@ def _prepare(request: PublishRequest, settings: Settings, on_step: Callable[[str
     """Check everything that needs no upload, the cheap checks first."""
     check_token(settings.token)
     check_name(request.repo)
-    on_step("checking the merge")
     source = find_source(request.folder)
-    refuse_while_publishing(source.run)
     check = check_alignment(source)
     reason = require_reason(check, request.override)
-    hub = Hub(settings)
     on_step("checking the name and the licenses")
+    hub = Hub(settings)
     repo_id = hub.full_name(request.repo)
     found = reconcile(read_parent_licenses(source.parents, settings))
     if found.obstacle and not request.private:
-        raise RunError(
-            f"{found.obstacle} The merge is not made public.", "Publish it privately.", code="license-forbids"
-        )
-    return _Prepared(source, check, reason, hub, repo_id, found)
+        message = f"{found.obstacle} The merge is not made public."
+        raise RunError(message, "Publish it privately.", code="license-forbids")
+    on_step("comparing the weights with those of the run")
+    return _Prepared(check_weights(source), check, reason, hub, repo_id, found)
+
+
+def _facts(prepared: _Prepared) -> dict[str, Any]:
+    """What the record holds of a merge that may be published."""
+    standing = prepared.check.standing
+    return {
+        "repo": prepared.repo_id,
+        "url": prepared.hub.url(prepared.repo_id),
+        "sha256": prepared.source.sha256,
+        "alignment": standing.merge if standing else None,
+        "best_parent": standing.best_parent.name if standing else "",
+        "best_alignment": standing.best_parent.rate if standing else None,
+        "objection": prepared.check.objection,
+        "override": prepared.reason,
+    }
 
 
 @contextmanager
@@ -155,7 +155,7 @@ def _recorded(log: PublicationLog, on_step: Callable[[str], None]) -> Iterator[C
         on_step(text)
 
     try:
-        step("starting")
+        log.write_worker(os.getpid())
         yield step
     except SafeMergeError as error:
         log.write(state="failed", step="", message=error.message, hint=error.hint)

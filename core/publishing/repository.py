@@ -85,7 +85,7 @@ def check_name(repo: str) -> str:
         ModelError: it is neither NAME nor OWNER/NAME (code `invalid-hub-id`).
     """
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils._validators import validate_repo_id
 
     name = repo.strip()
     try:
@@ -143,14 +143,15 @@ class Hub:
             ModelError: the repository is not ours (code `name-taken`), holds another merge (`other-merge`), has another
                 visibility (`visibility-differs`), or a file was changed by somebody else (`changed-on-hub`).
         """
+        from huggingface_hub.hf_api import RepoFile
+
         with self._errors(repo_id):
             if not self._api.repo_exists(repo_id):
                 return Target(repo_id, "", {}, {})
             info = self._api.model_info(repo_id, timeout=self._settings.hub_timeout_s)
             listed = list(self._api.list_repo_tree(repo_id, recursive=True, revision=info.sha))
-        files = {
-            item.path: item.lfs.sha256 if item.lfs else item.blob_id for item in listed if hasattr(item, "blob_id")
-        }
+        stored = [item for item in listed if isinstance(item, RepoFile)]
+        files = {item.path: item.lfs.sha256 if item.lfs else item.blob_id for item in stored}
         mark = self._read_mark(repo_id, str(info.sha)) if MARK in files else {}
         if not mark and set(files) - {GIT_ATTRIBUTES}:
             raise ModelError(

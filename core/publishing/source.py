@@ -31,7 +31,7 @@ class Source(NamedTuple):
         name: of the merge within the run: a search, or a search and a candidate's number.
         recipe: of the merge.
         result: its measurements; None for a candidate that was only estimated.
-        sha256: of the saved weights, which are those that were measured or saved by the run.
+        sha256: of the weights that the run measured or saved; empty where it is not recorded.
     """
 
     run: RunFolder
@@ -55,7 +55,7 @@ class Source(NamedTuple):
 
 
 def find_source(path: Path) -> Source:
-    """Find the merge to publish, and check its weights against the record.
+    """Find the merge to publish; reads no weights.
 
     Args:
         path: a run folder, whose own merge is meant; or a saved model in it: `merged`, `baselines/NAME` or
@@ -63,10 +63,9 @@ def find_source(path: Path) -> Source:
 
     Raises:
         RunError: the folder is neither (code `not-a-run-folder`), the run compares models (`no-merge`), is at work
-            (`run-at-work`), has not saved the merge (`no-saved-model`), does not know it (`unknown-merge`), or the
-            weights differ from those that were measured (`weights-changed`).
+            (`run-at-work`), has not saved the merge (`no-saved-model`), or does not know it (`unknown-merge`).
     """
-    run, folder = _locate(path.resolve())
+    run, folder = locate(path)
     record = read_run(run)
     if not isinstance(record.spec, RunSpec):
         raise RunError(f"The run {run.run_id} merged nothing.", "Give the folder of a merge.", code="no-merge")
@@ -78,18 +77,35 @@ def find_source(path: Path) -> Source:
             "Wait until the run is finished, or save a candidate with `python -m core export`.",
             code="no-saved-model",
         )
-    name, recipe, result, expected = _known(run, record, folder)
-    sha256 = _sha256(folder)
-    if expected and sha256 != expected:
-        raise RunError(
-            f"The weights in {folder} differ from those of the run.",
-            "Someone changed the files after the run: save the merge again.",
-            code="weights-changed",
-        )
+    name, recipe, result, sha256 = _known(run, record, folder)
     return Source(run, record, record.spec, folder, name, recipe, result or _twin(record, recipe, sha256), sha256)
 
 
-def _locate(path: Path) -> tuple[RunFolder, Path]:
+def check_weights(source: Source) -> Source:
+    """The source with the hash of the weights on disk, which must be the recorded one.
+
+    Raises:
+        RunError: the weights differ from those of the run (code `weights-changed`), or cannot be read.
+    """
+    sha256 = _sha256(source.folder)
+    if source.sha256 and sha256 != source.sha256:
+        raise RunError(
+            f"The weights in {source.folder} differ from those of the run.",
+            "Someone changed the files after the run: save the merge again.",
+            code="weights-changed",
+        )
+    return source._replace(sha256=sha256)
+
+
+def saved_places(run: RunFolder) -> list[str]:
+    """The merges that a run has saved, as folders relative to the run's; its own merge first."""
+    folders = [run.merged_path, *sorted(run.path.glob(f"{BASELINES}/*/")), *sorted(run.path.glob(f"{CANDIDATES}/*/"))]
+    return [str(folder.relative_to(run.path)) for folder in folders if (folder / "config.json").is_file()]
+
+
+def locate(path: Path) -> tuple[RunFolder, Path]:
+    """The run and the folder of the model that a path names; raises `RunError` (code `not-a-run-folder`)."""
+    path = path.resolve()
     for run, folder in (
         (RunFolder(path), path / MERGED),
         (RunFolder(path.parent), path),

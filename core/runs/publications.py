@@ -6,7 +6,8 @@ its state as of now. It never contains a token.
 
 from __future__ import annotations
 
-import os
+import secrets
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Literal
@@ -28,8 +29,8 @@ class Publication(BaseModel):
     """One upload of a merge.
 
     Attributes:
-        started_at: Unix time; it identifies the upload within its run.
-        at: time of this line.
+        id: identifies the upload.
+        started_at: Unix time; `at` is the time of this line.
         model: folder of the merge, relative to the run's.
         repo: owner/name on the Hub.
         private: whether only the owner sees the repository.
@@ -46,6 +47,7 @@ class Publication(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    id: str
     started_at: float
     at: float
     model: str
@@ -76,18 +78,45 @@ class PublicationLog:
 
     Args:
         run: the run that the merge belongs to.
+        publication: the upload, with what is known of it.
         clock: returns the Unix time.
     """
 
-    def __init__(self, run: RunFolder, publication: Publication, clock: Callable[[], float]) -> None:
+    def __init__(self, run: RunFolder, publication: Publication, clock: Callable[[], float] = time.time) -> None:
         self._path = run.path / FILE_NAME
         self._clock = clock
-        self.publication = publication.model_copy(update={"worker": asdict(mark_started(os.getpid()))})
+        self.publication = publication
 
     def write(self, **changes: Any) -> None:
         """Record a change; raises `RunError` when the disk is full or the folder cannot be written."""
         self.publication = self.publication.model_copy(update={**changes, "at": self._clock()})
         append_line(self._path, self.publication.model_dump_json())
+
+    def write_worker(self, pid: int) -> None:
+        """Record which process uploads."""
+        self.write(worker=asdict(mark_started(pid)))
+
+
+def new_publication(model: str, repo: str, private: bool, override: str, publication_id: str = "") -> Publication:
+    """An upload that begins now.
+
+    Args:
+        model: folder of the merge, relative to the run's.
+        repo: NAME or OWNER/NAME.
+        private: whether only the owner will see the repository.
+        override: reason that the person gave; empty for none.
+        publication_id: of an upload that another process has recorded; empty for a new one.
+    """
+    now = time.time()
+    return Publication(
+        id=publication_id or secrets.token_hex(8),
+        started_at=now,
+        at=now,
+        model=model,
+        repo=repo,
+        private=private,
+        override=override,
+    )
 
 
 def read_publications(run: RunFolder) -> list[Publication]:
@@ -107,7 +136,7 @@ def read_publications(run: RunFolder) -> list[Publication]:
         raise RunError(
             f"{path} has a line that cannot be read.", "Move the file away.", code="unreadable-file"
         ) from error
-    latest = {(one.started_at, one.repo): one for one in written}
+    latest = {one.id: one for one in written}
     return [_as_of_now(one) for one in latest.values()]
 
 
@@ -117,10 +146,10 @@ def _as_of_now(publication: Publication) -> Publication:
     return publication.model_copy(update={"state": "failed", "message": STOPPED, "hint": STOPPED_HINT})
 
 
-def refuse_while_publishing(run: RunFolder) -> None:
-    """Raise `RunError` (code `publish-at-work`) while a merge of the run is being uploaded."""
+def refuse_while_publishing(run: RunFolder, own_id: str = "") -> None:
+    """Raise `RunError` (code `publish-at-work`) while an upload of the run other than `own_id` is at work."""
     for one in read_publications(run):
-        if not one.over:
+        if not one.over and one.id != own_id:
             raise RunError(
                 f"{one.model} of run {run.run_id} is being uploaded to {one.repo}.",
                 "Wait until the upload has ended.",

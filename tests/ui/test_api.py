@@ -112,7 +112,7 @@ def test_every_example_of_the_page_runs(url: str, work: Work, monkeypatch: pytes
     assert names["status"]["status"] == "finished" and names["status"]["candidates"] == 60
     assert {model["name"] for model in names["result"]["models"]} >= {"demo/aligned", "evomm"}
     assert {"ok", "rows"} == set(names["checked"]) and names["checked"]["rows"]
-    assert Path(names["path"]).read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert Path(names["path"]).read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert names["answer"]["reply"] == "Helium is a noble gas." and names["answer"]["verdict"]["guard"] == "phrases"
     merge, comparison, audited = work.started
     assert isinstance(merge, RunSpec) and isinstance(comparison, ComparisonSpec)
