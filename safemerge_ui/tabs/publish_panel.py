@@ -25,8 +25,8 @@ from safemerge_ui.views.publication import check_view, publication_view
 POLL_S = 2.0
 PRIVATE, PUBLIC = "private", "public"
 _INTRO = (
-    "<h2>Publish to the Hub</h2><p>Model, card with the measured safety, recipe and report. Nothing on the Hub is deleted, "
-    "and only repositories that SafeMerge made are changed.</p>"
+    "<h2>Publish to the Hub</h2><p>Model, card with the measured safety, recipe and report. Nothing on the Hub is "
+    "deleted, and only repositories that SafeMerge made are changed.</p>"
 )
 
 
@@ -84,7 +84,7 @@ def wire(panel: PublishPanel, context: AppContext, run_id: gr.State, drawn: gr.S
     inputs = [run_id, panel.place, panel.repo, panel.visibility, panel.reason, panel.token]
     outputs = [panel.notice, panel.token, *followed]
     asked = panel.publish.click(bind_with_notice(publish, panel.notice, context, panel), inputs, outputs)
-    asked.then(lambda: "", None, panel.token, show_progress="hidden")  # also after an error
+    asked.then(bind(forget_token), None, panel.token, show_progress="hidden")  # also after an error
     panel.timer.tick(bind(follow, context, panel), run_id, followed, show_progress="hidden", concurrency_limit=8)
 
 
@@ -138,12 +138,15 @@ def publish(
     run = context.watch.folder(run_id)
     if place not in saved_places(run):
         raise RunError("No saved merge is selected.", "Select one in the list.", code="no-saved-model")
-    if settings.on_space:
-        used = oauth_token.token if oauth_token else None
-    else:
-        used = token.strip() or settings.token
+    signed_in = oauth_token.token if oauth_token else None
+    used = signed_in if settings.on_space else token.strip() or settings.token
     start_publish(PublishRequest(run.path / place, repo, visibility != PUBLIC, reason), used, settings)
     return {panel.token: "", **follow(context, panel, run_id)}
+
+
+def forget_token() -> str:
+    """Empty the token's field."""
+    return ""
 
 
 def follow(context: AppContext, panel: PublishPanel, run_id: str) -> Updates:
