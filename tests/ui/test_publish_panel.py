@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 import pytest
+from playwright.sync_api import Page, expect
 
 from core.errors import ModelError, RunError
 from core.publishing.publish import PublishRequest
@@ -24,6 +25,7 @@ from safemerge_ui.views.publication import publication_view
 from tests.hub_server import HubServer
 from tests.raising import raises
 from tests.saved_run import saved_run
+from tests.ui.conftest import Served
 from tests.ui.golden import golden_events, write_run
 
 RUN = "20260901-101500-aaaa"
@@ -172,3 +174,26 @@ def test_names_reasons_and_messages_are_shown_as_text() -> None:
     for state in ("uploading", "published", "failed"):
         html = publication_view(one.model_copy(update={"state": state, "override": "<u>", "url": '"><b>'}))
         assert not any(markup in html for markup in ("<b>", "<script>", "<i>", "<u>"))
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1440, 390])
+def test_a_visitor_is_asked_for_a_reason_and_the_token_is_forgotten(
+    page: Page, served: Served, tiny_llama: Path, width: int
+) -> None:
+    run_id = f"20260901-10150{width % 10}-aaaa"
+    saved_run(served.runs / run_id, tiny_llama, merged_safe=10)
+    expect.set_options(timeout=60_000)
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"{served.url}?run={run_id}")
+    expect(page.locator("#publish-check")).to_contain_text("less aligned, beyond chance")
+    expect(page.locator("#publish-reason")).to_be_visible()
+    page.locator("#publish-repo input, #publish-repo textarea").first.fill("merge")
+    token = page.locator("#publish-token input")
+    assert token.get_attribute("type") == "password"
+    token.fill("hf_mine")
+    page.locator("#publish-start").click()
+    expect(page.locator("#publish-notice")).to_contain_text("It is not published.")
+    expect(token).to_have_value("")
+    wide = page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+    assert not wide, "the page scrolls sideways"
