@@ -29,6 +29,7 @@ from core.models.loading import (
 from core.models.memory import MemoryPlan
 from core.models.metadata import read_metadata
 from core.models.output_layer import match_output_layer
+from core.models.overflow_check import refuse_overflow
 from core.models.own_settings import (
     OwnSettings,
     fits_rows,
@@ -203,7 +204,17 @@ def load_pool(
     names = _mergekit_names((anchor, *members), settings)
     if device.type == "cpu":
         keep_freed_memory()
-    on_loaded(LivePool(members, anchor, live, tokenizer, merge, names, tokenizer_source, own))
+    pool = LivePool(members, anchor, live, tokenizer, merge, names, tokenizer_source, own)
+    if dtype == torch.float16:
+        _refuse_overflow(pool)
+    on_loaded(pool)
+
+
+def _refuse_overflow(pool: LivePool) -> None:
+    """Raise `ModelError` if a member of a pool in float16 computes values above that format's limit."""
+    for name in pool.members:
+        pool.merge.write_parent(name)
+        refuse_overflow(pool.member(name).model, name)
 
 
 def warn_about_copies(pool: LivePool) -> Iterator[Warned]:

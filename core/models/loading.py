@@ -14,6 +14,7 @@ from core.models import hub
 from core.models.demo_base import ensure_base
 from core.models.files import find_weights, open_files
 from core.models.model_view import make_view
+from core.models.overflow_check import refuse_overflow
 from core.models.pickled_weights import convert
 from core.models.references import DEMO_ADAPTERS, DEMO_BASE, ModelReference
 from core.models.weight_files import is_plain
@@ -90,7 +91,7 @@ def load_model(
         model = cast_parameters(
             _merge_adapter(_read_model(local.folder, ref, torch.float32), local.adapter, ref), dtype
         )
-    return model.eval().requires_grad_(False).to(device)
+    return _ready(model, ref, device)
 
 
 def load_classifier(
@@ -98,8 +99,15 @@ def load_classifier(
 ) -> PreTrainedModel:
     """A model with a classification head, ready to use; arguments and errors as for `load_model`."""
     local = locate(ref, settings)
-    model = _read_model(local.folder, ref, dtype, "AutoModelForSequenceClassification")
-    return model.eval().requires_grad_(False).to(device)
+    return _ready(_read_model(local.folder, ref, dtype, "AutoModelForSequenceClassification"), ref, device)
+
+
+def _ready(model: PreTrainedModel, ref: ModelReference, device: torch.device | str) -> PreTrainedModel:
+    """The model in evaluation mode on its device, checked for overflow where its format is float16."""
+    ready = model.eval().requires_grad_(False).to(device)
+    if ready.device.type == "cuda":
+        refuse_overflow(ready, str(ref))
+    return ready
 
 
 def cast_parameters(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
