@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ import torch
 from core.contracts.events import Progress, Warned
 from core.contracts.run_spec import PoolSpec, SearchSpec
 from core.errors import MergeError
+from core.jobs.pool_hashes import PoolHashes
 from core.merging.engine import MergePool
 from core.merging.recipes import LATEST_MASK_VERSION
 from core.merging.storage import Storage
@@ -71,6 +73,11 @@ class LivePool:
     mergekit_names: Mapping[str, str]
     tokenizer_source: str | None = None
     own: Mapping[str, LoadedModel] = field(default_factory=dict)
+
+    @cached_property
+    def hashes(self) -> PoolHashes:
+        """Hashes of the weights that were written into the live model."""
+        return PoolHashes(self.merge)
 
     @property
     def anchor_is_member(self) -> bool:

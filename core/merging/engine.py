@@ -67,6 +67,7 @@ class MergePool:
         self.base_name = base_name
         self._parameters = _named_tensors(live, base)
         self._at_base: set[str] = set()
+        self._written: str | None = None
         self._storage = storage or Storage(next(iter(self._parameters.values())).device)
         for key, tensor in base.items():
             _require_finite(tensor, key, base_name)
@@ -145,12 +146,19 @@ class MergePool:
         indices = [index for vector in self._vectors.values() for index in vector.indices.values()]
         return parts | {"trim indices": sum(index.nbytes for index in indices)}
 
+    @property
+    def written(self) -> str | None:
+        """Identifies the weights that the live model holds: equal texts mean equal weights; None = unknown."""
+        return self._written
+
     def write_parent(self, name: str) -> None:
         """Make the live model the base or one of the experts."""
+        self._written = None
         if name == self.base_name:
             self._write(lambda _key: _Sum({}), _keep_all)
         else:
             self._write(lambda _key: _Sum({name: 1.0}), _keep_all)
+        self._written = f"parent {name}"
 
     def apply(self, recipe: Recipe) -> None:
         """Merge `recipe` into the live model.
@@ -162,6 +170,7 @@ class MergePool:
         if missing or recipe.base != self.base_name:
             named = ", ".join(missing) or recipe.base
             raise MergeError(f"The recipe names models outside the pool: {named}.", code="outside-pool")
+        self._written = None
         local = by_tensor(recipe, self._base)
         if recipe.by_mergekit:
             self._write_by_mergekit(local)
@@ -171,6 +180,7 @@ class MergePool:
             parts = {id(part): part for part in local.values()}
             sums = {number: _sum_of(part) for number, part in parts.items()}
             self._write(lambda key: sums[id(local[key])], partial(self._keep, local))
+        self._written = recipe.model_dump_json()
 
     def _keep(self, local: Mapping[str, Recipe], name: str, key: str, delta: Delta) -> Keep | None:
         """The callable that drops entries of an expert's tensor; None where all are kept."""

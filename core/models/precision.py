@@ -3,8 +3,9 @@
 One rule holds for runs, commands and chat. `auto` takes bfloat16, which needs half the memory, unless float32 is
 clearly faster. A GPU without bfloat16 units (T4, V100) only emulates bfloat16, which is slow: `auto` takes float16
 there, and each loaded model is checked for overflow (`core.models.overflow_check`). A processor's flags do not decide
-it: some report bfloat16 and are slow at it. So its speed is measured, once per machine, and stored under `settings.home`: two runs of
-one spec on one machine then use the same format. Delete the folder `number-format` there to measure again.
+it: some report bfloat16 and are slow at it. So its speed is measured, once per machine, and stored under
+`settings.home`: two runs of one spec on one machine then use the same format. Delete the folder `number-format` there
+to measure again.
 """
 
 from __future__ import annotations
