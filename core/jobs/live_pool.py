@@ -22,9 +22,9 @@ from core.models.generation import generate_all
 from core.models.loading import (
     cast_parameters,
     load_model,
-    load_state,
     load_tokenizer,
     locate,
+    open_state,
     untied_state,
     vocabulary_size,
 )
@@ -198,14 +198,7 @@ def load_pool(
     tokenizer_source: str | None = None
     for done, name in enumerate([name for name in members if name != anchor], start=1):
         yield Progress(phase="loading", done=done, total=total, message=f"loading {name}")
-        expert = match_output_layer(_state(name, settings, storage), live, name)
-        if spec.vocabulary == "base":
-            rows = vocabulary_size(parse_reference(name, settings), settings)
-            original, expert = expert, fit_vocabulary(expert, merge.base_tensors, rows)
-            if any(expert[key] is not original[key] for key in original):
-                tokenizer_source = spec.base
-            del original
-        merge.add_expert(name, expert)
+        tokenizer_source = _add_expert(merge, name, spec, settings, storage) or tokenizer_source
     yield Progress(phase="loading", done=total, total=total)
     own = {name: model for name in members if name != owner and (model := _own(name, owner, live, tokenizer, settings))}
     names = _mergekit_names((anchor, *members), settings)
@@ -293,8 +286,20 @@ def _live_and_state(
     return live, {key: tensor.clone() if tensor.data_ptr() in shared else tensor for key, tensor in state.items()}
 
 
-def _state(name: str, settings: Settings, storage: Storage) -> dict[str, torch.Tensor]:
-    return load_state(parse_reference(name, settings), settings, _read_as(name, settings, storage))
+def _add_expert(merge: MergePool, name: str, spec: PoolSpec, settings: Settings, storage: Storage) -> str | None:
+    """Add an expert to the pool; returns the model whose vocabulary it was fitted to, if it was."""
+    reference, source = parse_reference(name, settings), None
+    with open_state(reference, settings, _read_as(name, settings, storage)) as state:
+        expert = state
+        if state.keys() != merge.base_tensors.keys():
+            expert = match_output_layer(state, merge.live, name)
+        if spec.vocabulary == "base":
+            rows = vocabulary_size(reference, settings)
+            original, expert = dict(expert), fit_vocabulary(expert, merge.base_tensors, rows)
+            if any(expert[key] is not original[key] for key in original):
+                source = spec.base
+        merge.add_expert(name, expert)
+    return source
 
 
 def _read_as(name: str, settings: Settings, storage: Storage) -> torch.dtype:
