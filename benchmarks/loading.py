@@ -2,8 +2,8 @@
 
 `shards` reads the tensors straight from the safetensors files in several threads (`core.models.shards`); `model` loads
 the expert's model with transformers first, as pools did before. Both add the same task vector to a pool of the same
-base and are timed alternately, in one process, with the files in the page cache. The reading alone is compared with the rate
-at which one thread copies the file's bytes.
+base and are timed alternately, in one process, with the files in the page cache. The reading alone is compared with one
+copy of the file in one thread.
 """
 
 from __future__ import annotations

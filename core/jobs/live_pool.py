@@ -181,7 +181,7 @@ def load_pool(
         MergeError: the models do not fit together.
     """
     device = pick_device()
-    storage = Storage(device, memory.on_host, memory.compact) if memory else Storage(device)
+    storage = Storage(device, memory.on_host, memory.compact, memory.base_on_device) if memory else Storage(device)
     members = (spec.base, *(expert.model for expert in spec.experts))
     anchor = spec.ancestor or spec.base
     total = len(set(members) | {anchor})
@@ -276,7 +276,7 @@ def _live_and_state(
 ) -> tuple[Any, dict[str, torch.Tensor]]:
     """The live model in `dtype`, and the anchor's tensors in the format that they were read in, from one load."""
     read_as = _read_as(anchor, settings, storage)
-    place = torch.device("cpu") if storage.on_host else storage.device
+    place = torch.device("cpu") if storage.of_base.on_host else storage.device
     model = load_model(parse_reference(anchor, settings), settings, read_as, place)
     state = untied_state(model)
     live = cast_parameters(model, dtype).to(storage.device)
@@ -295,7 +295,8 @@ def _add_expert(merge: MergePool, name: str, spec: PoolSpec, settings: Settings,
             expert = match_output_layer(state, merge.live, name)
         if spec.vocabulary == "base":
             rows = vocabulary_size(reference, settings)
-            original, expert = dict(expert), fit_vocabulary(expert, merge.base_tensors, rows)
+            original = dict(expert)
+            expert = fit_vocabulary(original, merge.base_tensors, rows)
             if any(expert[key] is not original[key] for key in original):
                 source = spec.base
         merge.add_expert(name, expert)

@@ -36,6 +36,7 @@ from core.contracts.run_spec import RunSpec
 from core.data.training_pairs import Dataset, Sample, provenances, read_samples, samples_from_events
 from core.errors import MergeError, RunCancelled, RunError
 from core.evaluation.measurement import Measurer, read_test_set
+from core.guards.panel import unload
 from core.guards.protocol import Guard
 from core.guards.registry import load_guard
 from core.jobs.data_step import DataStep, summarize_data
@@ -43,6 +44,7 @@ from core.jobs.live_pool import LivePool, load_pool, warn_about_copies
 from core.jobs.parent_scores import ParentScores
 from core.jobs.run_warnings import (
     broken_merge_warnings,
+    missing_pairs_warnings,
     single_expert_warnings,
     skipped,
     swapped_prompts_warnings,
@@ -126,6 +128,8 @@ class _Job:
         evaluator.recall(self.replay.of(CandidateScored), accuracy_measurements(self.replay))
         parents = ParentScores(pool, evaluator, scorer.shares, safety, domain)
         yield from self._measure_parents(pool, parents, measurer)
+        if memory and memory.unloads_guards:
+            unload(guard)
         yield from self._search_and_compare(pool, evaluator, measurer)
         yield Finished(result=self._result())
 
@@ -175,10 +179,7 @@ class _Job:
         self._save_data("safety", safety)
         self._save_data("domain", domain)
         yield summarize_data(events)
-        for name, samples, k in (("safety", safety, sets.safety.pairs), ("domain", domain, sets.domain.pairs)):
-            if len(samples) < k:
-                message = f"Only {len(samples)} of {k} {name} pairs are available."
-                yield Warned(message=message, hint="The search uses those.")
+        yield from missing_pairs_warnings(sets, len(safety), len(domain))
         return safety, domain
 
     def _data_events(self, pool: LivePool, held_out: list[str], guard: Guard) -> Iterator[SampleSeen | Progress]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from core.contracts.data_spec import DataSpec
 from core.contracts.events import Warned
 from core.contracts.results import ModelResult
 from core.contracts.run_spec import EvaluationSpec, RunSpec
@@ -64,3 +65,17 @@ def single_expert_warnings(spec: RunSpec) -> Iterator[Warned]:
     if spec.evaluation.leave_one_out and len(spec.pool.experts) == 1:
         message = "evaluation.leave_one_out was skipped: the pool has one expert."
         yield Warned(message=message, hint="Without it the merge is the base, which is measured among the parents.")
+
+
+def missing_pairs_warnings(sets: DataSpec, safety: int, domain: int) -> Iterator[Warned]:
+    """Warnings for the training sets that have fewer pairs than the spec asks for.
+
+    Args:
+        sets: of the spec.
+        safety: number of pairs of D_safety.
+        domain: number of pairs of D_expert.
+    """
+    for name, count, k in (("safety", safety, sets.safety.pairs), ("domain", domain, sets.domain.pairs)):
+        if count < k:
+            message = f"Only {count} of {k} {name} pairs are available."
+            yield Warned(message=message, hint="The search uses those.")

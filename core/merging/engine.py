@@ -71,7 +71,7 @@ class MergePool:
         self._storage = storage or Storage(next(iter(self._parameters.values())).device)
         for key, tensor in base.items():
             _require_finite(tensor, key, base_name)
-        self._base = {key: self._storage.keep(tensor) for key, tensor in base.items()}
+        self._base = {key: self._storage.of_base.keep(tensor) for key, tensor in base.items()}
         self._vectors: dict[str, TaskVector] = {}
         self._trims: dict[tuple[str, str, float], Trim | DeviceTrim] = {}
         self._factors: dict[tuple[str, str, float], Tensor] = {}
@@ -131,7 +131,7 @@ class MergePool:
     def _differs(self, stored: Stored, base: Tensor, key: str, name: str) -> bool:
         """Whether any entry of a task vector's tensor differs from zero; all must be finite."""
         differs = False
-        for values in self._storage.fetch_delta(stored, self._storage.fetch(base)).pieces(
+        for values in self._storage.fetch_delta(stored, self._storage.of_base.fetch(base)).pieces(
             piece_entries(base.device.type)
         ):
             _require_finite(values, key, name)
@@ -219,7 +219,7 @@ class MergePool:
                 if not names:
                     self._write_base(key)
                     continue
-                here = self._storage.fetch(base)
+                here = self._storage.of_base.fetch(base)
                 deltas = {
                     name: self._storage.fetch_delta(self._vectors[name].deltas[key], here).whole.view(base.shape)
                     for name in names
@@ -236,7 +236,7 @@ class MergePool:
                 if not names:
                     self._write_base(key)
                     continue
-                here = self._storage.fetch(base)
+                here = self._storage.of_base.fetch(base)
                 deltas = [self._storage.fetch_delta(self._vectors[name].deltas[key], here) for name in names]
                 terms = [
                     Term(delta, used[name], keep(name, key, delta)) for name, delta in zip(names, deltas, strict=True)
@@ -252,7 +252,7 @@ class MergePool:
                 if stored is None:
                     self._write_base(key)
                     continue
-                here = self._storage.fetch(base)
+                here = self._storage.of_base.fetch(base)
                 delta = self._storage.fetch_delta(stored, here)
                 if key not in vector.angles:
                     vector.angles[key] = angle_between(here, delta)
