@@ -3,7 +3,7 @@
 `shards` reads the tensors straight from the safetensors files in several threads (`core.models.shards`); `model` loads
 the expert's model with transformers first, as pools did before. Both add the same task vector to a pool of the same
 base and are timed alternately, in one process, with the files in the page cache. The reading alone is compared with one
-copy of the file in one thread.
+copy of the file in one thread. Ratios compare the shortest times: other programs on the machine only add to them.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def measure(folder: Path, layers: int, width: int, rows: int, repetitions: int) 
     copied = [seconds_of((expert / "model.safetensors").read_bytes) for _ in range(repetitions)]
     result["copy_s"] = spread(copied)
     result["read_s"] = spread([seconds_of(_read, expert, settings) for _ in range(repetitions)])
-    result["read_to_copy"] = result["read_s"]["median"] / result["copy_s"]["median"]
+    result["read_to_copy"] = result["read_s"]["min"] / result["copy_s"]["min"]
     return result
 
 
@@ -77,7 +77,7 @@ def _compare(live: Any, expert: Path, settings: Settings, storage: Storage, repe
             sums[way].add(float(sum(parameter.double().sum() for parameter in live.parameters())))
             pool.write_parent("base")
     times = {f"{way}_s": spread(spent[1:]) for way, spent in seconds.items()}
-    ratio = times["model_s"]["median"] / times["shards_s"]["median"]
+    ratio = times["model_s"]["min"] / times["shards_s"]["min"]
     return times | {"model_to_shards": ratio, "same_weights": len(sums["model"] | sums["shards"]) == 1}
 
 
@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _as_text(result: dict[str, Any]) -> str:
     rows = [f"{result['parameters']:,} parameters in bfloat16, {result['threads']} threads"]
     for name, row in result["storages"].items():
-        model, shards = (row[f"{way}_s"]["median"] for way in ("model", "shards"))
+        model, shards = (row[f"{way}_s"]["min"] for way in ("model", "shards"))
         rows.append(
             f"{name}: {model:.2f} s from a loaded model, {shards:.2f} s from the files: {row['model_to_shards']:.2f} x"
         )
