@@ -289,7 +289,8 @@ def _live_and_state(
 def _add_expert(merge: MergePool, name: str, spec: PoolSpec, settings: Settings, storage: Storage) -> str | None:
     """Add an expert to the pool; returns the model whose vocabulary it was fitted to, if it was."""
     reference, source = parse_reference(name, settings), None
-    with open_state(reference, settings, _read_as(name, settings, storage)) as state:
+    place = torch.device("cpu") if storage.on_host else storage.device
+    with open_state(reference, settings, _read_as(name, settings, storage), place) as state:
         expert = state
         if state.keys() != merge.base_tensors.keys():
             expert = match_output_layer(state, merge.live, name)

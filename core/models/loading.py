@@ -138,8 +138,10 @@ def load_state(ref: ModelReference, settings: Settings, dtype: torch.dtype) -> d
     return untied_state(load_model(ref, settings, dtype))
 
 
-def open_state(ref: ModelReference, settings: Settings, dtype: torch.dtype) -> AbstractContextManager[State]:
-    """The model's tensors on the CPU, as `load_state` returns them, but read one after the other where possible.
+def open_state(
+    ref: ModelReference, settings: Settings, dtype: torch.dtype, device: torch.device | str = "cpu"
+) -> AbstractContextManager[State]:
+    """The model's tensors, as `load_state` returns them, but read one after the other where possible.
 
     Tensors that are read from the files as they are have the format in which they are saved; it holds the same values.
 
@@ -147,12 +149,13 @@ def open_state(ref: ModelReference, settings: Settings, dtype: torch.dtype) -> A
         ref: of the model.
         settings: of this machine.
         dtype: of floating-point tensors, where the model has to be loaded.
+        device: where tensors that are read one after the other are stored; others are on the CPU.
 
     Raises:
         ModelError: as for `load_model`.
     """
     local = locate(ref, settings)
-    shards = open_shards(local.folder) if local.adapter is None else None
+    shards = open_shards(local.folder, str(device)) if local.adapter is None else None
     return shards if shards is not None else nullcontext(load_state(ref, settings, dtype))
 
 

@@ -26,6 +26,8 @@ _FORMATS = ("F32", "BF16", "F16")
 _MOST_THREADS = 8
 _AHEAD = 2
 """Tensors read ahead, per thread."""
+_AHEAD_ON_GPU = 4
+"""Tensors read ahead into a GPU's memory, which the memory plan has no part for."""
 
 
 class ShardState(Mapping[str, "Tensor"]):
@@ -52,7 +54,7 @@ class ShardState(Mapping[str, "Tensor"]):
         threads = min(_MOST_THREADS, os.cpu_count() or 1)
         self._threads = self._opened.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="shards"))
         self._waiting: dict[str, Future[Tensor]] = {}
-        self._next, self._window = deque(files), threads * _AHEAD
+        self._next, self._window = deque(files), threads * _AHEAD if device == "cpu" else _AHEAD_ON_GPU
 
     def __enter__(self) -> ShardState:
         return self
