@@ -181,7 +181,7 @@ def test_names_reasons_and_messages_are_shown_as_text() -> None:
 def test_a_visitor_is_asked_for_a_reason_and_the_token_is_forgotten(
     page: Page, served: Served, tiny_llama: Path, width: int
 ) -> None:
-    run_id = f"20260901-10150{width % 10}-aaaa"
+    run_id = f"20260901-101500-{width}"
     saved_run(served.runs / run_id, tiny_llama, merged_safe=10)
     expect.set_options(timeout=60_000)
     page.set_viewport_size({"width": width, "height": 900})
