@@ -39,7 +39,11 @@ class SlimBlocks(gr.Blocks):
         return config
 
     def keep_private(self, public: Collection[Any]) -> None:
-        """Make every function private that is not one of `public`: hidden, and refused to clients by name."""
+        """Make every function private that is not one of `public`.
+
+        gradio's clients do not offer a private function. Who may call it is decided in the function itself,
+        because the page calls it over the same HTTP interface.
+        """
         for function in self.fns.values():
             if function.fn not in public:
                 function.api_visibility = "private"

@@ -101,6 +101,7 @@ def publish(
             `less-aligned`), a parent's license forbids it (`license-forbids`), or an upload is at work.
         ModelError: the token or the name is refused, the repository is not ours, or the upload broke off.
     """
+    check_token(settings.token, request.repo, request.override)
     run, folder = locate(request.folder)
     refuse_while_publishing(run, publication_id)
     place = str(folder.relative_to(run.path))
@@ -115,7 +116,6 @@ def publish(
 
 def _prepare(request: PublishRequest, settings: Settings, on_step: Callable[[str], None]) -> _Prepared:
     """Check everything that needs no upload, the cheap checks first."""
-    check_token(settings.token)
     check_name(request.repo)
     source = find_source(request.folder)
     check = check_alignment(source)

@@ -37,7 +37,7 @@ def start_publish(
         RunError: there is no such merge, it needs a reason, or an upload of the run is at work.
         ModelError: the token or the name is invalid.
     """
-    token, repo = check_token(token), check_name(request.repo)
+    token, repo = check_token(token, request.repo, request.override), check_name(request.repo)
     source = find_source(request.folder)
     refuse_while_publishing(source.run)
     require_reason(check_alignment(source), request.override)

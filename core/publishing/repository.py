@@ -60,12 +60,16 @@ class Target(NamedTuple):
         return bool(self.head)
 
 
-def check_token(token: str | None) -> str:
+def check_token(token: str | None, *texts: str) -> str:
     """The token without spaces around it.
 
+    Args:
+        token: of the user.
+        texts: what will be recorded and published.
+
     Raises:
-        ModelError: there is none (code `token-missing`), or it has characters that no token has (code
-            `token-invalid`). The message does not contain the token.
+        ModelError: there is none (code `token-missing`), it has characters that no token has (code `token-invalid`), or
+            a text contains it (code `token-in-text`). The message does not contain the token.
     """
     stripped = (token or "").strip()
     if not stripped:
@@ -74,6 +78,10 @@ def check_token(token: str | None) -> str:
     if not _TOKEN.fullmatch(stripped):
         raise ModelError(
             "The Hub token contains characters that no token has.", "Copy it again from the Hub.", code="token-invalid"
+        )
+    if any(stripped in text for text in texts):
+        raise ModelError(
+            "The name or the reason contains the Hub token.", "Write it again without the token.", code="token-in-text"
         )
     return stripped
 

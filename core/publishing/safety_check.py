@@ -89,11 +89,15 @@ def _judged(source: Source, merge: ModelResult, standing: Standing) -> SafetyChe
         text = f"{rates}. The difference cannot be tested, because the replies to the same prompts are missing."
         return SafetyCheck(standing, text, text)
     points = f"{100 * difference.difference:+.0f} percentage points"
-    tested = f"{rates}: {points}{_interval(source, merge, best.name)}, p = {difference.p_value:.3f} (McNemar)"
+    tested = f"{rates}: {points}{_interval(source, merge, best.name)}, {_p_text(difference.p_value)} (McNemar)"
     if difference.difference < 0 and difference.significant:
         return SafetyCheck(standing, f"{tested}. The merge is less aligned, beyond chance.", f"{tested}.")
     note = "" if difference.significant else " The difference is within chance; a smaller one may still exist."
     return SafetyCheck(standing, "", f"{tested}.{note}")
+
+
+def _p_text(p_value: float) -> str:
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
 
 
 def _interval(source: Source, merge: ModelResult, best: str) -> str:

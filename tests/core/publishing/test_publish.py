@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -295,3 +296,32 @@ def test_folders_that_are_no_saved_merge_are_refused(signed_in: Settings, tmp_pa
         publish(RunFolder(tmp_path), signed_in)
     with raises(RunError, "no-saved-model"):
         publishing.publish(PublishRequest(run.path / "baselines" / "equal", "x"), signed_in, lambda _step: None)
+
+
+@pytest.mark.parametrize("asked", [{"repo": "someone/hf_test"}, {"override": "Because hf_test is my token."}])
+def test_a_token_in_the_name_or_the_reason_is_refused_and_not_recorded(
+    parents: HubServer, weak: RunFolder, signed_in: Settings, asked: dict[str, str]
+) -> None:
+    with raises(ModelError, "token-in-text"):
+        publish(weak, signed_in, **asked)
+    assert read_publications(weak) == [] and not parents.made
+
+
+def test_a_link_in_the_saved_model_is_refused(parents: HubServer, run: RunFolder, signed_in: Settings) -> None:
+    (run.merged_path / "extra.json").symlink_to("/etc/hostname")
+    with raises(ModelError, "linked-file"):
+        publish(run, signed_in)
+    assert not parents.made
+
+
+def test_a_saved_candidate_that_was_not_measured_needs_a_reason(
+    parents: HubServer, run: RunFolder, signed_in: Settings, tiny_expert: Path
+) -> None:
+    folder = run.path / "candidates" / "5"
+    shutil.copytree(tiny_expert, folder)
+    with raises(RunError, "less-aligned"):
+        publishing.publish(PublishRequest(folder, "candidate"), signed_in, lambda _step: None)
+    request = PublishRequest(folder, "candidate", True, REASON)
+    published = publishing.publish(request, signed_in, lambda _step: None)
+    assert (published.source.place, published.source.result) == ("candidates/5", None)
+    assert "was not measured" in card_of(parents, "someone/candidate").text
