@@ -35,6 +35,7 @@ from core.contracts.run_spec import LEAST_PAIRS, RunSpec
 from core.data.training_pairs import DATASETS, Dataset, Sample, TrainingPairs, read_samples
 from core.errors import MergeError, RunCancelled, RunError
 from core.evaluation.measurement import Measurer, read_test_set
+from core.guards.panel import unload
 from core.guards.protocol import Guard
 from core.guards.registry import load_guard
 from core.jobs.data_step import DataStep, summarize_data, training_pairs
@@ -42,6 +43,7 @@ from core.jobs.live_pool import LivePool, load_pool, warn_about_copies
 from core.jobs.parent_scores import ParentScores, losses_of
 from core.jobs.run_warnings import (
     broken_merge_warnings,
+    single_expert_warnings,
     skipped,
     swapped_prompts_warnings,
     too_few_pairs_warnings,
@@ -58,7 +60,7 @@ from core.jobs.search_setup import (
 )
 from core.merging.recipes import Recipe
 from core.models.export import export_model, saved_sha256
-from core.models.fingerprint import sha256_of_model
+from core.models.fingerprint import WeightHash
 from core.models.memory import MemoryPlan
 from core.models.precision import choose_dtype, pick_device
 from core.preflight.check_rows import refuse_blocking
@@ -129,6 +131,8 @@ class _Job:
         evaluator.recall(*logged)
         parents = ParentScores(pool, evaluator, scorer.shares, pairs)
         yield from self._measure_parents(pool, parents, measurer)
+        if memory and memory.unloads_guards:
+            unload(guard)
         yield from self._search_and_compare(pool, evaluator, measurer)
         yield Finished(result=self._result())
 
@@ -209,7 +213,7 @@ class _Job:
             if self.spec.evaluation.parents:
                 own = pool.member(name)
                 as_itself = replace(measurer, model=own.model, tokenizer=own.tokenizer)
-                yield from self._measured(name, "parent", as_itself, score)
+                yield from self._measured(pool, name, "parent", as_itself, score)
             else:
                 self.scored_parents.append(ModelResult(name=name, role="parent", **losses_of(score())))
         yield from self._warn_about_parents()
@@ -233,7 +237,7 @@ class _Job:
         recipes = yield from self._baselines(pool, evaluator)
         recipes |= yield from self._leave_one_out(pool, best)
         recipes[plan.name] = best
-        yield from self._warn_about_single_expert()
+        yield from single_expert_warnings(self.spec)
         yield self._enter("evaluation", len(recipes))
         for done, (name, recipe) in enumerate(recipes.items()):
             self._check_stop()
@@ -266,12 +270,6 @@ class _Job:
             except MergeError as error:
                 yield skipped(f"{WITHOUT}{name}", error)
         return recipes
-
-    def _warn_about_single_expert(self) -> Iterator[Warned]:
-        """A warning that leaving out the only expert is skipped: it leaves the base, which is measured as a parent."""
-        if self.spec.evaluation.leave_one_out and len(self.spec.pool.experts) == 1:
-            message = "evaluation.leave_one_out was skipped: the pool has one expert."
-            yield Warned(message=message, hint="Without it the merge is the base, which is measured among the parents.")
 
     def _plan(self, pool: LivePool, evaluator: Evaluator, name: str) -> SearchPlan:
         """The plan of the run's own search, which is named after its optimizer, or of a baseline."""
@@ -313,7 +311,7 @@ class _Job:
             yield skipped(name, error)
             return
         evaluator.measured_before(recipe)
-        measured = yield from self._measured(name, role, measurer, partial(evaluator.live_scores, recipe), recipe)
+        measured = yield from self._measured(pool, name, role, measurer, partial(evaluator.live_scores, recipe), recipe)
         parents = [model for model in self.results if model.role == "parent"]
         yield from broken_merge_warnings(measured.result, parents)
         if not self.spec.export.folder or name.startswith(WITHOUT):
@@ -326,8 +324,8 @@ class _Job:
         if sha256 is None:
             card = model_card(name, recipe, self.spec, tuple(self.results))
             names, tokens = pool.mergekit_names, pool.tokenizer_source
-            scored = measured.result.sha256 or sha256_of_model(pool.live)
-            sha256 = export_model(pool.live, pool.tokenizer, recipe, card, target, names, tokens, scored_sha256=scored)
+            hashes = pool.hashes.start(pool.live)().as_scored()
+            sha256 = export_model(pool.live, pool.tokenizer, recipe, card, target, names, tokens, **hashes)
         if sha256 != measured.result.sha256:
             raise MergeError(
                 f"The weights in {target} differ from those that were measured.",
@@ -338,25 +336,32 @@ class _Job:
             yield Exported(path=str(target), sha256=sha256)
 
     def _measured(
-        self, name: str, role: Role, measurer: Measurer, score: Callable[[], Scores], recipe: Recipe | None = None
+        self,
+        pool: LivePool,
+        name: str,
+        role: Role,
+        measurer: Measurer,
+        score: Callable[[], Scores],
+        recipe: Recipe | None = None,
     ) -> Generator[Event, None, ModelMeasured]:
         """Measure the measurer's model, unless the run has measured the same weights before.
 
         Args:
+            pool: of the model.
             name: of the model.
             role: of the model.
             measurer: of the model.
             score: returns its losses.
             recipe: of a merge; None for a parent.
         """
-        sha256, known = sha256_of_model(measurer.model), self.replay.model(name, role)
-        if known and known.result.sha256 != sha256:
+        weights, known = pool.hashes.start(measurer.model), self.replay.model(name, role)
+        if known and known.result.sha256 != weights().sha256:
             raise RunError(
                 f"The weights of {name} differ from those that this run measured.",
                 "A model was changed since then, or this machine computes different values: start a new run.",
                 code="weights-changed",
             )
-        event = known or (yield from self._measure(name, role, measurer, score, recipe, sha256))
+        event = known or (yield from self._measure(name, role, measurer, score, recipe, weights))
         self.results.append(event.result)
         self.disputed += event.disputed
         if self.disputed:
@@ -371,15 +376,16 @@ class _Job:
         measurer: Measurer,
         score: Callable[[], Scores],
         recipe: Recipe | None,
-        sha256: str,
+        weights: Callable[[], WeightHash],
     ) -> Generator[Event, None, ModelMeasured]:
         losses, numbers = losses_of(score()), None if recipe is None else recipe.model_dump(mode="json")
-        measured = measurer.measure(name, role, **losses, recipe=numbers, sha256=sha256)
+        measured = measurer.measure(name, role, **losses, recipe=numbers)
         if measured.replies:
             self.folder.write_replies(name, measured.replies)
         if role == "parent":
             yield from unfinished_warnings(measured, measurer.model, measurer.tokenizer, measurer.reply_tokens)
-        return ModelMeasured(result=measured.result, disputed=measured.disputed)
+        result = measured.result.model_copy(update={"sha256": weights().sha256})
+        return ModelMeasured(result=result, disputed=measured.disputed)
 
     def _result(self) -> RunResult:
         return RunResult(

@@ -77,3 +77,10 @@ def unfinished_warnings(measured: Measured, model: Any, tokenizer: Any, limit: i
         )
         hint = "Raise evaluation.reply_tokens, or name the token that ends its turn in its generation_config.json."
     yield Warned(message=message, hint=hint)
+
+
+def single_expert_warnings(spec: RunSpec) -> Iterator[Warned]:
+    """A warning that leaving out the only expert is skipped: it leaves the base, which is measured as a parent."""
+    if spec.evaluation.leave_one_out and len(spec.pool.experts) == 1:
+        message = "evaluation.leave_one_out was skipped: the pool has one expert."
+        yield Warned(message=message, hint="Without it the merge is the base, which is measured among the parents.")
