@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from core.contracts.merge_methods import METHODS
-from core.merging.recipes import Recipe, effective_weights
+from core.merging.recipes import Recipe
 from core.merging.slerp import Factors
 from core.merging.storage import Delta
 
@@ -26,14 +26,6 @@ _NO_SUM = 1e-8  # mergekit's: weights that add up to less are not normalized
 def piece_entries(device_type: str) -> int:
     """Number of entries merged at a time; on a processor they fit its cache."""
     return _GPU_PIECE if device_type == "cuda" else _PIECE
-
-
-def task_weights(recipe: Recipe) -> tuple[float, ...]:
-    """Weights of the task vectors; those of a linear merge are its experts' normalized weights (paper Eq. 2)."""
-    if not METHODS[recipe.method].merges_base:
-        return effective_weights(recipe)
-    total = sum(recipe.weights)
-    return tuple(weight / total for weight in recipe.weights[1:])
 
 
 class SumRule(NamedTuple):

@@ -102,7 +102,7 @@ def weight_derivatives(recipe: Recipe, contracted: Contracted, names: Sequence[s
 
     Args:
         recipe: of the tensor, without scopes.
-        contracted: with the terms' effective weights (`core.merging.arithmetic.task_weights`).
+        contracted: with the terms' effective weights (`core.merging.recipes.task_weights`).
         names: the expert of each term.
     """
     by_expert = dict.fromkeys(recipe.experts, 0.0) | dict(zip(names, contracted.by_term, strict=True))

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from core.errors import MergeError
-from core.merging.arithmetic import Keep, SumRule, Term, piece_entries, sum_rule, task_weights, write_between, write_sum
+from core.merging.arithmetic import Keep, SumRule, Term, piece_entries, sum_rule, write_between, write_sum
 from core.merging.dare import random_drop
 from core.merging.device_trimming import DeviceTrim, DeviceTrimIndex, count_magnitudes, trimmed_by
 from core.merging.mergekit_merge import merge_tensor
-from core.merging.recipes import Recipe, by_tensor
+from core.merging.recipes import Recipe, by_tensor, task_weights
 from core.merging.slerp import angle_between, factors
 from core.merging.storage import Delta, Storage, Stored
 from core.merging.trimming import Trim, TrimIndex

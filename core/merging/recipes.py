@@ -258,6 +258,14 @@ def effective_weights(recipe: Recipe) -> tuple[float, ...]:
     return tuple(weight / density for weight, density in zip(weights, recipe.densities or (), strict=True))
 
 
+def task_weights(recipe: Recipe) -> tuple[float, ...]:
+    """Weights of the task vectors; those of a linear merge are its experts' normalized weights (paper Eq. 2)."""
+    if not METHODS[recipe.method].merges_base:
+        return effective_weights(recipe)
+    total = sum(recipe.weights)
+    return tuple(weight / total for weight in recipe.weights[1:])
+
+
 def equal_weights(method: str, base: str, experts: tuple[str, ...], *, base_is_member: bool = True) -> Recipe:
     """The plain merge: every model of the pool has the same weight 1/N (SLERP: t = 1/2), and no entry is dropped.
 

@@ -25,8 +25,7 @@ from core.contracts.merge_methods import (
     weight_count,
 )
 from core.errors import MergeError
-from core.merging.arithmetic import task_weights
-from core.merging.recipes import FIRST_MASK_VERSION, LATEST_MASK_VERSION, Recipe, equal_weights
+from core.merging.recipes import FIRST_MASK_VERSION, LATEST_MASK_VERSION, Recipe, equal_weights, task_weights
 from core.merging.scopes import Scope
 from core.search.parameter_groups import WHOLE, Layout
 from core.search.parameter_ranges import FreeParameter, free_parameters, normalizes
