@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from core.contracts.merge_methods import METHODS, merged_by_mergekit
+from core.contracts.merge_methods import METHODS, merges_whole_tensors
 from core.contracts.number_formats import NumberFormat
 from core.contracts.run_spec import Memory, RunSpec
 from core.models.metadata import ModelMetadata
@@ -162,7 +162,7 @@ def plan_for(
     parts.append(Part("live model", "device", base.parameters * live))
     if METHODS[spec.search.method].drops == "magnitude":
         parts.append(Part("trim counts", "device", sum(counted.index_bytes(expert) for expert in counted.experts)))
-    whole = merged_by_mergekit(spec.search.method, spec.search.parameters)
+    whole = merges_whole_tensors(spec.search.method, spec.search.parameters)
     parts.append(Part("working values of a merge", "device", _merging_bytes(counted, side, free, whole=whole)))
     parts += _scoring_parts(spec, counted, live)
     parts += [Part(f"{model.ref}", "device", model.parameters * live) for model in others]
