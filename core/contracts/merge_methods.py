@@ -22,6 +22,10 @@ BaseRole = Literal["origin", "member", "either"]
 
 LINEAR = "linear"
 """Every parent is a linear merge in which it alone has a weight."""
+TASK_ARITHMETIC = "task_arithmetic"
+DARE = "dare_linear"
+_SUMS = "core.merging.rivals.sums"
+_LAYERS = "core.merging.rivals.layer_rules"
 
 
 class Range(NamedTuple):
@@ -78,6 +82,8 @@ class MethodInfo:
         source: paper of a published method that mergekit lacks (`core.merging.rivals` merges it); empty for others.
         needs_ancestor: it compares the models with `pool.ancestor`, the model before alignment. The pool's base is then
             the aligned model, and the first of a recipe's experts.
+        rule: import path `module:function` of the code of such a method.
+        similarity: how it compares layers with the alignment (`core.merging.rivals.similarity`); None = it does not.
         adds_models: it adds whole models with constant factors, so that mergekit can write the same merge.
     """
 
@@ -98,6 +104,8 @@ class MethodInfo:
     always_normalizes: bool = False
     refuses_zero_sum: bool = False
     source: str = ""
+    rule: str = ""
+    similarity: Literal["projection", "direction"] | None = None
     needs_ancestor: bool = False
     adds_models: bool = False
 
@@ -173,7 +181,7 @@ METHODS: dict[str, MethodInfo] = {
         elects_signs=True,
         fixable=_OPTIONS,
     ),
-    "dare_linear": MethodInfo(
+    DARE: MethodInfo(
         "Linear DARE",
         _task_vectors(False, True, density=_DROPPED),
         random=True,
@@ -184,7 +192,7 @@ METHODS: dict[str, MethodInfo] = {
         fixable=_OPTIONS,
     ),
     "slerp": MethodInfo("SLERP", (MethodParameter("t", None),), most=2, fast=True, interpolates=True, fixable=()),
-    "task_arithmetic": MethodInfo(
+    TASK_ARITHMETIC: MethodInfo(
         "Task Arithmetic",
         _task_vectors(False, False),
         page_title="Task arithmetic",
@@ -241,6 +249,7 @@ METHODS: dict[str, MethodInfo] = {
         (MethodParameter("t", 0.5, searched=Range(0.0, 1.0, 0.5)),),
         base="member",
         source="arXiv 2412.19512",
+        rule=f"{_SUMS}:interpolation",
         adds_models=True,
     ),
     "mergealign": MethodInfo(
@@ -250,6 +259,7 @@ METHODS: dict[str, MethodInfo] = {
             MethodParameter("alignment_weight", 0.5, searched=Range(0.0, 1.5, 0.5)),
         ),
         source="arXiv 2411.06824",
+        rule=f"{_SUMS}:mergealign",
         needs_ancestor=True,
         adds_models=True,
     ),
@@ -261,6 +271,7 @@ METHODS: dict[str, MethodInfo] = {
         ),
         random=True,
         source="arXiv 2402.11746",
+        rule=f"{_SUMS}:resta",
         needs_ancestor=True,
         adds_models=True,
     ),
@@ -268,6 +279,8 @@ METHODS: dict[str, MethodInfo] = {
         "Safe LoRA",
         (MethodParameter("threshold", 0.5, searched=_COSINE), MethodParameter("projected_layers", 0)),
         source="arXiv 2405.16833",
+        rule=f"{_LAYERS}:safe_lora",
+        similarity="projection",
         needs_ancestor=True,
     ),
     "safemerge": MethodInfo(
@@ -277,6 +290,8 @@ METHODS: dict[str, MethodInfo] = {
             MethodParameter("safety_share", 0.2, searched=Range(0.0, 1.0, 0.2)),
         ),
         source="arXiv 2503.17239",
+        rule=f"{_LAYERS}:safemerge",
+        similarity="projection",
         needs_ancestor=True,
     ),
     "lata": MethodInfo(
@@ -289,6 +304,8 @@ METHODS: dict[str, MethodInfo] = {
         ),
         page_title="LATA",
         source="arXiv 2502.20186",
+        rule=f"{_LAYERS}:lata",
+        similarity="direction",
         needs_ancestor=True,
     ),
 }

@@ -171,9 +171,9 @@ class MergePool:
         local = by_tensor(recipe, self._base)
         if recipe.by_mergekit:
             self._write_whole(recipe.experts, lambda key, here, deltas: merge_tensor(local[key], key, here, deltas))
-        elif recipe.info.own:
+        elif recipe.info.similarity:
             aligned, *others = recipe.experts
-            tables = self._similarities.of(recipe.method, aligned, others, self.changing, self._whole_layer)
+            tables = self._similarities.of(recipe.info.similarity, aligned, others, self.changing, self._whole_layer)
             self._write_whole(recipe.experts, lambda key, here, deltas: merge_layer(recipe, key, here, deltas, tables))
         elif recipe.info.interpolates:
             self._write_between(recipe.experts[0], {key: part.weights[0] for key, part in local.items()})

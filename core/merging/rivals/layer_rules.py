@@ -7,17 +7,18 @@ Arithmetic is float32.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from core.merging.recipes import Recipe
+from core.merging.rivals.rules import rule_of
 from core.merging.rivals.similarity import Similarity, project
 
 
-class _Update(NamedTuple):
+class Update(NamedTuple):
     """One layer of one expert; all tensors have its shape."""
 
     key: str
@@ -26,30 +27,33 @@ class _Update(NamedTuple):
     similarity: Similarity
 
 
+Rule = Callable[[Recipe, Update], Tensor]
+
+
 def merge_layer(
     recipe: Recipe, key: str, base: Tensor, deltas: Mapping[str, Tensor], similarities: Mapping[str, Similarity]
 ) -> Tensor:
     """The merged tensor, float32.
 
     Args:
-        recipe: of `safe_lora`, `safemerge` or `lata`; its base is the ancestor, the first of its experts the aligned
+        recipe: of a method whose row has a `similarity`; its base is the ancestor, the first of its experts the aligned
             model.
         key: name of the tensor.
         base: the ancestor's.
         deltas: task vectors from the ancestor, of its shape, float32; a missing model has the ancestor's tensor.
         similarities: of each other expert's layers (`Similarities.of`).
     """
-    rule = {"safe_lora": _safe_lora, "safemerge": _safemerge, "lata": _lata}[recipe.method]
+    rule: Rule = rule_of(recipe)
     origin, (aligned, *experts) = base.float(), recipe.experts
     zero = torch.zeros_like(origin)
     alignment = deltas.get(aligned, zero)
     total = torch.zeros_like(origin)
     for name in experts:
-        total += rule(recipe, _Update(key, deltas.get(name, zero), alignment, similarities[name]))
+        total += rule(recipe, Update(key, deltas.get(name, zero), alignment, similarities[name]))
     return total.div_(len(experts)).add_(alignment).add_(origin)
 
 
-def _safe_lora(recipe: Recipe, update: _Update) -> Tensor:
+def safe_lora(recipe: Recipe, update: Update) -> Tensor:
     """C dW where the layer's cosine is below the threshold, else dW (Safe LoRA, arXiv 2405.16833).
 
     With `projected_layers` = k, the k layers of the lowest cosines are projected instead. dW = theta_expert -
@@ -59,7 +63,7 @@ def _safe_lora(recipe: Recipe, update: _Update) -> Tensor:
     return project(change, update.alignment) if _is_unsafe(recipe, update) else change
 
 
-def _is_unsafe(recipe: Recipe, update: _Update) -> bool:
+def _is_unsafe(recipe: Recipe, update: Update) -> bool:
     """Whether Safe LoRA projects a layer."""
     if update.key not in update.similarity:
         return False
@@ -69,7 +73,7 @@ def _is_unsafe(recipe: Recipe, update: _Update) -> bool:
     return update.key in sorted(update.similarity, key=lambda key: (update.similarity[key], key))[:count]
 
 
-def _safemerge(recipe: Recipe, update: _Update) -> Tensor:
+def safemerge(recipe: Recipe, update: Update) -> Tensor:
     """(1 - safety_share) dW where the layer's cosine is below the threshold, else dW (SafeMERGE, arXiv 2503.17239).
 
     This is the method of Djuhera et al., not this product. The paper merges such a layer with that of a safety-tuned
@@ -81,7 +85,7 @@ def _safemerge(recipe: Recipe, update: _Update) -> Tensor:
     return change * (1.0 - recipe.number("safety_share")) if unsafe else change
 
 
-def _lata(recipe: Recipe, update: _Update) -> Tensor:
+def lata(recipe: Recipe, update: Update) -> Tensor:
     """scale * w_l * tau, less for a layer that resembles the alignment (Layer-Aware Task Arithmetic, arXiv 2502.20186).
 
     tau = theta_expert - theta_ancestor is compared with the instruction vector theta_aligned - theta_ancestor by its

@@ -56,18 +56,18 @@ class Similarities:
         self._known: dict[tuple[str, str, str], Similarity] = {}
 
     def of(
-        self, method: str, aligned: str, experts: Iterable[str], tensors: Iterable[str], layer: Callable[[str], Layer]
+        self, kind: str, aligned: str, experts: Iterable[str], tensors: Iterable[str], layer: Callable[[str], Layer]
     ) -> dict[str, Similarity]:
         """The similarity of each expert's layers, by expert.
 
         Args:
-            method: `safe_lora`, `safemerge` or `lata`.
+            kind: `similarity` of the row: `projection` (`projection_cosine` of theta_expert - theta_aligned) or
+                `direction` (`cosine` of theta_expert - theta_ancestor), each with theta_aligned - theta_ancestor.
             aligned: the aligned model.
             experts: the models whose updates are compared with it.
             tensors: names of the tensors in which models differ.
             layer: fetches a tensor's values.
         """
-        kind = "update" if method == "lata" else "projection"
         missing = [name for name in experts if (kind, aligned, name) not in self._known]
         if missing:
             found: dict[str, dict[str, float]] = {name: {} for name in missing}
