@@ -60,7 +60,8 @@ def test_the_page_says_where_a_published_method_wins() -> None:
     assert winners(comparison(better, mixed, same).pools["two"]) == [better]
     assert "Better" in as_section(comparison(better, mixed)) and "Mixed" not in as_section(comparison(better, mixed))
     assert "Same" not in as_section(comparison(same))
-    assert len(chart(comparison(better, mixed)).axes) == 1
+    (legend,) = chart(comparison(better, mixed)).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["EvoMM, safety-aware", "Better", "Mixed"]
 
 
 def test_a_section_is_replaced_and_kept() -> None:
@@ -76,8 +77,13 @@ def test_a_section_is_replaced_and_kept() -> None:
 def study(tiny_llama: Path, tiny_expert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SAFEMERGE_HOME", str(tmp_path / "home"))
     files = Files(tmp_path)
-    evaluation = {"reply_tokens": 4, "prompts": files.prompts, "benign": files.benign}
-    two = spec_of(tiny_llama, tiny_expert, files, evaluation=evaluation | {"probe_questions": files.questions})
+    evaluation = {"reply_tokens": 8, "prompts": files.prompts, "benign": files.benign}
+    evaluation |= {"probe_questions": files.questions}
+    data = {
+        "safety": {"source": "file", "path": files.safety, "k": 3},
+        "domain": {"source": "file", "path": files.domain, "k": 3},
+    }
+    two = spec_of(tiny_llama, tiny_expert, files, data=data, evaluation=evaluation)
     named = {"title": "tiny", "hardware": "any", "hours": "none", "two": two.model_dump(mode="json")}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(named), encoding="utf-8")
     return tmp_path / "study.yaml"
@@ -108,7 +114,7 @@ def test_a_comparison_runs_once_and_writes_its_page(
     page = (tmp_path / "out" / "rivals.md").read_text(encoding="utf-8")
     assert "missing" not in page and "SafeMERGE (Djuhera et al.) is another project" in page
     assert "rivals.md" in (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
-    assert (tmp_path / "out" / "images" / "rivals.svg").read_text(encoding="utf-8").count("Safe LoRA") >= 2
+    assert (tmp_path / "out" / "images" / "rivals.svg").exists()
 
 
 def test_an_unmeasured_comparison_says_so(tmp_path: Path) -> None:
