@@ -39,8 +39,8 @@ def _search_fields(fields: Fields, form: Form) -> None:
         methods,
         value=form["method"],
         label="Merge method",
-        info=f"The first {len(fast_methods())} have a fast path; the last {len(rival_methods())} are published safety-aware "
-        "methods that mergekit lacks; mergekit's own code merges the others. "
+        info=f"The first {len(fast_methods())} have a fast path; the last {len(rival_methods())} are published "
+        "safety-aware methods that mergekit lacks; mergekit's own code merges the others. "
         f"{_interpolating()}: one expert",
     )
     with gr.Row():
