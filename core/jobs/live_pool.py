@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,24 +24,23 @@ from core.models.loading import (
     load_state,
     load_tokenizer,
     locate,
+    tokenizer_or,
     untied_state,
     vocabulary_size,
 )
+from core.models.member_tokenizer import asked_with, conflicting_rows
 from core.models.memory import MemoryPlan
 from core.models.metadata import read_metadata
 from core.models.output_layer import match_output_layer
 from core.models.own_settings import (
-    OwnSettings,
-    fits_rows,
     read_own_settings,
     same_configuration,
     same_generation,
-    same_tokenizer,
     under_settings,
 )
 from core.models.precision import choose_dtype, pick_device
 from core.models.references import parse_reference
-from core.models.vocabulary import fit_vocabulary
+from core.models.vocabulary import fit_vocabulary, keep_rows, token_tensors
 from core.search.genome import Genome
 from core.search.parameter_groups import layout_of
 from core.settings import Settings
@@ -187,23 +187,17 @@ def load_pool(
     tokenizer = _pool_tokenizer(spec, live, settings)
     merge = MergePool(live, anchor, state, storage)
     del state  # offloaded tensors have been copied
-    tokenizer_source: str | None = None
+    rows = _TokenRows(spec, live, settings)
     for done, name in enumerate([name for name in members if name != anchor], start=1):
         yield Progress(phase="loading", done=done, total=total, message=f"loading {name}")
         expert = match_output_layer(_state(name, settings, storage), live, name)
-        if spec.vocabulary == "base":
-            rows = vocabulary_size(parse_reference(name, settings), settings)
-            original, expert = expert, fit_vocabulary(expert, merge.base_tensors, rows)
-            if any(expert[key] is not original[key] for key in original):
-                tokenizer_source = spec.base
-            del original
-        merge.add_expert(name, expert)
+        merge.add_expert(name, rows.fit(name, expert, merge.base_tensors))
     yield Progress(phase="loading", done=total, total=total)
-    own = {name: model for name in members if name != owner and (model := _own(name, owner, live, tokenizer, settings))}
+    own = {name: model for name in members if name != owner and (model := _own(name, spec, live, tokenizer, settings))}
     names = _mergekit_names((anchor, *members), settings)
     if device.type == "cpu":
         keep_freed_memory()
-    on_loaded(LivePool(members, anchor, live, tokenizer, merge, names, tokenizer_source, own))
+    on_loaded(LivePool(members, anchor, live, tokenizer, merge, names, rows.source, own))
 
 
 def warn_about_copies(pool: LivePool) -> Iterator[Warned]:
@@ -224,33 +218,55 @@ def warn_about_copies(pool: LivePool) -> Iterator[Warned]:
         yield Warned(message=f"{name} has the same weights as {base}.", hint=hint)
 
 
+class _TokenRows:
+    """Gives experts the base's token rows; `source` is the base once an expert has had other ones."""
+
+    def __init__(self, spec: PoolSpec, live: Any, settings: Settings) -> None:
+        self.source: str | None = None
+        self._spec, self._settings = spec, settings
+        self._base = load_tokenizer(parse_reference(spec.base, settings), settings)
+        self._names = token_tensors(live)
+
+    def fit(
+        self, name: str, state: dict[str, torch.Tensor], base: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """An expert's tensors with the base's rows where the spec asks for it, and where ids name other tokens."""
+        reference = parse_reference(name, self._settings)
+        fitted = state
+        if self._spec.vocabulary == "base":
+            fitted = fit_vocabulary(state, base, vocabulary_size(reference, self._settings))
+        if name != self._spec.base and locate(reference, self._settings).folder != self._base_folder:
+            own = tokenizer_or(self._base, reference, self._settings)
+            fitted = keep_rows(fitted, base, self._names, conflicting_rows(own, self._base))
+        if any(fitted[key] is not state[key] for key in state):
+            self.source = self._spec.base
+        return fitted
+
+    @property
+    def _base_folder(self) -> Path:
+        return locate(parse_reference(self._spec.base, self._settings), self._settings).folder
+
+
 def _pool_tokenizer(spec: PoolSpec, live: Any, settings: Settings) -> Any:
     """The tokenizer of the merge: the base's, or that of the model that `pool.config` names if the rows agree."""
-    tokenizer = load_tokenizer(parse_reference(spec.base, settings), settings)
-    if spec.settings_owner == spec.base:
+    owner, tokenizer = spec.settings_owner, load_tokenizer(parse_reference(spec.base, settings), settings)
+    if owner == spec.base:
         return tokenizer
-    other = load_tokenizer(parse_reference(spec.settings_owner, settings), settings)
-    return other if fits_rows(other, tokenizer, live.config.get_text_config().vocab_size) else tokenizer
+    other = tokenizer_or(tokenizer, parse_reference(owner, settings), settings, spec.template_of(owner))
+    return asked_with(other, tokenizer, live.config.get_text_config().vocab_size).tokenizer
 
 
-def _own(name: str, owner: str, live: Any, tokenizer: Any, settings: Settings) -> LoadedModel | None:
+def _own(name: str, spec: PoolSpec, live: Any, tokenizer: Any, settings: Settings) -> LoadedModel | None:
     """A member under its own settings; None where they are those of the merge."""
-    reference = parse_reference(name, settings)
-    if locate(reference, settings).folder == locate(parse_reference(owner, settings), settings).folder:
+    reference, template = parse_reference(name, settings), spec.template_of(name)
+    owner = parse_reference(spec.settings_owner, settings)
+    if template is None and locate(reference, settings).folder == locate(owner, settings).folder:
         return None
-    its = read_own_settings(reference, settings)
-    own_tokenizer = _member_tokenizer(its, tokenizer, live)
+    its = read_own_settings(reference, settings, template, otherwise=tokenizer)
+    its_tokenizer = asked_with(its.tokenizer, tokenizer, live.config.get_text_config().vocab_size).tokenizer
     if same_configuration(its.config, live.config) and same_generation(its.generation, live.generation_config):
-        return None if own_tokenizer is tokenizer else LoadedModel(live, own_tokenizer)
-    return LoadedModel(under_settings(live, its.config, its.generation), own_tokenizer)
-
-
-def _member_tokenizer(its: OwnSettings, tokenizer: Any, live: Any) -> Any:
-    """A member's own tokenizer; the merge's where it gives the same ids, or where the member's ids name other rows."""
-    rows = live.config.get_text_config().vocab_size
-    if same_tokenizer(its.tokenizer, tokenizer) or not fits_rows(its.tokenizer, tokenizer, rows):
-        return tokenizer
-    return its.tokenizer
+        return None if its_tokenizer is tokenizer else LoadedModel(live, its_tokenizer)
+    return LoadedModel(under_settings(live, its.config, its.generation), its_tokenizer)
 
 
 def _mergekit_names(models: Sequence[str], settings: Settings) -> dict[str, str]:

@@ -17,6 +17,7 @@ from core.models.metadata import ModelMetadata
 from core.preflight.adapter_check import adapter_row
 from core.preflight.check_rows import error_row, ok_row, warning_row
 from core.preflight.configuration_check import ARCHITECTURE_KEYS
+from core.preflight.format_check import alone_row, equals_base_row
 from core.preflight.source_check import output_layer_rows, source_rows
 from core.preflight.vocabulary_check import differing_tokens, resized_tensors, vocabulary_row
 
@@ -24,12 +25,13 @@ _MOST_NAMED = 3
 _SAME_ORIGIN = "Choose models fine-tuned from the same original."
 
 
-def check_alone(model: ModelMetadata, *, chat: bool = True) -> Iterator[CheckRow]:
+def check_alone(model: ModelMetadata, *, chat: bool = True, template: str | None = None) -> Iterator[CheckRow]:
     """Rows about one model: access, license, weights, architecture, adapter, chat template.
 
     Args:
         model: its metadata.
         chat: whether the model will answer prompts and so should have a chat template.
+        template: prompt format that the spec names for it.
     """
     where = "on this machine" if model.cached else f"to be downloaded, {gigabytes(model.size_bytes)}"
     yield ok_row(model.ref, "found", f"{where}{'; gated, access granted' * model.gated}")
@@ -39,13 +41,17 @@ def check_alone(model: ModelMetadata, *, chat: bool = True) -> Iterator[CheckRow
     yield _architecture_row(model)
     if model.adapter is not None:
         yield adapter_row(model, model.adapter)
-    if chat and model.chat_template is None:
-        detail = "none; prompts are given as plain lines"
-        yield warning_row(model.ref, "chat template", detail, "Prefer an instruction-tuned model.")
+    if chat and (row := alone_row(model, template)):
+        yield row
 
 
 def check_against(
-    model: ModelMetadata, base: ModelMetadata, *, chat: bool = True, vocabulary: Vocabulary = "refuse"
+    model: ModelMetadata,
+    base: ModelMetadata,
+    *,
+    chat: bool = True,
+    vocabulary: Vocabulary = "refuse",
+    template: str | None = None,
 ) -> Iterator[CheckRow]:
     """Rows that compare a pool member with the base.
 
@@ -54,6 +60,7 @@ def check_against(
         base: metadata of the base.
         chat: whether the model will answer prompts.
         vocabulary: what the run does with embeddings that have another number of rows.
+        template: prompt format that the spec names for the member.
     """
     yield _architecture_equals(model, base)
     resized = resized_tensors(model, base) if vocabulary == "base" else frozenset()
@@ -63,8 +70,8 @@ def check_against(
         yield vocabulary_row(model, base)
     yield _tokenizer_equals(model, base, shared_part=bool(resized))
     yield _dtype_equals(model, base)
-    if chat and (model.chat_template or base.chat_template):
-        yield _chat_template_equals(model, base)
+    if chat and (row := equals_base_row(model, base, template)):
+        yield row
 
 
 def _license_row(model: ModelMetadata) -> CheckRow:
@@ -177,19 +184,6 @@ def _dtype_equals(model: ModelMetadata, base: ModelMetadata) -> CheckRow:
         return ok_row(model.ref, check, model.dtype)
     hint = "Task vectors are formed in float32 from both; the merge is saved in the run's number format."
     return warning_row(model.ref, check, f"{model.dtype}, the base is {base.dtype}", hint)
-
-
-def _chat_template_equals(model: ModelMetadata, base: ModelMetadata) -> CheckRow:
-    check = "chat template equals base"
-    if (model.chat_template or "").strip() == (base.chat_template or "").strip():
-        return ok_row(model.ref, check, "identical")
-    hint = (
-        "It is asked in its own format; the merge is scored and saved with that of the base, or of the model that "
-        "pool.config names, and may lose some of the expert's accuracy."
-    )
-    if model.chat_template is None:
-        return warning_row(model.ref, check, "it has none, the base has one", hint)
-    return warning_row(model.ref, check, "it differs from the base's", hint)
 
 
 def _first_names(items: Sequence[str]) -> str:

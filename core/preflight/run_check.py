@@ -24,10 +24,12 @@ from core.evaluation.probe import read_probe_questions
 from core.evaluation.suites import probe_question_files
 from core.models.memory import MemoryPlan
 from core.models.metadata import ModelMetadata, read_metadata
+from core.models.prompt_formats import is_template_file
 from core.models.references import parse_reference
 from core.preflight.check_rows import RUN, blocking_rows, error_row, failed_row, ok_row
 from core.preflight.compatibility import check_against, check_alone
 from core.preflight.configuration_check import configuration_rows
+from core.preflight.format_check import format_rows
 from core.preflight.genome_check import check_genome
 from core.preflight.guard_check import check_guards
 from core.preflight.leak_check import leak_rows
@@ -79,6 +81,9 @@ def examine(spec: RunSpec, settings: Settings) -> CheckedRun:
         rows += resource_rows
     file_rows = list(_file_rows(spec, settings))
     if base is not None and not blocking_rows([*rows, *file_rows]):
+        read = {str(model.ref): model for model in members}
+        experts = [(one.model, read[_spelled(one.model, settings)]) for one in pool.experts]
+        rows += format_rows(pool, base, experts, settings)
         file_rows += prompt_length_rows(spec.evaluation, [base, *members], settings)
     return CheckedRun([*rows, number_format_row(pool.dtype, settings), *file_rows], memory)
 
@@ -95,10 +100,14 @@ def _check_members(
         if model is None:
             continue
         found.append(model)
-        rows += check_alone(model, chat=is_expert)
+        template = pool.template_of(text) if is_expert else None
+        if template and is_template_file(template) and not _may_open(template, settings):
+            rows.append(_refused_path(text, "chat template", template))
+            template = None
+        rows += check_alone(model, chat=is_expert, template=template)
         if base is not None:
             vocabulary = pool.vocabulary if is_expert else "refuse"
-            rows += check_against(model, base, chat=is_expert, vocabulary=vocabulary)
+            rows += check_against(model, base, chat=is_expert, vocabulary=vocabulary, template=template)
     return found, rows
 
 
