@@ -19,7 +19,7 @@ from core.preflight.check_rows import error_row, ok_row, warning_row
 from core.preflight.configuration_check import ARCHITECTURE_KEYS
 from core.preflight.format_check import alone_row, equals_base_row
 from core.preflight.source_check import output_layer_rows, source_rows
-from core.preflight.vocabulary_check import differing_tokens, resized_tensors, vocabulary_row
+from core.preflight.vocabulary_check import resized_tensors, tokenizer_row, vocabulary_row
 
 _MOST_NAMED = 3
 _SAME_ORIGIN = "Choose models fine-tuned from the same original."
@@ -68,7 +68,7 @@ def check_against(
     yield from output_layer_rows(model, base)
     if resized:
         yield vocabulary_row(model, base)
-    yield _tokenizer_equals(model, base, shared_part=bool(resized))
+    yield tokenizer_row(model, base, shared_part=bool(resized))
     yield _dtype_equals(model, base)
     if chat and (row := equals_base_row(model, base, template)):
         yield row
@@ -157,25 +157,6 @@ def _tensors_equal(model: ModelMetadata, base: ModelMetadata, resized: frozenset
         else "Choose models of the same size, fine-tuned from the same original."
     )
     return error_row(model.ref, "tensors equal base", "; ".join(problems), hint)
-
-
-def _tokenizer_equals(model: ModelMetadata, base: ModelMetadata, *, shared_part: bool) -> CheckRow:
-    """Compare the vocabularies; with `shared_part` only ids that both have must stand for the same token."""
-    check, mine, theirs = "tokenizer equals base", model.tokenizer, base.tokenizer
-    if mine.sha256 is None or theirs.sha256 is None:
-        detail = f"{model.ref if mine.sha256 is None else base.ref} has no tokenizer.json to compare"
-        return warning_row(model.ref, check, detail, "Make sure that both models have the same vocabulary.")
-    if shared_part and differing_tokens(model, base) == []:
-        return ok_row(model.ref, check, f"shared tokens agree ({mine.size:,}; the base has {theirs.size:,})")
-    if mine.sha256 != theirs.sha256:
-        detail = f"the vocabularies differ ({mine.size:,} tokens; the base has {theirs.size:,})"
-        hint = "The same row would stand for different tokens; choose a model with the base's tokenizer."
-        return error_row(model.ref, check, detail, hint)
-    if mine.added != theirs.added:
-        changed = sorted({*mine.added.items()} ^ {*theirs.added.items()})
-        detail = f"added tokens differ: {_first_names([f'{text} ({number})' for text, number in changed])}"
-        return warning_row(model.ref, check, detail, "The merge uses the base's tokenizer.")
-    return ok_row(model.ref, check, f"{mine.size:,} tokens, {len(mine.added)} of them added")
 
 
 def _dtype_equals(model: ModelMetadata, base: ModelMetadata) -> CheckRow:

@@ -51,7 +51,7 @@ def format_of(model: ModelMetadata, written: str | None = None) -> Format:
         return Format(template_text(written), f"{known}, as domain.template says")
     if model.chat_template is not None:
         return Format(model.chat_template, "its own chat template")
-    tokens = {*(model.tokenizer.tokens or {}).values(), *model.tokenizer.added.values()}
+    tokens = set(model.tokenizer.texts.values())
     name = format_of_name(model.ref, tokens)
     if name == PLAIN:
         return Format(None, "none, and its name shows no known format: prompts are given as plain lines")

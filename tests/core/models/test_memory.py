@@ -17,8 +17,9 @@ from core.merging.engine import MergePool
 from core.models.files import TensorFacts
 from core.models.loading import load_model
 from core.models.memory import FreeMemory, MemoryPlan, adapted_tensors, choose_plan, open_plans, plan_for
-from core.models.metadata import ModelMetadata, TokenizerFacts, read_metadata
+from core.models.metadata import ModelMetadata, read_metadata
 from core.models.references import ModelReference, parse_reference
+from core.models.tokenizer_facts import TokenizerFacts
 from core.settings import REPOSITORY, Settings
 
 GIB = 1 << 30
