@@ -22,6 +22,12 @@ from core.preflight.source_check import output_layer_rows, source_rows
 from core.preflight.vocabulary_check import resized_tensors, tokenizer_row, vocabulary_row
 
 _MOST_NAMED = 3
+_OTHER_SENSES = ("vision_config", "audio_config", "speech_config", "vit_config")
+"""Keys of a configuration that describe the parts of a model that read something else than text."""
+_TEXT_PART = (
+    "Only text models are merged. Choose a text-only model of the family, or save the language model by itself: load "
+    "it with transformers, and write its language_model with save_pretrained."
+)
 _SAME_ORIGIN = "Choose models fine-tuned from the same original."
 
 
@@ -98,6 +104,10 @@ def _weights_row(model: ModelMetadata) -> CheckRow:
 def _architecture_row(model: ModelMetadata) -> CheckRow:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+    if other := next((key for key in _OTHER_SENSES if model.config.get(key)), None):
+        name = model.architecture or model.model_type
+        detail = f"{name} reads images or sound too ({other}): its language model is only a part of it"
+        return error_row(model.ref, "architecture", detail, _TEXT_PART)
     if model.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return ok_row(model.ref, "architecture", model.architecture or model.model_type)
     detail = f"transformers has no language model of the type '{model.model_type or 'unnamed'}'"

@@ -29,6 +29,7 @@ from core.models.references import parse_reference
 from core.preflight.check_rows import RUN, blocking_rows, error_row, failed_row, ok_row
 from core.preflight.compatibility import check_against, check_alone
 from core.preflight.configuration_check import configuration_rows
+from core.preflight.finite_check import finite_rows
 from core.preflight.format_check import format_rows
 from core.preflight.genome_check import check_genome
 from core.preflight.guard_check import check_guards
@@ -37,6 +38,7 @@ from core.preflight.number_format import number_format_row
 from core.preflight.prompt_length_check import prompt_length_rows
 from core.preflight.resources import PoolMetadata, check_resources
 from core.preflight.task_check import check_tasks
+from core.preflight.usable_pairs_check import usable_pair_rows
 from core.search.parameter_ranges import free_parameters
 from core.settings import ASSETS, Settings, resolve_path
 
@@ -61,7 +63,7 @@ def examine(spec: RunSpec, settings: Settings) -> CheckedRun:
     pool = spec.pool
     base, rows = read_or_row(pool.base, settings)
     if base is not None:
-        rows += check_alone(base)
+        rows += [*check_alone(base), *finite_rows(base, settings)]
     members, member_rows = _check_members(spec, base, settings)
     rows += [*member_rows, *_repeated_rows(spec, settings)]
     if not METHODS[spec.search.method].fast:
@@ -104,7 +106,7 @@ def _check_members(
         if template and is_template_file(template) and not _may_open(template, settings):
             rows.append(_refused_path(text, "chat template", template))
             template = None
-        rows += check_alone(model, chat=is_expert, template=template)
+        rows += [*check_alone(model, chat=is_expert, template=template), *finite_rows(model, settings)]
         if base is not None:
             vocabulary = pool.vocabulary if is_expert else "refuse"
             rows += check_against(model, base, chat=is_expert, vocabulary=vocabulary, template=template)
@@ -188,7 +190,10 @@ def _file_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
         rows.append(_prompts_row("probe prompts", evaluation.probe, evaluation, settings))
     yield from rows
     if not blocking_rows(rows):
-        yield from leak_rows(spec, settings)
+        leaks = list(leak_rows(spec, settings))
+        yield from leaks
+        if not blocking_rows(leaks):
+            yield from usable_pair_rows(spec, settings)
     if evaluation.probe_questions:
         yield _file_row("probe questions", evaluation.probe_questions, read_probe_questions, settings)
     if evaluation.tasks:

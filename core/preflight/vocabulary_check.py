@@ -51,7 +51,9 @@ def tokenizer_row(model: ModelMetadata, base: ModelMetadata, *, shared_part: boo
     """
     check, mine, theirs = "tokenizer equals base", model.tokenizer, base.tokenizer
     if mine.sha256 is None or theirs.sha256 is None:
-        detail = f"{model.ref if mine.sha256 is None else base.ref} has no tokenizer.json and no tokenizer.model to compare"
+        detail = (
+            f"{model.ref if mine.sha256 is None else base.ref} has no tokenizer.json and no tokenizer.model to compare"
+        )
         return warning_row(model.ref, check, detail, "Make sure that both models have the same vocabulary.")
     if mine.tokens is None or theirs.tokens is None:
         same = mine.sha256 == theirs.sha256
