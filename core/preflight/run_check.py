@@ -155,6 +155,11 @@ def _repeated_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
             hint = "Name each model once: merging a model with itself changes nothing."
             yield error_row(expert.model, "pool", detail, hint)
         seen.setdefault(identity, expert.model)
+    ancestor = spec.pool.ancestor
+    member = seen.get(_identity(ancestor, settings)) if ancestor else None
+    if ancestor and member and member != ancestor:
+        detail = f"the ancestor is {member} in another spelling"
+        yield error_row(ancestor, "pool", detail, f"Write {member} in pool.ancestor too.")
 
 
 def _identity(text: str, settings: Settings) -> str:
