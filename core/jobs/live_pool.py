@@ -40,6 +40,7 @@ from core.models.own_settings import (
 )
 from core.models.precision import choose_dtype, pick_device
 from core.models.references import parse_reference
+from core.models.saved_format import common_format, saved_format, set_saved_format
 from core.models.vocabulary import fit_vocabulary, keep_rows, token_tensors
 from core.search.genome import Genome
 from core.search.parameter_groups import layout_of
@@ -184,8 +185,9 @@ def load_pool(
     if anchor != owner:
         other = read_own_settings(parse_reference(owner, settings), settings)
         live = under_settings(live, other.config, other.generation)
+    set_saved_format(live, common_format(_config(name, settings) for name in {*members, anchor}))
     tokenizer = _pool_tokenizer(spec, live, settings)
-    merge = MergePool(live, anchor, state, storage)
+    merge = MergePool(live, anchor, state, storage, saved_format(live))
     del state  # offloaded tensors have been copied
     rows = _TokenRows(spec, live, settings)
     for done, name in enumerate([name for name in members if name != anchor], start=1):
@@ -267,6 +269,14 @@ def _own(name: str, spec: PoolSpec, live: Any, tokenizer: Any, settings: Setting
     if same_configuration(its.config, live.config) and same_generation(its.generation, live.generation_config):
         return None if its_tokenizer is tokenizer else LoadedModel(live, its_tokenizer)
     return LoadedModel(under_settings(live, its.config, its.generation), its_tokenizer)
+
+
+def _config(name: str, settings: Settings) -> Any:
+    """A member's configuration."""
+    from transformers import AutoConfig
+
+    folder = locate(parse_reference(name, settings), settings).folder
+    return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def _mergekit_names(models: Sequence[str], settings: Settings) -> dict[str, str]:

@@ -18,6 +18,7 @@ from core.models.model_view import make_view
 from core.models.pickled_weights import convert
 from core.models.prompt_formats import set_format
 from core.models.references import DEMO_ADAPTERS, DEMO_BASE, ModelReference
+from core.models.saved_format import in_saved_format
 from core.models.weight_files import is_plain
 from core.settings import Settings
 
@@ -184,7 +185,7 @@ def saved_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 
     ignored = set(getattr(model, "_keys_to_ignore_on_save", None) or ())
     state = {name: tensor for name, tensor in untied_state(model).items() if name not in ignored}
-    return dict(revert_weight_conversion(model, state))
+    return dict(revert_weight_conversion(model, in_saved_format(model, state)))
 
 
 def vocabulary_size(ref: ModelReference, settings: Settings) -> int:

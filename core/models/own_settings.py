@@ -17,6 +17,7 @@ import torch
 from core.errors import ModelError
 from core.models.loading import load_tokenizer, locate, tokenizer_or
 from core.models.references import ModelReference
+from core.models.saved_format import saved_format, set_saved_format
 from core.settings import Settings
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ def under_settings(live: Any, config: PretrainedConfig, generation: Any) -> Any:
             if module._buffers[name] is not None:
                 module._buffers[name] = _shared(tensors, _join(place, name))
     model.generation_config = copy.deepcopy(generation)
+    set_saved_format(model, saved_format(live))
     return model.eval()
 
 
