@@ -90,14 +90,14 @@ def _save_model(model: Any, folder: Path) -> None:
     """
     from transformers import GenerationConfig
 
-    state = in_saved_format(model, model.state_dict()) if saved_format(model) else None
+    narrower = {"state_dict": in_saved_format(model, model.state_dict())} if saved_format(model) else {}
     if not model.can_generate():
-        model.save_pretrained(folder, state_dict=state)
+        model.save_pretrained(folder, **narrower)
         return
     own = model.generation_config
     model.generation_config = GenerationConfig()
     try:
-        model.save_pretrained(folder, state_dict=state)
+        model.save_pretrained(folder, **narrower)
     finally:
         model.generation_config = own
     if dtype := saved_format(model):
