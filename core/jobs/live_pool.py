@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ import torch
 from core.contracts.events import Progress, Warned
 from core.contracts.run_spec import PoolSpec, SearchSpec
 from core.errors import MergeError
+from core.jobs.pool_hashes import PoolHashes
+from core.jobs.token_rows import TokenRows
 from core.merging.engine import MergePool
 from core.merging.recipes import LATEST_MASK_VERSION
 from core.merging.storage import Storage
@@ -21,17 +23,17 @@ from core.models.generation import generate_all
 from core.models.loading import (
     cast_parameters,
     load_model,
-    load_state,
     load_tokenizer,
     locate,
+    open_state,
     tokenizer_or,
     untied_state,
-    vocabulary_size,
 )
-from core.models.member_tokenizer import asked_with, conflicting_rows
+from core.models.member_tokenizer import asked_with
 from core.models.memory import MemoryPlan
 from core.models.metadata import read_metadata
 from core.models.output_layer import match_output_layer
+from core.models.overflow_check import refuse_overflow
 from core.models.own_settings import (
     read_own_settings,
     same_configuration,
@@ -41,7 +43,6 @@ from core.models.own_settings import (
 from core.models.precision import choose_dtype, pick_device
 from core.models.references import parse_reference
 from core.models.saved_format import common_format, saved_format, set_saved_format
-from core.models.vocabulary import fit_vocabulary, keep_rows, token_tensors
 from core.search.genome import Genome
 from core.search.parameter_groups import layout_of
 from core.settings import Settings
@@ -71,6 +72,11 @@ class LivePool:
     mergekit_names: Mapping[str, str]
     tokenizer_source: str | None = None
     own: Mapping[str, LoadedModel] = field(default_factory=dict)
+
+    @cached_property
+    def hashes(self) -> PoolHashes:
+        """Hashes of the weights that were written into the live model."""
+        return PoolHashes(self.merge)
 
     @property
     def anchor_is_member(self) -> bool:
@@ -174,7 +180,7 @@ def load_pool(
         MergeError: the models do not fit together.
     """
     device = pick_device()
-    storage = Storage(device, memory.on_host, memory.compact) if memory else Storage(device)
+    storage = Storage(device, memory.on_host, memory.compact, memory.base_on_device) if memory else Storage(device)
     members = (spec.base, *(expert.model for expert in spec.experts))
     anchor = spec.ancestor or spec.base
     total = len(set(members) | {anchor})
@@ -189,17 +195,26 @@ def load_pool(
     tokenizer = _pool_tokenizer(spec, live, settings)
     merge = MergePool(live, anchor, state, storage, saved_format(live))
     del state  # offloaded tensors have been copied
-    rows = _TokenRows(spec, live, settings)
+    rows = TokenRows(spec, live, settings)
     for done, name in enumerate([name for name in members if name != anchor], start=1):
         yield Progress(phase="loading", done=done, total=total, message=f"loading {name}")
-        expert = match_output_layer(_state(name, settings, storage), live, name)
-        merge.add_expert(name, rows.fit(name, expert, merge.base_tensors))
+        _add_expert(merge, name, rows, storage)
     yield Progress(phase="loading", done=total, total=total)
     own = {name: model for name in members if name != owner and (model := _own(name, spec, live, tokenizer, settings))}
     names = _mergekit_names((anchor, *members), settings)
     if device.type == "cpu":
         keep_freed_memory()
-    on_loaded(LivePool(members, anchor, live, tokenizer, merge, names, rows.source, own))
+    pool = LivePool(members, anchor, live, tokenizer, merge, names, rows.source, own)
+    if dtype == torch.float16:
+        _refuse_overflow(pool)
+    on_loaded(pool)
+
+
+def _refuse_overflow(pool: LivePool) -> None:
+    """Raise `ModelError` if a member of a pool in float16 computes values above that format's limit."""
+    for name in pool.members:
+        pool.merge.write_parent(name)
+        refuse_overflow(pool.member(name).model, name)
 
 
 def warn_about_copies(pool: LivePool) -> Iterator[Warned]:
@@ -218,35 +233,6 @@ def warn_about_copies(pool: LivePool) -> Iterator[Warned]:
     for name in copies:
         hint = "It adds nothing to the merge: remove it from the pool."
         yield Warned(message=f"{name} has the same weights as {base}.", hint=hint)
-
-
-class _TokenRows:
-    """Gives experts the base's token rows; `source` is the base once an expert has had other ones."""
-
-    def __init__(self, spec: PoolSpec, live: Any, settings: Settings) -> None:
-        self.source: str | None = None
-        self._spec, self._settings = spec, settings
-        self._base = load_tokenizer(parse_reference(spec.base, settings), settings)
-        self._names = token_tensors(live)
-
-    def fit(
-        self, name: str, state: dict[str, torch.Tensor], base: Mapping[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
-        """An expert's tensors with the base's rows where the spec asks for it, and where ids name other tokens."""
-        reference = parse_reference(name, self._settings)
-        fitted = state
-        if self._spec.vocabulary == "base":
-            fitted = fit_vocabulary(state, base, vocabulary_size(reference, self._settings))
-        if name != self._spec.base and locate(reference, self._settings).folder != self._base_folder:
-            own = tokenizer_or(self._base, reference, self._settings)
-            fitted = keep_rows(fitted, base, self._names, conflicting_rows(own, self._base))
-        if any(fitted[key] is not state[key] for key in state):
-            self.source = self._spec.base
-        return fitted
-
-    @property
-    def _base_folder(self) -> Path:
-        return locate(parse_reference(self._spec.base, self._settings), self._settings).folder
 
 
 def _pool_tokenizer(spec: PoolSpec, live: Any, settings: Settings) -> Any:
@@ -291,7 +277,7 @@ def _live_and_state(
 ) -> tuple[Any, dict[str, torch.Tensor]]:
     """The live model in `dtype`, and the anchor's tensors in the format that they were read in, from one load."""
     read_as = _read_as(anchor, settings, storage)
-    place = torch.device("cpu") if storage.on_host else storage.device
+    place = torch.device("cpu") if storage.of_base.on_host else storage.device
     model = load_model(parse_reference(anchor, settings), settings, read_as, place)
     state = untied_state(model)
     live = cast_parameters(model, dtype).to(storage.device)
@@ -301,8 +287,16 @@ def _live_and_state(
     return live, {key: tensor.clone() if tensor.data_ptr() in shared else tensor for key, tensor in state.items()}
 
 
-def _state(name: str, settings: Settings, storage: Storage) -> dict[str, torch.Tensor]:
-    return load_state(parse_reference(name, settings), settings, _read_as(name, settings, storage))
+def _add_expert(merge: MergePool, name: str, rows: TokenRows, storage: Storage) -> None:
+    """Add an expert to the pool, with the base's token rows where its own mean other tokens."""
+    settings = rows.settings
+    reference = parse_reference(name, settings)
+    place = torch.device("cpu") if storage.on_host else storage.device
+    with open_state(reference, settings, _read_as(name, settings, storage), place) as state:
+        expert = state
+        if state.keys() != merge.base_tensors.keys():
+            expert = match_output_layer(state, merge.live, name)
+        merge.add_expert(name, rows.fit(name, expert, merge.base_tensors))
 
 
 def _read_as(name: str, settings: Settings, storage: Storage) -> torch.dtype:
