@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from mergekit.options import MergeOptions
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from core.contracts.events import Finished
+from core.contracts.events import Failed, Finished
 from core.contracts.run_spec import PoolSpec
+from core.jobs.export_worker import run_export
 from core.jobs.live_pool import load_pool
 from core.jobs.worker import run_worker
 from core.models.fingerprint import sha256_of_folder, sha256_of_model
+from core.runs.candidates import find_candidate
 from core.runs.folder import RunFolder
 from core.settings import Settings
 from tests.tiny_models import save_tiny_llama
@@ -66,6 +69,24 @@ def test_bf16_parents_are_saved_as_bf16(method: str, tied: bool, tmp_path: Path)
     assert ("last bit" in card) == (method != "task_arithmetic")
     assert ("equal at the density's limit" in card) == (method == "ties")
     assert differing == 0 if method == "task_arithmetic" else differing < entries / 100
+
+
+def test_a_failed_save_keeps_the_recipe_and_export_repeats_it(
+    tiny_llama: Path, tiny_expert: Path, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = RunFolder(settings.runs / "run")
+    spec = spec_of(tiny_llama, tiny_expert, Files(tmp_path), search={"steps": 2, "compare": []})
+    with monkeypatch.context() as broken:
+        broken.setattr("core.models.export._save_model", full)
+        end = run_worker(spec, settings, folder)
+    assert isinstance(end, Failed) and not folder.merged_path.exists()
+    request = find_candidate(folder, None, alpha=spec.search.alpha, target=tmp_path / "again")
+    sha256 = run_export(request, settings, lambda _step: None)
+    assert sha256_of_folder(tmp_path / "again") == sha256
+    assert (tmp_path / "again" / "mergekit_config.yml").is_file()
 
 
 def test_a_float32_parent_keeps_float32(tmp_path: Path) -> None:
