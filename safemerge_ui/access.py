@@ -15,6 +15,7 @@ from core.contracts.run_spec import RunSpec
 from core.data.prompt_sets import find_dataset
 from core.errors import DataError, RunError, SafeMergeError
 from core.guards.guard_names import parse_guards
+from core.models.prompt_formats import is_template_file
 from core.models.references import parse_reference
 from core.settings import ASSETS, Settings, resolve_path
 
@@ -119,5 +120,7 @@ def _files(spec: AnySpec) -> list[str]:
     if isinstance(spec, RunSpec):
         sources = (*spec.data.safety.sources, *spec.data.domain.sources)
         files += [source.path for source in sources if source.source == "file" and source.path]
-        files += [expert.domain.examples for expert in spec.pool.experts if expert.domain.examples]
+        domains = [expert.domain for expert in spec.pool.experts]
+        files += [domain.examples for domain in domains if domain.examples]
+        files += [one.template for one in domains if one.template and is_template_file(one.template)]
     return files

@@ -17,7 +17,7 @@ from safemerge_ui.evaluation_form import evaluation_form, read_evaluation
 from safemerge_ui.fields import listed, optional, optional_whole, required, shown, whole
 
 EXPERT_SLOTS = 4
-EXPERT_FIELDS = ("model", "domain", "topic", "suite", "examples")
+EXPERT_FIELDS = ("model", "domain", "topic", "suite", "examples", "template")
 _SEARCH_FIELDS = ("optimizer", "method", "steps", "alpha", "safety", "seed", "stop_when_flat", "temperature")
 _GENOME_SWITCHES = ("smooth", "allow_negative_weights", "normalize")
 _OBJECTIVE_FIELDS = ("objective", "safety_tolerance", "racing")

@@ -58,6 +58,7 @@ class MergePool:
         base_name: reference of the base as recipes name it.
         base: its tensors (float32 or bfloat16).
         storage: where weights are stored between merges; None = on the live model's device, unchanged.
+        saved_dtype: narrower format that merges are saved in, to which they are rounded; None = the live model's.
 
     Experts are added one at a time, so that loading needs memory for only one full copy besides the base.
 
@@ -65,11 +66,19 @@ class MergePool:
         MergeError: the live model lacks tensors of the base, or the base's are not finite.
     """
 
-    def __init__(self, live: Any, base_name: str, base: State, storage: Storage | None = None) -> None:
+    def __init__(
+        self,
+        live: Any,
+        base_name: str,
+        base: State,
+        storage: Storage | None = None,
+        saved_dtype: torch.dtype | None = None,
+    ) -> None:
         self.live = live
         self.base_name = base_name
         self._parameters = _named_tensors(live, base)
         self._at_base: set[str] = set()
+        self._saved_dtype = saved_dtype
         self._written: str | None = None
         self._storage = storage or Storage(next(iter(self._parameters.values())).device)
         for key, tensor in base.items():
@@ -162,6 +171,7 @@ class MergePool:
             self._write(lambda _key: _Sum({}), _keep_all)
         else:
             self._write(lambda _key: _Sum({name: 1.0}), _keep_all)
+        self._round()
         self._written = f"parent {name}"
 
     def apply(self, recipe: Recipe) -> None:
@@ -190,7 +200,18 @@ class MergePool:
             parts = {id(part): part for part in local.values()}
             sums = {number: _sum_of(part) for number, part in parts.items()}
             self._write(lambda key: sums[id(local[key])], partial(self._keep, local))
+        self._round()
         self._written = asked.model_dump_json()
+
+    def _round(self, *keys: str) -> None:
+        """Round tensors to the format that they are saved in; without names those that differ from the base's."""
+        if self._saved_dtype is None:
+            return
+        with torch.no_grad():
+            for key in keys or self._base.keys() - self._at_base:
+                tensor = self._parameters[key]
+                if tensor.is_floating_point():
+                    tensor.copy_(tensor.to(self._saved_dtype))
 
     def _keep(self, local: Mapping[str, Recipe], name: str, key: str, delta: Delta) -> Keep | None:
         """The callable that drops entries of an expert's tensor; None where all are kept."""
@@ -275,6 +296,7 @@ class MergePool:
         """Copy the base's tensor into the live model, unless it is there already, as most tensors of most pools are."""
         if key not in self._at_base:
             self._parameters[key].copy_(self._base[key])
+            self._round(key)
             self._at_base.add(key)
 
     def _target(self, key: str) -> Tensor:
