@@ -24,6 +24,8 @@ class Settings:
         allowed_users: Hub user names that may start work on a Space (`SAFEMERGE_ALLOWED_USERS`, commas).
         token: Hub token (`HF_TOKEN`), never logged and never written to a run folder.
         hub_timeout_s: how long one Hub request may take before it counts as unreachable.
+        hosts: host names besides those of this machine under which the page may be opened (`SAFEMERGE_HOSTS`, commas;
+            on a Space also `SPACE_HOST`).
         reply_cache_bytes: most bytes of generated questions and domain answers to keep for later runs, 0 = none
             (`SAFEMERGE_REPLY_CACHE_MB`).
     """
@@ -35,6 +37,7 @@ class Settings:
     token: str | None
     hub_timeout_s: float
     reply_cache_bytes: int = 256_000_000
+    hosts: frozenset[str] = frozenset()
 
     @property
     def uploads(self) -> Path:
@@ -52,16 +55,21 @@ def load_settings(environment: dict[str, str] | None = None) -> Settings:
     persistent = Path("/data") if on_space and Path("/data").is_dir() else None
     default_home = persistent or Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     default_runs = (persistent or REPOSITORY) / "runs"
-    users = env.get("SAFEMERGE_ALLOWED_USERS", "")
     return Settings(
         home=Path(env.get("SAFEMERGE_HOME") or default_home / "safemerge"),
         runs=Path(env.get("SAFEMERGE_RUNS") or default_runs),
         on_space=on_space,
-        allowed_users=frozenset(name.strip() for name in users.split(",") if name.strip()),
+        allowed_users=_names(env, "SAFEMERGE_ALLOWED_USERS"),
         token=env.get("HF_TOKEN") or None,
         hub_timeout_s=float(env.get("SAFEMERGE_HUB_TIMEOUT") or 10.0),
         reply_cache_bytes=int(float(env.get("SAFEMERGE_REPLY_CACHE_MB") or 256) * 1_000_000),
+        hosts=frozenset(name.lower() for name in _names(env, "SAFEMERGE_HOSTS") | _names(env, "SPACE_HOST")),
     )
+
+
+def _names(environment: dict[str, str], variable: str) -> frozenset[str]:
+    """The names in a variable, which are separated by commas."""
+    return frozenset(name.strip() for name in environment.get(variable, "").split(",") if name.strip())
 
 
 def machine_name(environment: dict[str, str] | None = None) -> str:
