@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,5 +84,36 @@ def machine_name(environment: dict[str, str] | None = None) -> str:
 
 def resolve_path(text: str) -> Path:
     """The file that a spec's path names: relative to the working directory, or to the repository for `assets/`."""
-    path = Path(text).expanduser()
-    return path if path.is_absolute() or path.exists() or not text.startswith("assets/") else REPOSITORY / path
+    path = expanded(text)
+    return (
+        path
+        if path.is_absolute() or not text.startswith("assets/") or is_file(path) or is_folder(path)
+        else REPOSITORY / path
+    )
+
+
+def expanded(text: str) -> Path:
+    """The path that a person wrote, with the home folder for `~`; an unknown `~user` stays as it is.
+
+    Null characters, which no path may have, are replaced, so that the file is missing instead of an error.
+    """
+    path = Path(text.replace("\0", "\ufffd"))
+    with suppress(RuntimeError):
+        return path.expanduser()
+    return path
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path is a file that can be seen; False for a name that the system does not accept."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder that can be seen; False for a name that the system does not accept."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False

@@ -285,7 +285,7 @@ def read_mark(path: Path) -> ProcessMark | None:
         return ProcessMark(int(values["pid"]), str(values["start"]), **host)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, OverflowError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
             f"{path} cannot be read: {error}.", "Delete that file if no worker is at work.", code="bad-worker-file"
         ) from error

@@ -96,9 +96,9 @@ class RunList:
         with self._lock:
             if not self._runs.is_dir():
                 return []
-            folders = [RunFolder(path) for path in sorted(self._runs.iterdir(), reverse=True) if path.is_dir()]
+            folders = [RunFolder(path) for path in sorted(self._runs.iterdir(), reverse=True)]
             known, self._cached = self._cached, {}
-            return [self._summary(folder, known.get(folder.run_id)) for folder in folders if folder.is_run]
+            return [self._summary(folder, known.get(folder.run_id)) for folder in folders if _is_own_run(folder)]
 
     def _summary(self, folder: RunFolder, cached: _Cached | None) -> RunSummary:
         try:
@@ -107,6 +107,11 @@ class RunList:
             return RunSummary(folder.run_id, folder.path, "failed", message=error.message)
         self._cached[folder.run_id] = cached
         return cached.summary
+
+
+def _is_own_run(folder: RunFolder) -> bool:
+    """Whether a run is in the folder of runs itself; a link to another place is not followed."""
+    return folder.path.is_dir() and not folder.path.is_symlink() and folder.is_run
 
 
 def list_runs(settings: Settings) -> list[RunSummary]:
