@@ -15,10 +15,10 @@ from typing import Literal, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from core.contracts.comparison_spec import ComparisonSpec
+from core.contracts.comparison_spec import AnySpec, ComparisonSpec, any_spec_from_dict
 from core.contracts.optimizers import method_of
 from core.contracts.results import ModelResult
-from core.errors import RunError, SafeMergeError
+from core.errors import RunError, SafeMergeError, SpecError
 from core.runs.durable import write_atomic
 from core.runs.folder import RunFolder
 from core.runs.history import end_if_worker_died, read_view
@@ -138,7 +138,7 @@ def _read_run(folder: RunFolder) -> _Cached:
 
 
 def _summarize(folder: RunFolder, view: RunView) -> RunSummary:
-    spec = folder.read_spec()
+    spec = _spec_of(folder, view)
     summary = RunSummary(
         run_id=folder.run_id,
         path=folder.path,
@@ -158,6 +158,16 @@ def _summarize(folder: RunFolder, view: RunView) -> RunSummary:
         pool=(spec.pool.base, *(expert.model for expert in spec.pool.experts)),
         best_objective=best.objective if best else None,
     )
+
+
+def _spec_of(folder: RunFolder, view: RunView) -> AnySpec:
+    """The spec of a run: of `spec.yaml`, or of the log if that file is missing or damaged; raises `SpecError`."""
+    try:
+        return folder.read_spec()
+    except SpecError:
+        if not view.spec:
+            raise
+        return any_spec_from_dict(view.spec)
 
 
 def _merged(view: RunView) -> ModelResult | None:
