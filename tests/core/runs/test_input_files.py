@@ -27,8 +27,9 @@ def spec(tmp_path: Path) -> AnySpec:
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "own.yaml").write_text("task: own\n")
     mixed = {"source": "file", "path": paths["mixed"], "k": 2}
+    domain = {"name": "x", "examples": paths["examples"]}
     return any_spec_from_dict({
-        "pool": {"base": "org/a", "experts": [{"model": "org/b", "domain": {"name": "x", "examples": paths["examples"]}}]},
+        "pool": {"base": "org/a", "experts": [{"model": "org/b", "domain": domain}]},
         "data": {
             "safety": {"source": "file", "path": paths["safety"], "mix": [mixed]},
             "domain": {"source": "file", "path": paths["domain"]},
