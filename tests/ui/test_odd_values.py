@@ -40,8 +40,8 @@ def test_a_form_value_of_any_type_is_read_or_refused(field: str, value: Any) -> 
         assert error.message
 
 
-@pytest.mark.parametrize("run_id", ["a\0b", "x" * 300, "x" * 5000, "~nobody", "~root", "../r", "r/../r", "/etc", "linked", 5,
-                                    None, ["r"]])  # fmt: skip
+@pytest.mark.parametrize("run_id", ["a\0b", "x" * 300, "x" * 5000, "~nobody", "~root", "../r", "r/../r", "linked", 5,
+                                    None, "/etc", ["r"]])  # fmt: skip
 def test_an_odd_run_id_is_no_run(settings: Settings, tmp_path: Path, run_id: Any) -> None:
     write_run(settings.runs / "r", golden_events())
     outside = write_run(tmp_path / "outside", golden_events())
