@@ -5,7 +5,7 @@ references and process marks are mutated and read. The same seed makes the same 
 
 - `crashes`: inputs that raised anything but a `SafeMergeError`, grouped by target and place, each with one input
   (base64).
-- `slow`: inputs that took longer than `limit_s`, with their seconds.
+- `slow`: inputs that took longer than `limit_s` in each of three tries, with their seconds.
 - `refused`: how many inputs ended in a `SafeMergeError`; the others were read.
 """
 
@@ -124,6 +124,9 @@ def fuzz(targets: Sequence[Target], inputs: int, seed: int, limit_s: float = LIM
         target = targets[number % len(targets)]
         data = mutated(target.examples, rng)
         outcome = try_input(target, data)
+        if outcome.seconds > limit_s:  # the least of three: the machine may have been busy
+            again = min(try_input(target, data).seconds for _ in range(2))
+            outcome = outcome._replace(seconds=min(outcome.seconds, again))
         tried[target.name] += 1
         refused += outcome.refused
         longest = max(longest, outcome.seconds)

@@ -33,7 +33,7 @@ from core.contracts.events import (
 from core.contracts.optimizers import EQUAL, searches_losses
 from core.contracts.results import WITHOUT, ModelResult, ProbeRates, Role, RunResult, SearchResult
 from core.contracts.run_spec import RunSpec
-from core.data.training_pairs import Dataset, Sample, provenances, samples_from_events
+from core.data.training_pairs import Dataset, Sample, provenances, samples_from_events, was_edited
 from core.errors import MergeError, RunCancelled, RunError
 from core.evaluation.measurement import Measurer, read_test_set
 from core.guards.protocol import Guard
@@ -185,7 +185,13 @@ class _Job:
         yield from chain(step.safety(), step.domain())
 
     def _save_data(self, dataset: Dataset, samples: list[Sample]) -> None:
-        """Write a training set as the log holds it, also over a file that was damaged or edited since."""
+        """Write a training set as the log holds it, also over a damaged file; refuse one that a person has edited."""
+        if self.replay.data_complete and was_edited(path := self.folder.data_path(dataset), samples):
+            raise RunError(
+                f"{path} was changed since the run wrote it.",
+                f"Restore or delete it, or start a new run with it as the file of data.{dataset}.",
+                code="data-changed",
+            )
         self.folder.write_data(dataset, samples)
 
     def _measure_parents(self, pool: LivePool, parents: ParentScores, measurer: Measurer) -> Iterator[Event]:
