@@ -67,10 +67,11 @@ class MergePool:
         self.base_name = base_name
         self._parameters = _named_tensors(live, base)
         self._at_base: set[str] = set()
+        self._written: str | None = None
         self._storage = storage or Storage(next(iter(self._parameters.values())).device)
         for key, tensor in base.items():
             _require_finite(tensor, key, base_name)
-        self._base = {key: self._storage.keep(tensor) for key, tensor in base.items()}
+        self._base = {key: self._storage.of_base.keep(tensor) for key, tensor in base.items()}
         self._vectors: dict[str, TaskVector] = {}
         self._trims: dict[tuple[str, str, float], Trim | DeviceTrim] = {}
         self._factors: dict[tuple[str, str, float], Tensor] = {}
@@ -130,7 +131,7 @@ class MergePool:
     def _differs(self, stored: Stored, base: Tensor, key: str, name: str) -> bool:
         """Whether any entry of a task vector's tensor differs from zero; all must be finite."""
         differs = False
-        for values in self._storage.fetch_delta(stored, self._storage.fetch(base)).pieces(
+        for values in self._storage.fetch_delta(stored, self._storage.of_base.fetch(base)).pieces(
             piece_entries(base.device.type)
         ):
             _require_finite(values, key, name)
@@ -145,12 +146,19 @@ class MergePool:
         indices = [index for vector in self._vectors.values() for index in vector.indices.values()]
         return parts | {"trim indices": sum(index.nbytes for index in indices)}
 
+    @property
+    def written(self) -> str | None:
+        """Identifies the weights that the live model holds: equal texts mean equal weights; None = unknown."""
+        return self._written
+
     def write_parent(self, name: str) -> None:
         """Make the live model the base or one of the experts."""
+        self._written = None
         if name == self.base_name:
             self._write(lambda _key: _Sum({}), _keep_all)
         else:
             self._write(lambda _key: _Sum({name: 1.0}), _keep_all)
+        self._written = f"parent {name}"
 
     def apply(self, recipe: Recipe) -> None:
         """Merge `recipe` into the live model.
@@ -162,6 +170,7 @@ class MergePool:
         if missing or recipe.base != self.base_name:
             named = ", ".join(missing) or recipe.base
             raise MergeError(f"The recipe names models outside the pool: {named}.", code="outside-pool")
+        self._written = None
         local = by_tensor(recipe, self._base)
         if recipe.by_mergekit:
             self._write_by_mergekit(local)
@@ -171,6 +180,7 @@ class MergePool:
             parts = {id(part): part for part in local.values()}
             sums = {number: _sum_of(part) for number, part in parts.items()}
             self._write(lambda key: sums[id(local[key])], partial(self._keep, local))
+        self._written = recipe.model_dump_json()
 
     def _keep(self, local: Mapping[str, Recipe], name: str, key: str, delta: Delta) -> Keep | None:
         """The callable that drops entries of an expert's tensor; None where all are kept."""
@@ -209,7 +219,7 @@ class MergePool:
                 if not names:
                     self._write_base(key)
                     continue
-                here = self._storage.fetch(base)
+                here = self._storage.of_base.fetch(base)
                 deltas = {
                     name: self._storage.fetch_delta(self._vectors[name].deltas[key], here).whole.view(base.shape)
                     for name in names
@@ -226,7 +236,7 @@ class MergePool:
                 if not names:
                     self._write_base(key)
                     continue
-                here = self._storage.fetch(base)
+                here = self._storage.of_base.fetch(base)
                 deltas = [self._storage.fetch_delta(self._vectors[name].deltas[key], here) for name in names]
                 terms = [
                     Term(delta, used[name], keep(name, key, delta)) for name, delta in zip(names, deltas, strict=True)
@@ -242,7 +252,7 @@ class MergePool:
                 if stored is None:
                     self._write_base(key)
                     continue
-                here = self._storage.fetch(base)
+                here = self._storage.of_base.fetch(base)
                 delta = self._storage.fetch_delta(stored, here)
                 if key not in vector.angles:
                     vector.angles[key] = angle_between(here, delta)

@@ -26,6 +26,8 @@ STARTING = {
     "tabs.pair_editor.use_upload", "tabs.pair_editor.push_file", "tabs.pair_editor.decide", "tabs.merge.stop",
     "tabs.saving.save", "tabs.saving.cancel", "tabs.evaluate.measure", "tabs.evaluate.check",
     "tabs.evaluate.write_report", "tabs.evaluate.stop", "tabs.measuring.use_prompts", "tabs.audit.find_parents",
+    "api.preflight", "api.download_report", "api.launch", "api.stop", "api.resume", "api.evaluate", "api.audit",
+    "api.chat", "tabs.publish_panel.forget_token", "tabs.publish_panel.check", "tabs.publish_panel.publish",
     "tabs.audit.audit", "tabs.audit.stop", "tabs.chat.ask", "tabs.runs.ask_to_delete", "tabs.runs.delete",
 }  # fmt: skip
 """Endpoints that reach the Hub, the disk or the device, or change something."""
@@ -108,6 +110,8 @@ _UNCHANGED = (None, {"__type__": "update"}, {"__type__": "update", "props": {"__
 
 def _refused(answer: str) -> bool:
     """Whether an answer is a notice about signing in, or changes nothing (the warning goes beside it)."""
+    if answer.startswith("event: error"):  # of the public functions
+        return "not-signed-in" in answer or "not-allowed" in answer
     event, line = answer.strip().splitlines()[-2:]
     updates = json.loads(line.removeprefix("data: "))
     notices = [text for text in updates if isinstance(text, str)]
