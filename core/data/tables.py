@@ -10,6 +10,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,8 @@ from core.errors import DataError
 
 MAX_CELL_CHARACTERS = 1_000_000
 MAX_ROWS = 1_000_000
+PROBE_LIMIT_S = 120.0
+"""Longest trial read of a Parquet file in a process of its own."""
 MAX_COLUMNS = 1_000
 MAX_VALUES = 10_000_000
 """Most values of a Parquet file, over all columns, with those inside lists."""
@@ -237,6 +241,8 @@ def _parquet(path: Path) -> Iterator[Row]:
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
+    if path.is_file() and not _is_survived(path):
+        raise _not_parquet(path)
     try:
         with ParquetFile(path) as table:
             _check_size(path, table.metadata)
@@ -260,6 +266,15 @@ def _parquet(path: Path) -> Iterator[Row]:
         raise DataError(
             f"{path} cannot be read: {error.strerror}.", "Give a readable file.", code="file-unreadable"
         ) from error
+
+
+def _is_survived(path: Path) -> bool:
+    """Whether a process that reads the file ends as it should (`core.data.parquet_probe`)."""
+    probe = [sys.executable, str(Path(__file__).with_name("parquet_probe.py")), str(path)]
+    try:
+        return subprocess.run(probe, capture_output=True, timeout=PROBE_LIMIT_S).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def _check_size(path: Path, metadata: Any) -> None:
