@@ -12,11 +12,10 @@ from gradio.utils import get_space
 
 from core.contracts.comparison_spec import AnySpec, ComparisonSpec
 from core.contracts.run_spec import RunSpec
-from core.data.prompt_sets import find_dataset
 from core.errors import DataError, RunError, SafeMergeError
 from core.guards.guard_names import parse_guards
-from core.models.prompt_formats import is_template_file
 from core.models.references import parse_reference
+from core.runs.input_files import named_files
 from core.settings import ASSETS, Settings, resolve_path
 
 MAX_UPLOAD_BYTES = 50_000_000
@@ -58,7 +57,7 @@ def refuse_local_paths(spec: AnySpec, settings: Settings) -> None:
     for model in _models(spec):
         parse_reference(model, settings)
     parse_guards(spec.pool.guard if isinstance(spec, RunSpec) else spec.guard, settings)
-    for path in _files(spec):
+    for path in named_files(spec):
         refuse_local_file(path, settings)
     tasks = spec.evaluation.include_path
     if tasks is not None and not resolve_path(tasks).resolve().is_relative_to(ASSETS.resolve()):
@@ -109,18 +108,3 @@ def _models(spec: AnySpec) -> list[str]:
     pool = spec.pool
     models = (pool.base, *(expert.model for expert in pool.experts), pool.ancestor, pool.generator)
     return [model for model in models if model is not None]
-
-
-def _files(spec: AnySpec) -> list[str]:
-    evaluation = spec.evaluation
-    files = [
-        prompts for prompts in (evaluation.prompts, evaluation.benign) if prompts and find_dataset(prompts) is None
-    ]
-    files += [path for path in (evaluation.probe, evaluation.probe_questions) if path]
-    if isinstance(spec, RunSpec):
-        sources = (*spec.data.safety.sources, *spec.data.domain.sources)
-        files += [source.path for source in sources if source.source == "file" and source.path]
-        domains = [expert.domain for expert in spec.pool.experts]
-        files += [domain.examples for domain in domains if domain.examples]
-        files += [one.template for one in domains if one.template and is_template_file(one.template)]
-    return files
