@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from core.contracts.safe_yaml import YamlError, front_matter, load_yaml
-from core.errors import ModelError
+from core.contracts.safe_yaml import front_matter, load_yaml
+from core.errors import ModelError, YamlError
 from core.models.files import open_files
 from core.models.metadata import DEMO_LICENSE
 from core.models.references import ModelReference, parse_reference
