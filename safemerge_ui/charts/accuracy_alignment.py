@@ -116,7 +116,7 @@ def _add_candidates(figure: Figure, candidates: Sequence[CandidateScored]) -> No
 
 def _candidate_hover(candidate: CandidateScored) -> str:
     return (
-        f"Candidate {candidate.candidate + 1}, generation {candidate.generation + 1}<br>"
+        f"Candidate {candidate.candidate}, generation {candidate.generation}<br>"
         f"estimated alignment {candidate.estimated_alignment:.0%}, accuracy {candidate.estimated_accuracy:.0%}<br>"
         f"objective {candidate.objective:.3f}"
     )
@@ -140,7 +140,7 @@ def _add_probes(figure: Figure, measured: Sequence[CandidateMeasured]) -> None:
         error_x=error_bars([m.accuracy for m in shown], INK),
         error_y=error_bars([m.alignment for m in shown], INK),
         hovertext=[
-            f"Best of generation {m.generation + 1}, measured on the probe prompts<br>{_rates(m)}" for m in shown
+            f"Candidate {m.candidate}, best of generation {m.generation}, measured on the probe prompts<br>{_rates(m)}" for m in shown
         ],
         hoverinfo="text",
     )

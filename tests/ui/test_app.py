@@ -249,9 +249,9 @@ def test_chat_offers_saved_candidates_but_does_not_select_them(context: AppConte
     folder = write_run(settings.runs / "r", golden_events())
     _save_model(folder / "candidates" / "11")
     choices = chat.model_choices(context, context.watch.look("r"))
-    assert list(choices) == ["demo/aligned", "demo/chemistry", "Candidate 12"]
+    assert list(choices) == ["demo/aligned", "demo/chemistry", "Candidate 11"]
     assert chat.default_models(list(choices)) == ["demo/chemistry", "demo/aligned", None]
-    assert chat.resolve_model("Candidate 12", choices, context).folder == folder / "candidates" / "11"
+    assert chat.resolve_model("Candidate 11", choices, context).folder == folder / "candidates" / "11"
     with pytest.raises(ModelError) as caught:
         chat.resolve_model("Candidate 3", choices, context)
     assert caught.value.code == "model-not-saved"
