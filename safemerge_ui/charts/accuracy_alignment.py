@@ -140,7 +140,8 @@ def _add_probes(figure: Figure, measured: Sequence[CandidateMeasured]) -> None:
         error_x=error_bars([m.accuracy for m in shown], INK),
         error_y=error_bars([m.alignment for m in shown], INK),
         hovertext=[
-            f"Candidate {m.candidate}, best of generation {m.generation}, measured on the probe prompts<br>{_rates(m)}" for m in shown
+            f"Candidate {m.candidate}, best of generation {m.generation}, measured on the probe prompts<br>{_rates(m)}"
+            for m in shown
         ],
         hoverinfo="text",
     )

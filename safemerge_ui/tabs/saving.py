@@ -62,8 +62,7 @@ def wire(panel: SavePanel, context: AppContext, run_id: gr.State) -> None:
 
 def number_for(view: RunView, alpha: float) -> Any:
     """The number on the page of the candidate that `alpha` ranks first; None if there is no such candidate."""
-    best = best_candidate([event for event in view.candidates if event.search == view.main_search], alpha)
-    return best
+    return best_candidate([event for event in view.candidates if event.search == view.main_search], alpha)
 
 
 def save(
