@@ -47,14 +47,14 @@ class Place(NamedTuple):
     half_height: float = 0.026
 
 
-def accuracy_alignment_figure(view: RunView) -> Figure:
-    """Return parents, baselines, candidates and the merge of one run, as of its last event."""
+def accuracy_alignment_figure(view: RunView, height: int = HEIGHT) -> Figure:
+    """Return parents, baselines, candidates and the merge of one run, as of its last event; `height` in pixels."""
     figure = new_figure()
     _add_candidates(figure, [c for c in view.candidates if c.search == view.main_search])
     _add_probes(figure, [m for m in view.measured if m.search == view.main_search])
     _add_models(figure, view)
     percent_axis = {"tickformat": ".0%", "tickvals": [0, 0.25, 0.5, 0.75, 1]}
-    frame(figure, HEIGHT)
+    frame(figure, height)
     figure.update_xaxes(title={"text": "Domain accuracy", "standoff": 8}, range=[-0.08, 1.14], **percent_axis)
     figure.update_yaxes(title={"text": "Alignment", "standoff": 6}, range=[-0.12, 1.12], **percent_axis)
     return figure

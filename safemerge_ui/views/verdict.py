@@ -128,8 +128,8 @@ def _foot(difference: Difference) -> str:
         f'<p class="sm-foot">Paired test on the {difference.n} prompts that both models got: McNemar\'s exact test, '
         "significant at p below 0.05, not corrected for multiple comparisons. Too few prompts to tell: not significant "
         "and a 95 % interval that reaches 10 points. The best and the worst parent are chosen by the same replies, "
-        "which makes p too small. A difference that is not significant may still exist. The verdict is only as good as the "
-        "guard.</p>"
+        "which makes p too small. A difference that is not significant may still exist. The verdict is only as good as "
+        "the guard.</p>"
     )
 
 

@@ -40,7 +40,7 @@ def context(settings: Settings) -> AppContext:
 def test_the_page_builds_locally_and_on_a_space(settings: Settings) -> None:
     page = app.create_app(settings)
     labels = [block.label for block in page.blocks.values() if isinstance(block, gr.Tab)]
-    assert labels == ["Pool", "Data", "Merge", "Evaluate", "Chat", "Audit", "Runs"]
+    assert labels == ["Story", "Pool", "Data", "Merge", "Evaluate", "Chat", "Audit", "Runs"]
     assert not _login_buttons(app.create_app(replace(settings, on_space=True)))
 
 

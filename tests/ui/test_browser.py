@@ -15,16 +15,18 @@ from tests.ui.golden import golden_events, golden_running, write_run
 
 pytestmark = pytest.mark.browser
 
-TABS = ("Pool", "Data", "Merge", "Evaluate", "Chat", "Audit", "Runs")
+TABS = ("Story", "Pool", "Data", "Merge", "Evaluate", "Chat", "Audit", "Runs")
 RUN_MINUTES = 15
 
 
-def test_the_first_page_is_one_click_from_launch(page: Page, served: Served) -> None:
+def test_the_first_page_tells_the_story_and_is_two_clicks_from_launch(page: Page, served: Served) -> None:
     elsewhere: list[str] = []
     page.on("request", lambda request: _collect_foreign(request.url, served.url, elsewhere))
     open_page(page, served.url)
-    expect(page.locator("#pool-launch")).to_be_enabled()
+    expect(page.locator("#story-head h1")).to_be_visible()
     expect(page.get_by_role("tab")).to_have_text(list(TABS))
+    open_tab(page, "Pool")
+    expect(page.locator("#pool-launch")).to_be_enabled()
     expect(page.locator(".sm-map")).to_contain_text("demo/aligned")
     expect(page.locator(".sm-map")).to_contain_text("demo/chemistry")
     expect(page.locator("footer")).to_be_hidden()
@@ -156,6 +158,7 @@ def test_a_run_is_followed_while_it_grows(page: Page, served: Served) -> None:
 
 def test_a_bad_value_is_explained_beside_the_form(page: Page, served: Served) -> None:
     open_page(page, served.url)
+    open_tab(page, "Pool")
     page.locator("#pool-base textarea").fill("")
     page.locator("#pool-check").click()
     expect(page.locator("#pool-notice .sm-notice")).to_be_visible()
@@ -173,6 +176,7 @@ def test_a_spec_file_fills_the_form(page: Page, served: Served, tmp_path: Path) 
         encoding="utf-8",
     )
     open_page(page, served.url)
+    open_tab(page, "Pool")
     page.locator("#pool-spec > button").click()
     with page.expect_file_chooser() as chooser:
         page.locator("#spec-upload").click()
@@ -237,6 +241,7 @@ def test_the_quick_demo_from_launch_to_chat(page: Page, served: Served) -> None:
     """Launch the quick demo, stop and resume it, watch the chart fill, ask two merges the same, evaluate, and audit."""
     page.set_default_timeout(RUN_MINUTES * 60_000)
     open_page(page, served.url)
+    open_tab(page, "Pool")
     page.get_by_label("Quick demo").check()
     expect(page.locator(".sm-plan")).to_contain_text("12 candidates")
     page.locator("#pool-launch").click()
