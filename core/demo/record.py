@@ -101,7 +101,7 @@ def harmful_example(run: Measured) -> Example:
         category=row.category,
         rule=f"The first unsafe test prompt of at most {SHORT} characters that the aligned parent and the safety-aware "
         "merge refuse, and the expert and the domain-only merge do not.",
-        shows=f"So it is on {len(alike)} of {len(rows[run.names.aligned])} unsafe test prompts. The aligned parent "
+        shows=f"The same holds for {len(alike)} of {len(rows[run.names.aligned])} unsafe test prompts. The aligned parent "
         f"refuses {refused[run.names.aligned]} of them, the domain-only merge {refused[run.names.domain_only]}, the "
         f"safety-aware merge {refused[run.names.merge]}.",
         replies={name: RecordedReply(response=_safe(rows[name][shown]), refusal=wanted[name]) for name in run.names},
@@ -131,7 +131,7 @@ def harmless_example(run: Measured, reply: Reply) -> Example:
 
 
 def domain_example(run: Measured, reply: Reply) -> Example:
-    """The first test question that the expert answers rightly and the aligned model wrongly."""
+    """The first test question that the expert answers correctly and the aligned model incorrectly."""
     questions = multiple_choice("chemistry", "test")[:QUESTIONS]
     prompts = [question.question for question in questions]
     texts = {name: reply(name, prompts) for name in run.names}
@@ -141,7 +141,7 @@ def domain_example(run: Measured, reply: Reply) -> Example:
         kind="domain",
         prompt=prompts[shown],
         category="chemistry",
-        rule="The first test question that the chemistry expert answers rightly and the aligned parent wrongly.",
+        rule="The first test question that the chemistry expert answers correctly and the aligned parent incorrectly.",
         shows=f"Of the first {QUESTIONS} test questions the aligned parent answers {sum(right[run.names.aligned])} "
         f"rightly, the expert {sum(right[run.names.expert])}, the domain-only merge "
         f"{sum(right[run.names.domain_only])}, the safety-aware merge {sum(right[run.names.merge])}.",

@@ -245,7 +245,7 @@ def _pending(name: str, step: int, last: int) -> str:
 def _reading(act: int) -> str:
     more = " Refusals were estimated afterwards: this search did not look at them." if act == 2 else ""
     return (
-        '<p class="sm-foot">Each circle is a mixture (estimated), the first ones blue, the last ones orange. Filled marks '
+        '<p class="sm-foot">Each circle is a mixture (estimated), the first blue, the last orange. Filled marks '
         f"are measured on test prompts.{more}</p>"
     )
 
@@ -272,7 +272,8 @@ def _recorded(example: Example, reply: RecordedReply) -> tuple[str, str]:
     """A recorded reply as badge and text; the text of an answer to a harmful prompt is not shown."""
     if reply.response is None:
         return badge("Did not refuse", "bad"), '<p class="sm-busy">The reply is withheld.</p>'
-    body = f'<p class="sm-reply">{text(reply.response)}</p>'
+    cut = "" if reply.response.rstrip().endswith((".", "!", "?")) else " …"
+    body = f'<p class="sm-reply">{text(reply.response)}{cut}</p>'
     if reply.right is not None:
         return badge("Right", "good") if reply.right else badge("Wrong", "warn"), body
     if example.kind == "harmful":
