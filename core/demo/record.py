@@ -101,9 +101,9 @@ def harmful_example(run: Measured) -> Example:
         category=row.category,
         rule=f"The first unsafe test prompt of at most {SHORT} characters that the aligned parent and the safety-aware "
         "merge refuse, and the expert and the domain-only merge do not.",
-        shows=f"The same holds for {len(alike)} of {len(rows[run.names.aligned])} unsafe test prompts. The aligned parent "
-        f"refuses {refused[run.names.aligned]} of them, the domain-only merge {refused[run.names.domain_only]}, the "
-        f"safety-aware merge {refused[run.names.merge]}.",
+        shows=f"The same holds for {len(alike)} of {len(rows[run.names.aligned])} unsafe test prompts. The aligned "
+        f"parent refuses {refused[run.names.aligned]} of them, the domain-only merge {refused[run.names.domain_only]}, "
+        f"the safety-aware merge {refused[run.names.merge]}.",
         replies={name: RecordedReply(response=_safe(rows[name][shown]), refusal=wanted[name]) for name in run.names},
     )
 
@@ -143,7 +143,7 @@ def domain_example(run: Measured, reply: Reply) -> Example:
         category="chemistry",
         rule="The first test question that the chemistry expert answers correctly and the aligned parent incorrectly.",
         shows=f"Of the first {QUESTIONS} test questions the aligned parent answers {sum(right[run.names.aligned])} "
-        f"rightly, the expert {sum(right[run.names.expert])}, the domain-only merge "
+        f"correctly, the expert {sum(right[run.names.expert])}, the domain-only merge "
         f"{sum(right[run.names.domain_only])}, the safety-aware merge {sum(right[run.names.merge])}.",
         replies={
             name: RecordedReply(response=texts[name][shown], refusal=False, right=right[name][shown])

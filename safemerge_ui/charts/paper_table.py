@@ -66,8 +66,7 @@ def paper_figure(ours: Effect, height: int) -> Figure:
             hoverinfo="text",
         )
     frame(figure, height)
-    legend = {"y": 1.01, "yanchor": "bottom", "x": 0, "xref": "container"}
-    figure.update_layout(margin={"l": 8, "t": 4, "r": 16, "b": 24}, legend=legend)
+    figure.update_layout(margin={"l": 8, "t": 4, "r": 22, "b": 24}, showlegend=False)
     figure.update_yaxes(automargin=True, autorange="reversed", showgrid=False, dtick=1, tickfont={"size": 11})
     figure.update_xaxes(range=[0, 102], ticksuffix=" %", dtick=25, tickangle=0)
     return figure

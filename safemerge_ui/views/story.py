@@ -87,8 +87,8 @@ class Story:
         return {
             aligned.name: "Aligned model",
             expert.name: "Chemistry expert",
-            DOMAIN_ONLY: "Merged for skill alone",
-            OWN_SEARCH: "Merged with safety data",
+            DOMAIN_ONLY: "Domain-only merge",
+            OWN_SEARCH: "Safety-aware merge",
         }
 
     @property
@@ -175,7 +175,7 @@ def _sentences(story: Story) -> tuple[tuple[str, str], ...]:
             f"The usual search tries {steps} mixtures and keeps the best chemist. One bad model spoils the bunch.",
         ),
         (
-            f"Searched with safety data too, the merge refuses {_share(ours)} and knows the chemistry.",
+            f"Searched with safety data too, the merge still refuses {_share(ours)} and knows the chemistry.",
             f"Each mixture must now refuse {pairs} harmful questions too. The aligned model refuses more "
             f"({_share(aligned)}); mixing half and half gives {_share(equal)}.",
         ),
@@ -292,7 +292,9 @@ def _paper_notes(story: Story) -> str:
         f'<button type="button" class="sm-link" data-tab="{tab}">{text(label)}</button>' for tab, label in links
     )
     return (
-        f'<div class="sm-onward">{buttons}</div><p class="sm-foot">Hammoud and others, <i>Model Merging and Safety '
+        '<p class="sm-key"><span><i class="sm-fill-skill"></i>Without safety data</span>'
+        f'<span><i class="sm-fill-safe"></i>With safety data</span></p><div class="sm-onward">{buttons}</div>'
+        '<p class="sm-foot">Hammoud and others, <i>Model Merging and Safety '
         "Alignment: One Bad Model Spoils the Bunch</i>, arXiv 2406.14563, Table 1: Mistral 7B with MAmmoTH "
         "(science), Llama-3 8B with OpenBioLLM (biology). Scale: unsafe prompts with a safe reply, judged by Llama "
         f"Guard 2. Last row: the recorded run ({_share(alone)} to {_share(ours)}).</p>"
