@@ -84,6 +84,16 @@ def test_a_finished_run_shows_charts_and_results(page: Page, served: Served) -> 
     expect(page.locator("#run-pill")).to_have_text("Finished")
 
 
+def test_a_finished_run_begins_with_its_verdict_on_merge_and_evaluate(page: Page, served: Served) -> None:
+    write_run(served.runs / "20260801-101500-aaaa", golden_events())
+    show_run(page, served, "20260801-101500-aaaa")
+    for tab in ("merge", "evaluate"):
+        open_tab(page, tab.capitalize())
+        verdict = page.locator(f"#{tab}-verdict")
+        expect(verdict.locator("h2")).to_have_count(1)
+        expect(verdict.locator(".sm-figure b")).to_have_text(["89 %", "2 %", "85 %"])
+
+
 def test_charts_drawn_on_a_hidden_tab_fill_their_panel(page: Page, served: Served) -> None:
     write_run(served.runs / "20260801-101500-aaaa", golden_events())
     page.goto(f"{served.url}?run=20260801-101500-aaaa")
@@ -254,6 +264,7 @@ def test_the_quick_demo_from_launch_to_chat(page: Page, served: Served) -> None:
     for label in ("aligned", "chemistry", "Equal", "Domain-only", "Safety-aware"):
         expect(plane.locator(".textpoint text", has_text=label)).to_be_visible()
     expect(page.locator("#merge-results tbody tr")).to_have_count(5)
+    expect(page.locator("#merge-verdict .sm-verdict-good")).to_be_visible()
     _ask_both(page)
     _check_the_measurements(page)
     _audit_the_merge(page, next(served.runs.glob("*/merged")))
