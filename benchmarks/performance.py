@@ -1,5 +1,7 @@
 """Write measured figures into `docs/performance.md`: `python -m benchmarks.performance --write`.
 
+The estimate of a run on a GPU goes into `docs/explanation/performance.md`.
+
 The command reads each benchmark's JSON from the folder given with `--results` (NAME.json); if the file is missing, it
 runs the benchmark and writes the file. It replaces the tables between `<!-- measured:NAME -->` marks only.
 """
@@ -14,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command import make_parser
+from benchmarks.gpu.run_estimate import estimate, estimate_table
 from core.settings import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "performance.md"
+ESTIMATES = REPOSITORY / "docs" / "explanation" / "performance.md"
 RESULTS = REPOSITORY / "runs" / "benchmarks"
+GPU_RESULTS = REPOSITORY / "benchmarks" / "results"
 
 
 def merge_table(result: dict[str, Any]) -> str:
@@ -174,6 +179,24 @@ def _median_and_max(summary: dict[str, Any]) -> tuple[Any, Any]:
     return summary["median"], summary["max"]
 
 
+def loading_table(result: dict[str, Any]) -> str:
+    """Return the seconds to add an expert, from a loaded model and from the files."""
+    rows = ["| weights | from a loaded model | from the files | ratio |", "|---|---|---|---|"]
+    for name, row in result["storages"].items():
+        model, shards = (row[f"{way}_s"]["min"] for way in ("model", "shards"))
+        rows.append(f"| {name} | {model:.2f} s | {shards:.2f} s | {row['model_to_shards']:.1f} x |")
+    same = "the same" if all(row["same_weights"] for row in result["storages"].values()) else "NOT the same"
+    size = f"{result['parameters'] / 1e6:.0f}M parameters in bfloat16, {result['threads']} processor threads"
+    note = f"shortest of {result['repetitions']}; both ways write {same} weights."
+    return "\n".join([*rows, "", f"{size}; {note}"])
+
+
+def newest_gpu_result() -> dict[str, Any]:
+    """Return the newest result of a GPU in `benchmarks/results`; {} without one."""
+    paths = sorted(GPU_RESULTS.glob("gpu-*.json"), key=lambda path: path.stem[-10:])  # ends with the date
+    return dict(json.loads(paths[-1].read_text(encoding="utf-8"))) if paths else {}
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "merge": merge_table,
     "candidate": candidate_table,
@@ -186,6 +209,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "generate": generate_table,
     "evaluation": evaluation_table,
     "following": following_table,
+    "loading": loading_table,
 }
 
 
@@ -198,10 +222,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 """Module and options of the benchmarks that do not run with their defaults."""
 
 
-def fill(page: str, tables: dict[str, str]) -> str:
-    """Return `page` with the tables between their marks."""
+def fill(page: str, tables: dict[str, str], kind: str = "measured") -> str:
+    """Return `page` with the tables between their marks, which name their kind: `measured` or `estimated`."""
     for name, table in tables.items():
-        opening, closing = f"<!-- measured:{name} -->\n", f"<!-- /measured:{name} -->"
+        opening, closing = f"<!-- {kind}:{name} -->\n", f"<!-- /{kind}:{name} -->"
         before, rest = page.split(opening)
         page = f"{before}{opening}{table}\n{closing}{rest.split(closing, 1)[1]}"
     return page
@@ -234,10 +258,12 @@ def main() -> None:
         print(json.dumps({"benchmark": "performance", **results}))
         return
     tables = {name: TABLES[name](result) for name, result in results.items()}
+    estimates = {"gpu_run": estimate_table(estimate(newest_gpu_result().get("sections", {})))}
     if options.write:
         PAGE.write_text(fill(PAGE.read_text(encoding="utf-8"), tables), encoding="utf-8")
+        ESTIMATES.write_text(fill(ESTIMATES.read_text(encoding="utf-8"), estimates, "estimated"), encoding="utf-8")
         return
-    print("\n\n".join(tables.values()))
+    print("\n\n".join([*tables.values(), *estimates.values()]))
 
 
 if __name__ == "__main__":

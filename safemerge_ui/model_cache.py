@@ -6,10 +6,11 @@ refuses the model, so that the run does not fail.
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.contracts.verdicts import Verdict
@@ -23,7 +24,7 @@ from core.settings import Settings
 from safemerge_ui.watch import BusyNeeds
 
 if TYPE_CHECKING:
-    from core.models.memory import FreeMemory
+    from core.models.memory import FreeMemory, MemoryPlan
 
 CAPACITY = 4
 """Most models in memory: three side by side, and a guard."""
@@ -68,6 +69,7 @@ class ModelCache:
         self._capacity = capacity
         self._busy = busy
         self._loaded: OrderedDict[str, LoadedModel | Guard] = OrderedDict()
+        self._sizes: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def holds(self, ref: ModelReference) -> bool:
@@ -107,7 +109,7 @@ class ModelCache:
         key = str(ref)
         loaded = self._loaded.get(key)
         if not isinstance(loaded, LoadedModel):
-            self._make_room(read_metadata(ref, self._settings))
+            self._make_room(key, read_metadata(ref, self._settings))
             loaded = _load(ref, self._settings)
         self._mark_used(key, loaded)
         return loaded
@@ -120,7 +122,7 @@ class ModelCache:
         guard = self._loaded.get(key)
         if guard is None or isinstance(guard, LoadedModel):
             if model := look_up(name, self._settings).metadata:
-                self._make_room(model)
+                self._make_room(key, model)
             guard = load_guard(name.text, self._settings)
         self._mark_used(key, guard)
         return guard
@@ -129,25 +131,53 @@ class ModelCache:
         self._loaded[key] = loaded
         self._loaded.move_to_end(key)
 
-    def _make_room(self, model: ModelMetadata) -> None:
-        """Unload models, the least recently used first, until `model` fits; raises `ModelError` if it never does."""
-        from core.models.memory import gigabytes, plan_for_chat
+    def _make_room(self, key: str, model: ModelMetadata) -> None:
+        """Unload models, the least recently used first, until `model` fits.
+
+        Raises:
+            ModelError: it does not fit even alone; then nothing is unloaded.
+        """
+        from core.models.memory import plan_for_chat
 
         while len(self._loaded) >= self._capacity:
-            self._loaded.popitem(last=False)
+            self._unload_oldest()
         busy = self._busy()
-        while not (plan := plan_for_chat(model, room_beside(busy))).fits():
+        plan = plan_for_chat(model, room_beside(busy))
+        freed = sum(self._sizes.get(name, 0) for name in self._loaded)
+        if not plan.fits() and not _with_more(plan, freed).fits():
+            raise _no_memory(model, plan, busy)
+        while not plan.fits():
             if not self._loaded:
-                needed, left = plan.needed("host"), plan.free.host
-                if plan.free.device is not None and plan.needed("device") > plan.free.device:
-                    needed, left = plan.needed("device"), plan.free.device
-                short = f"{model.ref} needs {gigabytes(needed)}, and {gigabytes(max(0, left))} are free"
-                if busy is None:
-                    hint = "Close other programs, or chat with a smaller model."
-                    raise ModelError(f"{short}.", hint, code="no-memory")
-                hint = "Ask again when the run is finished, or stop it on the Merge tab."
-                raise ModelError(f"{short} beside the run {busy.run_id}.", hint, code="no-memory-beside-run")
-            self._loaded.popitem(last=False)
+                raise _no_memory(model, plan, busy)
+            self._unload_oldest()
+            plan = plan_for_chat(model, room_beside(busy))
+        self._sizes[key] = plan.parts[0].size_bytes
+
+    def _unload_oldest(self) -> None:
+        name, _ = self._loaded.popitem(last=False)
+        self._sizes.pop(name, None)
+        gc.collect()  # some models refer to themselves
+
+
+def _with_more(plan: MemoryPlan, freed: int) -> MemoryPlan:
+    """The plan if `freed` bytes more were free where models compute."""
+    free = plan.free
+    if free.device is None:
+        return replace(plan, free=free._replace(host=free.host + freed))
+    return replace(plan, free=free._replace(device=free.device + freed))
+
+
+def _no_memory(model: ModelMetadata, plan: MemoryPlan, busy: BusyNeeds | None) -> ModelError:
+    from core.models.memory import gigabytes
+
+    needed, left = plan.needed("host"), plan.free.host
+    if plan.free.device is not None and plan.needed("device") > plan.free.device:
+        needed, left = plan.needed("device"), plan.free.device
+    short = f"{model.ref} needs {gigabytes(needed)}, and {gigabytes(max(0, left))} are free"
+    if busy is None:
+        return ModelError(f"{short}.", "Close other programs, or chat with a smaller model.", code="no-memory")
+    hint = "Ask again when the run is finished, or stop it on the Merge tab."
+    return ModelError(f"{short} beside the run {busy.run_id}.", hint, code="no-memory-beside-run")
 
 
 def room_beside(busy: BusyNeeds | None) -> FreeMemory:

@@ -28,6 +28,7 @@ from benchmarks.gpu.mask_speed import measure_masks
 from benchmarks.gpu.merge_speed import measure_fused, measure_mergekit, measure_merges
 from benchmarks.gpu.packed_scoring import measure_scoring
 from benchmarks.gpu.random_pool import SHAPES, RandomPool, build_pool
+from benchmarks.gpu.run_estimate import estimate
 from benchmarks.gpu.same_weights import measure_same_weights
 from benchmarks.gpu.sections import Check, Figures
 from benchmarks.gpu.short_search import measure_search
@@ -76,6 +77,7 @@ def measure(device: torch.device, sizes: Sequence[str], budget_s: float, pairs: 
         "sizes": list(sizes),
         "sections": check.sections,
         "targets": [target.as_json() for target in targets],
+        "run_estimate": estimate({} if check.tiny or not check.on_gpu else check.sections),
         "errors": check.errors,
         "not_run": check.not_run,
         "seconds": round(check.spent_s, 1),

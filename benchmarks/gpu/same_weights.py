@@ -25,9 +25,15 @@ def measure_same_weights(check: Check, figures: Figures) -> None:
     base = {name: tensor.clone() for name, tensor in untied_state(model).items()}
     experts = {name: perturbed(base, seed) for seed, name in enumerate(_EXPERTS, start=1)}
     expected = _merged(model, base, experts, Storage(torch.device("cpu")))
-    for on_host, compact in ((False, False), (False, True), (True, False), (True, True)):
-        name = ("streamed" if on_host else "resident") + (", compact" if compact else "")
-        merged = _merged(model, base, experts, Storage(check.device, on_host, compact))
+    storages = {
+        "resident": Storage(check.device),
+        "resident, compact": Storage(check.device, compact=True),
+        "streamed": Storage(check.device, on_host=True),
+        "streamed, compact": Storage(check.device, on_host=True, compact=True),
+        "experts on the host": Storage(check.device, on_host=True, compact=True, base_on_device=True),
+    }
+    for name, storage in storages.items():
+        merged = _merged(model, base, experts, storage)
         figures[name] = {method: _difference(expected[method], merged[method]) for method in fast_methods()}
     figures["all_equal"] = all(not difference["unequal"] for row in figures.values() for difference in row.values())
 

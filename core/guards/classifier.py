@@ -91,6 +91,10 @@ class ClassifierGuard:
             by_length = by_length[size:]
         return [self._verdict(*pair, labels[place]) for place, pair in enumerate(pairs)]
 
+    def unload(self) -> None:
+        """Release the model's memory; the next call of `judge` loads it again."""
+        self.__dict__.pop("_loaded", None)
+
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         return load_beside_pool(self.name, self._metadata, self._settings, self._dtype)

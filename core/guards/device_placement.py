@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from core.contracts.number_formats import NumberFormat
@@ -12,8 +13,10 @@ from core.settings import Settings
 if TYPE_CHECKING:
     import torch
 
-_WITH_BATCHES = 1.3
-"""Memory for a guard's weights and batches as a multiple of its weights."""
+_UNKNOWN_BATCH_SHARE = 0.3
+"""Memory for a batch as a share of the weights, where the configuration does not tell its size."""
+_HALF_BYTES = 2
+_KEYS = ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size")
 
 SMALLER_GUARD = "Use a smaller guard or phrases, which needs no model, or close other programs."
 
@@ -50,13 +53,25 @@ def load_beside_pool(
 
 
 def guard_device(metadata: ModelMetadata) -> torch.device:
-    """The GPU if the guard's weights fit into its free memory, else the CPU."""
+    """The GPU if the guard's weights and a batch of prompts fit into its free memory, else the CPU."""
     import torch
 
     from core.models.out_of_memory import free_device_bytes
     from core.models.precision import pick_device
 
     device = pick_device()
-    if device.type == "cuda" and free_device_bytes() < _WITH_BATCHES * 2 * metadata.parameters:
+    if device.type == "cuda" and free_device_bytes() < needed_bytes(metadata):
         return torch.device("cpu")
     return device
+
+
+def needed_bytes(metadata: ModelMetadata) -> int:
+    """GPU memory for a guard's weights in a 16-bit format, and for one batch of prompts."""
+    from core.guards.guard_generation import TOKEN_BUDGET
+    from core.models.reply_budget import bytes_per_token
+
+    weights = _HALF_BYTES * metadata.parameters
+    config = metadata.config.get("text_config") or metadata.config
+    if any(config.get(key) is None for key in _KEYS):
+        return round((1 + _UNKNOWN_BATCH_SHARE) * weights)
+    return weights + TOKEN_BUDGET * bytes_per_token(SimpleNamespace(**config), _HALF_BYTES)

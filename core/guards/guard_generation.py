@@ -72,10 +72,27 @@ class GuardReader:
 
     def _batches(self, prompts: Sequence[GuardPrompt]) -> Iterator[list[int]]:
         remaining = sorted(range(len(prompts)), key=lambda place: len(prompts[place].ids), reverse=True)
+        budget = self._budget(len(prompts[remaining[-1]].ids)) if remaining else 0
         while remaining:
-            size = max(1, self.token_budget // (len(prompts[remaining[0]].ids) + self.new_tokens))
+            size = max(1, budget // (len(prompts[remaining[0]].ids) + self.new_tokens))
             yield remaining[:size]
             remaining = remaining[size:]
+
+    def _budget(self, shortest: int) -> int:
+        """Tokens in a batch: `token_budget`, on a GPU doubled as often as its free memory allows.
+
+        Args:
+            shortest: number of tokens of the shortest prompt. Each prompt needs the logits of its whole answer.
+        """
+        from core.models.out_of_memory import free_device_bytes
+        from core.models.reply_budget import bytes_per_token, fitting_budget
+
+        if self.model.device.type != "cuda":
+            return self.token_budget
+        config = self.model.config.get_text_config()
+        logits = 4 * self.new_tokens * int(config.vocab_size) if self.words is not None else 0
+        token = bytes_per_token(config, self.model.dtype.itemsize) + logits // (shortest + self.new_tokens)
+        return fitting_budget(free_device_bytes(), token, self.token_budget)
 
     def _answer(self, prompts: Sequence[GuardPrompt], places: Sequence[int]) -> dict[int, Answer]:
         import torch

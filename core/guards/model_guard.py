@@ -69,6 +69,11 @@ class ModelGuard:
             for (prompt, response), question in zip(pairs, questions, strict=True)
         ]
 
+    def unload(self) -> None:
+        """Release the model's memory; the next call of `judge` loads it again."""
+        for name in ("_reader", "_writer"):
+            self.__dict__.pop(name, None)
+
     @cached_property
     def _reader(self) -> GuardReader:
         model, tokenizer = load_beside_pool(self.name, self._metadata, self._settings, self._dtype)

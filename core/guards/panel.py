@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from core.contracts.verdicts import Opinion, Verdict
 from core.guards.guard_names import join_guards
-from core.guards.protocol import Guard
+from core.guards.protocol import Guard, Unloadable
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,16 @@ class GuardPanel:
             verdict._replace(others=others, reason=verdict.reason + _objections(verdict, others))
             for verdict, others in zip(verdicts, zip(*opinions, strict=True), strict=True)
         ]
+
+
+def unload(guard: Guard) -> None:
+    """Release the memory of a guard, or of all guards of a panel; judging loads them again."""
+    from core.models.out_of_memory import free_cached
+
+    for one in (guard.first, *guard.others) if isinstance(guard, GuardPanel) else (guard,):
+        if isinstance(one, Unloadable):
+            one.unload()
+            free_cached()
 
 
 def _opinion(name: str, verdict: Verdict) -> Opinion:

@@ -7,7 +7,7 @@ raises `TimeoutError` ends a run with a hint instead of a traceback.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from core.contracts.verdicts import Verdict
 from core.errors import GuardError
@@ -23,6 +23,15 @@ class Guard(Protocol):
 
     def judge(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
         """Judge (prompt, response) pairs; one verdict each, in order."""
+        ...
+
+
+@runtime_checkable
+class Unloadable(Protocol):
+    """A guard with a model."""
+
+    def unload(self) -> None:
+        """Release the model's memory; the next call of `judge` loads it again."""
         ...
 
 

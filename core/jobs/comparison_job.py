@@ -31,7 +31,7 @@ from core.evaluation.measurement import Measured, Measurer, TestSet, read_tests
 from core.guards.protocol import Guard
 from core.guards.registry import load_guard
 from core.jobs.run_warnings import broken_merge_warnings, swapped_prompts_warnings
-from core.models.fingerprint import sha256_of_model
+from core.models.fingerprint import start_hash
 from core.models.loading import load_model, load_tokenizer
 from core.models.out_of_memory import free_cached, translate_oom
 from core.models.precision import choose_dtype, pick_device
@@ -159,7 +159,9 @@ class _Comparison:
             model = load_model(reference, self.settings, dtype, pick_device())
             tokenizer = load_tokenizer(reference, self.settings)
             measurer = Measurer(model, tokenizer, guard, tests, evaluation.limit, evaluation.reply_tokens)
-            return measurer.measure(compared.model, compared.role, sha256=sha256_of_model(model))
+            weights = start_hash(model)
+            measured = measurer.measure(compared.model, compared.role)
+            return measured._replace(result=measured.result.model_copy(update={"sha256": weights().sha256}))
 
     def _refuse_without_parents(self) -> None:
         parents = [result for result in self.results if result.role == "parent"]

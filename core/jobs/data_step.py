@@ -177,7 +177,7 @@ class DataStep:
 
         def identity() -> str:
             self.pool.merge.write_parent(name)
-            return identify(own.model, sha256_of_model(own.model))
+            return identify(own.model, self.pool.hashes.sha256(own.model))
 
         return self._cached(member, own.tokenizer, identity)
 

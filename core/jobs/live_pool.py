@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ import torch
 from core.contracts.events import Progress, Warned
 from core.contracts.run_spec import PoolSpec, SearchSpec
 from core.errors import MergeError
+from core.jobs.pool_hashes import PoolHashes
 from core.merging.engine import MergePool
 from core.merging.recipes import LATEST_MASK_VERSION
 from core.merging.storage import Storage
@@ -20,15 +22,16 @@ from core.models.generation import generate_all
 from core.models.loading import (
     cast_parameters,
     load_model,
-    load_state,
     load_tokenizer,
     locate,
+    open_state,
     untied_state,
     vocabulary_size,
 )
 from core.models.memory import MemoryPlan
 from core.models.metadata import read_metadata
 from core.models.output_layer import match_output_layer
+from core.models.overflow_check import refuse_overflow
 from core.models.own_settings import (
     OwnSettings,
     fits_rows,
@@ -70,6 +73,11 @@ class LivePool:
     mergekit_names: Mapping[str, str]
     tokenizer_source: str | None = None
     own: Mapping[str, LoadedModel] = field(default_factory=dict)
+
+    @cached_property
+    def hashes(self) -> PoolHashes:
+        """Hashes of the weights that were written into the live model."""
+        return PoolHashes(self.merge)
 
     @property
     def anchor_is_member(self) -> bool:
@@ -173,7 +181,7 @@ def load_pool(
         MergeError: the models do not fit together.
     """
     device = pick_device()
-    storage = Storage(device, memory.on_host, memory.compact) if memory else Storage(device)
+    storage = Storage(device, memory.on_host, memory.compact, memory.base_on_device) if memory else Storage(device)
     members = (spec.base, *(expert.model for expert in spec.experts))
     anchor = spec.ancestor or spec.base
     total = len(set(members) | {anchor})
@@ -190,20 +198,23 @@ def load_pool(
     tokenizer_source: str | None = None
     for done, name in enumerate([name for name in members if name != anchor], start=1):
         yield Progress(phase="loading", done=done, total=total, message=f"loading {name}")
-        expert = match_output_layer(_state(name, settings, storage), live, name)
-        if spec.vocabulary == "base":
-            rows = vocabulary_size(parse_reference(name, settings), settings)
-            original, expert = expert, fit_vocabulary(expert, merge.base_tensors, rows)
-            if any(expert[key] is not original[key] for key in original):
-                tokenizer_source = spec.base
-            del original
-        merge.add_expert(name, expert)
+        tokenizer_source = _add_expert(merge, name, spec, settings, storage) or tokenizer_source
     yield Progress(phase="loading", done=total, total=total)
     own = {name: model for name in members if name != owner and (model := _own(name, owner, live, tokenizer, settings))}
     names = _mergekit_names((anchor, *members), settings)
     if device.type == "cpu":
         keep_freed_memory()
-    on_loaded(LivePool(members, anchor, live, tokenizer, merge, names, tokenizer_source, own))
+    pool = LivePool(members, anchor, live, tokenizer, merge, names, tokenizer_source, own)
+    if dtype == torch.float16:
+        _refuse_overflow(pool)
+    on_loaded(pool)
+
+
+def _refuse_overflow(pool: LivePool) -> None:
+    """Raise `ModelError` if a member of a pool in float16 computes values above that format's limit."""
+    for name in pool.members:
+        pool.merge.write_parent(name)
+        refuse_overflow(pool.member(name).model, name)
 
 
 def warn_about_copies(pool: LivePool) -> Iterator[Warned]:
@@ -265,7 +276,7 @@ def _live_and_state(
 ) -> tuple[Any, dict[str, torch.Tensor]]:
     """The live model in `dtype`, and the anchor's tensors in the format that they were read in, from one load."""
     read_as = _read_as(anchor, settings, storage)
-    place = torch.device("cpu") if storage.on_host else storage.device
+    place = torch.device("cpu") if storage.of_base.on_host else storage.device
     model = load_model(parse_reference(anchor, settings), settings, read_as, place)
     state = untied_state(model)
     live = cast_parameters(model, dtype).to(storage.device)
@@ -275,8 +286,22 @@ def _live_and_state(
     return live, {key: tensor.clone() if tensor.data_ptr() in shared else tensor for key, tensor in state.items()}
 
 
-def _state(name: str, settings: Settings, storage: Storage) -> dict[str, torch.Tensor]:
-    return load_state(parse_reference(name, settings), settings, _read_as(name, settings, storage))
+def _add_expert(merge: MergePool, name: str, spec: PoolSpec, settings: Settings, storage: Storage) -> str | None:
+    """Add an expert to the pool; returns the model whose vocabulary it was fitted to, if it was."""
+    reference, source = parse_reference(name, settings), None
+    place = torch.device("cpu") if storage.on_host else storage.device
+    with open_state(reference, settings, _read_as(name, settings, storage), place) as state:
+        expert = state
+        if state.keys() != merge.base_tensors.keys():
+            expert = match_output_layer(state, merge.live, name)
+        if spec.vocabulary == "base":
+            rows = vocabulary_size(reference, settings)
+            original = dict(expert)
+            expert = fit_vocabulary(original, merge.base_tensors, rows)
+            if any(expert[key] is not original[key] for key in original):
+                source = spec.base
+        merge.add_expert(name, expert)
+    return source
 
 
 def _read_as(name: str, settings: Settings, storage: Storage) -> torch.dtype:

@@ -36,12 +36,20 @@ from core.contracts.run_spec import RunSpec
 from core.data.training_pairs import Dataset, Sample, provenances, read_samples, samples_from_events
 from core.errors import MergeError, RunCancelled, RunError
 from core.evaluation.measurement import Measurer, read_test_set
+from core.guards.panel import unload
 from core.guards.protocol import Guard
 from core.guards.registry import load_guard
 from core.jobs.data_step import DataStep, summarize_data
 from core.jobs.live_pool import LivePool, load_pool, warn_about_copies
 from core.jobs.parent_scores import ParentScores
-from core.jobs.run_warnings import broken_merge_warnings, skipped, swapped_prompts_warnings, unfinished_warnings
+from core.jobs.run_warnings import (
+    broken_merge_warnings,
+    missing_pairs_warnings,
+    single_expert_warnings,
+    skipped,
+    swapped_prompts_warnings,
+    unfinished_warnings,
+)
 from core.jobs.search_setup import (
     accuracy_measurements,
     collect_candidates,
@@ -52,7 +60,7 @@ from core.jobs.search_setup import (
 )
 from core.merging.recipes import Recipe
 from core.models.export import export_model, saved_sha256
-from core.models.fingerprint import sha256_of_model
+from core.models.fingerprint import WeightHash
 from core.models.memory import MemoryPlan
 from core.models.precision import choose_dtype, pick_device
 from core.preflight.check_rows import refuse_blocking
@@ -120,6 +128,8 @@ class _Job:
         evaluator.recall(self.replay.of(CandidateScored), accuracy_measurements(self.replay))
         parents = ParentScores(pool, evaluator, scorer.shares, safety, domain)
         yield from self._measure_parents(pool, parents, measurer)
+        if memory and memory.unloads_guards:
+            unload(guard)
         yield from self._search_and_compare(pool, evaluator, measurer)
         yield Finished(result=self._result())
 
@@ -169,10 +179,7 @@ class _Job:
         self._save_data("safety", safety)
         self._save_data("domain", domain)
         yield summarize_data(events)
-        for name, samples, k in (("safety", safety, sets.safety.pairs), ("domain", domain, sets.domain.pairs)):
-            if len(samples) < k:
-                message = f"Only {len(samples)} of {k} {name} pairs are available."
-                yield Warned(message=message, hint="The search uses those.")
+        yield from missing_pairs_warnings(sets, len(safety), len(domain))
         return safety, domain
 
     def _data_events(self, pool: LivePool, held_out: list[str], guard: Guard) -> Iterator[SampleSeen | Progress]:
@@ -205,7 +212,7 @@ class _Job:
             if self.spec.evaluation.parents:
                 own = pool.member(name)
                 as_itself = replace(measurer, model=own.model, tokenizer=own.tokenizer)
-                yield from self._measured(name, "parent", as_itself, score)
+                yield from self._measured(pool, name, "parent", as_itself, score)
             else:
                 self.scored_parents.append(ModelResult(name=name, role="parent", **_losses(score())))
         yield from self._warn_about_parents()
@@ -229,7 +236,7 @@ class _Job:
         recipes = yield from self._baselines(pool, evaluator)
         recipes |= yield from self._leave_one_out(pool, best)
         recipes[plan.name] = best
-        yield from self._warn_about_single_expert()
+        yield from single_expert_warnings(self.spec)
         yield self._enter("evaluation", len(recipes))
         for done, (name, recipe) in enumerate(recipes.items()):
             self._check_stop()
@@ -262,12 +269,6 @@ class _Job:
             except MergeError as error:
                 yield skipped(f"{WITHOUT}{name}", error)
         return recipes
-
-    def _warn_about_single_expert(self) -> Iterator[Warned]:
-        """A warning that leaving out the only expert is skipped: it leaves the base, which is measured as a parent."""
-        if self.spec.evaluation.leave_one_out and len(self.spec.pool.experts) == 1:
-            message = "evaluation.leave_one_out was skipped: the pool has one expert."
-            yield Warned(message=message, hint="Without it the merge is the base, which is measured among the parents.")
 
     def _plan(self, pool: LivePool, evaluator: Evaluator, name: str) -> SearchPlan:
         """The plan of the run's own search, which is named after its optimizer, or of a baseline."""
@@ -307,7 +308,7 @@ class _Job:
             yield skipped(name, error)
             return
         evaluator.measured_before(recipe)
-        measured = yield from self._measured(name, role, measurer, partial(evaluator.live_scores, recipe), recipe)
+        measured = yield from self._measured(pool, name, role, measurer, partial(evaluator.live_scores, recipe), recipe)
         parents = [model for model in self.results if model.role == "parent"]
         yield from broken_merge_warnings(measured.result, parents)
         if not self.spec.export.folder or name.startswith(WITHOUT):
@@ -320,8 +321,8 @@ class _Job:
         if sha256 is None:
             card = model_card(name, recipe, self.spec, tuple(self.results))
             names, tokens = pool.mergekit_names, pool.tokenizer_source
-            scored = measured.result.sha256 or sha256_of_model(pool.live)
-            sha256 = export_model(pool.live, pool.tokenizer, recipe, card, target, names, tokens, scored_sha256=scored)
+            hashes = pool.hashes.start(pool.live)().as_scored()
+            sha256 = export_model(pool.live, pool.tokenizer, recipe, card, target, names, tokens, **hashes)
         if sha256 != measured.result.sha256:
             raise MergeError(
                 f"The weights in {target} differ from those that were measured.",
@@ -332,25 +333,32 @@ class _Job:
             yield Exported(path=str(target), sha256=sha256)
 
     def _measured(
-        self, name: str, role: Role, measurer: Measurer, score: Callable[[], Scores], recipe: Recipe | None = None
+        self,
+        pool: LivePool,
+        name: str,
+        role: Role,
+        measurer: Measurer,
+        score: Callable[[], Scores],
+        recipe: Recipe | None = None,
     ) -> Generator[Event, None, ModelMeasured]:
         """Measure the measurer's model, unless the run has measured the same weights before.
 
         Args:
+            pool: of the model.
             name: of the model.
             role: of the model.
             measurer: of the model.
             score: returns its losses.
             recipe: of a merge; None for a parent.
         """
-        sha256, known = sha256_of_model(measurer.model), self.replay.model(name, role)
-        if known and known.result.sha256 != sha256:
+        weights, known = pool.hashes.start(measurer.model), self.replay.model(name, role)
+        if known and known.result.sha256 != weights().sha256:
             raise RunError(
                 f"The weights of {name} differ from those that this run measured.",
                 "A model was changed since then, or this machine computes different values: start a new run.",
                 code="weights-changed",
             )
-        event = known or (yield from self._measure(name, role, measurer, score, recipe, sha256))
+        event = known or (yield from self._measure(name, role, measurer, score, recipe, weights))
         self.results.append(event.result)
         self.disputed += event.disputed
         if self.disputed:
@@ -365,15 +373,16 @@ class _Job:
         measurer: Measurer,
         score: Callable[[], Scores],
         recipe: Recipe | None,
-        sha256: str,
+        weights: Callable[[], WeightHash],
     ) -> Generator[Event, None, ModelMeasured]:
         losses, numbers = _losses(score()), None if recipe is None else recipe.model_dump(mode="json")
-        measured = measurer.measure(name, role, **losses, recipe=numbers, sha256=sha256)
+        measured = measurer.measure(name, role, **losses, recipe=numbers)
         if measured.replies:
             self.folder.write_replies(name, measured.replies)
         if role == "parent":
             yield from unfinished_warnings(measured, measurer.model, measurer.tokenizer, measurer.reply_tokens)
-        return ModelMeasured(result=measured.result, disputed=measured.disputed)
+        result = measured.result.model_copy(update={"sha256": weights().sha256})
+        return ModelMeasured(result=result, disputed=measured.disputed)
 
     def _result(self) -> RunResult:
         return RunResult(
@@ -387,7 +396,5 @@ class _Job:
 
 def _losses(scores: Scores) -> dict[str, Any]:
     """A model's losses under the keys of `ModelResult`."""
-    return {
-        "ce_safety": scores.safety.loss if scores.safety else None,
-        "ce_expert": scores.expert.loss if scores.expert else None,
-    }
+    safety, expert = (part.loss if part else None for part in (scores.safety, scores.expert))
+    return {"ce_safety": safety, "ce_expert": expert}

@@ -16,7 +16,6 @@ from core.errors import ModelError, RunError
 from core.jobs.live_pool import LivePool, load_pool
 from core.merging.recipes import Recipe
 from core.models.export import export_model
-from core.models.fingerprint import sha256_of_model
 from core.models.memory import MemoryPlan, available_memory_bytes, choose_plan, free_memory, gigabytes, open_plans
 from core.models.metadata import read_metadata
 from core.models.out_of_memory import translate_oom
@@ -53,15 +52,16 @@ def merge_and_save(request: ExportRequest, settings: Settings, on_step: Callable
     on_step(f"merging {recipe.label}")
     with translate_oom(f"Merging {recipe.label}"):
         pool.merge.apply(recipe)
-    sha256 = sha256_of_model(pool.live)
+    weights = pool.hashes.start(pool.live)()
     known = _same_merge(request, recipe)
     if known is not None:
-        _check_same(known, sha256)
+        _check_same(known, weights.sha256)
     results, same_as = tuple(_measured(request)), known.name if known else None
     card = candidate_card(request.candidate, request.spec, results, same_as, _probed(request))
     on_step(f"saving to {request.target}")
     names, tokens = pool.mergekit_names, pool.tokenizer_source
-    return export_model(pool.live, pool.tokenizer, recipe, card, request.target, names, tokens, scored_sha256=sha256)
+    hashes = weights.as_scored()
+    return export_model(pool.live, pool.tokenizer, recipe, card, request.target, names, tokens, **hashes)
 
 
 def _load(request: ExportRequest, settings: Settings, on_step: Callable[[str], None]) -> LivePool:
@@ -99,7 +99,7 @@ def _check_members(pool: LivePool, request: ExportRequest) -> None:
     for result in _measured(request):
         if result.role == "parent" and result.sha256 and result.name in pool.members:
             pool.merge.write_parent(result.name)
-            _check_same(result, sha256_of_model(pool.live))
+            _check_same(result, pool.hashes.sha256(pool.live))
 
 
 def _same_merge(request: ExportRequest, recipe: Recipe) -> ModelResult | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from core.contracts.data_spec import DataSpec
 from core.contracts.events import Warned
 from core.contracts.results import ModelResult
-from core.contracts.run_spec import EvaluationSpec
+from core.contracts.run_spec import EvaluationSpec, RunSpec
 from core.errors import MergeError
 from core.evaluation.fluency import broken
 from core.evaluation.measurement import Measured
@@ -57,3 +58,24 @@ def unfinished_warnings(measured: Measured, model: Any, tokenizer: Any, limit: i
         )
         hint = "Raise evaluation.reply_tokens, or name the token that ends its turn in its generation_config.json."
     yield Warned(message=message, hint=hint)
+
+
+def single_expert_warnings(spec: RunSpec) -> Iterator[Warned]:
+    """A warning that leaving out the only expert is skipped: it leaves the base, which is measured as a parent."""
+    if spec.evaluation.leave_one_out and len(spec.pool.experts) == 1:
+        message = "evaluation.leave_one_out was skipped: the pool has one expert."
+        yield Warned(message=message, hint="Without it the merge is the base, which is measured among the parents.")
+
+
+def missing_pairs_warnings(sets: DataSpec, safety: int, domain: int) -> Iterator[Warned]:
+    """Warnings for the training sets that have fewer pairs than the spec asks for.
+
+    Args:
+        sets: of the spec.
+        safety: number of pairs of D_safety.
+        domain: number of pairs of D_expert.
+    """
+    for name, count, k in (("safety", safety, sets.safety.pairs), ("domain", domain, sets.domain.pairs)):
+        if count < k:
+            message = f"Only {count} of {k} {name} pairs are available."
+            yield Warned(message=message, hint="The search uses those.")

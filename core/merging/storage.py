@@ -2,8 +2,9 @@
 
 Resident: base and task vectors in float32 on the live model's device. Streamed: the same in host memory (pinned where
 the device is a GPU), copied to the device tensor by tensor during a merge. Compact: each tensor in the narrowest format
-that loses nothing, with task vectors computed in float32 piece by piece during a merge. A merge gets the same float32
-values from each, so its weights are the same to the bit.
+that loses nothing, with task vectors computed in float32 piece by piece during a merge. Where experts are stored on the
+host, the base may stay on the device. A merge gets the same float32 values from each, so its weights are the same to
+the bit.
 """
 
 from __future__ import annotations
@@ -61,11 +62,18 @@ class Storage:
         device: of the live model.
         on_host: weights are stored in host memory and copied to the device for each merge.
         compact: weights are stored in the narrowest format that loses nothing.
+        base_on_device: the base is stored on the device although experts are stored on the host.
     """
 
     device: torch.device
     on_host: bool = False
     compact: bool = False
+    base_on_device: bool = False
+
+    @property
+    def of_base(self) -> Storage:
+        """How the base is stored."""
+        return Storage(self.device, self.on_host and not self.base_on_device, self.compact)
 
     def keep(self, tensor: Tensor) -> Tensor:
         """`tensor` as it is stored."""
@@ -88,7 +96,7 @@ class Storage:
         if self.compact and own.dtype != torch.float32:
             return Stored(self.keep(own), own=True)
         on_device = tensor.to(self.device, torch.float32)
-        delta = on_device - self.fetch(base).to(torch.float32)
+        delta = on_device - self.of_base.fetch(base).to(torch.float32)
         return Stored(Storage(self.device, self.on_host).keep(delta), own=False)
 
     def fetch(self, tensor: Tensor) -> Tensor:

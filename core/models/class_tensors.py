@@ -111,6 +111,33 @@ def expected_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in empty.known.items() if name not in tied}
 
 
+def unconverted_names(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> dict[str, str] | None:
+    """Name in the class -> name in the checkpoint, in the class's order; None unless all tensors can be used as saved.
+
+    The checkpoint must hold each parameter of the class once, in its shape, and nothing else.
+
+    Args:
+        shapes: of the checkpoint's tensors, by their saved names.
+        config: the model's configuration.
+    """
+    empty = _empty_model(config, list(shapes))
+    if empty is None or empty.converters or _kept_in_float32(empty.model):
+        return None
+    targets = {empty.rename(name)[0]: name for name in shapes}
+    parameters = {name: tuple(parameter.shape) for name, parameter in empty.model.named_parameters()}
+    persistent = {name for name in empty.known if name not in empty.model.all_tied_weights_keys}
+    found = {target: shapes[name] for target, name in targets.items()}
+    if len(targets) != len(shapes) or persistent != parameters.keys() or found != parameters:
+        return None
+    return {name: targets[name] for name in parameters}
+
+
+def _kept_in_float32(model: PreTrainedModel) -> bool:
+    """Whether the class keeps some tensors in float32 whatever the format of the others."""
+    keys = ("_keep_in_fp32_modules", "_keep_in_fp32_modules_strict")
+    return any(getattr(model, key, None) for key in keys)
+
+
 def can_be_saved(names: Iterable[str], config: Mapping[str, Any]) -> bool:
     """Whether the names that `save_pretrained` writes for this class map back to all names of the live model.
 

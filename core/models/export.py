@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from safetensors import SafetensorError
@@ -16,7 +17,7 @@ from safetensors import SafetensorError
 from core.errors import MergeError, RunError
 from core.merging.mergekit_config import to_mergekit
 from core.merging.recipes import Recipe
-from core.models.fingerprint import sha256_of_folder
+from core.models.fingerprint import WeightHash, folder_holds, sha256_of_folder
 from core.models.portable_config import make_portable
 
 _HOW_TO_REPEAT = "# mergekit-yaml mergekit_config.yml OUT --lora-merge-dtype float32\n"
@@ -32,6 +33,7 @@ def export_model(
     tokenizer_source: str | None = None,
     *,
     scored_sha256: str,
+    scored_parts: Mapping[str, bytes] = MappingProxyType({}),
 ) -> str:
     """Save the live model to `folder`, which must not exist yet.
 
@@ -44,6 +46,8 @@ def export_model(
         names: mergekit's names of models that it does not know by ours (`core.merging.mergekit_config.to_mergekit`).
         tokenizer_source: model whose vocabulary the merge has, where the pool's vocabularies differ.
         scored_sha256: hash of `model` (`sha256_of_model`) from when it was scored; it is not computed again.
+        scored_parts: hash of each tensor (`core.models.fingerprint.WeightHash`) from then; they let all cores compare
+            the saved files.
 
     Returns:
         sha256 of the saved weights, equal to `scored_sha256`.
@@ -64,7 +68,7 @@ def export_model(
         notes = _HOW_TO_REPEAT + (f"# {recipe.repeat_note}\n" if recipe.repeat_note else "")
         (draft / "mergekit_config.yml").write_text(notes + config.to_yaml(), encoding="utf-8")
         (draft / "README.md").write_text(card, encoding="utf-8")
-        if sha256_of_folder(draft) != scored_sha256:
+        if not folder_holds(draft, WeightHash(scored_sha256, scored_parts)):
             raise MergeError(
                 f"The weights saved to {folder} differ from the scored ones.",
                 "Save again; if it happens again, check the disk and report it.",

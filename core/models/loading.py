@@ -6,6 +6,8 @@ Every reference is first resolved to a folder on this machine, and to an adapter
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,14 +16,18 @@ from core.models import hub
 from core.models.demo_base import ensure_base
 from core.models.files import find_weights, open_files
 from core.models.model_view import make_view
+from core.models.overflow_check import refuse_overflow
 from core.models.pickled_weights import convert
 from core.models.references import DEMO_ADAPTERS, DEMO_BASE, ModelReference
+from core.models.shards import open_shards
 from core.models.weight_files import is_plain
 from core.settings import Settings
 
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    State = Mapping[str, torch.Tensor]
 
 
 class LocalModel(NamedTuple):
@@ -85,12 +91,12 @@ def load_model(
 
     local = locate(ref, settings)
     if local.adapter is None:
-        model = _read_model(local.folder, ref, dtype)
-    else:
+        model = _read_model(local.folder, ref, dtype, device=device)
+    else:  # merged on the CPU, so that the sum has the same bits on every machine
         model = cast_parameters(
             _merge_adapter(_read_model(local.folder, ref, torch.float32), local.adapter, ref), dtype
         )
-    return model.eval().requires_grad_(False).to(device)
+    return _ready(model, ref, device)
 
 
 def load_classifier(
@@ -98,8 +104,15 @@ def load_classifier(
 ) -> PreTrainedModel:
     """A model with a classification head, ready to use; arguments and errors as for `load_model`."""
     local = locate(ref, settings)
-    model = _read_model(local.folder, ref, dtype, "AutoModelForSequenceClassification")
-    return model.eval().requires_grad_(False).to(device)
+    return _ready(_read_model(local.folder, ref, dtype, "AutoModelForSequenceClassification"), ref, device)
+
+
+def _ready(model: PreTrainedModel, ref: ModelReference, device: torch.device | str) -> PreTrainedModel:
+    """The model in evaluation mode on its device, checked for overflow where its format is float16."""
+    ready = model.eval().requires_grad_(False).to(device)
+    if ready.device.type == "cuda":
+        refuse_overflow(ready, str(ref))
+    return ready
 
 
 def cast_parameters(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
@@ -123,6 +136,27 @@ def load_state(ref: ModelReference, settings: Settings, dtype: torch.dtype) -> d
         ModelError: as for `load_model`.
     """
     return untied_state(load_model(ref, settings, dtype))
+
+
+def open_state(
+    ref: ModelReference, settings: Settings, dtype: torch.dtype, device: torch.device | str = "cpu"
+) -> AbstractContextManager[State]:
+    """The model's tensors, as `load_state` returns them, but read one after the other where possible.
+
+    Tensors that are read from the files as they are have the format in which they are saved; it holds the same values.
+
+    Args:
+        ref: of the model.
+        settings: of this machine.
+        dtype: of floating-point tensors, where the model has to be loaded.
+        device: where tensors that are read one after the other are stored; others are on the CPU.
+
+    Raises:
+        ModelError: as for `load_model`.
+    """
+    local = locate(ref, settings)
+    shards = open_shards(local.folder, str(device)) if local.adapter is None else None
+    return shards if shards is not None else nullcontext(load_state(ref, settings, dtype))
 
 
 def untied_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:
@@ -176,8 +210,14 @@ def _weights_folder(ref: ModelReference, stem: str, settings: Settings) -> Path:
 
 
 def _read_model(
-    folder: Path, ref: ModelReference, dtype: torch.dtype, head: str = "AutoModelForCausalLM"
+    folder: Path,
+    ref: ModelReference,
+    dtype: torch.dtype,
+    head: str = "AutoModelForCausalLM",
+    device: torch.device | str = "cpu",
 ) -> PreTrainedModel:
+    """The model as transformers reads it; on a GPU its tensors are read straight into the GPU's memory."""
+    import torch
     import transformers
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
@@ -194,6 +234,7 @@ def _read_model(
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            device_map={"": device} if torch.device(device).type == "cuda" else None,
         )
     except (OSError, ValueError, KeyError, RuntimeError, StrictDataclassError) as error:
         message = f"{ref} cannot be loaded: {_first_line(error)}"

@@ -1,12 +1,16 @@
 """Plans the memory of a run before any weights are loaded, and chooses where the pool's weights are stored.
 
-All sizes follow from configurations and safetensors headers. There are four modes of storage, fastest first; a merge
+All sizes follow from configurations and safetensors headers. There are five modes of storage, fastest first; a merge
 has the same weights in each (`core.merging.storage`):
 
 - resident: everything in float32 on the device;
 - compact: base and experts in their checkpoints' own format on the device, task vectors formed piece by piece;
-- streamed: float32 in host memory, sent to the device tensor by tensor during a merge;
-- compact on the host: both.
+- experts on the host: compact, with the experts in host memory, sent to the device tensor by tensor during a merge;
+- streamed: float32 in host memory, base and experts;
+- compact on the host: compact, base and experts in host memory.
+
+A part counts in the phases in which it is in memory: a generator while training data is made, and guards whenever
+replies are judged. If guards do not fit beside the search, and the search judges nothing, they are unloaded meanwhile.
 
 For two models of N parameters, resident on a GPU: the live model takes 2 bytes per parameter, the base 4 and the
 expert's task vector 4, together 10, and reading a model takes 4 more in host memory. Without a GPU all of it is host
@@ -21,27 +25,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from core.contracts.merge_methods import METHODS, merged_by_mergekit
+from core.contracts.merge_methods import METHODS, merges_whole_tensors
 from core.contracts.number_formats import NumberFormat
 from core.contracts.run_spec import Memory, RunSpec
 from core.models.metadata import ModelMetadata
+from core.models.stored_sizes import PoolSizes, stored_bytes, width
 
 Side = Literal["device", "host"]
-Mode = Literal["resident", "compact", "streamed", "compact on the host"]
+Mode = Literal["resident", "compact", "experts on the host", "streamed", "compact on the host"]
+PlanPhase = Literal["loading", "data", "measuring", "search"]
+PHASES: tuple[PlanPhase, ...] = ("loading", "data", "measuring", "search")
+_COMPUTING, _SCORING = PHASES[1:], PHASES[2:]
 
-_F32, _BF16, _INDEX = 4, 2, 8
-_BINS = 1 << 15
-_WIDTHS = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
+_F32, _BF16 = 4, 2
 _LIBRARIES_BYTES = 900_000_000
 _CUDA_BYTES = 700_000_000
 COMFORTABLE_SHARE = 0.8
-"""A mode that needs more than this share of the free memory is chosen only when every other mode does too."""
+"""A mode that needs more than this share of the free host memory is chosen only when every other mode does too."""
+COMFORTABLE_DEVICE_SHARE = 0.85
+"""The same for a GPU, whose memory no other program uses."""
 # Assumed lengths: of a prompt, a reply, a row of scoring, and a batch of replies (`core.models.generation`).
 _PROMPT_TOKENS = 96
 _LONGEST_REPLY = 512
 _ROW_TOKENS = 1024
 _GENERATION_TOKENS = 6144
-_EVERY_MODE: tuple[Mode, ...] = ("resident", "compact", "streamed", "compact on the host")
+_EVERY_MODE: tuple[Mode, ...] = ("resident", "compact", "experts on the host", "streamed", "compact on the host")
+_COMPACT: tuple[Mode, ...] = ("compact", "experts on the host", "compact on the host")
+_ON_HOST: tuple[Mode, ...] = ("experts on the host", "streamed", "compact on the host")
 
 
 class FreeMemory(NamedTuple):
@@ -52,11 +62,12 @@ class FreeMemory(NamedTuple):
 
 
 class Part(NamedTuple):
-    """One item that takes memory, on one side."""
+    """One item that takes memory, on one side, in some phases of a run."""
 
     name: str
     side: Side
     size_bytes: int
+    phases: tuple[PlanPhase, ...] = PHASES
 
 
 @dataclass(frozen=True)
@@ -65,35 +76,52 @@ class MemoryPlan:
 
     Attributes:
         mode: where and in which format weights are stored.
-        parts: items that are in memory at the same time. Models are read one after the other, so the item for reading
-            is as large as the largest of them.
+        parts: items, each with the phases in which it is in memory. Models are read one after the other, so the item
+            for reading is as large as the largest of them.
         free: the memory of this machine that is free.
+        unloads_guards: guards are unloaded before the search and loaded again after it.
     """
 
     mode: Mode
     parts: tuple[Part, ...]
     free: FreeMemory
+    unloads_guards: bool = False
 
     @property
     def on_host(self) -> bool:
-        return self.mode in ("streamed", "compact on the host")
+        return self.mode in _ON_HOST
 
     @property
     def compact(self) -> bool:
-        return self.mode in ("compact", "compact on the host")
+        return self.mode in _COMPACT
+
+    @property
+    def base_on_device(self) -> bool:
+        return self.mode == "experts on the host"
 
     def needed(self, side: Side) -> int:
         """Bytes at the peak on one side; without a GPU all of them are host memory."""
-        if self.free.device is None:
-            return sum(part.size_bytes for part in self.parts) if side == "host" else 0
-        return sum(part.size_bytes for part in self.parts if part.side == side)
+        return sum(part.size_bytes for part in self.at_peak(side))
 
-    def fits(self, share: float = 1.0) -> bool:
-        """Whether the plan needs at most `share` of the free memory."""
+    def at_peak(self, side: Side) -> list[Part]:
+        """The parts on one side in the phase in which they need most memory."""
+        if self.free.device is None and side == "device":
+            return []
+        here = [part for part in self.parts if part.side == side or self.free.device is None]
+        by_phase = [[part for part in here if phase in part.phases] for phase in PHASES]
+        return max(by_phase, key=lambda parts: sum(part.size_bytes for part in parts))
+
+    def fits(self, share: float = 1.0, device_share: float = 1.0) -> bool:
+        """Whether the plan needs at most `share` of the free memory of the host, and `device_share` of the GPU's."""
         device = self.free.device
         return self.needed("host") <= share * self.free.host and (
-            device is None or self.needed("device") <= share * device
+            device is None or self.needed("device") <= device_share * device
         )
+
+    @property
+    def is_comfortable(self) -> bool:
+        """Whether some memory stays free at the peak."""
+        return self.fits(COMFORTABLE_SHARE, COMFORTABLE_DEVICE_SHARE)
 
     def as_json(self) -> dict[str, object]:
         """The plan as `preflight --json` prints it."""
@@ -117,22 +145,32 @@ def free_memory(host: int) -> FreeMemory:
 
 
 def open_plans(
-    spec: RunSpec, merged: Sequence[ModelMetadata], others: Sequence[ModelMetadata], free: FreeMemory
+    spec: RunSpec,
+    merged: Sequence[ModelMetadata],
+    others: Sequence[ModelMetadata],
+    free: FreeMemory,
+    guards: Sequence[ModelMetadata] = (),
 ) -> list[MemoryPlan]:
     """The plans that `pool.memory` allows, fastest first, whether or not they fit.
 
     Args:
         spec: of the run.
         merged: base, experts and ancestor, the base first.
-        others: generator and guards, which are in memory beside the pool while training data is made.
+        others: the generator, which is in memory beside the pool while training data is made.
         free: the memory that is free.
+        guards: those that are models.
     """
-    return [plan_for(mode, spec, merged, others, free) for mode in _allowed_modes(spec.pool.memory, free)]
+    ways = (False, True) if guards and spec.evaluation.probe is None else (False,)
+    return [
+        plan_for(mode, spec, merged, others, free, guards, unloads_guards=unloads)
+        for mode in _allowed_modes(spec.pool.memory, free)
+        for unloads in ways
+    ]
 
 
 def choose_plan(plans: Sequence[MemoryPlan]) -> MemoryPlan:
     """The fastest plan that fits comfortably, else the fastest that fits, else the last one."""
-    comfortable = [plan for plan in plans if plan.fits(COMFORTABLE_SHARE)]
+    comfortable = [plan for plan in plans if plan.is_comfortable]
     fitting = [plan for plan in plans if plan.fits()]
     return (comfortable or fitting or [plans[-1]])[0]
 
@@ -141,36 +179,59 @@ def _allowed_modes(memory: Memory, free: FreeMemory) -> tuple[Mode, ...]:
     if memory == "auto":
         return _EVERY_MODE[:2] if free.device is None else _EVERY_MODE
     if memory == "compact" and free.device is not None:
-        return "compact", "compact on the host"
+        return _COMPACT
     return (memory,)
 
 
 def plan_for(
-    mode: Mode, spec: RunSpec, merged: Sequence[ModelMetadata], others: Sequence[ModelMetadata], free: FreeMemory
+    mode: Mode,
+    spec: RunSpec,
+    merged: Sequence[ModelMetadata],
+    others: Sequence[ModelMetadata],
+    free: FreeMemory,
+    guards: Sequence[ModelMetadata] = (),
+    *,
+    unloads_guards: bool = False,
 ) -> MemoryPlan:
     """The plan of a run in one mode of storage; arguments as for `open_plans`."""
     live = _live_width(spec.pool.dtype, free)
-    counted = _PoolSizes(spec, merged, compact=mode.startswith("compact"))
-    side: Side = "host" if mode in ("streamed", "compact on the host") else "device"
-    pinned = side == "host" and free.device is not None
-    base = counted.anchor
-    parts = [Part(f"base {base.ref}", side, _stored(counted.base_sizes, pinned))]
-    parts += [
-        Part(f"task vector of {expert.ref}", side, _stored(counted.expert_sizes(expert), pinned))
-        for expert in counted.experts
-    ]
-    parts.append(Part("live model", "device", base.parameters * live))
+    counted = PoolSizes(spec, merged, compact=mode in _COMPACT)
+    parts = [*_stored_parts(mode, counted, free), Part("live model", "device", counted.anchor.parameters * live)]
     if METHODS[spec.search.method].drops == "magnitude":
-        parts.append(Part("trim counts", "device", sum(counted.index_bytes(expert) for expert in counted.experts)))
-    whole = merged_by_mergekit(spec.search.method, spec.search.parameters)
-    parts.append(Part("working values of a merge", "device", _merging_bytes(counted, side, free, whole=whole)))
+        parts.append(
+            Part("trim counts", "device", sum(counted.index_bytes(expert) for expert in counted.experts), _SCORING)
+        )
+    whole = merges_whole_tensors(spec.search.method, spec.search.parameters)
+    parts.append(Part("working values of a merge", "device", _merging_bytes(counted, mode, free, whole=whole)))
     parts += _scoring_parts(spec, counted, live)
-    parts += [Part(f"{model.ref}", "device", model.parameters * live) for model in others]
-    parts.append(Part("reading one model", "host", max(_reading_bytes(m, counted.compact) for m in (*merged, *others))))
+    judging: tuple[PlanPhase, ...] = ("data", "measuring") if unloads_guards else ("data", "measuring", "search")
+    parts += [Part(f"{model.ref}", "device", model.parameters * live, ("data",)) for model in others]
+    parts += [Part(f"{guard.ref}", "device", guard.parameters * live, judging) for guard in guards]
+    readings: tuple[tuple[Sequence[ModelMetadata], tuple[PlanPhase, ...]], ...] = (
+        (merged, ("loading",)),
+        (others, ("data",)),
+        (guards, judging),
+    )
+    for models, phases in readings:
+        read = max((_reading_bytes(model, counted.compact) for model in models), default=0)
+        parts.append(Part("reading one model", "host", read, phases))
     parts.append(Part("libraries", "host", _LIBRARIES_BYTES))
     if free.device is not None:
         parts.append(Part("CUDA", "device", _CUDA_BYTES))
-    return MemoryPlan(mode, tuple(part for part in parts if part.size_bytes), free)
+    return MemoryPlan(mode, tuple(part for part in parts if part.size_bytes), free, unloads_guards)
+
+
+def _stored_parts(mode: Mode, counted: PoolSizes, free: FreeMemory) -> list[Part]:
+    """Base and task vectors where the mode stores them."""
+    side: Side = "host" if mode in _ON_HOST else "device"
+    base_side: Side = "device" if mode == "experts on the host" else side
+    pinned = {"host": free.device is not None, "device": False}
+    base = stored_bytes(counted.base_sizes, pinned[base_side])
+    sizes = {str(expert.ref): counted.expert_sizes(expert) for expert in counted.experts}
+    return [
+        Part(f"base {counted.anchor.ref}", base_side, base),
+        *(Part(f"task vector of {name}", side, stored_bytes(size, pinned[side])) for name, size in sizes.items()),
+    ]
 
 
 def plan_for_chat(model: ModelMetadata, free: FreeMemory, dtype: NumberFormat = "auto") -> MemoryPlan:
@@ -199,69 +260,6 @@ def plan_for_measuring(
     return MemoryPlan("resident", tuple(part for part in parts if part.size_bytes), free)
 
 
-class _PoolSizes:
-    """Sizes of the pool's tensors; task vectors are differences from the anchor (the ancestor, or else the base)."""
-
-    def __init__(self, spec: RunSpec, merged: Sequence[ModelMetadata], *, compact: bool) -> None:
-        named = {str(model.ref): model for model in merged}
-        self.anchor = named.get(spec.pool.ancestor or spec.pool.base, merged[0])
-        self.experts = [model for model in named.values() if model is not self.anchor]
-        self.compact = compact
-
-    @property
-    def base_sizes(self) -> list[int]:
-        """Bytes of each of the anchor's tensors."""
-        merged_into = adapted_tensors(self.anchor)
-        return [
-            math.prod(facts.shape) * (_F32 if not self.compact or name in merged_into else width(facts.dtype))
-            for name, facts in self.anchor.own_tensors.items()
-        ]
-
-    def expert_sizes(self, expert: ModelMetadata) -> list[int]:
-        """Bytes of each tensor of a task vector; those that an adapter changes are stored in float32."""
-        own, changed = adapted_tensors(expert), self._changed(expert)
-        return [
-            math.prod(facts.shape) * (_F32 if not self.compact or name in own else width(facts.dtype))
-            for name, facts in expert.own_tensors.items()
-            if name in changed
-        ]
-
-    def index_bytes(self, expert: ModelMetadata) -> int:
-        """Upper bound in bytes of the magnitude histograms that trim a task vector."""
-        changed = self._changed(expert)
-        sizes = [math.prod(facts.shape) for name, facts in expert.own_tensors.items() if name in changed]
-        return sum(min(size, _BINS) * _INDEX for size in sizes)
-
-    @property
-    def lower_blocks_stay(self) -> bool:
-        """Whether all experts are adapters on the anchor's base, so that the first layers may be equal in all."""
-        return all(len(self._changed(expert)) < len(expert.own_tensors) for expert in self.experts)
-
-    def _changed(self, expert: ModelMetadata) -> frozenset[str]:
-        """Names of the tensors that may differ between an expert and the anchor."""
-        if _same_base(expert, self.anchor):
-            return adapted_tensors(expert) | adapted_tensors(self.anchor)
-        return frozenset(expert.own_tensors)
-
-
-def adapted_tensors(model: ModelMetadata) -> frozenset[str]:
-    """Names of the tensors that a model's adapter changes; all of them where the adapter saves whole modules."""
-    if model.adapter is None:
-        return frozenset()
-    changed = set()
-    for name in model.adapter.tensors:
-        target, lora, _ = name.removeprefix("base_model.model.").partition(".lora_")
-        if not lora:
-            return frozenset(model.own_tensors)
-        changed.add(f"{target}.weight")
-    return frozenset(changed & model.own_tensors.keys())
-
-
-def width(dtype: str) -> int:
-    """Bytes of one value of a safetensors type; unknown ones count as float32."""
-    return _WIDTHS.get(dtype, _F32)
-
-
 def _live_width(dtype: NumberFormat, free: FreeMemory) -> int:
     """Bytes of one value of a model that computes; `auto` on a processor counts as float32, the larger of the two."""
     if dtype == "auto":
@@ -269,19 +267,8 @@ def _live_width(dtype: NumberFormat, free: FreeMemory) -> int:
     return _F32 if dtype == "float32" else _BF16
 
 
-def _same_base(one: ModelMetadata, other: ModelMetadata) -> bool:
-    if one.ref.kind == other.ref.kind == "demo":
-        return True
-    return one.ref.base == other.ref.base
-
-
-def _stored(sizes: Sequence[int], pinned: bool) -> int:
-    """Bytes of separately stored tensors; pinned memory is allocated in powers of two."""
-    return sum(1 << (size - 1).bit_length() if pinned and size else size for size in sizes)
-
-
-def _merging_bytes(counted: _PoolSizes, side: Side, free: FreeMemory, *, whole: bool) -> int:
-    """Bytes that a merge needs beside the weights: pieces of working values; streamed, also one tensor of each model.
+def _merging_bytes(counted: PoolSizes, mode: Mode, free: FreeMemory, *, whole: bool) -> int:
+    """Bytes that a merge needs beside the weights: pieces of working values, and copies of tensors from the host.
 
     mergekit merges `whole` tensors instead of pieces, for which a compact pool forms whole task vectors.
     """
@@ -292,7 +279,9 @@ def _merging_bytes(counted: _PoolSizes, side: Side, free: FreeMemory, *, whole: 
     piece = largest if whole else min(largest, piece_entries("cpu" if free.device is None else "cuda"))
     working = (3 + 2 * experts) * piece * _F32
     formed = experts * largest * _F32 if whole and counted.compact else 0
-    return working + formed + (largest * _F32 * (1 + experts) if side == "host" else 0)
+    copied = 0 if mode not in _ON_HOST else experts + (mode != "experts on the host")
+    plain = counted.compact and all(model.adapter is None for model in (counted.anchor, *counted.experts))
+    return working + formed + copied * largest * (width(counted.anchor.dtype) if plain else _F32)
 
 
 def _reading_bytes(model: ModelMetadata, compact: bool) -> int:
@@ -302,7 +291,7 @@ def _reading_bytes(model: ModelMetadata, compact: bool) -> int:
     return model.parameters * (width(model.dtype) if own else _F32)
 
 
-def _scoring_parts(spec: RunSpec, counted: _PoolSizes, live: int) -> list[Part]:
+def _scoring_parts(spec: RunSpec, counted: PoolSizes, live: int) -> list[Part]:
     """Estimates from the configuration: one row of scoring, a batch of replies, and cached hidden states."""
     config = counted.anchor.config
     hidden, heads = int(config.get("hidden_size") or 0), int(config.get("num_attention_heads") or 1)
@@ -312,10 +301,10 @@ def _scoring_parts(spec: RunSpec, counted: _PoolSizes, live: int) -> list[Part]:
     row = tokens * (vocabulary * (live + 2 * _F32) + live * (8 * hidden + 3 * inner))
     row += tokens**2 * heads * (live + _F32)
     replies = _replies_bytes(counted.anchor, live)
-    parts = [Part("scoring or replies (estimate)", "device", max(row, replies))]
+    parts = [Part("scoring or replies (estimate)", "device", max(row, replies), _COMPUTING)]
     if counted.lower_blocks_stay:
         pairs = spec.data.safety.pairs + spec.data.domain.pairs
-        parts.append(Part("cached hidden states (estimate)", "host", pairs * longest * hidden * live))
+        parts.append(Part("cached hidden states (estimate)", "host", pairs * longest * hidden * live, _SCORING))
     return parts
 
 

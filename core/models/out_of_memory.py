@@ -53,9 +53,13 @@ def free_cached() -> None:
 
 
 def free_device_bytes() -> int:
-    """Free GPU memory in bytes, after the memory that torch has cached is freed."""
+    """GPU memory in bytes that this process can still use, after the memory that torch has cached is freed.
+
+    Memory that torch keeps because a part of its block is in use counts too: the next tensors can take the rest.
+    """
     free_cached()
-    return int(torch.cuda.mem_get_info()[0])
+    kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    return int(torch.cuda.mem_get_info()[0]) + max(0, kept)
 
 
 def split_on_oom(items: Sequence[Item], work: Callable[[Sequence[Item]], Result], what: str) -> Iterator[Result]:

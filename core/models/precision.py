@@ -1,9 +1,11 @@
-"""Chooses the device and the number format (bfloat16 or float32) in which models generate and are scored.
+"""Chooses the device and the number format (bfloat16, float16 or float32) in which models generate and are scored.
 
 One rule holds for runs, commands and chat. `auto` takes bfloat16, which needs half the memory, unless float32 is
-clearly faster. On a GPU torch reports whether it supports bfloat16. A processor's flags do not decide it: some report
-bfloat16 and are slow at it. So its speed is measured, once per machine, and stored under `settings.home`: two runs of
-one spec on one machine then use the same format. Delete the folder `number-format` there to measure again.
+clearly faster. A GPU without bfloat16 units (T4, V100) only emulates bfloat16, which is slow: `auto` takes float16
+there, and each loaded model is checked for overflow (`core.models.overflow_check`). A processor's flags do not decide
+it: some report bfloat16 and are slow at it. So its speed is measured, once per machine, and stored under
+`settings.home`: two runs of one spec on one machine then use the same format. Delete the folder `number-format` there
+to measure again.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ class ChosenFormat(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The format as specs and logs write it: `bfloat16` or `float32`."""
+        """The format as logs write it: `bfloat16`, `float16` or `float32`."""
         return str(self.dtype).removeprefix("torch.")
 
 
@@ -76,9 +78,9 @@ def choose_dtype(
     if requested != "auto":
         return ChosenFormat(getattr(torch, requested), "set by the user")
     if device.type != "cpu":
-        supported = torch.cuda.is_bf16_supported()
-        reason = f"the GPU {'supports' if supported else 'does not support'} bfloat16"
-        return ChosenFormat(torch.bfloat16 if supported else torch.float32, reason)
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return ChosenFormat(torch.bfloat16, "the GPU supports bfloat16")
+        return ChosenFormat(torch.float16, "the GPU only emulates bfloat16; models are checked for overflow")
     speed = stored_speed(settings.home / FOLDER)
     ratio = speed.bfloat16_s / speed.float32_s
     dtype = torch.bfloat16 if ratio <= _MOST_SLOWDOWN else torch.float32

@@ -31,12 +31,12 @@ def token_budget(model: Any, *, sampled: bool) -> int:
     return fitting_budget(free_device_bytes(), size)
 
 
-def fitting_budget(free_bytes: int, token_bytes: int) -> int:
+def fitting_budget(free_bytes: int, token_bytes: int, default: int = DEFAULT_TOKEN_BUDGET) -> int:
     """The default budget, doubled as often as tokens of `token_bytes` fit into the usable share of the free memory."""
     doublings = 0
-    while doublings < _MOST_DOUBLINGS and (DEFAULT_TOKEN_BUDGET << doublings + 1) * token_bytes <= _SHARE * free_bytes:
+    while doublings < _MOST_DOUBLINGS and (default << doublings + 1) * token_bytes <= _SHARE * free_bytes:
         doublings += 1
-    return DEFAULT_TOKEN_BUDGET << doublings
+    return default << doublings
 
 
 def bytes_per_token(config: Any, itemsize: int) -> int:

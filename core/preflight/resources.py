@@ -16,7 +16,9 @@ from core.contracts.events import CheckRow
 from core.contracts.optimizers import find_search
 from core.contracts.run_spec import RunSpec
 from core.models.memory import (
+    COMFORTABLE_DEVICE_SHARE,
     COMFORTABLE_SHARE,
+    FreeMemory,
     MemoryPlan,
     Mode,
     Side,
@@ -37,6 +39,8 @@ _BF16_BYTES = 2
 _STORAGE: dict[Mode, str] = {
     "resident": "weights stored in float32 beside the live model",
     "compact": "weights stored in their own format beside the live model",
+    "experts on the host": "base stored in its own format beside the live model, experts in host memory, sent to the "
+    "GPU tensor by tensor",
     "streamed": "weights stored in float32 in host memory, sent to the GPU tensor by tensor",
     "compact on the host": "weights stored in their own format in host memory, sent to the GPU tensor by tensor",
 }
@@ -81,17 +85,24 @@ class ResourceCheck(NamedTuple):
 
 def check_resources(spec: RunSpec, pool: PoolMetadata, settings: Settings) -> ResourceCheck:
     """Plan the memory of the whole run, and check memory, disk and time."""
-    plans = open_plans(spec, pool.merged, pool.others, free_memory(available_memory_bytes()))
+    plans = _plans(spec, pool, free_memory(available_memory_bytes()))
     plan = choose_plan(plans)
     rows = [*_memory_rows(spec, plan, plans, pool), *_disk_rows(spec, pool, settings)]
     return ResourceCheck(plan, [*rows, _time_row(spec, pool.base, pool.guards)])
+
+
+def _plans(spec: RunSpec, pool: PoolMetadata, free: FreeMemory) -> list[MemoryPlan]:
+    guards = [guard.metadata for guard in pool.guards]
+    generators = [model for model in pool.others if all(model is not guard for guard in guards)]
+    return open_plans(spec, pool.merged, generators, free, guards)
 
 
 def _memory_rows(
     spec: RunSpec, plan: MemoryPlan, plans: Sequence[MemoryPlan], pool: PoolMetadata
 ) -> Iterator[CheckRow]:
     """The run's peak memory part by part: one row, or one for the GPU and one for the host."""
-    prefix, hint = f"{_STORAGE[plan.mode]} ({plan.mode}): ", _memory_hint(spec, plans, pool)
+    unloaded = ", guards unloaded during the search" * plan.unloads_guards
+    prefix, hint = f"{_STORAGE[plan.mode]} ({plan.mode}{unloaded}): ", _memory_hint(spec, plans, pool)
     yield from _peak_rows(RUN, prefix, plan, hint)
 
 
@@ -109,12 +120,11 @@ def _peak_rows(model: str, prefix: str, plan: MemoryPlan, hint: str) -> Iterator
 
 def _peak_row(model: str, check: str, prefix: str, plan: MemoryPlan, side: Side, free: int, hint: str) -> CheckRow:
     needed = plan.needed(side)
-    parts = [part for part in plan.parts if part.side == side or plan.free.device is None]
-    sizes = " + ".join(f"{part.name} {gigabytes(part.size_bytes)}" for part in parts)
+    sizes = " + ".join(f"{part.name} {gigabytes(part.size_bytes)}" for part in plan.at_peak(side))
     detail = f"{prefix}{sizes} = {gigabytes(needed)}; {gigabytes(free)} free"
     if needed > free:
         return error_row(model, check, detail, hint)
-    if needed > COMFORTABLE_SHARE * free:
+    if needed > (COMFORTABLE_DEVICE_SHARE if side == "device" else COMFORTABLE_SHARE) * free:
         return warning_row(model, check, detail, "Memory is almost used up: close other programs.")
     return ok_row(model, check, detail)
 
@@ -123,7 +133,7 @@ def _memory_hint(spec: RunSpec, plans: Sequence[MemoryPlan], pool: PoolMetadata)
     """What to do when the run does not fit: another `pool.memory` that fits, or the needs of each that was tried."""
     if spec.pool.memory != "auto":
         auto = spec.model_copy(update={"pool": spec.pool.model_copy(update={"memory": "auto"})})
-        others = open_plans(auto, pool.merged, pool.others, plans[0].free)
+        others = _plans(auto, pool, plans[0].free)
         if fitting := [plan.mode for plan in others if plan.fits()]:
             return f"Set pool.memory to auto: the pool fits as '{fitting[0]}'."
     tried = "; ".join(f"{plan.mode} needs {_needed(plan)}" for plan in plans)

@@ -8,11 +8,14 @@ import pytest
 
 from core.errors import GuardError, ModelError
 from core.models import memory
+from core.models.memory import FreeMemory, plan_for_chat
+from core.models.metadata import read_metadata
 from core.models.references import parse_reference
 from core.settings import Settings
 from safemerge_ui.model_cache import ModelCache, room_beside
 from safemerge_ui.watch import BusyNeeds
 from tests.guard_models import save_guard
+from tests.tiny_models import copy_model
 
 
 def test_a_model_is_loaded_once_and_answers_the_same(settings: Settings, tiny_llama: Path) -> None:
@@ -71,7 +74,8 @@ def test_a_guard_takes_the_memory_of_models_but_not_of_a_run(
     model_cache = ModelCache(settings)
     llama = parse_reference(str(tiny_llama), settings)
     model_cache.reply(llama, "What is carbon?")
-    monkeypatch.setattr(memory, "available_memory_bytes", lambda: 0 if model_cache.holds(llama) else 10**9)
+    needed = plan_for_chat(read_metadata(parse_reference(guard, settings), settings), FreeMemory(0)).needed("host")
+    monkeypatch.setattr(memory, "available_memory_bytes", lambda: needed - 1 if model_cache.holds(llama) else 10**9)
     assert model_cache.judge(guard, "How?", "Take a pot.").safe is True
     assert not model_cache.holds(llama)
     monkeypatch.setattr(memory, "available_memory_bytes", lambda: 10**9)
@@ -89,10 +93,26 @@ def test_models_are_unloaded_before_a_model_is_refused(
     model_cache = ModelCache(settings)
     llama, expert = (parse_reference(str(folder), settings) for folder in (tiny_llama, tiny_expert))
     model_cache.reply(llama, "What is carbon?")
-    monkeypatch.setattr(memory, "available_memory_bytes", lambda: 0 if model_cache.holds(llama) else 10**9)
+    needed = plan_for_chat(read_metadata(expert, settings), FreeMemory(0)).needed("host")
+    monkeypatch.setattr(memory, "available_memory_bytes", lambda: needed - 1 if model_cache.holds(llama) else 10**9)
     model_cache.reply(expert, "What is carbon?")
     assert model_cache.holds(expert) and not model_cache.holds(llama)
-    monkeypatch.setattr(memory, "available_memory_bytes", lambda: 0)
+    monkeypatch.setattr(memory, "available_memory_bytes", lambda: -1)
     with pytest.raises(ModelError) as caught:
         model_cache.reply(llama, "What is carbon?")
     assert caught.value.code == "no-memory"
+    assert model_cache.holds(expert), "unloading it would not have been enough"
+
+
+def test_only_as_many_models_are_unloaded_as_needed(
+    settings: Settings, tiny_llama: Path, tiny_expert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_cache = ModelCache(settings)
+    third = copy_model(tiny_expert, tmp_path / "third")
+    first, second, last = (parse_reference(str(folder), settings) for folder in (tiny_llama, tiny_expert, third))
+    for ref in (first, second):
+        model_cache.reply(ref, "What is carbon?")
+    needed = plan_for_chat(read_metadata(last, settings), FreeMemory(0)).needed("host")
+    monkeypatch.setattr(memory, "available_memory_bytes", lambda: needed - model_cache.holds(first))
+    model_cache.reply(last, "What is carbon?")
+    assert (model_cache.holds(first), model_cache.holds(second), model_cache.holds(last)) == (False, True, True)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from transformers import LlamaConfig
 
 from core.contracts.verdicts import UNKNOWN, Verdict
 from core.errors import GuardError, SafeMergeError
+from core.guards.device_placement import guard_device, needed_bytes
 from core.guards.families import SHIELDGEMMA_PRINCIPLES, find_family
 from core.guards.guard_generation import GuardPrompt, GuardReader
 from core.guards.guard_prompts import PromptWriter
 from core.guards.model_guard import ModelGuard
+from core.guards.panel import unload
 from core.guards.phrases import judge_reply
 from core.guards.registry import load_guard, look_up_guards
 from core.settings import Settings
+from tests.core.models.test_memory import llama8b
 from tests.guard_models import CONFIGS, LLAMA_GUARD_TEMPLATE, PARTS_TEMPLATE, as_multimodal, save_guard
 from tests.tiny_models import tiny_tokenizer
 
@@ -146,7 +152,8 @@ def test_batches_keep_to_the_budget_and_the_order(tmp_path: Path, settings: Sett
     pairs = [(PROMPT, "Take a pin. " * n) for n in (1, 9, 3, 7)]
     narrow = ModelGuard("narrow", guard._family, guard._metadata, settings, token_budget=1)  # type: ignore[attr-defined]
     assert narrow.judge(pairs) == guard.judge(pairs)
-    reader = GuardReader(None, None, None, new_tokens=4, token_budget=30)
+    on_cpu = SimpleNamespace(device=torch.device("cpu"))
+    reader = GuardReader(on_cpu, None, None, new_tokens=4, token_budget=30)
     prompts = [GuardPrompt("", [0] * n) for n in (3, 20, 5, 6)]
     assert [sorted(batch) for batch in reader._batches(prompts)] == [[1], [0, 2, 3]]
 
@@ -174,3 +181,36 @@ def test_damaged_weights_are_an_error(tmp_path: Path, settings: Settings) -> Non
     with pytest.raises(SafeMergeError) as caught:
         guard.judge(PAIRS)
     assert caught.value.code == "damaged-safetensors"
+
+
+def test_an_unloaded_guard_loads_again(tmp_path: Path, settings: Settings) -> None:
+    guard = load_guard(str(save_guard(tmp_path / "Llama-Guard-3", "llama-guard", ["safe"])), settings)
+    first = guard.judge(PAIRS)
+    assert "_reader" in vars(guard)
+    unload(guard)
+    assert "_reader" not in vars(guard)
+    assert guard.judge(PAIRS) == first
+
+
+@pytest.mark.parametrize(("free_bytes", "device"), [(30e9, "cuda"), (17e9, "cpu"), (4e9, "cpu")])
+def test_an_8b_guard_is_loaded_where_its_weights_and_a_batch_fit(
+    free_bytes: float, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an H100 with a compact 8B pool about 30 GB are free."""
+    guard = llama8b("o/guard")
+    monkeypatch.setattr("core.models.precision.pick_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr("core.models.out_of_memory.free_device_bytes", lambda: int(free_bytes))
+    assert guard_device(guard).type == device
+    assert 16e9 < needed_bytes(guard) < 1.3 * 2 * guard.parameters
+
+
+def test_a_guards_batches_grow_with_the_free_memory_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = SimpleNamespace(device=torch.device("cuda"), dtype=torch.bfloat16, config=LlamaConfig())
+    reader = GuardReader(model, None, ("safe", "unsafe"), 20, token_budget=1000)
+    budgets = []
+    for free in (0, 5 * 10**9, 10**13):
+        monkeypatch.setattr("core.models.out_of_memory.free_device_bytes", lambda free=free: free)
+        budgets.append(reader._budget(100))
+    assert budgets[0] == 1000 < budgets[1] < budgets[2] == 16000
+    model.device = torch.device("cpu")
+    assert reader._budget(100) == 1000

@@ -8,7 +8,7 @@ import pytest
 
 from core.contracts.verdicts import UNKNOWN, Verdict
 from core.guards.agreement import agreements, cohens_kappa
-from core.guards.panel import GuardPanel
+from core.guards.panel import GuardPanel, unload
 from core.guards.phrases import PhrasesGuard
 
 REFUSAL, ANSWER = "I can't help with that.", "Take a pot and fill it with soil."
@@ -70,3 +70,28 @@ def test_cohens_kappa(table: tuple[int, int, int, int], kappa: float | None) -> 
     answers = [(True, True)] * both + [(True, False)] * first + [(False, True)] * second + [(False, False)] * neither
     found = cohens_kappa(answers)
     assert found == (kappa if kappa is None else pytest.approx(kappa))
+
+
+class Heavy(Fixed):
+    """A guard with a model, which is loaded when it judges."""
+
+    loaded = False
+
+    def judge(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
+        self.loaded = True
+        return super().judge(pairs)
+
+    def unload(self) -> None:
+        self.loaded = False
+
+
+def test_the_models_of_a_panel_are_unloaded_and_loaded_again() -> None:
+    heavy = Heavy(True, True, True, True)
+    panel = GuardPanel(PhrasesGuard(), (heavy,))
+    for guard in (panel, heavy):
+        first = guard.judge(PAIRS)
+        assert heavy.loaded
+        unload(guard)
+        assert not heavy.loaded
+        assert guard.judge(PAIRS) == first
+    unload(PhrasesGuard())

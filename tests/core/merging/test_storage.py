@@ -27,6 +27,7 @@ STORAGES = {
     "resident": Storage(CPU),
     "streamed": Storage(CPU, on_host=True),
     "compact": Storage(CPU, compact=True),
+    "experts on the host": Storage(CPU, on_host=True, compact=True, base_on_device=True),
     "compact on the host": Storage(CPU, on_host=True, compact=True),
 }
 METHODS: tuple[FastMethod, ...] = ("ties", "dare_ties", "dare_linear", "slerp", "task_arithmetic", "linear")
@@ -150,6 +151,8 @@ def test_what_waits_on_the_host_is_copied_for_each_merge() -> None:
     streamed, resident = STORAGES["streamed"], STORAGES["resident"]
     assert streamed.fetch(tensor).data_ptr() != tensor.data_ptr()
     assert resident.fetch(tensor) is tensor
+    split = STORAGES["experts on the host"]
+    assert split.of_base.fetch(tensor) is tensor and split.fetch(tensor) is not tensor
 
 
 def test_trim_counts_take_at_most_a_byte_for_each_weight_of_a_large_tensor() -> None:

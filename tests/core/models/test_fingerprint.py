@@ -11,7 +11,16 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
 from core.models import fingerprint
-from core.models.fingerprint import sha256_of_folder, sha256_of_model, sha256_of_state
+from core.models.fingerprint import (
+    WeightHash,
+    folder_holds,
+    hash_state,
+    sha256_of_folder,
+    sha256_of_model,
+    sha256_of_state,
+    start_hash,
+)
+from core.models.loading import saved_state
 
 STATE = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor(3.0)}
 
@@ -75,3 +84,37 @@ def test_any_change_changes_the_hash() -> None:
 def test_a_transposed_view_counts_as_what_it_shows() -> None:
     matrix = torch.arange(6.0).reshape(2, 3)
     assert sha256_of_state({"a": matrix.T}) == sha256_of_state({"a": matrix.T.contiguous()})
+
+
+def test_the_hashes_of_parts_come_with_the_same_whole_hash() -> None:
+    found = hash_state(STATE)
+    assert found.sha256 == sha256_of_state(STATE)
+    assert found.parts.keys() == STATE.keys() and len(set(found.parts.values())) == 2
+
+
+def test_a_folder_is_compared_by_its_parts(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the hash over all tensors: one core would compute it."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    weights = hash_state(saved_state(model))
+    model.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
+    with monkeypatch.context() as patched:
+        patched.setattr(fingerprint, "sha256_of_folder", None)
+        assert folder_holds(tmp_path / "shards", weights)
+        for change in (
+            lambda: model.model.norm.weight.data.add_(1),
+            lambda: setattr(model.model, "norm", torch.nn.Identity()),
+            lambda: model.register_buffer("more", torch.ones(1)),
+        ):
+            change()
+            model.save_pretrained(tmp_path / "changed", max_shard_size="20KB")
+            assert not folder_holds(tmp_path / "changed", weights)
+    assert folder_holds(tmp_path / "shards", WeightHash(weights.sha256, {}))
+    assert not folder_holds(tmp_path / "changed", WeightHash(weights.sha256, {}))
+
+
+def test_a_processor_hashes_at_once(tiny_llama: Path) -> None:
+    """The hash is that of the start, even if the weights change before it is asked for."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    before, waiting = sha256_of_model(model), start_hash(model, parts=True)
+    model.model.norm.weight.data.add_(1)
+    assert waiting() == WeightHash(before, {})

@@ -16,9 +16,10 @@ from core.jobs.live_pool import LivePool, load_pool
 from core.merging.engine import MergePool
 from core.models.files import TensorFacts
 from core.models.loading import load_model
-from core.models.memory import FreeMemory, MemoryPlan, adapted_tensors, choose_plan, open_plans, plan_for
+from core.models.memory import FreeMemory, MemoryPlan, choose_plan, open_plans, plan_for
 from core.models.metadata import ModelMetadata, TokenizerFacts, read_metadata
 from core.models.references import ModelReference, parse_reference
+from core.models.stored_sizes import adapted_tensors
 from core.settings import REPOSITORY, Settings
 
 GIB = 1 << 30
@@ -43,6 +44,45 @@ def mistral(name: str, dtype: str = "BF16") -> ModelMetadata:
     return ModelMetadata(ModelReference("hub", name), CONFIG, tensors, nothing, None, None, False, 0, True)
 
 
+def llama(name: str, hidden: int, layers: int, inner: int, heads: int, *, tied: bool) -> ModelMetadata:
+    """A Llama 3 with 8 key-value heads of the given shape, as its headers describe it."""
+    width = hidden // heads
+    config = CONFIG | {
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": inner,
+        "vocab_size": 128256,
+        "tie_word_embeddings": tied,
+    }
+    block = {"q": (hidden, hidden), "k": (8 * width, hidden), "v": (8 * width, hidden), "o": (hidden, hidden)}
+    block |= {"gate": (inner, hidden), "up": (inner, hidden), "down": (hidden, inner)}
+    shapes = {f"layers.{i}.{key}": shape for i in range(layers) for key, shape in block.items()}
+    shapes |= {"embed": (128256, hidden)} if tied else {"embed": (128256, hidden), "head": (128256, hidden)}
+    tensors = {key: TensorFacts(shape, "BF16") for key, shape in shapes.items()}
+    facts = TokenizerFacts(None, 0, {})
+    return ModelMetadata(ModelReference("hub", name), config, tensors, facts, None, None, False, 0, True)
+
+
+def llama8b(name: str) -> ModelMetadata:
+    return llama(name, 4096, 32, 14336, 32, tied=False)
+
+
+def llama3b(name: str) -> ModelMetadata:
+    return llama(name, 3072, 28, 8192, 24, tied=True)
+
+
+H100, L40S, T4 = FreeMemory(200 * GIB, 78 * GIB), FreeMemory(60 * GIB, 44 * GIB), FreeMemory(28 * GIB, 14 * GIB)
+"""Free memory of machines as they are rented: host, and GPU after CUDA's context."""
+
+
+def wanted(experts: int, **pool: Any) -> RunSpec:
+    """A run of a base and some experts, with `pool` added to its pool."""
+    data = spec().model_dump(mode="json")
+    named = [{"model": f"o/expert{number}"} for number in range(experts)]
+    return spec_from_dict(data | {"pool": data["pool"] | {"experts": named} | pool})
+
+
 def spec(memory: str = "auto", **search: Any) -> RunSpec:
     source = {"source": "file", "path": "pairs.jsonl", "k": 1000}
     pool = {"base": "o/base", "experts": [{"model": "o/expert"}], "memory": memory}
@@ -62,9 +102,11 @@ def part(plan: MemoryPlan, name: str) -> int:
     [
         (140, 200, "resident", True),
         (80, 200, "compact", True),
-        (40, 200, "streamed", True),
-        (40, 70, "compact on the host", True),
-        (40, 30, "compact on the host", False),
+        (40, 200, "experts on the host", True),
+        (24, 200, "streamed", True),
+        (24, 70, "compact on the host", True),
+        (40, 30, "experts on the host", True),
+        (40, 20, "compact on the host", False),
         (12, 200, "compact on the host", False),
     ],
 )
@@ -118,6 +160,51 @@ def test_the_live_model_counts_in_the_number_format_of_the_spec(dtype: str, widt
     models = [mistral("o/base"), mistral("o/expert")]
     plan = plan_for("resident", pinned, models, [], FreeMemory(10**12, 10**12))
     assert part(plan, "live model") == width * models[0].parameters
+
+
+def test_three_8b_models_fit_an_l40s_with_experts_on_the_host() -> None:
+    models = [llama8b("o/base"), llama8b("o/expert0"), llama8b("o/expert1")]
+    plan = choose_plan(open_plans(wanted(2), models, [], L40S))
+    assert (plan.mode, plan.fits()) == ("experts on the host", True)
+    assert 32e9 < plan.needed("device") < 40e9
+    assert part(plan, "base") == 2 * models[0].parameters == part(plan, "live model")
+    assert all(item.side == "host" for item in plan.parts if item.name.startswith("task vector"))
+
+
+def test_a_3b_pair_fits_a_t4() -> None:
+    plan = choose_plan(open_plans(wanted(1), [llama3b("o/base"), llama3b("o/expert0")], [], T4))
+    assert plan.fits() and plan.on_host and plan.compact
+
+
+@pytest.mark.parametrize("guard_parameters", ["0.6b", "8b"])
+def test_a_generator_and_a_guard_leave_an_8b_pair_on_an_h100(guard_parameters: str) -> None:
+    """The generator is in memory while data is made; a guard of 8B is loaded beside the pool in other phases only."""
+    models = [llama8b("o/base"), llama8b("o/expert0")]
+    small = llama("o/guard", 1024, 28, 3072, 16, tied=True)
+    guard = small if guard_parameters == "0.6b" else llama8b("o/guard")
+    alone = choose_plan(open_plans(wanted(1), models, [], H100, [guard]))
+    assert alone.mode == "compact" and alone.fits()
+    both = choose_plan(open_plans(wanted(1, generator="o/writer"), models, [llama8b("o/writer")], H100, [small]))
+    assert both.mode == "compact" and both.is_comfortable
+
+
+def test_each_phase_counts_what_is_in_memory_then() -> None:
+    models, writer, guard = [llama8b("o/base"), llama8b("o/expert0")], llama8b("o/writer"), llama8b("o/guard")
+    plan = plan_for("compact", wanted(1), models, [writer], H100, [guard])
+    unloading = plan_for("compact", wanted(1), models, [writer], H100, [guard], unloads_guards=True)
+    peak = {item.name for item in plan.at_peak("device")}
+    assert {"o/writer", "o/guard"} <= peak  # while training data is made
+    in_search = [item.name for item in unloading.parts if "search" in item.phases]
+    assert "o/guard" not in in_search and "o/writer" not in in_search and "live model" in in_search
+    assert unloading.unloads_guards and not plan.unloads_guards
+
+
+def test_a_search_with_a_probe_keeps_its_guard() -> None:
+    data = wanted(1).model_dump(mode="json")
+    probing = spec_from_dict(data | {"evaluation": data["evaluation"] | {"probe": "prompts.csv"}})
+    models, guard = [llama8b("o/base"), llama8b("o/expert0")], [llama8b("o/guard")]
+    assert {plan.unloads_guards for plan in open_plans(wanted(1), models, [], H100, guard)} == {True, False}
+    assert {plan.unloads_guards for plan in open_plans(probing, models, [], H100, guard)} == {False}
 
 
 def test_only_ties_counts_magnitudes() -> None:

@@ -59,12 +59,21 @@ def test_a_format_that_is_set_needs_no_measurement(
         assert choose_dtype("auto", settings, device, logged=name).name == name
 
 
-@pytest.mark.parametrize(("supported", "name"), [(True, "bfloat16"), (False, "float32")])
-def test_a_gpu_decides_by_its_support(
-    supported: bool, name: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("capability", "name"), [((7, 0), "float16"), ((7, 5), "float16"), ((8, 0), "bfloat16"), ((9, 0), "bfloat16")]
+)
+def test_a_gpu_that_only_emulates_bfloat16_computes_in_float16(
+    capability: tuple[int, int], name: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: supported)
-    assert choose_dtype("auto", settings, GPU).name == name
+    """V100 (7.0) and T4 (7.5) report bfloat16 because torch counts its emulation."""
+
+    def supported(including_emulation: bool = True) -> bool:
+        return including_emulation or capability >= (8, 0)
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    chosen = choose_dtype("auto", settings, GPU)
+    assert (chosen.name, chosen.dtype) == (name, getattr(torch, name))
+    assert choose_dtype("auto", settings, GPU, logged="float16").dtype == torch.float16
 
 
 def test_processes_that_ask_together_measure_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
