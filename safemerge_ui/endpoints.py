@@ -20,6 +20,13 @@ from safemerge_ui.access import require_starter
 from safemerge_ui.boundary import warn
 
 OPEN: dict[str, str] = {
+    "tabs.story.turn": "shows the recorded run: the next or previous act",
+    "tabs.story.open_act": "shows the recorded run: one act",
+    "tabs.story.open_address": "shows the recorded run: the act in the address",
+    "tabs.story.toggle_play": "shows the recorded run: plays or pauses",
+    "tabs.story.tick": "shows the recorded run: the next step",
+    "tabs.story.leave": "changes the page alone",
+    "tabs.story.show_replies": "shows the recorded run: replies to another kind of prompt",
     "page_run.attach": "shows a run: the one in the address",
     "page_run.follow": "shows a run: what is new",
     "page_run.open_tab": "shows a run: the opened tab",
