@@ -7,6 +7,7 @@ shows that run, and `safemerge_ui.page_run` follows it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from gradio.blocks import Block
 
 from core.jobs.worker import resume_run
 from core.settings import ASSETS, Settings
+from safemerge_ui import api
 from safemerge_ui.access import can_sign_in, require_starter
 from safemerge_ui.app_context import AppContext, make_context
 from safemerge_ui.boundary import Updates, bind, bind_with_notice
@@ -32,6 +34,7 @@ from safemerge_ui.page_run import (
     selected,
 )
 from safemerge_ui.scripts import RESIZE_CHARTS, RUN_IN_ADDRESS, SHOW_RUN_IN_ADDRESS, TOGGLE_THEME
+from safemerge_ui.slim_blocks import SlimBlocks
 from safemerge_ui.tabs import audit, chat, data, evaluate, merge, pool, runs
 from safemerge_ui.theme import CSS, make_theme
 
@@ -101,8 +104,9 @@ def create_app(settings: Settings, assets: Path = ASSETS) -> gr.Blocks:
         assets: folder with `specs/` and the demo's prompts.
     """
     context = make_context(settings, assets)
-    app: gr.Blocks
-    with gr.Blocks(title="SafeMerge", analytics_enabled=False, fill_width=True) as app:
+    app: SlimBlocks
+    with SlimBlocks(title="SafeMerge", analytics_enabled=False, fill_width=True) as app:
+        public = api.wire(context)
         page = build_page(context)
         run_id = page.run.run_id
         pool.wire(page.pool)
@@ -115,11 +119,15 @@ def create_app(settings: Settings, assets: Path = ASSETS) -> gr.Blocks:
         _wire_form(page, context)
         _wire_run(page, context, app)
         _wire_tabs(page, context)
+    app.keep_private(public)
     return app
 
 
 def launch_options(settings: Settings) -> dict[str, Any]:
-    """Arguments of `launch`: listen on all interfaces on a Space only, use our theme, show no footer links."""
+    """Arguments of `launch`: listen on all interfaces on a Space only, use our theme, show no footer links.
+
+    The app is an MCP server where the package `mcp` is installed. The browser keeps no record of calls.
+    """
     return {
         "server_name": "0.0.0.0" if settings.on_space else "127.0.0.1",
         "theme": make_theme(),
@@ -127,6 +135,8 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "footer_links": [],
         "ssr_mode": False,
         "show_error": False,
+        "run_history": False,
+        "mcp_server": find_spec("mcp") is not None,
     }
 
 
@@ -146,7 +156,7 @@ def build_page(context: AppContext) -> Page:
         with _tab_item(items, "data"):
             data_tab = data.build(form)
         with _tab_item(items, "merge"):
-            merge_tab = merge.build(form)
+            merge_tab = merge.build(form, context.settings.on_space)
         with _tab_item(items, "evaluate"):
             evaluate_tab = evaluate.build()
         with _tab_item(items, "chat"):

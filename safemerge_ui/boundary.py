@@ -12,7 +12,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_type_hints
 
 import gradio as gr
 from gradio.blocks import Block
@@ -66,6 +66,34 @@ def bind_with_notice(handler: Handler, notice: gr.HTML, *dependencies: Any) -> H
             return {notice: error_notice(_explain(error))}
 
     return _with_signature(call, handler, len(dependencies))
+
+
+def bind_endpoint(function: Handler, *dependencies: Any) -> Handler:
+    """Bind a function of the public interface: an error reaches the caller as text that ends with its code.
+
+    gradio derives the types of parameters and result from the signature, so the names of types are resolved here.
+    """
+    hints = get_type_hints(function)
+    signature = inspect.signature(function)
+    parameters = [
+        parameter.replace(annotation=hints[parameter.name])
+        for parameter in list(signature.parameters.values())[len(dependencies) :]
+    ]
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> Any:
+        try:
+            return function(*dependencies, *arguments)
+        except Exception as error:  # noqa: BLE001 - the UI boundary
+            explained = _explain(error)
+            message = f"{text(str(explained))} [{explained.code}]"
+            raise gr.Error(message, print_exception=False) from None
+
+    call.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=parameters, return_annotation=hints["return"]
+    )
+    call.__annotations__ = {one.name: one.annotation for one in parameters} | {"return": hints["return"]}
+    return call
 
 
 def _for_gradio(updates: Any) -> Any:

@@ -1,9 +1,8 @@
 """A Hub on 127.0.0.1 that serves folders as model and dataset repositories, for tests that must not reach the network.
 
-It speaks the part of the Hub's HTTP interface that reading and downloading needs: repository facts, file
-tree, files with byte ranges, and the error headers for missing, gated and unknown things; and what publishing a dataset
-needs: making a repository and committing files to it. It counts what it sent, so that a test can tell that no weights
-were downloaded.
+It speaks the part of the Hub's HTTP interface that reading and downloading needs: repository facts, file tree, files
+with byte ranges, and the error headers for missing, gated and unknown things; and what publishing needs: who the user
+is, making a repository, uploading large files (git LFS) and committing. It counts what it sent.
 """
 
 from __future__ import annotations
@@ -12,8 +11,9 @@ import base64
 import hashlib
 import json
 import re
+import tempfile
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,12 @@ class HubServer:
         committed: files that were committed, keyed "repo/file".
         proposals: pull requests by repository and number.
         deletions: DELETE requests and commits that delete, which nothing here may ever send.
+        user: name of the user of `token`; `groups` are the user's organizations.
+        objects: large files that were uploaded, by sha256.
+        uploads: sha256 of each large file that was sent, in order; a file that is sent twice stands there twice.
+        uploads_left: large files that are still accepted; None for any number.
+        commits_left: the same for commits.
+        requests: method and path with query of each request that changes something.
     """
 
     token: str = "hf_test"
@@ -69,9 +75,17 @@ class HubServer:
     committed: dict[str, bytes] = field(default_factory=dict)
     proposals: dict[tuple[str, int], Proposal] = field(default_factory=dict)
     deletions: list[str] = field(default_factory=list)
+    user: str = "someone"
+    groups: tuple[str, ...] = ("lab",)
+    objects: dict[str, bytes] = field(default_factory=dict)
+    uploads: list[str] = field(default_factory=list)
+    uploads_left: int | None = None
+    commits_left: int | None = None
+    requests: list[str] = field(default_factory=list)
 
     def __enter__(self) -> HubServer:
         handler = type("Handler", (_Handler,), {"hub": self})
+        self._folders: list[tempfile.TemporaryDirectory[str]] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         return self
@@ -79,6 +93,8 @@ class HubServer:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+        for folder in self._folders:
+            folder.cleanup()
 
     @property
     def url(self) -> str:
@@ -107,6 +123,25 @@ class HubServer:
         proposed = {number: found.repository for (repo, number), found in self.proposals.items() if repo == repo_id}
         return next((found for number, found in proposed.items() if name in (f"refs/pr/{number}", found.sha)), None)
 
+    def make(self, name: str, private: bool) -> None:
+        """Make an empty repository, as the Hub does: with a file `.gitattributes`."""
+        self._folders.append(tempfile.TemporaryDirectory())
+        folder = Path(self._folders[-1].name)
+        (folder / ".gitattributes").write_text("*.safetensors filter=lfs\n", encoding="utf-8")
+        self.repositories[name] = Repository(folder, hashlib.sha1(str(folder).encode()).hexdigest(), private=private)
+
+    def add(self, name: str, path: str, content: bytes) -> None:
+        """Commit one file to a repository; the folder of one that a test published stays as it is."""
+        self.committed[f"{name}/{path}"] = content
+        if name not in self.made:
+            return
+        repository = self.repositories[name]
+        file = repository.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        sha = hashlib.sha1(f"{repository.sha}{path}".encode() + content).hexdigest()
+        self.repositories[name] = replace(repository, sha=sha)
+
     def weight_bytes_sent(self) -> int:
         """Bytes of safetensors files sent so far."""
         return sum(count for name, count in self.sent.items() if name.endswith(".safetensors"))
@@ -119,11 +154,10 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Keep the test output quiet."""
 
-    def do_HEAD(self) -> None:
-        self._route()
-
     def do_GET(self) -> None:
         self._route()
+
+    do_HEAD = do_GET
 
     def do_DELETE(self) -> None:
         self.hub.deletions.append(self.path)
@@ -135,26 +169,66 @@ class _Handler(BaseHTTPRequestHandler):
         if match := re.fullmatch(r"/api/(?:models/)?(.+?)/paths-info/([^/]+)", path):
             wanted = parse_qs(body.decode()) if b"=" in body[:8] else json.loads(body)
             self._repository(match[1], match[2], lambda *found: self._paths(*found, wanted["paths"]))
-        elif self.headers.get("authorization") != f"Bearer {self.hub.token}":
+            return
+        self.hub.requests.append(f"POST {self.path}")
+        if self.headers.get("authorization") != f"Bearer {self.hub.token}":
             self._send(401, b'{"error": "Invalid username or password."}')
         elif path == "/api/repos/create":
             self._make(json.loads(body))
-        elif match := re.fullmatch(r"/api/(datasets/.+?)/preupload/([^/]+)", path):
-            files = [
-                {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
-                for file in json.loads(body)["files"]
-            ]
-            self._json({"files": files})
-        elif match := re.fullmatch(r"/api/(datasets/.+?)/commit/([^/]+)", path):
+        elif path == "/api/validate-yaml":
+            self._json({"errors": [], "warnings": []})
+        elif match := re.fullmatch(r"/api/(?:models/)?(.+?)/preupload/([^/]+)", path):
+            self._json({"files": [self._upload_mode(match[1], file["path"]) for file in json.loads(body)["files"]]})
+        elif re.fullmatch(r"/.+\.git/info/lfs/objects/batch", path):
+            self._json({"transfer": "basic", "objects": list(map(self._lfs_action, json.loads(body)["objects"]))})
+        elif path == "/lfs/verify":
+            found = json.loads(body)["oid"] in self.hub.objects
+            self._send(200 if found else 404, b"{}")
+        elif match := re.fullmatch(r"/api/(?:models/)?(.+?)/commit/([^/]+)", path):
             self._commit(match[1], body)
         else:
             self._send(404, b"no such page")
+
+    def do_PUT(self) -> None:
+        self.hub.requests.append(f"PUT {self.path}")
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        oid = urlsplit(self.path).path.rpartition("/")[2]
+        if self.hub.uploads_left == 0 or hashlib.sha256(body).hexdigest() != oid:
+            self._send(400, b"broken")
+            return
+        if self.hub.uploads_left is not None:
+            self.hub.uploads_left -= 1
+        self.hub.objects[oid] = body
+        self.hub.uploads.append(oid)
+        self._send(200, b"")
+
+    def _upload_mode(self, name: str, path: str) -> dict[str, Any]:
+        repository = self.hub.repositories.get(name)
+        file = repository.files().get(path) if repository else None
+        mode = "lfs" if path.endswith(".safetensors") else "regular"
+        oid = (
+            None
+            if file is None
+            else hashlib.sha256(file.read_bytes()).hexdigest()
+            if mode == "lfs"
+            else _git_hash(file)
+        )
+        return {"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": oid}
+
+    def _lfs_action(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        oid = wanted["oid"]
+        if oid in self.hub.objects:
+            return wanted
+        upload = {"href": f"{self.hub.url}/lfs/{oid}?X-Amz-Signature=signed"}
+        return {**wanted, "actions": {"upload": upload, "verify": {"href": f"{self.hub.url}/lfs/verify"}}}
 
     def _route(self) -> None:
         url = urlsplit(self.path)
         path = unquote(url.path.replace("refs%2Fpr%2F", "refs-pr-"))
         if self.hub.broken is not None:
             self._send(self.hub.broken, b"broken")
+        elif path == "/api/whoami-v2":
+            self._who()
         elif path in ("/api/models", "/api/datasets"):
             query = {key: values[0] for key, values in parse_qs(url.query).items()}
             self._search(query, "datasets/" if path.endswith("datasets") else "")
@@ -211,22 +285,45 @@ class _Handler(BaseHTTPRequestHandler):
         found = [name.removeprefix(prefix) for name in kind if words in name.lower() and name.startswith(owner)]
         self._json([{"id": name, "modelId": name} for name in found])
 
+    def _who(self) -> None:
+        if self.headers.get("authorization") != f"Bearer {self.hub.token}":
+            self._send(401, b'{"error": "Invalid username or password."}')
+            return
+        groups = [{"name": name, "roleInOrg": "write"} for name in self.hub.groups]
+        self._json({"type": "user", "name": self.hub.user, "orgs": groups, "auth": {"type": "access_token"}})
+
     def _make(self, wanted: dict[str, Any]) -> None:
-        owner = wanted.get("organization") or "someone"
+        owner = wanted.get("organization") or self.hub.user
         name = f"{wanted.get('type', 'model')}s/{owner}/{wanted['name']}".removeprefix("models/")
         if name in self.hub.made or name in self.hub.repositories:
             self._send(409, json.dumps({"error": "You already created this repo"}).encode())
             return
         self.hub.made[name] = wanted
+        self.hub.make(name, wanted.get("visibility") == "private")
         self._json({"url": f"{self.hub.url}/{name}", "name": name})
 
     def _commit(self, name: str, body: bytes) -> None:
-        for line in map(json.loads, body.decode().splitlines()):
+        lines = [json.loads(line) for line in body.decode().splitlines()]
+        parent = lines[0]["value"].get("parentCommit")
+        if self.hub.commits_left == 0:
+            self._send(400, b"broken")
+            return
+        if parent and parent != self.hub.repositories[name].sha:
+            self._send(412, b'{"error": "A commit has happened since."}')
+            return
+        if self.hub.commits_left is not None:
+            self.hub.commits_left -= 1
+        for line in lines[1:]:
+            value = line["value"]
             if line["key"] == "file":
-                self.hub.committed[f"{name}/{line['value']['path']}"] = base64.b64decode(line["value"]["content"])
+                self.hub.add(name, value["path"], base64.b64decode(value["content"]))
+            elif line["key"] == "lfsFile":
+                self.hub.add(name, value["path"], self.hub.objects[value["oid"]])
             elif line["key"].startswith("deleted"):
-                self.hub.deletions.append(str(line["value"]))
-        self._json({"commitUrl": f"{self.hub.url}/{name}/commit/1", "commitOid": "1" * 40, "hookOutput": ""})
+                self.hub.deletions.append(str(value))
+        repository = self.hub.repositories.get(name)
+        oid = repository.sha if repository else "1" * 40
+        self._json({"commitUrl": f"{self.hub.url}/{name}/commit/{oid}", "commitOid": oid, "hookOutput": ""})
 
     def _paths(self, _repo_id: str, repository: Repository, wanted: list[str]) -> None:
         self._json([entry for entry in _entries(repository) if entry["path"] in wanted])
@@ -287,11 +384,17 @@ def _entries(repository: Repository) -> list[dict[str, Any]]:
     files = repository.files()
     folders = {str(parent) for name in files for parent in Path(name).parents if str(parent) != "."}
     listed = [{"type": "directory", "path": name, "size": 0, "oid": "0" * 40} for name in sorted(folders)]
-    return listed + [
-        {"type": "file", "path": name, "size": path.stat().st_size, "oid": _git_hash(path)}
-        for name, path in files.items()
-    ]
+    return listed + [_file_entry(name, path) for name, path in files.items()]
+
+
+def _file_entry(name: str, path: Path) -> dict[str, Any]:
+    size = path.stat().st_size
+    entry = {"type": "file", "path": name, "size": size, "oid": _git_hash(path)}
+    if not name.endswith(".safetensors"):
+        return entry
+    return {**entry, "lfs": {"oid": hashlib.sha256(path.read_bytes()).hexdigest(), "size": size, "pointerSize": 130}}
 
 
 def _git_hash(path: Path) -> str:
-    return hashlib.sha1(path.read_bytes()).hexdigest()
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

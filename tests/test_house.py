@@ -185,7 +185,7 @@ def test_a_space_installs_the_pinned_gradio() -> None:
     assert (REPOSITORY / space["app_file"]).is_file()
     assert space["python_version"] == "3.11"  # quoted: YAML would read 3.10 as 3.1
     assert space["hf_oauth"] is True  # the page has a sign-in button on a Space
-    assert "hf_oauth_scopes" not in space  # the default scope, the user's name, is enough
+    assert space["hf_oauth_scopes"] == ["contribute-repos", "gated-repos"]  # to publish merges, and to use gated models
 
 
 def test_the_space_description_is_valid() -> None:

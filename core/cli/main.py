@@ -19,6 +19,7 @@ from core.cli import (
     judge,
     measure,
     preflight,
+    publish,
     reference,
     report,
     run,
@@ -35,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="MODEL is a Hub id, id@revision, a local folder, base+lora, or demo/NAME.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (run, export, report, preflight, measure, compare, judge, chat, reference):
+    for module in (run, export, publish, report, preflight, measure, compare, judge, chat, reference):
         module.add_commands(commands)
     return parser
 

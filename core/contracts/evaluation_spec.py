@@ -63,11 +63,11 @@ class ExportSpec(FrozenSpec):
     folder: bool = True
     """Save the merged model in the run folder."""
     hub: str | None = None
-    """Reserved for publishing to the Hub, which this release does not do; must be null."""
+    """Must be null: a merge is published after its run, with `python -m core publish`."""
 
     @field_validator("hub")
     @classmethod
     def _check_hub(cls, value: str | None) -> None:
         if value is not None:
-            message = "publishing to the Hub is not part of this release: leave it null and upload merged/"
+            message = "a run does not publish: leave it null and use `python -m core publish` afterwards"
             raise Refusal("publishing_unsupported", message).error()

@@ -61,7 +61,8 @@ class SearchSpec(FrozenSpec):
     without training data; `cocktail` is one linear merge, weighted by the parents' losses."""
     method: MergeMethod = "ties"
     """How models are merged. `slerp` takes a base and one expert. Methods with a fast path come first; mergekit's own
-    code merges the others."""
+    code merges the next ones. The last are published safety-aware methods that mergekit lacks; most need
+    `pool.ancestor`."""
     steps: Annotated[int, Field(ge=1, le=100_000)] = 100
     """Candidates that are scored (mergekit-evolve's `max_fevals`), at most. Grid search and LM-Cocktail ignore it."""
     alpha: Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)] = 0.3
@@ -121,7 +122,7 @@ class SearchSpec(FrozenSpec):
         if genome != GenomeSpec() and not info.fast:
             raise Refusal(
                 "genome_without_fast_path",
-                f"genome: mergekit's own code merges '{self.method}', with one set of parameters for all tensors: "
+                f"genome: '{self.method}' has no fast path and has one set of parameters for all tensors: "
                 f"leave genome out, or choose {', '.join(fast_methods())}",
             ).error()
         if info.interpolates and (genome.normalize or genome.allow_negative_weights):

@@ -8,7 +8,7 @@ whatever the live model's dtype; mergekit does the same with `dtype: float32, ou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,6 +22,9 @@ from core.merging.dare import random_drop
 from core.merging.device_trimming import DeviceTrim, DeviceTrimIndex, count_magnitudes, trimmed_by
 from core.merging.mergekit_merge import merge_tensor
 from core.merging.recipes import Recipe, by_tensor
+from core.merging.rivals.layer_rules import merge_layer
+from core.merging.rivals.similarity import Similarities
+from core.merging.rivals.sums import as_sum
 from core.merging.slerp import angle_between, factors
 from core.merging.storage import Delta, Storage, Stored
 from core.merging.trimming import Trim, TrimIndex
@@ -84,6 +87,7 @@ class MergePool:
         self._vectors: dict[str, TaskVector] = {}
         self._trims: dict[tuple[str, str, float], Trim | DeviceTrim] = {}
         self._factors: dict[tuple[str, str, float], Tensor] = {}
+        self._similarities = Similarities()
 
     @property
     def experts(self) -> tuple[str, ...]:
@@ -180,17 +184,23 @@ class MergePool:
         if missing or recipe.base != self.base_name:
             named = ", ".join(missing) or recipe.base
             raise MergeError(f"The recipe names models outside the pool: {named}.", code="outside-pool")
-        self._written = None
+        self._written, asked = None, recipe
+        if recipe.info.adds_models:
+            recipe = as_sum(recipe)
         local = by_tensor(recipe, self._base)
         if recipe.by_mergekit:
-            self._write_by_mergekit(local)
+            self._write_whole(recipe.experts, lambda key, here, deltas: merge_tensor(local[key], key, here, deltas))
+        elif recipe.info.similarity:
+            aligned, *others = recipe.experts
+            tables = self._similarities.of(recipe.info.similarity, aligned, others, self.changing, self._whole_layer)
+            self._write_whole(recipe.experts, lambda key, here, deltas: merge_layer(recipe, key, here, deltas, tables))
         elif recipe.info.interpolates:
             self._write_between(recipe.experts[0], {key: part.weights[0] for key, part in local.items()})
         else:
             parts = {id(part): part for part in local.values()}
             sums = {number: _sum_of(part) for number, part in parts.items()}
             self._write(lambda key: sums[id(local[key])], partial(self._keep, local))
-        self._written = recipe.model_dump_json()
+        self._written = asked.model_dump_json()
         self._round()
 
     def _round(self, *keys: str) -> None:
@@ -233,19 +243,22 @@ class MergePool:
             self._factors[name, key, density] = known
         return known
 
-    def _write_by_mergekit(self, local: Mapping[str, Recipe]) -> None:
+    def _write_whole(self, names: Sequence[str], merge: Callable[[str, Tensor, Mapping[str, Tensor]], Tensor]) -> None:
+        """Write what `merge` makes of each tensor's name, the base's values and the experts' whole differences."""
         with torch.no_grad():
-            for key, base in self._base.items():
-                names = [name for name in local[key].experts if key in self._vectors[name].deltas]
-                if not names:
+            for key in self._base:
+                if any(key in self._vectors[name].deltas for name in names):
+                    self._target(key).copy_(merge(key, *self._whole_layer(key)))
+                else:
                     self._write_base(key)
-                    continue
-                here = self._storage.of_base.fetch(base)
-                deltas = {
-                    name: self._storage.fetch_delta(self._vectors[name].deltas[key], here).whole.view(base.shape)
-                    for name in names
-                }
-                self._target(key).copy_(merge_tensor(local[key], key, here, deltas))
+
+    def _whole_layer(self, key: str) -> tuple[Tensor, dict[str, Tensor]]:
+        """A tensor of the base on the device, and the float32 differences of the experts that differ there."""
+        here = self._storage.of_base.fetch(self._base[key])
+        vectors = {name: vector.deltas[key] for name, vector in self._vectors.items() if key in vector.deltas}
+        return here, {
+            name: self._storage.fetch_delta(stored, here).whole.view(here.shape) for name, stored in vectors.items()
+        }
 
     def _write(self, sum_of: Callable[[str], _Sum], keep: Callable[[str, str, Delta], Keep | None]) -> None:
         """Write each tensor's sum of weighted task vectors."""

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from core.contracts.data_spec import SourceSpec, TrainingSetSpec
 from core.contracts.events import CheckRow
-from core.contracts.merge_methods import METHODS
 from core.contracts.optimizers import chooses_by_accuracy
 from core.contracts.run_spec import EvaluationSpec, ExpertSpec, RunSpec
 from core.data.domain_catalog import resolve_domain
@@ -34,12 +33,12 @@ from core.preflight.format_check import format_rows
 from core.preflight.genome_check import check_genome
 from core.preflight.guard_check import check_guards
 from core.preflight.leak_check import leak_rows
+from core.preflight.method_check import method_rows
 from core.preflight.number_format import number_format_row
 from core.preflight.prompt_length_check import prompt_length_rows
 from core.preflight.resources import PoolMetadata, check_resources
 from core.preflight.task_check import check_tasks
 from core.preflight.usable_pairs_check import usable_pair_rows
-from core.search.parameter_ranges import free_parameters
 from core.settings import ASSETS, Settings, resolve_path
 
 
@@ -66,8 +65,7 @@ def examine(spec: RunSpec, settings: Settings) -> CheckedRun:
         rows += [*check_alone(base), *finite_rows(base, settings)]
     members, member_rows = _check_members(spec, base, settings)
     rows += [*member_rows, *_repeated_rows(spec, settings)]
-    if not METHODS[spec.search.method].fast:
-        rows.append(_method_row(spec))
+    rows += method_rows(spec, settings)
     generator, generator_rows = read_or_row(pool.generator, settings) if pool.generator else (None, [])
     rows += generator_rows
     if generator is not None:
@@ -167,17 +165,6 @@ def _identity(text: str, settings: Settings) -> str:
         return parse_reference(text, settings).identity
     except ModelError:  # has an error row of its own
         return text
-
-
-def _method_row(spec: RunSpec) -> CheckRow:
-    """Which parameters are searched of a method that mergekit's own code merges; the spec has checked the rest."""
-    info, experts = METHODS[spec.search.method], tuple(expert.model for expert in spec.pool.experts)
-    free = free_parameters(spec.search.method, spec.pool.base, experts, spec.search.parameters)
-    searched = (
-        f"searches {', '.join(one.name for one in free)}" if free else "has no parameter to search: one candidate"
-    )
-    seeded = "; random numbers follow from search.seed" * info.random
-    return ok_row(RUN, "merge method", f"{info.title}, merged by mergekit's own code; {searched}{seeded}")
 
 
 def _file_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:

@@ -17,6 +17,7 @@ from core.errors import RunError
 from core.runs.exports import refuse_while_exporting
 from core.runs.folder import EventTail, RunFolder
 from core.runs.process import ProcessMark
+from core.runs.publications import refuse_while_publishing
 from core.runs.view import RunView, fold
 from core.settings import Settings
 
@@ -131,8 +132,8 @@ def delete_run(folder: RunFolder, settings: Settings) -> None:
 
     Raises:
         RunError: the folder is not a run of `settings.runs` (code `not-a-run`), its run is not over or cannot be seen
-            from here (codes `run-at-work`, `worker-elsewhere`), or one of its candidates is being saved (code
-            `export-at-work`).
+            from here (codes `run-at-work`, `worker-elsewhere`), one of its candidates is being saved (code
+            `export-at-work`), or one of its merges is being uploaded (code `publish-at-work`).
     """
     inside = folder.path.resolve().parent == settings.runs.resolve() and not folder.path.is_symlink()
     if not inside or not folder.is_run:
@@ -145,6 +146,7 @@ def delete_run(folder: RunFolder, settings: Settings) -> None:
     if worker is not None and worker.state != "gone" and not read_view(folder).over:
         folder.refuse_at_work()
     refuse_while_exporting(folder)
+    refuse_while_publishing(folder)
     try:
         shutil.rmtree(folder.path)
     except OSError as error:

@@ -110,14 +110,14 @@ def _start_of(pid: int) -> str | None:
         return None
 
 
-def start_detached(arguments: Sequence[str], environment: Mapping[str, str], log: Path, lock_fd: int) -> int:
+def start_detached(arguments: Sequence[str], environment: Mapping[str, str], log: Path, lock_fd: int | None) -> int:
     """Start a process in its own session, which outlives this one.
 
     Args:
         arguments: its command line.
         environment: its whole environment.
         log: file that its output is appended to.
-        lock_fd: open file that it inherits.
+        lock_fd: open file that it inherits; None for none.
 
     Returns:
         Its process number.
@@ -133,7 +133,7 @@ def start_detached(arguments: Sequence[str], environment: Mapping[str, str], log
                 stdout=output,
                 stderr=output,
                 env=environment,
-                pass_fds=(lock_fd,),
+                pass_fds=() if lock_fd is None else (lock_fd,),
                 start_new_session=True,
             )
     except OSError as error:

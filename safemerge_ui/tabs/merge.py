@@ -18,8 +18,9 @@ from safemerge_ui.charts.front import front_figure
 from safemerge_ui.charts.losses import losses_figure
 from safemerge_ui.form import Form
 from safemerge_ui.page_run import FollowedTab
-from safemerge_ui.tabs import saving
+from safemerge_ui.tabs import publish_panel, saving
 from safemerge_ui.tabs.merge_fields import build_fields
+from safemerge_ui.tabs.publish_panel import PublishPanel
 from safemerge_ui.tabs.saving import SavePanel
 from safemerge_ui.views.alpha import alpha_view
 from safemerge_ui.views.markup import notice
@@ -67,6 +68,7 @@ class MergeTab:
     alpha: gr.Slider
     explorer: gr.HTML
     saving: SavePanel
+    publishing: PublishPanel
     revision: gr.State
     drawn: gr.State
 
@@ -81,7 +83,7 @@ class MergeTab:
         return [self.plane, self.losses, self.front, self.best, self.results, self.files, self.body]
 
 
-def build(form: Form) -> MergeTab:
+def build(form: Form, on_space: bool = False) -> MergeTab:
     """Lay out settings on the left and the run on the right."""
     with gr.Row(elem_classes="sm-merge"):
         with gr.Column(scale=1, min_width=300, elem_classes="sm-panel sm-settings"):
@@ -116,8 +118,10 @@ def build(form: Form) -> MergeTab:
                     alpha = gr.Slider(0, 2, form["alpha"], step=0.05, label="Alpha", elem_id="merge-alpha")
                     save_panel = saving.build()
                     explorer = gr.HTML(elem_id="merge-explorer")
+                publishing = publish_panel.build(on_space)
     run = (message, line, steps, end, plane, losses, front, best, results, files, body)
-    return MergeTab(fields, launch, stop_button, *run, alpha, explorer, save_panel, gr.State(""), gr.State(""))
+    panels = (explorer, save_panel, publishing)
+    return MergeTab(fields, launch, stop_button, *run, alpha, *panels, gr.State(""), gr.State(""))
 
 
 def wire(tab: MergeTab, context: AppContext, run_id: gr.State) -> None:
@@ -128,6 +132,7 @@ def wire(tab: MergeTab, context: AppContext, run_id: gr.State) -> None:
     for event in (tab.alpha.change, tab.best.change):
         event(bind(explore, context, tab), [run_id, tab.alpha], explored, show_progress="hidden")
     saving.wire(tab.saving, context, run_id)
+    publish_panel.wire(tab.publishing, context, run_id, tab.drawn)
 
 
 def followed(tab: MergeTab) -> FollowedTab:
