@@ -70,7 +70,8 @@ class PoolSpec(FrozenSpec):
     weights are the same with each."""
     dtype: NumberFormat = "auto"
     """Number format in which models and guards compute. `auto` takes the one that suits this machine
-    (`core.models.precision`), always the same on one machine; name one to get the same figures on every machine."""
+    (`core.models.precision`), always the same on one machine; name one to get the same figures on every machine.
+    A pool of bfloat16 models is saved in bfloat16 with each."""
 
     @field_validator("guard", mode="before")
     @classmethod
