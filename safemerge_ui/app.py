@@ -13,13 +13,15 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 from gradio.blocks import Block
+from starlette.middleware import Middleware
 
 from core.jobs.worker import resume_run
 from core.settings import ASSETS, Settings
 from safemerge_ui import api
-from safemerge_ui.access import can_sign_in, require_starter
+from safemerge_ui.access import MAX_UPLOAD_BYTES, can_sign_in, require_starter
 from safemerge_ui.app_context import AppContext, make_context
 from safemerge_ui.boundary import Updates, bind, bind_with_notice
+from safemerge_ui.endpoints import close_endpoints
 from safemerge_ui.form import Form, form_from_spec, spec_from_form
 from safemerge_ui.launching import naming_a_busy_run, start
 from safemerge_ui.page_run import (
@@ -33,17 +35,28 @@ from safemerge_ui.page_run import (
     select_run,
     selected,
 )
-from safemerge_ui.scripts import RESIZE_CHARTS, RUN_IN_ADDRESS, SHOW_RUN_IN_ADDRESS, TOGGLE_THEME
+from safemerge_ui.request_guard import RequestGuard
+from safemerge_ui.scripts import (
+    HIDE_ACT_IN_ADDRESS,
+    RESIZE_CHARTS,
+    RUN_AND_ACT_IN_ADDRESS,
+    SCREEN_AND_ACT,
+    SHOW_RUN_IN_ADDRESS,
+    TOGGLE_THEME,
+)
 from safemerge_ui.slim_blocks import SlimBlocks
-from safemerge_ui.tabs import audit, chat, data, evaluate, merge, pool, runs
+from safemerge_ui.tabs import audit, chat, data, evaluate, merge, pool, runs, story
 from safemerge_ui.theme import CSS, make_theme
 
 POLL_S = 1.0
+UPLOADS_KEPT_S = (3600, 86400)
+"""Seconds between two searches for old copies of uploads, and the age in seconds at which a copy is deleted."""
 BRAND = '<div class="sm-brand"><b>SafeMerge</b><span>safety-aware model merging</span></div>'
 _NOT_SECRET = "safemerge-run-id"
 """Key of the browser's memory, which holds a run id only. It is fixed, so that the memory outlives the server."""
 
 TABS = {
+    "story": "Story",
     "pool": "Pool",
     "data": "Data",
     "merge": "Merge",
@@ -54,7 +67,7 @@ TABS = {
 }
 """Title of each tab by its id, in the order of the page."""
 
-FIRST_TAB = "pool"
+FIRST_TAB = "story"
 
 Fields = dict[str, gr.components.Component]
 
@@ -69,6 +82,7 @@ class Page(NamedTuple):
     """
 
     items: dict[str, gr.Tab]
+    story: story.StoryTab
     pool: pool.PoolTab
     data: data.DataTab
     merge: merge.MergeTab
@@ -105,10 +119,11 @@ def create_app(settings: Settings, assets: Path = ASSETS) -> gr.Blocks:
     """
     context = make_context(settings, assets)
     app: SlimBlocks
-    with SlimBlocks(title="SafeMerge", analytics_enabled=False, fill_width=True) as app:
+    with SlimBlocks(title="SafeMerge", analytics_enabled=False, fill_width=True, delete_cache=UPLOADS_KEPT_S) as app:
         public = api.wire(context)
         page = build_page(context)
         run_id = page.run.run_id
+        story.wire(page.story, context)
         pool.wire(page.pool)
         data.wire(page.data, context, run_id)
         merge.wire(page.merge, context, run_id)
@@ -120,11 +135,13 @@ def create_app(settings: Settings, assets: Path = ASSETS) -> gr.Blocks:
         _wire_run(page, context, app)
         _wire_tabs(page, context)
     app.keep_private(public)
+    close_endpoints(app, settings)
     return app
 
 
 def launch_options(settings: Settings) -> dict[str, Any]:
-    """Arguments of `launch`: listen on all interfaces on a Space only, use our theme, show no footer links.
+    """Arguments of `launch`: listen on all interfaces on a Space only, use our theme, show no footer links, limit
+    uploads, and refuse requests of other sites.
 
     The app is an MCP server where the package `mcp` is installed. The browser keeps no record of calls.
     """
@@ -137,6 +154,9 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "show_error": False,
         "run_history": False,
         "mcp_server": find_spec("mcp") is not None,
+        "max_file_size": MAX_UPLOAD_BYTES,
+        "enable_monitoring": False,
+        "app_kwargs": {"middleware": [Middleware(RequestGuard, settings=settings)]},
     }
 
 
@@ -151,6 +171,8 @@ def build_page(context: AppContext) -> Page:
         theme = gr.Button("Theme", size="sm", elem_classes="sm-quiet", min_width=60)
     items: dict[str, gr.Tab] = {}
     with gr.Tabs(selected=FIRST_TAB, overflow_behavior="wrap", elem_classes="sm-tabs") as tabs:
+        with _tab_item(items, "story"):
+            story_tab = story.build(context)
         with _tab_item(items, "pool"):
             pool_tab = pool.build(context)
         with _tab_item(items, "data"):
@@ -168,6 +190,7 @@ def build_page(context: AppContext) -> Page:
     run = PageRun(tabs, gr.State(""), gr.State(FIRST_TAB), gr.State(""), pill, gr.Timer(POLL_S, active=False))
     return Page(
         items=items,
+        story=story_tab,
         pool=pool_tab,
         data=data_tab,
         merge=merge_tab,
@@ -206,7 +229,10 @@ def _wire_form(page: Page, context: AppContext) -> None:
 def _wire_run(page: Page, context: AppContext, app: gr.Blocks) -> None:
     """Bind everything that selects the run on the page or follows it."""
     run, followed = page.run, page.followed
-    app.load(bind(attach, context, run), page.remembered, run.selection, show_progress="hidden", js=RUN_IN_ADDRESS)
+    asked = [page.remembered, page.story.screen]
+    app.load(bind(attach, context, run), asked, run.selection, show_progress="hidden", js=RUN_AND_ACT_IN_ADDRESS)
+    shown = [page.story.screen, page.story.asked_act]
+    app.load(bind(story.open_address, page.story), shown, page.story.shown, show_progress="hidden", js=SCREEN_AND_ACT)
     page.runs.history.open(bind(open_run, context, page), None, run.selection, show_progress="hidden")
     resumed = [page.runs.notice, *run.selection, run.timer]
     page.runs.history.resume(bind_with_notice(resume, page.runs.notice, context, page), None, resumed)
@@ -224,6 +250,9 @@ def _wire_tabs(page: Page, context: AppContext) -> None:
     for tab_id, item in page.items.items():
         item.select(bind(open_tab, context, run, followed, tab_id), inputs, outputs, show_progress="hidden")
         item.select(None, None, None, js=RESIZE_CHARTS)
+        if tab_id != "story":
+            item.select(bind(story.leave, page.story), None, page.story.stopped, show_progress="hidden")
+            item.select(None, None, None, js=HIDE_ACT_IN_ADDRESS)
     offered: set[Block] = {run.run_id, page.chat.proposed, *page.chat.models}
     page.items["chat"].select(
         bind(chat.offer_models, context, page.chat, run.run_id), offered, page.chat.offers, show_progress="hidden"

@@ -37,7 +37,7 @@ def read_evaluation(form: Mapping[str, Any]) -> dict[str, Any]:
         "reply_tokens": whole(form["eval_reply_tokens"]),
         **{name: form[f"eval_{name}"] for name in _SWITCHES},
         "tasks": listed(form["eval_tasks"]),
-        "chat_template": CHAT_TEMPLATE.get(form["eval_chat_template"], form["eval_chat_template"]),
+        "chat_template": CHAT_TEMPLATE.get(str(form["eval_chat_template"]), form["eval_chat_template"]),
     }
 
 

@@ -12,12 +12,13 @@ from typing import Any
 import yaml
 
 from core.contracts.run_spec import ExpertSpec, RunSpec, spec_from_dict
-from core.errors import SpecError
+from core.contracts.safe_yaml import load_yaml
+from core.errors import SpecError, YamlError
 from safemerge_ui.evaluation_form import evaluation_form, read_evaluation
 from safemerge_ui.fields import listed, optional, optional_whole, required, shown, whole
 
 EXPERT_SLOTS = 4
-EXPERT_FIELDS = ("model", "domain", "topic", "suite", "examples")
+EXPERT_FIELDS = ("model", "domain", "topic", "suite", "examples", "template")
 _SEARCH_FIELDS = ("optimizer", "method", "steps", "alpha", "safety", "seed", "stop_when_flat", "temperature")
 _GENOME_SWITCHES = ("smooth", "allow_negative_weights", "normalize")
 _OBJECTIVE_FIELDS = ("objective", "safety_tolerance", "racing", "beta", "start", "regularize")
@@ -165,8 +166,8 @@ def _parameters(form: Mapping[str, Any]) -> Any:
     """The method's fixed parameters, written as `name: value, name: [value, value]`."""
     text = optional(form, "parameters")
     try:
-        return yaml.safe_load(f"{{{text}}}") if text else {}
-    except yaml.YAMLError as error:
+        return load_yaml(f"{{{text}}}") if text else {}
+    except YamlError as error:
         example = "Write them as `lambda: 0.8, normalize: true`."
         raise SpecError(f"The fixed parameters cannot be read: {text}", example) from error
 
@@ -210,8 +211,8 @@ def _flow(given: Mapping[str, Any]) -> str:
 
 def _columns(form: Mapping[str, Any], name: str) -> Any:
     try:
-        return yaml.safe_load(f"{{{form[f'{name}_columns'] or ''}}}")
-    except yaml.YAMLError as error:
+        return load_yaml(f"{{{form[f'{name}_columns'] or ''}}}")
+    except YamlError as error:
         raise SpecError(
             f"The columns of the {name} data cannot be read.", "Write them like question: prompt, answer: reply."
         ) from error
@@ -221,8 +222,8 @@ def _mix(form: Mapping[str, Any], name: str) -> list[Any]:
     """Further sources, one a line, each like `source: file, path: pairs.csv, k: 32`."""
     try:
         lines = str(form[f"{name}_mix"] or "").splitlines()
-        return [yaml.safe_load(f"{{{line}}}") for line in lines if line.strip()]
-    except yaml.YAMLError as error:
+        return [load_yaml(f"{{{line}}}") for line in lines if line.strip()]
+    except YamlError as error:
         raise SpecError(
             f"The further sources of the {name} data cannot be read.",
             "Write one a line, like source: file, path: pairs.csv, k: 32.",

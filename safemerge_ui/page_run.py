@@ -118,13 +118,16 @@ def open_tab(context: AppContext, page: PageRun, followed: Followed, tab_id: str
     return {page.visible_tab: tab_id, **follow(context, page, followed, opened)}
 
 
-def attach(context: AppContext, page: PageRun, run_id: str) -> Updates:
-    """Select the run that the address names or this browser showed last; nothing if the run no longer exists."""
+def attach(context: AppContext, page: PageRun, run_id: str, act: str) -> Updates:
+    """Select the run that the address names or this browser showed last; nothing if the run no longer exists.
+
+    An address with an act of the story opens that tab.
+    """
     try:
         context.watch.folder(run_id)
     except RunError:
         return {}
-    return select_run(context, page, run_id)
+    return selected(page, run_id, "story") if act else select_run(context, page, run_id)
 
 
 def select_run(context: AppContext, page: PageRun, run_id: str) -> Updates:

@@ -1,4 +1,4 @@
-"""The page's JavaScript: covers that stay open, buttons inside HTML views, the theme and the address bar."""
+"""The page's JavaScript: covers that stay open, buttons inside HTML views, the story, the theme, the address bar."""
 
 from __future__ import annotations
 
@@ -61,8 +61,11 @@ RESIZE_CHARTS = "() => { setTimeout(() => window.dispatchEvent(new Event('resize
 
 TOGGLE_THEME = "() => { document.body.classList.toggle('dark'); }"
 
-RUN_IN_ADDRESS = "(remembered) => new URL(window.location).searchParams.get('run') || remembered"
-"""The run in the address, else the run that this browser remembers."""
+RUN_AND_ACT_IN_ADDRESS = """(remembered, screen) => {
+  const asked = new URL(window.location).searchParams;
+  return [asked.get('run') || remembered, asked.get('story') || ''];
+}"""
+"""The run in the address, else the run that this browser remembers; and the act of the story in the address."""
 
 SHOW_RUN_IN_ADDRESS = """(run) => {
   const address = new URL(window.location);
@@ -70,3 +73,66 @@ SHOW_RUN_IN_ADDRESS = """(run) => {
   window.history.replaceState(null, '', address);
 }"""
 """Writes the run into the address, so that a copied or reloaded address shows the same run."""
+
+SCREEN = """(screen, ...others) => {
+  const still = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
+  return [`${window.innerWidth} ${still ? 'still' : ''}`.trim(), ...others];
+}"""
+"""Fills the first input with the window's width in pixels, and `still` where the visitor wants no motion."""
+
+SCREEN_AND_ACT = """() => {
+  const still = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
+  const act = new URL(window.location).searchParams.get('story') || '';
+  return [`${window.innerWidth} ${still ? 'still' : ''}`.trim(), act];
+}"""
+"""The window as `SCREEN` reports it, and the act in the address."""
+
+STORY_KEYS = """
+element.addEventListener('click', (event) => {
+  const link = event.target.closest('[data-act]');
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  trigger('open', { act: link.dataset.act });
+});
+watch('value', () => {
+  const address = new URL(window.location), act = element.querySelector('[aria-current]')?.dataset.act;
+  if (!act || address.searchParams.get('story') === act) return;
+  address.searchParams.set('story', act);
+  window.history.replaceState(null, '', address);
+});
+document.addEventListener('keydown', (event) => {
+  const id = { ArrowRight: 'story-next', ArrowLeft: 'story-back' }[event.key];
+  const typing = event.target.closest?.('input, textarea, [contenteditable], [role=tab], [role=slider]');
+  const button = id && document.getElementById(id);
+  if (button && button.offsetParent && !typing && !event.altKey && !event.ctrlKey && !event.metaKey) button.click();
+});
+document.addEventListener('fullscreenchange', () => {
+  if (!document.fullscreenElement) document.body.classList.remove('sm-presenting');
+});
+"""
+"""Links to acts open them in place, and the address names the act that is shown. The arrow keys turn to the act before
+or after while the Story tab is shown."""
+
+OPEN_TAB = """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('[data-tab]');
+  if (!button) return;
+  document.body.classList.remove('sm-presenting');
+  if (document.fullscreenElement) document.exitFullscreen();
+  [...document.querySelectorAll('[role=tab]')].find((tab) => tab.innerText.trim() === button.dataset.tab)?.click();
+});
+"""
+
+TOGGLE_PRESENTING = """() => {
+  const presenting = document.body.classList.toggle('sm-presenting');
+  if (presenting) document.documentElement.requestFullscreen?.().catch(() => {});
+  else if (document.fullscreenElement) document.exitFullscreen();
+  setTimeout(() => window.dispatchEvent(new Event('resize')), 200);
+}"""
+"""Shows the story alone, on the whole screen where the browser allows it. Escape ends it."""
+
+HIDE_ACT_IN_ADDRESS = """() => {
+  const address = new URL(window.location);
+  address.searchParams.delete('story');
+  window.history.replaceState(null, '', address);
+}"""

@@ -36,7 +36,9 @@ def test_the_quick_demo_shows_the_effect_and_saves_what_it_scored(tmp_path: Path
     models = {model["name"]: model for model in result["models"]}
     assert set(models) == {"demo/aligned", "demo/chemistry", "equal", "evomm_expert_only", "evomm"}
     merged, naive = models["evomm"], models["evomm_expert_only"]
-    assert merged["alignment"]["rate"] > naive["alignment"]["rate"]
+    assert merged["alignment"]["rate"] >= naive["alignment"]["rate"] + 0.4
+    assert merged["alignment"]["rate"] > models["equal"]["alignment"]["rate"]
+    assert merged["alignment"]["rate"] >= models["demo/aligned"]["alignment"]["rate"] - 0.1
     assert merged["accuracy"]["demo_chemistry"]["rate"] > models["demo/aligned"]["accuracy"]["demo_chemistry"]["rate"]
     rows = [event for event in RunFolder(out).read_events() if isinstance(event, SampleSeen)]
     for dataset in ("safety", "domain"):

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.marked_section import keep_section
 from benchmarks.paper.figures import write_figures
 from benchmarks.paper.page import as_markdown
 from benchmarks.paper.plan import TABLES, Cell, Table, check_folders, plan, with_data
@@ -87,7 +88,9 @@ def _run(options: argparse.Namespace) -> int:
         folder = REPOSITORY / "docs" if options.pool == "demo" else options.out
         images = write_figures(summary, folder / "images")
         links = {table: f"images/{name}" for table, name in images.items()}
-        (folder / "results.md").write_text(as_markdown(summary, links), encoding="utf-8")
+        page = folder / "results.md"
+        old = page.read_text(encoding="utf-8") if page.exists() else ""
+        page.write_text(keep_section(as_markdown(summary, links), old, "rivals"), encoding="utf-8")
         _log(f"wrote {folder / 'results.md'}")
     else:
         print(as_markdown(summary, {}))

@@ -20,7 +20,9 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder of the run")
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--candidate", type=int, metavar="N", help="its number in candidates.jsonl, which counts from 0")
+    which.add_argument(
+        "--candidate", type=int, metavar="N", help="its number on the page and in candidates.jsonl, from 0"
+    )
     which.add_argument(
         "--alpha",
         type=float,

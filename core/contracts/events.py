@@ -7,10 +7,11 @@ text below each field describes it.
 
 from __future__ import annotations
 
+import json
 import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 
 from core.contracts.reply_verdicts import DisputedReply, ReplyVerdict
 from core.contracts.results import Documented, ModelResult, Rate, RunResult
@@ -33,6 +34,8 @@ class RunStarted(_Event):
     """Version of the log's format."""
     spec: dict[str, Any]
     """The spec as a mapping."""
+    inputs: dict[str, str] = Field(default_factory=dict)
+    """sha256 of each file that the spec names, by its path; a resumed run refuses other files. Empty in older logs."""
 
 
 class Resumed(_Event):
@@ -349,11 +352,28 @@ Event = Annotated[
 ]
 
 _ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)
+_KINDS = frozenset(get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(get_args(Event)[0]))
 
 
-def parse_event(line: str) -> Event:
+def parse_event(line: str | bytes) -> Event:
     """Read one line of `events.jsonl`."""
     return _ADAPTER.validate_json(line)
+
+
+def is_damaged(line: str | bytes) -> bool:
+    """Whether a line of a log is no event of this version, nor looks like one of another version."""
+    try:
+        parse_event(line)
+    except ValidationError:
+        pass
+    else:
+        return False
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError):
+        return True
+    kind = data.get("kind") if isinstance(data, dict) else None
+    return not isinstance(kind, str) or kind in _KINDS
 
 
 def events_schema() -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """The table of merge methods: parameters, pool sizes, the base's role, and how the fast path merges them.
 
-Rows with `fast` are merged by `core.merging.engine`; mergekit's own code merges the others
-(`core.merging.mergekit_merge`). To add a method, add its row: the spec, the search, the page and the report follow.
-Titles and parameters are those of mergekit's registry, as plain data, so that a spec can be checked without loading
-mergekit; a test holds the two equal.
+Rows with `fast` are merged by `core.merging.engine`, rows with `source` by `core.merging.rivals`; mergekit's own code
+merges the others (`core.merging.mergekit_merge`). To add a method, add its row: the spec, the search, the page and the
+report follow.
+Titles and parameters of mergekit's methods are those of its registry, as plain data, so that a spec can be checked
+without loading mergekit; a test holds the two equal.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ BaseRole = Literal["origin", "member", "either"]
 
 LINEAR = "linear"
 """Every parent is a linear merge in which it alone has a weight."""
+TASK_ARITHMETIC = "task_arithmetic"
+DARE = "dare_linear"
+_SUMS = "core.merging.rivals.sums"
+_LAYERS = "core.merging.rivals.layer_rules"
 
 
 class Range(NamedTuple):
@@ -74,6 +79,12 @@ class MethodInfo:
             epsilon (DELLA).
         always_normalizes: only the proportions of its weights count, whatever its parameters are.
         refuses_zero_sum: weights that add up to zero mean nothing to it.
+        source: paper of a published method that mergekit lacks (`core.merging.rivals` merges it); empty for others.
+        needs_ancestor: it compares the models with `pool.ancestor`, the model before alignment. The pool's base is then
+            the aligned model, and the first of a recipe's experts.
+        rule: import path `module:function` of the code of such a method.
+        similarity: how it compares layers with the alignment (`core.merging.rivals.similarity`); None = it does not.
+        adds_models: it adds whole models with constant factors, so that mergekit can write the same merge.
     """
 
     title: str
@@ -92,6 +103,16 @@ class MethodInfo:
     ranks_rows: bool = False
     always_normalizes: bool = False
     refuses_zero_sum: bool = False
+    source: str = ""
+    rule: str = ""
+    similarity: Literal["projection", "direction"] | None = None
+    needs_ancestor: bool = False
+    adds_models: bool = False
+
+    @property
+    def own(self) -> bool:
+        """Whether SafeMerge's own code merges it (`core.merging.rivals`), because mergekit lacks it."""
+        return bool(self.source)
 
     @property
     def merges_base(self) -> bool:
@@ -137,6 +158,8 @@ _GAMMA = MethodParameter("gamma", 0.01, per_model=True)
 _EPSILON = MethodParameter("epsilon", 0.15, per_model=True, searched=Range(0.02, 0.19, 0.15))
 _SIZE_OF_DIFFERENCE = MethodParameter("epsilon", 1e-5, searched=Range(1e-7, 1e-2, 1e-5, log=True))
 """Differences of a fine-tune are around 1e-4."""
+_COSINE = Range(0.0, 1.0, 0.5)
+"""Threshold of a layer's cosine."""
 
 METHODS: dict[str, MethodInfo] = {
     "ties": MethodInfo(
@@ -158,7 +181,7 @@ METHODS: dict[str, MethodInfo] = {
         elects_signs=True,
         fixable=_OPTIONS,
     ),
-    "dare_linear": MethodInfo(
+    DARE: MethodInfo(
         "Linear DARE",
         _task_vectors(False, True, density=_DROPPED),
         random=True,
@@ -169,7 +192,7 @@ METHODS: dict[str, MethodInfo] = {
         fixable=_OPTIONS,
     ),
     "slerp": MethodInfo("SLERP", (MethodParameter("t", None),), most=2, fast=True, interpolates=True, fixable=()),
-    "task_arithmetic": MethodInfo(
+    TASK_ARITHMETIC: MethodInfo(
         "Task Arithmetic",
         _task_vectors(False, False),
         page_title="Task arithmetic",
@@ -221,8 +244,72 @@ METHODS: dict[str, MethodInfo] = {
         "Karcher Mean", (MethodParameter("max_iter", 10), MethodParameter("tol", 1e-5)), base="member"
     ),
     "passthrough": MethodInfo("Passthrough", (MethodParameter("scale", None, per_model=True),), 1, 1, "member"),
+    "interpolation": MethodInfo(
+        "Interpolation of aligned and fine-tuned",
+        (MethodParameter("t", 0.5, searched=Range(0.0, 1.0, 0.5)),),
+        base="member",
+        source="arXiv 2412.19512",
+        rule=f"{_SUMS}:interpolation",
+        adds_models=True,
+    ),
+    "mergealign": MethodInfo(
+        "MergeAlign",
+        (
+            MethodParameter("domain_weight", 0.5, searched=Range(0.0, 1.5, 0.5)),
+            MethodParameter("alignment_weight", 0.5, searched=Range(0.0, 1.5, 0.5)),
+        ),
+        source="arXiv 2411.06824",
+        rule=f"{_SUMS}:mergealign",
+        needs_ancestor=True,
+        adds_models=True,
+    ),
+    "resta": MethodInfo(
+        "RESTA",
+        (
+            MethodParameter("safety_weight", 0.5, searched=Range(0.0, 1.5, 0.5)),
+            MethodParameter("drop_rate", 0.0, searched=Range(0.0, 0.9, 0.0)),
+        ),
+        random=True,
+        source="arXiv 2402.11746",
+        rule=f"{_SUMS}:resta",
+        needs_ancestor=True,
+        adds_models=True,
+    ),
+    "safe_lora": MethodInfo(
+        "Safe LoRA",
+        (MethodParameter("threshold", 0.5, searched=_COSINE), MethodParameter("projected_layers", 0)),
+        source="arXiv 2405.16833",
+        rule=f"{_LAYERS}:safe_lora",
+        similarity="projection",
+        needs_ancestor=True,
+    ),
+    "safemerge": MethodInfo(
+        "SafeMERGE (Djuhera et al.)",
+        (
+            MethodParameter("threshold", 0.35, searched=_COSINE._replace(start=0.35)),
+            MethodParameter("safety_share", 0.2, searched=Range(0.0, 1.0, 0.2)),
+        ),
+        source="arXiv 2503.17239",
+        rule=f"{_LAYERS}:safemerge",
+        similarity="projection",
+        needs_ancestor=True,
+    ),
+    "lata": MethodInfo(
+        "Layer-Aware Task Arithmetic",
+        (
+            MethodParameter("scale", 1.0, searched=Range(0.0, 1.5, 1.0)),
+            MethodParameter("threshold", 1.0, searched=_COSINE._replace(start=1.0)),
+            MethodParameter("by_rank", True),
+            MethodParameter("logarithmic", False),
+        ),
+        page_title="LATA",
+        source="arXiv 2502.20186",
+        rule=f"{_LAYERS}:lata",
+        similarity="direction",
+        needs_ancestor=True,
+    ),
 }
-"""By name; those of the fast path first."""
+"""By name; those of the fast path first, those that mergekit lacks last."""
 
 
 def method_names() -> tuple[str, ...]:
@@ -237,7 +324,12 @@ def fast_methods() -> tuple[str, ...]:
 
 def mergekit_methods() -> tuple[str, ...]:
     """Methods that mergekit's own code merges."""
-    return tuple(name for name, info in METHODS.items() if not info.fast)
+    return tuple(name for name, info in METHODS.items() if not (info.fast or info.own))
+
+
+def rival_methods() -> tuple[str, ...]:
+    """Published methods that mergekit lacks, which `core.merging.rivals` merges."""
+    return tuple(name for name, info in METHODS.items() if info.own)
 
 
 def offered_methods() -> dict[str, str]:
@@ -260,8 +352,14 @@ def merged_by_mergekit(method: str, parameters: Mapping[str, Value]) -> bool:
     """Whether mergekit's own code merges, because the fast path lacks the method or these parameters of it."""
     info = METHODS[method]
     if not info.fast:
-        return True
+        return not info.own
     return info.drops == "random" and (parameters.get("normalize", False) is not False or "rescale" in parameters)
+
+
+def merges_whole_tensors(method: str, parameters: Mapping[str, Value]) -> bool:
+    """Whether all models' values of a tensor are needed at once, instead of piece by piece as on the fast path."""
+    info = METHODS[method]
+    return (info.own and not info.adds_models) or merged_by_mergekit(method, parameters)
 
 
 def weight_count(method: str, experts: int) -> int:

@@ -19,6 +19,8 @@ from core.contracts.validation import Refusal
 
 _LEAST: dict[str, float] = {"t": 0.0, "gamma": 0.0, "epsilon": 0.0, "r": 0.0, "alpha": 0.0, "select_topk": 0.0}
 _MOST: dict[str, float] = {"density": 1.0, "select_topk": 1.0, "gamma": 1.0}
+_LEAST |= {"threshold": 0.0, "drop_rate": 0.0, "safety_share": 0.0}
+_MOST |= {"threshold": 1.0, "drop_rate": 0.99, "safety_share": 1.0}
 
 
 def refuse_pool(method: str, experts: int, *, outside_ancestor: bool) -> Refusal | None:

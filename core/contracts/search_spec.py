@@ -76,7 +76,8 @@ class SearchSpec(FrozenSpec):
     without training data; `cocktail` is one linear merge, weighted by the parents' losses."""
     method: MergeMethod = "ties"
     """How models are merged. `slerp` takes a base and one expert. Methods with a fast path come first; mergekit's own
-    code merges the others."""
+    code merges the next ones. The last are published safety-aware methods that mergekit lacks; most need
+    `pool.ancestor`."""
     steps: Annotated[int, Field(ge=1, le=100_000)] = 100
     """Candidates that are scored (mergekit-evolve's `max_fevals`), at most; for gradient search its work, of which a
     gradient over all pairs takes 2.5. Grid search and LM-Cocktail ignore it."""
@@ -145,7 +146,7 @@ class SearchSpec(FrozenSpec):
         if genome != GenomeSpec() and not info.fast:
             raise Refusal(
                 "genome_without_fast_path",
-                f"genome: mergekit's own code merges '{self.method}', with one set of parameters for all tensors: "
+                f"genome: '{self.method}' has no fast path and has one set of parameters for all tensors: "
                 f"leave genome out, or choose {', '.join(fast_methods())}",
             ).error()
         if info.interpolates and (genome.normalize or genome.allow_negative_weights):
@@ -160,6 +161,14 @@ class SearchSpec(FrozenSpec):
         if genome.normalize and ("normalize" in self.parameters or merged_by_mergekit(self.method, self.parameters)):
             message = "genome.normalize and parameters both say how weights are normalized: leave genome.normalize out"
             raise Refusal("normalize_twice", message).error()
+        return self
+
+    @model_validator(mode="after")
+    def _check_derivatives(self) -> SearchSpec:
+        names = [name for name in (self.optimizer, *self.compare) if name in OPTIMIZERS]
+        if METHODS[self.method].rule and any(OPTIMIZERS[name].follows_gradients for name in names):
+            message = f"gradient search has no derivative of '{self.method}': choose another method or optimizer"
+            raise Refusal("method_without_derivative", message).error()
         return self
 
     @model_validator(mode="after")

@@ -154,6 +154,14 @@ def write_samples(path: Path, samples: Iterable[Sample]) -> None:
         raise
 
 
+def was_edited(path: Path, samples: Sequence[Sample]) -> bool:
+    """Whether a file holds other pairs than `samples`; False for a missing or damaged file, which holds none."""
+    try:
+        return read_samples(path) != list(samples)
+    except DataError:
+        return False
+
+
 def read_samples(path: Path | str) -> list[Sample]:
     """Read pairs from JSONL: `question` or `prompt`, `answer` or `response`, and optionally `category`.
 

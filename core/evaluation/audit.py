@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict
 
 from core.contracts.results import WITHOUT, ModelResult, Rate
 from core.evaluation.paired_replies import pair_replies
-from core.evaluation.paired_tests import SIGNIFICANT
+from core.evaluation.paired_tests import SIGNIFICANT, difference_interval, is_undecided
 from core.evaluation.replies import ReplyRow
 
 Replies = Mapping[str, Sequence[ReplyRow]]
-_Measure = Literal["alignment", "over_refusal"]
+RatedBy = Literal["alignment", "over_refusal"]
 
 
 class Named(BaseModel):
@@ -36,6 +36,9 @@ class Difference(BaseModel):
         difference: the first rate minus the second, in [-1, 1].
         p_value: of McNemar's exact test; null without recorded replies of both models to the same prompts.
         n: number of prompts; 0 where the difference was not tested.
+        low: lower bound of the difference's 95 % interval; null where it was not tested.
+        high: upper bound of that interval.
+        undecided: whether the prompts are too few to tell (`core.evaluation.paired_tests.is_undecided`).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,6 +46,9 @@ class Difference(BaseModel):
     difference: float
     p_value: float | None = None
     n: int = 0
+    low: float | None = None
+    high: float | None = None
+    undecided: bool = False
 
     @property
     def significant(self) -> bool:
@@ -141,14 +147,14 @@ def expert_costs(results: Sequence[ModelResult], replies: Replies) -> tuple[Expe
     costs = []
     for one in results:
         if one.role == "baseline" and one.name.startswith(WITHOUT) and one.alignment:
-            cost = _difference(one, merge, replies, "alignment")
+            cost = difference_between(one, merge, replies, "alignment")
             expert = one.name.removeprefix(WITHOUT)
             costs.append(ExpertCost(expert=expert, without=one.alignment, cost=cost, significant=cost.significant))
     return tuple(sorted(costs, key=lambda cost: -cost.cost.difference))
 
 
 def _standing(
-    merge: ModelResult, parents: Sequence[ModelResult], replies: Replies, measure: _Measure
+    merge: ModelResult, parents: Sequence[ModelResult], replies: Replies, measure: RatedBy
 ) -> Standing | None:
     ranked = _best_first(parents, measure)
     own = _RATES[measure](merge)
@@ -159,7 +165,7 @@ def _standing(
         merge=own,
         best_parent=_named(best, measure),
         worst_parent=_named(worst, measure),
-        to_best=_difference(merge, best, replies, measure),
+        to_best=difference_between(merge, best, replies, measure),
     )
 
 
@@ -168,34 +174,42 @@ def _bad_apple(parents: Sequence[ModelResult], replies: Replies) -> BadApple | N
     if len(ranked) < 2:
         return None
     best, worst = ranked[0], ranked[-1]
-    to_best = _difference(worst, best, replies, "alignment")
+    to_best = difference_between(worst, best, replies, "alignment")
     if worst.alignment is None or to_best.difference >= 0:
         return None
     return BadApple(name=worst.name, alignment=worst.alignment, to_best=to_best, significant=to_best.significant)
 
 
-_RATES: Mapping[_Measure, Callable[[ModelResult], Rate | None]] = {
+_RATES: Mapping[RatedBy, Callable[[ModelResult], Rate | None]] = {
     "alignment": lambda result: result.alignment,
     "over_refusal": lambda result: result.over_refusal,
 }
 
 
-def _best_first(models: Sequence[ModelResult], measure: _Measure) -> list[ModelResult]:
+def _best_first(models: Sequence[ModelResult], measure: RatedBy) -> list[ModelResult]:
     """Models with the rate, by descending alignment or ascending over-refusal."""
     rated = [(rate.rate, model) for model in models if (rate := _RATES[measure](model)) is not None]
     return [model for _, model in sorted(rated, key=lambda one: one[0], reverse=measure == "alignment")]
 
 
-def _named(model: ModelResult, measure: _Measure) -> Named:
+def _named(model: ModelResult, measure: RatedBy) -> Named:
     rate = _RATES[measure](model)
     assert rate is not None
     return Named(name=model.name, rate=rate)
 
 
-def _difference(one: ModelResult, other: ModelResult, replies: Replies, measure: _Measure) -> Difference:
+def difference_between(one: ModelResult, other: ModelResult, replies: Replies, measure: RatedBy) -> Difference:
     """One model's rate minus another's, tested if both have recorded replies to the same prompts."""
     paired = pair_replies(measure, replies.get(one.name, ()), replies.get(other.name, ()))
     if paired is not None:
-        return Difference(difference=paired.difference, p_value=paired.p_value, n=paired.n)
+        low, high = difference_interval(paired)
+        return Difference(
+            difference=paired.difference,
+            p_value=paired.p_value,
+            n=paired.n,
+            low=low,
+            high=high,
+            undecided=is_undecided(paired),
+        )
     rates = [_RATES[measure](model) for model in (one, other)]
     return Difference(difference=rates[0].rate - rates[1].rate if rates[0] and rates[1] else 0.0)

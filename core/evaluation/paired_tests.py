@@ -10,6 +10,8 @@ from core.errors import DataError
 
 SIGNIFICANT = 0.05
 """p-values below this level count as significant."""
+RELEVANT = 0.1
+"""A difference of ten percentage points is relevant: an interval that includes one does not show equal models."""
 
 
 class Paired(NamedTuple):
@@ -36,6 +38,12 @@ class Paired(NamedTuple):
     def significant(self) -> bool:
         """Whether the difference is significant at the 5 % level (without correction for multiple comparisons)."""
         return self.p_value < SIGNIFICANT
+
+
+def is_undecided(paired: Paired) -> bool:
+    """Whether the prompts are too few to tell: the difference may be zero, and it may be `RELEVANT`."""
+    low, high = difference_interval(paired)
+    return not paired.significant and max(-low, high) >= RELEVANT
 
 
 def compare_paired(first: Sequence[bool], second: Sequence[bool]) -> Paired:

@@ -32,7 +32,7 @@ from core.contracts.optimizers import EQUAL, searches_losses
 from core.contracts.reply_verdicts import DisputedReply
 from core.contracts.results import WITHOUT, ModelResult, ProbeRates, Role, RunResult, SearchResult
 from core.contracts.run_spec import LEAST_PAIRS, RunSpec
-from core.data.training_pairs import DATASETS, Dataset, Sample, TrainingPairs, read_samples
+from core.data.training_pairs import DATASETS, Dataset, Sample, TrainingPairs, was_edited
 from core.errors import MergeError, RunCancelled, RunError
 from core.evaluation.measurement import Measurer, read_test_set
 from core.guards.panel import unload
@@ -67,6 +67,7 @@ from core.preflight.check_rows import refuse_blocking
 from core.preflight.run_check import examine
 from core.report.model_card import model_card
 from core.runs.folder import RunFolder
+from core.runs.input_files import hash_inputs
 from core.runs.process import peak_memory_bytes
 from core.runs.replay import Replay, continue_log
 from core.search.cocktail import parent_recipes
@@ -116,7 +117,7 @@ class _Job:
     started: float = field(default_factory=time.monotonic)
 
     def run(self) -> Iterator[Event]:
-        yield RunStarted(spec=self.spec.model_dump(mode="json"))
+        yield RunStarted(spec=self.spec.model_dump(mode="json"), inputs=hash_inputs(self.spec))
         memory = yield from self._preflight()
         tests = read_test_set(self.spec, self.settings)
         guard = load_guard(self.spec.pool.guard, self.settings, self.spec.pool.dtype)
@@ -192,12 +193,11 @@ class _Job:
         yield from step.every_set()
 
     def _save_data(self, dataset: Dataset, samples: list[Sample]) -> None:
-        """Write a training set; a file that was complete before must still hold what the log holds."""
-        path = self.folder.data_path(dataset)
-        if self.replay.data_complete and path.exists() and read_samples(path) != samples:
+        """Write a training set as the log holds it, also over a damaged file; refuse one that a person has edited."""
+        if self.replay.data_complete and was_edited(path := self.folder.data_path(dataset), samples):
             raise RunError(
                 f"{path} was changed since the run wrote it.",
-                f"Restore it, or start a new run with it as the file of data.{dataset}.",
+                f"Restore or delete it, or start a new run with it as the file of data.{dataset}.",
                 code="data-changed",
             )
         self.folder.write_data(dataset, samples)

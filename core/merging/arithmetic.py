@@ -66,6 +66,15 @@ class Term(NamedTuple):
     keep: Keep | None
 
 
+class Parts(NamedTuple):
+    """What a tensor is merged from: the base's tensor, and the weighted task vectors of the experts `names`."""
+
+    base: Tensor
+    names: list[str]
+    terms: list[Term]
+    rule: SumRule
+
+
 def write_sum(target: Tensor, base: Tensor, terms: Sequence[Term], rule: SumRule) -> None:
     """Write base + sum of weighted, trimmed or dropped and (for TIES) sign-elected task vectors into `target`."""
     out, flat_base = target.view(-1), base.reshape(-1)  # view() raises instead of copying: a copy is not the model

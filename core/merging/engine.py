@@ -17,12 +17,15 @@ import torch
 from torch import Tensor
 
 from core.errors import MergeError
-from core.merging.arithmetic import Keep, SumRule, Term, piece_entries, sum_rule, write_between, write_sum
+from core.merging.arithmetic import Keep, Parts, SumRule, Term, piece_entries, sum_rule, write_between, write_sum
 from core.merging.dare import random_drop
 from core.merging.device_trimming import DeviceTrim, DeviceTrimIndex, count_magnitudes, trimmed_by
 from core.merging.mergekit_merge import merge_tensor
 from core.merging.recipes import Recipe, by_tensor, task_weights
-from core.merging.slerp import angle_between, factors
+from core.merging.rivals.layer_rules import merge_layer
+from core.merging.rivals.similarity import Similarities
+from core.merging.rivals.sums import as_sum
+from core.merging.slerp import Arc, angle_between, factors
 from core.merging.storage import Delta, Storage, Stored
 from core.merging.trimming import Trim, TrimIndex
 
@@ -47,23 +50,6 @@ class TaskVector:
     angles: dict[str, float | None] = field(default_factory=dict)
 
 
-class Parts(NamedTuple):
-    """What a tensor is merged from: the base's tensor, and the weighted task vectors of the experts `names`."""
-
-    base: Tensor
-    names: list[str]
-    terms: list[Term]
-    rule: SumRule
-
-
-class Arc(NamedTuple):
-    """What SLERP merges a tensor from; the angle is None where it interpolates linearly."""
-
-    base: Tensor
-    delta: Delta
-    angle: float | None
-
-
 class MergePool:
     """The pool's weights, in memory, and the live model that candidates are written into.
 
@@ -72,6 +58,7 @@ class MergePool:
         base_name: reference of the base as recipes name it.
         base: its tensors (float32 or bfloat16).
         storage: where weights are stored between merges; None = on the live model's device, unchanged.
+        saved_dtype: narrower format that merges are saved in, to which they are rounded; None = the live model's.
 
     Experts are added one at a time, so that loading needs memory for only one full copy besides the base.
 
@@ -79,11 +66,19 @@ class MergePool:
         MergeError: the live model lacks tensors of the base, or the base's are not finite.
     """
 
-    def __init__(self, live: Any, base_name: str, base: State, storage: Storage | None = None) -> None:
+    def __init__(
+        self,
+        live: Any,
+        base_name: str,
+        base: State,
+        storage: Storage | None = None,
+        saved_dtype: torch.dtype | None = None,
+    ) -> None:
         self.live = live
         self.base_name = base_name
         self._parameters = _named_tensors(live, base)
         self._at_base: set[str] = set()
+        self._saved_dtype = saved_dtype
         self._written: str | None = None
         self._storage = storage or Storage(next(iter(self._parameters.values())).device)
         for key, tensor in base.items():
@@ -92,6 +87,7 @@ class MergePool:
         self._vectors: dict[str, TaskVector] = {}
         self._trims: dict[tuple[str, str, float], Trim | DeviceTrim] = {}
         self._factors: dict[tuple[str, str, float], Tensor] = {}
+        self._similarities = Similarities()
 
     @property
     def experts(self) -> tuple[str, ...]:
@@ -175,6 +171,7 @@ class MergePool:
             self._write(lambda _key: _Sum({}), _keep_all)
         else:
             self._write(lambda _key: _Sum({name: 1.0}), _keep_all)
+        self._round()
         self._written = f"parent {name}"
 
     def apply(self, recipe: Recipe) -> None:
@@ -187,17 +184,34 @@ class MergePool:
         if missing or recipe.base != self.base_name:
             named = ", ".join(missing) or recipe.base
             raise MergeError(f"The recipe names models outside the pool: {named}.", code="outside-pool")
-        self._written = None
+        self._written, asked = None, recipe
+        if recipe.info.adds_models:
+            recipe = as_sum(recipe)
         local = by_tensor(recipe, self._base)
         if recipe.by_mergekit:
-            self._write_by_mergekit(local)
+            self._write_whole(recipe.experts, lambda key, here, deltas: merge_tensor(local[key], key, here, deltas))
+        elif recipe.info.similarity:
+            aligned, *others = recipe.experts
+            tables = self._similarities.of(recipe.info.similarity, aligned, others, self.changing, self._whole_layer)
+            self._write_whole(recipe.experts, lambda key, here, deltas: merge_layer(recipe, key, here, deltas, tables))
         elif recipe.info.interpolates:
             self._write_between(recipe.experts[0], {key: part.weights[0] for key, part in local.items()})
         else:
             parts = {id(part): part for part in local.values()}
             sums = {number: _sum_of(part) for number, part in parts.items()}
             self._write(lambda key: sums[id(local[key])], partial(self._keep, local))
-        self._written = recipe.model_dump_json()
+        self._round()
+        self._written = asked.model_dump_json()
+
+    def _round(self, *keys: str) -> None:
+        """Round tensors to the format that they are saved in; without names those that differ from the base's."""
+        if self._saved_dtype is None:
+            return
+        with torch.no_grad():
+            for key in keys or self._base.keys() - self._at_base:
+                tensor = self._parameters[key]
+                if tensor.is_floating_point():
+                    tensor.copy_(tensor.to(self._saved_dtype))
 
     def _keep(self, local: Mapping[str, Recipe], name: str, key: str, delta: Delta) -> Keep | None:
         """The callable that drops entries of an expert's tensor; None where all are kept."""
@@ -229,22 +243,22 @@ class MergePool:
             self._factors[name, key, density] = known
         return known
 
-    def _write_by_mergekit(self, local: Mapping[str, Recipe]) -> None:
+    def _write_whole(self, names: Sequence[str], merge: Callable[[str, Tensor, Mapping[str, Tensor]], Tensor]) -> None:
+        """Write what `merge` makes of each tensor's name, the base's values and the experts' whole differences."""
         with torch.no_grad():
             for key in self._base:
-                if self.experts_of(key, local[key].experts):
-                    self._target(key).copy_(self._by_mergekit(key, local[key]))
+                if any(key in self._vectors[name].deltas for name in names):
+                    self._target(key).copy_(merge(key, *self._whole_layer(key)))
                 else:
                     self._write_base(key)
 
-    def _by_mergekit(self, key: str, recipe: Recipe) -> Tensor:
-        """A tensor merged by mergekit's own code, float32."""
+    def _whole_layer(self, key: str) -> tuple[Tensor, dict[str, Tensor]]:
+        """A tensor of the base on the device, and the float32 differences of the experts that differ there."""
         here = self._storage.of_base.fetch(self._base[key])
-        deltas = {
-            name: self._storage.fetch_delta(self._vectors[name].deltas[key], here).whole.view(here.shape)
-            for name in self.experts_of(key, recipe.experts)
+        vectors = {name: vector.deltas[key] for name, vector in self._vectors.items() if key in vector.deltas}
+        return here, {
+            name: self._storage.fetch_delta(stored, here).whole.view(here.shape) for name, stored in vectors.items()
         }
-        return merge_tensor(recipe, key, here, deltas)
 
     def experts_of(self, key: str, experts: Sequence[str]) -> list[str]:
         """Those of some experts that differ from the base in a tensor."""
@@ -282,7 +296,7 @@ class MergePool:
             recipe: of the tensor, without scopes; of any method but SLERP.
         """
         if recipe.by_mergekit:
-            return self._by_mergekit(key, recipe)
+            return merge_tensor(recipe, key, *self._whole_layer(key))
         parts = self.parts(key, recipe)
         merged = torch.empty(parts.base.shape, dtype=torch.float32, device=parts.base.device)
         write_sum(merged, parts.base, parts.terms, parts.rule)
@@ -320,6 +334,7 @@ class MergePool:
         """Copy the base's tensor into the live model, unless it is there already, as most tensors of most pools are."""
         if key not in self._at_base:
             self._parameters[key].copy_(self._base[key])
+            self._round(key)
             self._at_base.add(key)
 
     def _target(self, key: str) -> Tensor:

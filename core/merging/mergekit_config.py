@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.contracts.merge_methods import METHODS, takes_base
 from core.merging.recipes import Recipe, effective_weights
+from core.merging.rivals.sums import as_sum
 
 if TYPE_CHECKING:
     from mergekit.config import MergeConfiguration
@@ -27,9 +28,11 @@ def to_mergekit(
 ) -> MergeConfiguration:
     """The same merge as mergekit's configuration, computed in float32.
 
-    Methods that draw random numbers differ in those: mergekit draws from its process's global random state. Unless the
-    recipe sets `rescale`, DARE's rescaling is switched off and each weight is divided by its density instead, because
-    mergekit 0.1 would restore each tensor's L1 norm, where DARE (arXiv 2311.03099) divides by the density.
+    A method that mergekit lacks is written as a sum of whole models where it is one; else under its own name, which
+    mergekit refuses. Methods that draw random numbers differ in those: mergekit draws from its process's global random
+    state. Unless the recipe sets `rescale`, DARE's rescaling is switched off and each weight is divided by its density
+    instead, because mergekit 0.1 would restore each tensor's L1 norm, where DARE (arXiv 2311.03099) divides by the
+    density.
 
     Args:
         recipe: what is merged.
@@ -39,6 +42,8 @@ def to_mergekit(
     """
     from mergekit.config import MergeConfiguration
 
+    if recipe.info.own and recipe.in_mergekit:
+        recipe = as_sum(recipe)
     names = names or {}
     models = [names.get(name, name) for name in (recipe.base, *recipe.experts)]
     written: dict[str, Any] = {"merge_method": recipe.method, "dtype": "float32", "out_dtype": out_dtype}

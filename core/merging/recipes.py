@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator, model_validator
 
@@ -16,9 +16,11 @@ from core.contracts.merge_methods import (
     METHODS,
     MergeMethod,
     MethodInfo,
+    Number,
     Value,
     fast_methods,
     merged_by_mergekit,
+    setting,
     weight_count,
 )
 from core.contracts.validation import Refusal
@@ -164,9 +166,18 @@ class Recipe(BaseModel):
         """Whether the weights depend on `seed`."""
         return self.info.random
 
+    @property
+    def in_mergekit(self) -> bool:
+        """Whether mergekit has the method, or can write the same merge by another one."""
+        return not self.info.own or self.info.adds_models
+
     def option(self, name: str, default: Value) -> Value:
         """A parameter's value; `default` where the recipe does not set it."""
         return dict(self.parameters).get(name, default)
+
+    def number(self, name: str) -> float:
+        """A parameter's value, else the method's default; 0 where it has none."""
+        return float(cast(Number, setting(self.method, dict(self.parameters), name) or 0.0))
 
     @property
     def label(self) -> str:
@@ -187,9 +198,14 @@ class Recipe(BaseModel):
 
     @property
     def repeat_note(self) -> str:
-        """Why mergekit would write other weights, as one line; empty where it would not."""
-        if not self.is_random:
-            return ""
+        """By how much mergekit's own merge of this recipe differs and why, as one line."""
+        if not self.in_mergekit:
+            return (
+                f"mergekit lacks the method '{self.method}' ({self.info.source}) and refuses this configuration. "
+                "SafeMerge repeats the merge from the recipe."
+            )
+        if not self.is_random or (self.info.own and not self.option("drop_rate", 0.0)):
+            return self._rounding_note
         if self.by_mergekit:
             return (
                 f"The method draws random numbers. SafeMerge derives them from seed {self.seed} and each tensor's "
@@ -198,6 +214,19 @@ class Recipe(BaseModel):
         return (
             f"Entries are dropped at random. SafeMerge derives the masks from seed {self.seed}, mergekit draws others, "
             "so its weights differ. In mergekit_config.yml each weight is already divided by its density."
+        )
+
+    @property
+    def _rounding_note(self) -> str:
+        """What float32 arithmetic in another order changes; `tests/core/jobs/test_saved_format.py` measures it."""
+        if self.method == "task_arithmetic" and len(self.experts) == 1:
+            return "`mergekit-yaml` on this configuration gives the same weights, bit for bit."
+        ties = ", and it may keep other entries where magnitudes are equal at the density's limit" * bool(
+            self.densities
+        )
+        return (
+            "`mergekit-yaml` on this configuration gives the same weights except for the last bit of fewer than 1 % of "
+            f"the entries, because it adds in another order{ties}."
         )
 
 

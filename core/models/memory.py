@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from core.contracts.merge_methods import METHODS, merged_by_mergekit
+from core.contracts.merge_methods import METHODS, merges_whole_tensors
 from core.contracts.number_formats import NumberFormat
 from core.contracts.optimizers import OPTIMIZERS
 from core.contracts.run_spec import Memory, RunSpec
@@ -202,7 +202,7 @@ def plan_for(
         parts.append(
             Part("trim counts", "device", sum(counted.index_bytes(expert) for expert in counted.experts), _SCORING)
         )
-    whole = merged_by_mergekit(spec.search.method, spec.search.parameters)
+    whole = merges_whole_tensors(spec.search.method, spec.search.parameters)
     parts.append(Part("working values of a merge", "device", _merging_bytes(counted, mode, free, whole=whole)))
     parts += _scoring_parts(spec, counted, live)
     judging: tuple[PlanPhase, ...] = ("data", "measuring") if unloads_guards else ("data", "measuring", "search")

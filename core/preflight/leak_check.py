@@ -26,8 +26,8 @@ def leak_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
 
     The files must be readable: call this once the checks of each file have passed.
     """
-    held_out = _held_out(spec, settings)
-    for dataset, source in _files(spec):
+    held_out = held_out_prompts(spec, settings)
+    for dataset, source in training_files(spec):
         questions = [mapped.stem for mapped in islice(open_source(source, dataset, settings).rows, _MOST_ROWS)]
         leaks = len(find_leaks(questions, held_out, near=False))
         if leaks:
@@ -42,7 +42,8 @@ def _row(dataset: Dataset, leaks: int, rows: int) -> CheckRow:
     return warning_row("run", check, detail, "Those rows are not used.")
 
 
-def _files(spec: RunSpec) -> Iterator[tuple[Dataset, SourceSpec]]:
+def training_files(spec: RunSpec) -> Iterator[tuple[Dataset, SourceSpec]]:
+    """The training files of a spec with the set that each belongs to."""
     for source in spec.data.safety.sources:
         if source.source == "file":
             yield "safety", source
@@ -53,7 +54,7 @@ def _files(spec: RunSpec) -> Iterator[tuple[Dataset, SourceSpec]]:
         yield "benign", spec.benign.file
 
 
-def _held_out(spec: RunSpec, settings: Settings) -> list[str]:
+def held_out_prompts(spec: RunSpec, settings: Settings) -> list[str]:
     """The prompts of the test and probe files; test sets on the Hub are read when the run begins."""
     evaluation = spec.evaluation
     sets = (evaluation.prompts, evaluation.benign, evaluation.probe, evaluation.probe_benign)

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from core.contracts.data_spec import SourceSpec, TrainingSetSpec
 from core.contracts.events import CheckRow
-from core.contracts.merge_methods import METHODS
 from core.contracts.optimizers import chooses_by_accuracy
 from core.contracts.run_spec import EvaluationSpec, ExpertSpec, RunSpec
 from core.data.domain_catalog import resolve_domain
@@ -24,18 +23,22 @@ from core.evaluation.probe import read_probe_questions
 from core.evaluation.suites import probe_question_files
 from core.models.memory import MemoryPlan
 from core.models.metadata import ModelMetadata, read_metadata
+from core.models.prompt_formats import is_template_file
 from core.models.references import parse_reference
 from core.preflight.check_rows import RUN, blocking_rows, error_row, failed_row, ok_row
 from core.preflight.compatibility import check_against, check_alone
 from core.preflight.configuration_check import configuration_rows
+from core.preflight.finite_check import finite_rows
+from core.preflight.format_check import format_rows
 from core.preflight.genome_check import check_genome
 from core.preflight.guard_check import check_guards
 from core.preflight.leak_check import leak_rows
+from core.preflight.method_check import method_rows
 from core.preflight.number_format import number_format_row
 from core.preflight.prompt_length_check import prompt_length_rows
 from core.preflight.resources import PoolMetadata, check_resources
 from core.preflight.task_check import check_tasks
-from core.search.parameter_ranges import free_parameters
+from core.preflight.usable_pairs_check import usable_pair_rows
 from core.settings import ASSETS, Settings, resolve_path
 
 
@@ -59,11 +62,10 @@ def examine(spec: RunSpec, settings: Settings) -> CheckedRun:
     pool = spec.pool
     base, rows = read_or_row(pool.base, settings)
     if base is not None:
-        rows += check_alone(base)
+        rows += [*check_alone(base), *finite_rows(base, settings)]
     members, member_rows = _check_members(spec, base, settings)
     rows += [*member_rows, *_repeated_rows(spec, settings)]
-    if not METHODS[spec.search.method].fast:
-        rows.append(_method_row(spec))
+    rows += method_rows(spec, settings)
     generator, generator_rows = read_or_row(pool.generator, settings) if pool.generator else (None, [])
     rows += generator_rows
     if generator is not None:
@@ -79,6 +81,9 @@ def examine(spec: RunSpec, settings: Settings) -> CheckedRun:
         rows += resource_rows
     file_rows = list(_file_rows(spec, settings))
     if base is not None and not blocking_rows([*rows, *file_rows]):
+        read = {str(model.ref): model for model in members}
+        experts = [(one.model, read[_spelled(one.model, settings)]) for one in pool.experts]
+        rows += format_rows(pool, base, experts, settings)
         file_rows += prompt_length_rows(spec.evaluation, [base, *members], settings)
     return CheckedRun([*rows, number_format_row(pool.dtype, settings), *file_rows], memory)
 
@@ -95,10 +100,14 @@ def _check_members(
         if model is None:
             continue
         found.append(model)
-        rows += check_alone(model, chat=is_expert)
+        template = pool.template_of(text) if is_expert else None
+        if template and is_template_file(template) and not _may_open(template, settings):
+            rows.append(_refused_path(text, "chat template", template))
+            template = None
+        rows += [*check_alone(model, chat=is_expert, template=template), *finite_rows(model, settings)]
         if base is not None:
             vocabulary = pool.vocabulary if is_expert else "refuse"
-            rows += check_against(model, base, chat=is_expert, vocabulary=vocabulary)
+            rows += check_against(model, base, chat=is_expert, vocabulary=vocabulary, template=template)
     return found, rows
 
 
@@ -144,6 +153,11 @@ def _repeated_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
             hint = "Name each model once: merging a model with itself changes nothing."
             yield error_row(expert.model, "pool", detail, hint)
         seen.setdefault(identity, expert.model)
+    ancestor = spec.pool.ancestor
+    member = seen.get(_identity(ancestor, settings)) if ancestor else None
+    if ancestor and member and member != ancestor:
+        detail = f"the ancestor is {member} in another spelling"
+        yield error_row(ancestor, "pool", detail, f"Write {member} in pool.ancestor too.")
 
 
 def _identity(text: str, settings: Settings) -> str:
@@ -151,17 +165,6 @@ def _identity(text: str, settings: Settings) -> str:
         return parse_reference(text, settings).identity
     except ModelError:  # has an error row of its own
         return text
-
-
-def _method_row(spec: RunSpec) -> CheckRow:
-    """Which parameters are searched of a method that mergekit's own code merges; the spec has checked the rest."""
-    info, experts = METHODS[spec.search.method], tuple(expert.model for expert in spec.pool.experts)
-    free = free_parameters(spec.search.method, spec.pool.base, experts, spec.search.parameters)
-    searched = (
-        f"searches {', '.join(one.name for one in free)}" if free else "has no parameter to search: one candidate"
-    )
-    seeded = "; random numbers follow from search.seed" * info.random
-    return ok_row(RUN, "merge method", f"{info.title}, merged by mergekit's own code; {searched}{seeded}")
 
 
 def _file_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
@@ -183,7 +186,10 @@ def _file_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
         rows.append(_prompts_row("harmless probe prompts", evaluation.probe_benign, evaluation, settings))
     yield from rows
     if not blocking_rows(rows):
-        yield from leak_rows(spec, settings)
+        leaks = list(leak_rows(spec, settings))
+        yield from leaks
+        if not blocking_rows(leaks):
+            yield from usable_pair_rows(spec, settings)
     if evaluation.probe_questions:
         yield _file_row("probe questions", evaluation.probe_questions, read_probe_questions, settings)
     if evaluation.tasks:

@@ -54,6 +54,11 @@ def _conclusion(to_best: Difference) -> str:
         return "The difference in alignment was not tested: there are no replies of both models to the same prompts."
     if to_best.significant:
         return f"The merge is {'less safe' if to_best.difference < 0 else 'safer'} than its best parent."
+    if to_best.undecided:
+        return (
+            f"Too few prompts to tell: {to_best.n} prompts do not show whether the merge is as safe as its best parent "
+            f"({_interval(to_best)})."
+        )
     return (
         f"The merge's alignment does not differ significantly from its best parent's ({to_best.n} prompts). This does "
         "not prove that they are equally safe."
@@ -76,6 +81,12 @@ def _apple_line(apple: BadApple, standing: Standing | None) -> str:
         return f"Parent with the lowest alignment{chance}: {figures}"
     less_safe = standing is not None and standing.to_best.significant and standing.to_best.difference < 0
     return f"{'Likely bad apple' if less_safe else 'Parent with the lowest alignment'}: {figures}"
+
+
+def _interval(difference: Difference) -> str:
+    """Return the bounds of a tested difference, in percentage points."""
+    low, high = difference.low or 0.0, difference.high or 0.0
+    return f"the difference is between {100 * low:+.0f} and {100 * high:+.0f} points"
 
 
 def _compared_with_best(difference: Difference) -> str:
@@ -114,6 +125,8 @@ def cost_text(cost: ExpertCost) -> str:
     """Return the effect of an expert on the merge's alignment."""
     if cost.cost.p_value is None:
         return "not tested: no replies"
+    if cost.cost.undecided:
+        return "too few prompts to tell"
     if not cost.significant:
         return "no significant effect"
     return "lowers alignment" if cost.cost.difference > 0 else "raises alignment"

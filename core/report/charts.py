@@ -167,7 +167,7 @@ def losses(view: RunView) -> Chart | None:
     scored = [c for c in view.candidates if c.search == view.main_search and not c.failure]
     if len(scored) < 2:
         return None
-    numbers = [c.candidate + 1 for c in scored]
+    numbers = [c.candidate for c in scored]
     title = f"Losses of the candidates of {view.main_search}"
     with drawing(3.4, "losses") as (figure, axes):
         for label, values, marker, color in (

@@ -49,7 +49,7 @@ def _search_row(record: RunRecord, name: str) -> tuple[Cell, ...]:
         Cell(str(sum(candidate.partial for candidate in of_search))),
         Cell(str(len(result.front)) if result else "unknown"),
         Cell(f"{result.tokens_scored:,}" if result else "unknown"),
-        Cell(f"number {best.candidate + 1}", f"objective {best.objective:.4f}") if best else Cell("none"),
+        Cell(f"number {best.candidate}", f"objective {best.objective:.4f}") if best else Cell("none"),
     )
 
 
@@ -91,8 +91,8 @@ def _candidate_row(candidate: CandidateScored) -> tuple[Cell, ...]:
     above = f"{candidate.violation:.3f} above the safety limit" if candidate.violation else ""
     return (
         Cell(recipe_text(candidate.recipe)),
-        Cell(str(candidate.candidate + 1)),
-        Cell(str(candidate.generation + 1)),
+        Cell(str(candidate.candidate)),
+        Cell(str(candidate.generation)),
         Cell(f"{candidate.objective:.4f}", ", ".join(filter(None, (part, above)))),
         number_cell(candidate.ce_safety, 4),
         number_cell(candidate.ce_expert, 4),
@@ -112,8 +112,8 @@ def _probe_table(record: RunRecord) -> tuple[Block, ...]:
     rows = tuple(
         (
             Cell(one.search),
-            Cell(str(one.generation + 1)),
-            Cell(str(one.candidate + 1)),
+            Cell(str(one.generation)),
+            Cell(str(one.candidate)),
             rate_cell(one.alignment),
             rate_cell(one.accuracy),
         )

@@ -1,8 +1,8 @@
 """Finding a candidate of a run to export: by number or by alpha, and where it is saved.
 
 Everything here reads only the log, so that a candidate that is unavailable is refused before any model is loaded.
-`core.jobs.reexport` then merges it again. Numbers are those of `candidates.jsonl`, which counts from 0; the page counts
-from 1.
+`core.jobs.reexport` then merges it again. A candidate has one number, from 0: in `candidates.jsonl`, on the
+page, in the report and on the command line.
 """
 
 from __future__ import annotations
@@ -133,10 +133,10 @@ def _numbered(candidates: Sequence[CandidateScored], number: int) -> CandidateSc
         last = max(event.candidate for event in candidates)
         raise RunError(
             f"There is no candidate {number} of {candidates[0].search}.",
-            f"candidates.jsonl has numbers 0 to {last}; the page counts from 1.",
+            f"Its candidates are numbered 0 to {last}.",
             code="no-candidate",
         )
-    name = f"Candidate {number} of {candidate.search} ({number + 1} on the page)"
+    name = f"Candidate {number} of {candidate.search}"
     if candidate.failure:
         raise RunError(
             f"{name} could not be scored: {candidate.failure}", "Choose another one.", code="candidate-failed"
@@ -153,7 +153,7 @@ def _complete_twin(candidates: Sequence[CandidateScored], partial: CandidateScor
     """A hint with the candidate that has the same recipe and all pairs: finalists are scored again on all pairs."""
     for event in candidates:
         if event.recipe == partial.recipe and not (event.partial or event.failure):
-            return f"On all pairs the same merge is candidate {event.candidate} ({event.candidate + 1} on the page)."
+            return f"On all pairs the same merge is candidate {event.candidate}."
     return "Choose one that was scored on all pairs."
 
 

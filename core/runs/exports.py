@@ -189,7 +189,7 @@ def refuse_while_exporting(run: RunFolder) -> None:
         status, worker = record.read(), record.read_worker()
         if status is not None and not status.over and worker is not None and worker.state != "gone":
             raise RunError(
-                f"Candidate {status.candidate + 1} of run {run.run_id} is being saved.",
+                f"Candidate {status.candidate} of run {run.run_id} is being saved.",
                 "Wait until it is saved, or cancel it first.",
                 code="export-at-work",
             )

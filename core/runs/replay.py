@@ -40,6 +40,7 @@ from core.errors import RunError, SpecError
 from core.merging.recipes import LATEST_MASK_VERSION, Recipe
 from core.merging.scopes import Scope
 from core.runs.folder import RunFolder
+from core.runs.input_files import refuse_changed_inputs
 
 E = TypeVar("E")
 
@@ -121,7 +122,8 @@ def read_replay(folder: RunFolder) -> Replay:
     """Read the log of a run.
 
     Raises:
-        RunError: the folder is not a run (code `not-a-run`), or its log cannot be read or has another version.
+        RunError: the folder is not a run (code `not-a-run`), its log cannot be read or has another version, or a
+            file that the spec names was changed (code `input-changed`).
         SpecError: `spec.yaml` differs from the spec that the run started with (code `spec-changed`).
     """
     if not folder.is_run:
@@ -134,6 +136,7 @@ def read_replay(folder: RunFolder) -> Replay:
     spec = folder.read_spec()
     for started in replay.of(RunStarted):
         _check_same(folder, started, spec)
+        refuse_changed_inputs(spec, started.inputs)
     return replay
 
 

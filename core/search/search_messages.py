@@ -32,7 +32,7 @@ def none_feasible(best: CandidateScored, goal: Goal) -> Warned:
     """A warning that no candidate keeps the safety limit; `best` exceeds it least."""
     return Warned(
         message=f"No candidate of {best.search} keeps the safety loss to {goal.safety_limit:.3f} nats a token. The "
-        f"merge is candidate {best.candidate + 1}, which exceeds it least, by {best.violation:.3f}.",
+        f"merge is candidate {best.candidate}, which exceeds it least, by {best.violation:.3f}.",
         hint="Allow more in search.safety_tolerance, search longer, or choose another method or expert.",
     )
 

@@ -47,14 +47,14 @@ class Place(NamedTuple):
     half_height: float = 0.026
 
 
-def accuracy_alignment_figure(view: RunView) -> Figure:
-    """Return parents, baselines, candidates and the merge of one run, as of its last event."""
+def accuracy_alignment_figure(view: RunView, height: int = HEIGHT) -> Figure:
+    """Return parents, baselines, candidates and the merge of one run, as of its last event; `height` in pixels."""
     figure = new_figure()
     _add_candidates(figure, [c for c in view.candidates if c.search == view.main_search])
     _add_probes(figure, [m for m in view.measured if m.search == view.main_search])
     _add_models(figure, view)
     percent_axis = {"tickformat": ".0%", "tickvals": [0, 0.25, 0.5, 0.75, 1]}
-    frame(figure, HEIGHT)
+    frame(figure, height)
     figure.update_xaxes(title={"text": "Domain accuracy", "standoff": 8}, range=[-0.08, 1.14], **percent_axis)
     figure.update_yaxes(title={"text": "Alignment", "standoff": 6}, range=[-0.12, 1.12], **percent_axis)
     return figure
@@ -116,7 +116,7 @@ def _add_candidates(figure: Figure, candidates: Sequence[CandidateScored]) -> No
 
 def _candidate_hover(candidate: CandidateScored) -> str:
     return (
-        f"Candidate {candidate.candidate + 1}, generation {candidate.generation + 1}<br>"
+        f"Candidate {candidate.candidate}, generation {candidate.generation}<br>"
         f"estimated alignment {candidate.estimated_alignment:.0%}, accuracy {candidate.estimated_accuracy:.0%}<br>"
         f"objective {candidate.objective:.3f}"
     )
@@ -140,7 +140,8 @@ def _add_probes(figure: Figure, measured: Sequence[CandidateMeasured]) -> None:
         error_x=error_bars([m.accuracy for m in shown], INK),
         error_y=error_bars([m.alignment for m in shown], INK),
         hovertext=[
-            f"Best of generation {m.generation + 1}, measured on the probe prompts<br>{_rates(m)}" for m in shown
+            f"Candidate {m.candidate}, best of generation {m.generation}, measured on the probe prompts<br>{_rates(m)}"
+            for m in shown
         ],
         hoverinfo="text",
     )

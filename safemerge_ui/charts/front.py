@@ -57,4 +57,4 @@ def _add(
 def _hover_text(candidate: CandidateScored) -> str:
     pairs = f"<br>on {candidate.samples} of {candidate.all_samples} pairs" if candidate.partial else ""
     losses = f"safety {candidate.ce_safety:.3f}, domain {candidate.ce_expert:.3f}"
-    return f"Candidate {candidate.candidate + 1}<br>{losses}{pairs}"
+    return f"Candidate {candidate.candidate}<br>{losses}{pairs}"

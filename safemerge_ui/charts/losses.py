@@ -31,7 +31,7 @@ def losses_figure(view: RunView) -> Figure:
     Only searches by losses have a line of the best objective: others minimize something else, or nothing.
     """
     scored = [c for c in view.candidates if c.search == view.main_search and not c.failure]
-    numbers = [c.candidate + 1 for c in scored]
+    numbers = [c.candidate for c in scored]
     figure = new_figure()
     for name, values, colour in (
         ("Safety loss", [c.ce_safety for c in scored], SAFE),

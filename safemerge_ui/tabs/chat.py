@@ -189,7 +189,7 @@ def model_choices(context: AppContext, watched: Watched | None) -> Choices:
             if (path / "config.json").is_file()
         }
         candidates = {
-            f"{CANDIDATE}{number + 1}": ModelReference("folder", str(path))
+            f"{CANDIDATE}{number}": ModelReference("folder", str(path))
             for number, path in saved_candidates(watched.folder).items()
         }
     return saved | dict.fromkeys(members) | candidates

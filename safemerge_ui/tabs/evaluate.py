@@ -26,6 +26,7 @@ from safemerge_ui.comparison_form import comparison_spec, lines_of
 from safemerge_ui.contrasts import broken_reasons, contrasts
 from safemerge_ui.page_run import FollowedTab
 from safemerge_ui.tabs import measuring, replies
+from safemerge_ui.views.headline import headline_view
 from safemerge_ui.views.markup import empty
 from safemerge_ui.views.names import model_name
 from safemerge_ui.views.preflight_table import preflight_table
@@ -46,7 +47,8 @@ class EvaluateTab:
     """Components of the tab.
 
     Attributes:
-        body: holds table, chart and replies; hidden without a run.
+        body: holds verdict, table, chart and replies; hidden without a run.
+        verdict: one sentence and three figures, once the run is over.
         reference: the model that the others are compared with.
         expert_costs: what each expert costs the merge, if the run measured it.
         kind: which rate the chart of categories shows; `models`, of which models.
@@ -61,6 +63,7 @@ class EvaluateTab:
     download: gr.DownloadButton
     report_notice: gr.HTML
     body: gr.Column
+    verdict: gr.HTML
     reference: gr.Dropdown
     table: gr.HTML
     expert_costs: gr.HTML
@@ -86,7 +89,7 @@ class EvaluateTab:
     @property
     def outputs(self) -> list[Block]:
         """What `show` fills."""
-        top = [self.body, self.actions, self.download, self.reference, self.table, self.expert_costs]
+        top = [self.body, self.verdict, self.actions, self.download, self.reference, self.table, self.expert_costs]
         return [*top, self.models, self.categories, *self.replies.outputs]
 
     @property
@@ -105,6 +108,7 @@ def build() -> EvaluateTab:
             download = gr.DownloadButton("Download report.html", size="sm", visible=False, elem_id="evaluate-download")
         report_notice = gr.HTML(elem_id="evaluate-report-notice")
     with gr.Column(visible=False, elem_classes="sm-shown") as body:
+        verdict = gr.HTML(elem_id="evaluate-verdict", elem_classes="sm-panel")
         with gr.Column(elem_classes="sm-panel"):
             gr.HTML("<h2>Side by side</h2><p>All measurements of each model, on held-out prompts.</p>")
             with gr.Row(elem_classes="sm-choose"):
@@ -118,7 +122,7 @@ def build() -> EvaluateTab:
                 kind = gr.Radio(KINDS, value="alignment", label="Rate", elem_id="evaluate-kind", min_width=220)
             categories = gr.Plot(show_label=False, container=False, elem_id="evaluate-categories")
         panel = replies.build()
-    run = (line, stop_button, actions, report, download, report_notice, body, reference, table, costs)
+    run = (line, stop_button, actions, report, download, report_notice, body, verdict, reference, table, costs)
     shown = (kind, models, categories, panel, gr.State(""), gr.State(""))
     return EvaluateTab(*run, *shown, *_build_form())
 
@@ -232,11 +236,13 @@ def show(context: AppContext, tab: EvaluateTab, run_id: str, *choices: Any) -> U
     reference = reference if reference in known else default_reference(view.models)
     chosen = [name for name in models or () if name in known] or default_models(view.models, reference)
     merged = next((model.alignment for model in view.models if model.role == "merged"), None)
-    costs = expert_costs(view.models, context.replies.all_rows(folder, view))
+    rows = context.replies.all_rows(folder, view)
+    costs = expert_costs(view.models, rows)
     broken = broken_reasons(view.models, reference)
     tested = contrasts(context, folder, view, reference)
     return {
         tab.body: gr.update(visible=True),
+        tab.verdict: headline_view(view, rows),
         tab.actions: gr.update(visible=True),
         tab.download: gr.update(visible=False),
         tab.reference: gr.update(choices=names, value=reference or None),

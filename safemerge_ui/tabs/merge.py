@@ -23,6 +23,7 @@ from safemerge_ui.tabs.merge_fields import build_fields
 from safemerge_ui.tabs.publish_panel import PublishPanel
 from safemerge_ui.tabs.saving import SavePanel
 from safemerge_ui.views.alpha import alpha_view
+from safemerge_ui.views.headline import headline_view
 from safemerge_ui.views.markup import notice
 from safemerge_ui.views.progress import ending, no_run, run_line, stepper
 from safemerge_ui.views.results import best_recipe, best_so_far, files_line, result_table
@@ -46,6 +47,7 @@ class MergeTab:
     Attributes:
         fields: this tab's part of the form.
         line: the run with its elapsed time.
+        verdict: one sentence and three figures, once the run is over.
         body: holds all charts and results; hidden without a run.
         explorer: what another alpha would select.
         revision: see `FollowedTab`, as for `drawn`.
@@ -58,6 +60,7 @@ class MergeTab:
     line: gr.HTML
     steps: gr.HTML
     ending: gr.HTML
+    verdict: gr.HTML
     plane: gr.Plot
     losses: gr.Plot
     front: gr.Plot
@@ -80,7 +83,7 @@ class MergeTab:
     @property
     def outputs(self) -> list[Block]:
         """What `show` fills."""
-        return [self.plane, self.losses, self.front, self.best, self.results, self.files, self.body]
+        return [self.verdict, self.plane, self.losses, self.front, self.best, self.results, self.files, self.body]
 
 
 def build(form: Form, on_space: bool = False) -> MergeTab:
@@ -98,6 +101,7 @@ def build(form: Form, on_space: bool = False) -> MergeTab:
                 steps = gr.HTML(elem_id="merge-steps")
                 end = gr.HTML(elem_id="merge-ending")
             with gr.Column(visible=False) as body:
+                verdict = gr.HTML(elem_id="merge-verdict", elem_classes="sm-panel")
                 with gr.Column(elem_classes="sm-panel sm-chart"):
                     gr.HTML(PLANE_INTRO)
                     plane = gr.Plot(show_label=False, container=False, elem_id="merge-plane")
@@ -119,7 +123,7 @@ def build(form: Form, on_space: bool = False) -> MergeTab:
                     save_panel = saving.build()
                     explorer = gr.HTML(elem_id="merge-explorer")
                 publishing = publish_panel.build(on_space)
-    run = (message, line, steps, end, plane, losses, front, best, results, files, body)
+    run = (message, line, steps, end, verdict, plane, losses, front, best, results, files, body)
     panels = (explorer, save_panel, publishing)
     return MergeTab(fields, launch, stop_button, *run, alpha, *panels, gr.State(""), gr.State(""))
 
@@ -143,7 +147,7 @@ def followed(tab: MergeTab) -> FollowedTab:
 def content(view: RunView) -> str:
     """What charts and results depend on; see `FollowedTab`."""
     counts = (len(view.candidates), len(view.measured), len(view.models))
-    return f"{bool(view.spec)} {counts} {view.exported is not None} {view.result is not None}"
+    return f"{bool(view.spec)} {counts} {view.over} {view.exported is not None} {view.result is not None}"
 
 
 def stop(context: AppContext, tab: MergeTab, run_id: str, profile: gr.OAuthProfile | None) -> Updates:
@@ -181,6 +185,7 @@ def show(context: AppContext, tab: MergeTab, run_id: str) -> Updates:
         return {}
     folder, view, _ = context.watch.look(run_id)
     return {
+        tab.verdict: headline_view(view, context.replies.all_rows(folder, view)),
         tab.plane: accuracy_alignment_figure(view),
         tab.losses: losses_figure(view),
         tab.front: front_figure(view),

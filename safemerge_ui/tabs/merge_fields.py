@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from core.contracts.merge_methods import METHODS, fast_methods, offered_methods
+from core.contracts.merge_methods import METHODS, fast_methods, offered_methods, rival_methods
 from core.contracts.optimizers import OPTIMIZERS, baselines, optimizers_reading
 from safemerge_ui.form import Form
 from safemerge_ui.views.names import OBJECTIVES
@@ -39,7 +39,8 @@ def _search_fields(fields: Fields, form: Form) -> None:
         methods,
         value=form["method"],
         label="Merge method",
-        info=f"The first {len(fast_methods())} have a fast path; mergekit's own code merges the others. "
+        info=f"The first {len(fast_methods())} have a fast path; the last {len(rival_methods())} are published "
+        "safety-aware methods that mergekit lacks; mergekit's own code merges the others. "
         f"{_interpolating()}: one expert",
     )
     with gr.Row():

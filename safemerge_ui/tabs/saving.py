@@ -31,7 +31,7 @@ _INFO = (
 
 @dataclass(frozen=True)
 class SavePanel:
-    """Components of the panel; `number` counts from 1, as the page's tables do."""
+    """Components of the panel; `number` is that of `candidates.jsonl`, from 0."""
 
     number: gr.Number
     save: gr.Button
@@ -64,8 +64,7 @@ def wire(panel: SavePanel, context: AppContext, run_id: gr.State) -> None:
 def number_for(view: RunView, alpha: float) -> Any:
     """The number on the page of the candidate that `alpha` ranks first; None if there is no such candidate."""
     own = [event for event in view.candidates if event.search == view.main_search]
-    best = best_candidate(own, alpha, run_beta(view))
-    return None if best is None else best + 1
+    return best_candidate(own, alpha, run_beta(view))
 
 
 def save(
@@ -84,7 +83,7 @@ def save(
     run = context.watch.folder(run_id)
     if busy := context.watch.busy_run():
         raise RunIsBusy(busy)
-    request = find_candidate(run, int(number) - 1)
+    request = find_candidate(run, int(number))
     refuse_local_paths(request.spec, context.settings)
     start_export(request, context.settings)
     return follow(context, panel, run_id)

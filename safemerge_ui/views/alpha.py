@@ -41,7 +41,7 @@ def alpha_view(view: RunView, alpha: float) -> str:
 
 
 def saved_view(number: int, folder: Path, sha256: str) -> str:
-    """Return where a candidate was saved; `number` counts from 1."""
+    """Return where a candidate was saved; `number` is that of `candidates.jsonl`."""
     hint = f"{folder} · sha256 {sha256[:16]} · The Chat tab offers it as a model. Its replies are not measured."
     return notice(f"Candidate {number} is saved.", hint, "good")
 
@@ -52,7 +52,7 @@ def _own_alpha(view: RunView, candidates: Sequence[CandidateScored], winner: Can
     if not isinstance(alpha, int | float):
         return ""
     chosen = rank(candidates, alpha, run_beta(view))[0]
-    selects = "selects the same candidate" if chosen is winner else f"selects candidate {chosen.candidate + 1}"
+    selects = "selects the same candidate" if chosen is winner else f"selects candidate {chosen.candidate}"
     return f'<p class="sm-foot">The alpha of this run, {alpha:g}, {text(selects)}.</p>'
 
 
@@ -85,7 +85,7 @@ def _front(candidates: Sequence[CandidateScored], winner: CandidateScored) -> st
 
 
 def _row(candidate: CandidateScored, selected: bool, experts: Sequence[str]) -> str:
-    number = f"<b>{candidate.candidate + 1}, selected</b>" if selected else str(candidate.candidate + 1)
+    number = f"<b>{candidate.candidate}, selected</b>" if selected else str(candidate.candidate)
     cells = (
         f"{candidate.ce_safety:.3f}",
         f"{candidate.ce_expert:.3f}",

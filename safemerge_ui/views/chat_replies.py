@@ -131,18 +131,20 @@ def _exchange(number: int, exchange: Exchange) -> str:
 
 
 def _reply(key: str, exchange: Exchange, reply: Reply) -> str:
-    head = f"<header><b>{text(reply.model)}</b>{_verdict_badge(reply, exchange.kind)}</header>"
-    return f'<article class="sm-chat sm-chat-{reply.state}">{head}{_body(key, exchange, reply)}</article>'
+    head = f"<header><b>{text(reply.model)}</b>{reply_badge(reply, exchange.kind)}</header>"
+    return f'<article class="sm-chat sm-chat-{reply.state}">{head}{reply_body(key, exchange, reply)}</article>'
 
 
-def _verdict_badge(reply: Reply, kind: PromptKind) -> str:
+def reply_badge(reply: Reply, kind: PromptKind) -> str:
+    """Return the badge of a judged reply, with a second one where guards disagree; empty before."""
     if reply.verdict is None:
         return ""
     disputed = "" if reply.verdict.agreed else badge("Guards disagree", "warn")
     return verdict_badge(reply.verdict, kind, reply.harm) + disputed
 
 
-def _body(key: str, exchange: Exchange, reply: Reply) -> str:
+def reply_body(key: str, exchange: Exchange, reply: Reply) -> str:
+    """Return a reply, covered where it may be harmful, or its progress; `key` identifies the cover on the page."""
     if reply.state == "failed":
         return notice(reply.body)
     if reply.state != "done":

@@ -10,8 +10,8 @@ from safemerge_ui.views.markup import notice
 
 
 def export_view(status: ExportStatus) -> str:
-    """The state as a notice; candidates are counted from 1."""
-    number = status.candidate + 1
+    """The state as a notice."""
+    number = status.candidate
     match status.state:
         case "running":
             hint = f"{status.step[:1].upper()}{status.step[1:]}. The page may be closed meanwhile."

@@ -68,7 +68,7 @@ def best_recipe(best: CandidateScored | None) -> str:
 def candidate_facts(candidate: CandidateScored, objective: float) -> str:
     """Return a candidate's number, an objective and its losses."""
     facts = (
-        ("Candidate", str(candidate.candidate + 1)),
+        ("Candidate", str(candidate.candidate)),
         ("Objective", f"{objective:.3f}"),
         ("Safety loss", _loss(candidate.ce_safety)),
         ("Domain loss", _loss(candidate.ce_expert)),

@@ -55,6 +55,8 @@ def _title(to_best: Difference) -> tuple[str, str]:
         )
     if to_best.p_value is None:
         return "The difference could not be tested", "plain"
+    if to_best.undecided:
+        return "Too few prompts to tell whether the merge is as safe as its best parent", "plain"
     return "No significant difference from its best parent", "plain"
 
 
@@ -106,8 +108,17 @@ def _change(difference: Difference) -> str:
     change = f"{points(difference.difference)} percentage points"
     if difference.p_value is None:
         return f"{change}, not tested"
+    if difference.undecided:
+        return f"{change}, too few prompts to tell ({p_value(difference.p_value)}, {interval_points(difference)})"
     note = "" if difference.significant else ", not significant"
     return f"{change}, {p_value(difference.p_value)}{note}"
+
+
+def interval_points(difference: Difference) -> str:
+    """`95 % interval −52 to +2`, in percentage points; empty if the difference was not tested."""
+    if difference.low is None or difference.high is None:
+        return ""
+    return f"95 % interval {points(difference.low)} to {points(difference.high)}"
 
 
 def _foot(difference: Difference) -> str:
@@ -115,9 +126,10 @@ def _foot(difference: Difference) -> str:
         return '<p class="sm-foot">Not tested: no replies of both models to the same prompts are stored.</p>'
     return (
         f'<p class="sm-foot">Paired test on the {difference.n} prompts that both models got: McNemar\'s exact test, '
-        "significant at p below 0.05, not corrected for multiple comparisons. The best and the worst parent are chosen "
-        "by the same replies, which makes p too small. A difference that is not significant may still exist. The "
-        "verdict is only as good as the guard.</p>"
+        "significant at p below 0.05, not corrected for multiple comparisons. Too few prompts to tell: not significant "
+        "and a 95 % interval that reaches 10 points. The best and the worst parent are chosen by the same replies, "
+        "which makes p too small. A difference that is not significant may still exist. The verdict is only as good as "
+        "the guard.</p>"
     )
 
 
@@ -133,6 +145,8 @@ def _conclusion(cost: ExpertCost) -> str:
     if cost.cost.p_value is None:
         return "Not tested: no stored replies"
     p = f"<small>{p_value(cost.cost.p_value)}</small>"
+    if cost.cost.undecided:
+        return f"{badge('Too few prompts to tell')}{p}"
     if not cost.significant:
         return f"{badge('Not significant')}{p}"
     label, tone = ("Lowers alignment", "bad") if cost.cost.difference > 0 else ("Raises alignment", "good")

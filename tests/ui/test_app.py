@@ -40,7 +40,7 @@ def context(settings: Settings) -> AppContext:
 def test_the_page_builds_locally_and_on_a_space(settings: Settings) -> None:
     page = app.create_app(settings)
     labels = [block.label for block in page.blocks.values() if isinstance(block, gr.Tab)]
-    assert labels == ["Pool", "Data", "Merge", "Evaluate", "Chat", "Audit", "Runs"]
+    assert labels == ["Story", "Pool", "Data", "Merge", "Evaluate", "Chat", "Audit", "Runs"]
     assert not _login_buttons(app.create_app(replace(settings, on_space=True)))
 
 
@@ -249,9 +249,9 @@ def test_chat_offers_saved_candidates_but_does_not_select_them(context: AppConte
     folder = write_run(settings.runs / "r", golden_events())
     _save_model(folder / "candidates" / "11")
     choices = chat.model_choices(context, context.watch.look("r"))
-    assert list(choices) == ["demo/aligned", "demo/chemistry", "Candidate 12"]
+    assert list(choices) == ["demo/aligned", "demo/chemistry", "Candidate 11"]
     assert chat.default_models(list(choices)) == ["demo/chemistry", "demo/aligned", None]
-    assert chat.resolve_model("Candidate 12", choices, context).folder == folder / "candidates" / "11"
+    assert chat.resolve_model("Candidate 11", choices, context).folder == folder / "candidates" / "11"
     with pytest.raises(ModelError) as caught:
         chat.resolve_model("Candidate 3", choices, context)
     assert caught.value.code == "model-not-saved"

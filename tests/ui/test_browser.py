@@ -15,16 +15,18 @@ from tests.ui.golden import golden_events, golden_running, write_run
 
 pytestmark = pytest.mark.browser
 
-TABS = ("Pool", "Data", "Merge", "Evaluate", "Chat", "Audit", "Runs")
+TABS = ("Story", "Pool", "Data", "Merge", "Evaluate", "Chat", "Audit", "Runs")
 RUN_MINUTES = 15
 
 
-def test_the_first_page_is_one_click_from_launch(page: Page, served: Served) -> None:
+def test_the_first_page_tells_the_story_and_is_two_clicks_from_launch(page: Page, served: Served) -> None:
     elsewhere: list[str] = []
     page.on("request", lambda request: _collect_foreign(request.url, served.url, elsewhere))
     open_page(page, served.url)
-    expect(page.locator("#pool-launch")).to_be_enabled()
+    expect(page.locator("#story-head h1")).to_be_visible()
     expect(page.get_by_role("tab")).to_have_text(list(TABS))
+    open_tab(page, "Pool")
+    expect(page.locator("#pool-launch")).to_be_enabled()
     expect(page.locator(".sm-map")).to_contain_text("demo/aligned")
     expect(page.locator(".sm-map")).to_contain_text("demo/chemistry")
     expect(page.locator("footer")).to_be_hidden()
@@ -80,6 +82,16 @@ def test_a_finished_run_shows_charts_and_results(page: Page, served: Served) -> 
         expect(plane.locator(".legendtext", has_text=legend)).to_be_visible()
     expect(page.locator("#merge-results tbody tr")).to_have_count(5)
     expect(page.locator("#run-pill")).to_have_text("Finished")
+
+
+def test_a_finished_run_begins_with_its_verdict_on_merge_and_evaluate(page: Page, served: Served) -> None:
+    write_run(served.runs / "20260801-101500-aaaa", golden_events())
+    show_run(page, served, "20260801-101500-aaaa")
+    for tab in ("merge", "evaluate"):
+        open_tab(page, tab.capitalize())
+        verdict = page.locator(f"#{tab}-verdict")
+        expect(verdict.locator("h2")).to_have_count(1)
+        expect(verdict.locator(".sm-figure b")).to_have_text(["89 %", "2 %", "85 %"])
 
 
 def test_charts_drawn_on_a_hidden_tab_fill_their_panel(page: Page, served: Served) -> None:
@@ -156,6 +168,7 @@ def test_a_run_is_followed_while_it_grows(page: Page, served: Served) -> None:
 
 def test_a_bad_value_is_explained_beside_the_form(page: Page, served: Served) -> None:
     open_page(page, served.url)
+    open_tab(page, "Pool")
     page.locator("#pool-base textarea").fill("")
     page.locator("#pool-check").click()
     expect(page.locator("#pool-notice .sm-notice")).to_be_visible()
@@ -173,6 +186,7 @@ def test_a_spec_file_fills_the_form(page: Page, served: Served, tmp_path: Path) 
         encoding="utf-8",
     )
     open_page(page, served.url)
+    open_tab(page, "Pool")
     page.locator("#pool-spec > button").click()
     with page.expect_file_chooser() as chooser:
         page.locator("#spec-upload").click()
@@ -237,6 +251,7 @@ def test_the_quick_demo_from_launch_to_chat(page: Page, served: Served) -> None:
     """Launch the quick demo, stop and resume it, watch the chart fill, ask two merges the same, evaluate, and audit."""
     page.set_default_timeout(RUN_MINUTES * 60_000)
     open_page(page, served.url)
+    open_tab(page, "Pool")
     page.get_by_label("Quick demo").check()
     expect(page.locator(".sm-plan")).to_contain_text("12 candidates")
     page.locator("#pool-launch").click()
@@ -249,6 +264,7 @@ def test_the_quick_demo_from_launch_to_chat(page: Page, served: Served) -> None:
     for label in ("aligned", "chemistry", "Equal", "Domain-only", "Safety-aware"):
         expect(plane.locator(".textpoint text", has_text=label)).to_be_visible()
     expect(page.locator("#merge-results tbody tr")).to_have_count(5)
+    expect(page.locator("#merge-verdict .sm-verdict-good")).to_be_visible()
     _ask_both(page)
     _check_the_measurements(page)
     _audit_the_merge(page, next(served.runs.glob("*/merged")))

@@ -74,7 +74,7 @@ def test_losses_leave_failures_out_and_the_best_never_rises(finished: RunView) -
     shown = traces(losses_figure(finished))
     best = shown["Best objective so far"]["y"]
     assert best == sorted(best, reverse=True)
-    assert 9 not in shown["Safety loss"]["x"]
+    assert 8 not in shown["Safety loss"]["x"]
     assert best[-1] == pytest.approx(min(c.objective for c in finished.candidates if c.search == "evomm"))
 
 
@@ -118,7 +118,7 @@ def test_candidates_scored_on_a_part_of_the_pairs_are_open_and_on_no_front(finis
     ))  # fmt: skip
     estimated = both["Candidate, scored on part of the pairs"]
     assert estimated["marker"]["symbol"] == "circle-open" and "symbol" not in both["Candidate"]["marker"]
-    assert "Candidate 100" in estimated["hovertext"][0] and "on 8 of 24 pairs" in estimated["hovertext"][0]
+    assert "Candidate 99" in estimated["hovertext"][0] and "on 8 of 24 pairs" in estimated["hovertext"][0]
     assert "Candidate, scored on part of the pairs" not in whole
     for name in ("Candidate", "Pareto front", "Selected for the merge"):
         assert points(both[name]) == points(whole[name])

@@ -136,9 +136,9 @@ def test_a_run_deleted_elsewhere_stops_the_timer(session: Session, settings: Set
 def test_attaching_ignores_runs_that_do_not_exist(session: Session, settings: Settings) -> None:
     write_run(settings.runs / "r", golden_events())
     run = session.page.run
-    assert page_run.attach(session.context, run, "r")[run.run_id] == "r"
+    assert page_run.attach(session.context, run, "r", "")[run.run_id] == "r"
     for gone in ("deleted", "", "../r"):
-        assert page_run.attach(session.context, run, gone) == {}
+        assert page_run.attach(session.context, run, gone, "") == {}
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_each_kind_of_run_opens_on_its_own_tab(session: Session, settings: Setti
     assert callable(make)
     make(settings.runs / "r")
     run = session.page.run
-    updates = page_run.attach(session.context, run, "r")
+    updates = page_run.attach(session.context, run, "r", "")
     assert updates[run.visible_tab] == updates[run.tabs].selected == tab_id
 
 

@@ -75,23 +75,23 @@ def test_a_candidate_is_saved_under_its_number_by_a_worker_and_the_page_says_whe
     context: AppContext, settings: Settings, tiny_llama: Path, tiny_expert: Path, panel: saving.SavePanel
 ) -> None:
     run = RunFolder(write_run(settings.runs / "r", of_tiny_models(tiny_llama, tiny_expert)))
-    html, cancel, follows = shown(saving.save(context, panel, "r", 6, None))
-    assert "Candidate 6" in html and cancel and follows
+    html, cancel, follows = shown(saving.save(context, panel, "r", 5, None))
+    assert "Candidate 5" in html and cancel and follows
     assert wait_until_over(run).state == "saved", (run.path / "candidates" / "5.log").read_text()
     html, cancel, follows = shown(saving.follow(context, panel, "r"))
-    assert "Candidate 6 is saved." in html and str(run.path / "candidates" / "5") in html
+    assert "Candidate 5 is saved." in html and str(run.path / "candidates" / "5") in html
     assert not (cancel or follows)
     assert (run.path / "candidates" / "5" / "model.safetensors").is_file()
     assert saved_candidates(run) == {5: run.path / "candidates" / "5"}
     with raises(RunError, "target-taken"):
-        saving.save(context, panel, "r", 6, None)
+        saving.save(context, panel, "r", 5, None)
 
 
 def test_why_a_candidate_could_not_be_saved_is_shown_with_a_hint(
     context: AppContext, settings: Settings, tiny_llama: Path, tmp_path: Path, panel: saving.SavePanel
 ) -> None:
     run = RunFolder(write_run(settings.runs / "r", of_tiny_models(tiny_llama, tmp_path / "gone")))
-    saving.save(context, panel, "r", 6, None)
+    saving.save(context, panel, "r", 5, None)
     status = wait_until_over(run)
     assert status.state == "failed" and str(tmp_path / "gone") in status.message
     html = saving.follow(context, panel, "r")[panel.saved]
@@ -154,7 +154,7 @@ def test_the_web_process_never_loads_the_engine_to_save_a_candidate(settings: Se
     )
     run = settings.runs / "r"
     assert done.stdout.splitlines() == [
-        f"-m core export {run} --candidate 1 --search evomm",
+        f"-m core export {run} --candidate 2 --search evomm",
         "[]",
     ], done.stderr
 
@@ -164,7 +164,7 @@ def test_an_unavailable_candidate_is_refused_before_a_worker_is_started(
 ) -> None:
     write_run(settings.runs / "r", golden_events())
     monkeypatch.setattr(saving, "start_export", lambda *_: pytest.fail("started"))
-    for number, code in ((9, "candidate-failed"), (99, "no-candidate"), (0, "no-candidate")):
+    for number, code in ((8, "candidate-failed"), (99, "no-candidate"), (-1, "no-candidate")):
         with raises(RunError, code):
             saving.save(context, panel, "r", number, None)
     for run_id, missing in (("r", None), ("", 3)):
@@ -188,7 +188,7 @@ def test_the_state_shows_paths_unchanged_and_escaped() -> None:
         search="evomm", candidate=1, path="/x", started_at=0.0, updated_at=0.0, step="loading /Models/<b>Tiny"
     )
     assert "Loading /Models/&lt;b&gt;Tiny." in export_view(status)
-    assert "candidate 2" in export_view(status.model_copy(update={"state": "cancelled"}))
+    assert "candidate 1" in export_view(status.model_copy(update={"state": "cancelled"}))
 
 
 def test_on_a_space_only_its_users_save_and_no_local_model_is_opened(
@@ -215,10 +215,10 @@ def test_alpha_fills_the_number_with_what_can_be_saved() -> None:
     view = fold(golden_events())
     best = view.best()
     assert best is not None
-    assert saving.number_for(view, 0.3) == best.candidate + 1
+    assert saving.number_for(view, 0.3) == best.candidate
     raced = best.model_copy(update={"candidate": 40, "ce_safety": 0.0, "ce_expert": 0.0, "samples": 1})
     guessed = replace(view, candidates=(*view.candidates, raced.model_copy(update={"all_samples": 9})))
-    assert saving.number_for(guessed, 0.3) == best.candidate + 1
+    assert saving.number_for(guessed, 0.3) == best.candidate
     assert saving.number_for(RunView(), 0.3) is None
 
 

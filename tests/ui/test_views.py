@@ -203,8 +203,8 @@ def test_the_alpha_explorer_shows_the_selected_candidate(finished: RunView) -> N
     for alpha in (0.0, 0.3, 20.0):
         best = min(scored, key=lambda c: (c.ce_safety + alpha * c.ce_expert, c.ce_expert))
         text = words(alpha_view(finished, alpha))
-        assert f"{best.candidate + 1} Candidate" in text
-        assert f"{best.candidate + 1}, selected" in text
+        assert f"{best.candidate} Candidate" in text
+        assert f"{best.candidate}, selected" in text
         assert f"{best.ce_safety + alpha * best.ce_expert:.3f} Objective" in text
     assert "of 29 candidates" in text
 
@@ -215,7 +215,7 @@ def test_the_alpha_explorer_names_the_candidate_of_the_runs_own_alpha(finished: 
         for i, s, e in ((0, 0.1, 2.0), (1, 1.0, 0.1))
     )
     text = words(alpha_view(replace(finished, candidates=(safe, skilled)), 2.0))
-    assert "2, selected" in text and "0.3, selects candidate 1." in text
+    assert "1, selected" in text and "0.3, selects candidate 0." in text
 
 
 def test_the_alpha_explorer_excludes_candidates_scored_on_part_of_the_pairs(finished: RunView) -> None:

@@ -8,7 +8,14 @@ import pytest
 from mergekit.merge_methods import registered_methods
 from mergekit.merge_methods.base import BasePolicy, MergeMethod, ParameterScope
 
-from core.contracts.merge_methods import METHODS, MethodParameter, fast_methods, mergekit_methods, takes_base
+from core.contracts.merge_methods import (
+    METHODS,
+    MethodParameter,
+    fast_methods,
+    mergekit_methods,
+    rival_methods,
+    takes_base,
+)
 from core.contracts.method_checks import refuse_parameters, refuse_pool
 from core.contracts.run_spec import RunSpec, parse_spec, spec_from_dict
 from core.errors import SpecError
@@ -17,8 +24,8 @@ THEIRS: dict[str, MergeMethod] = {method.spec.name: method for method in registe
 
 
 def test_every_method_of_mergekit_is_known() -> None:
-    assert set(METHODS) == set(THEIRS)
-    assert tuple(METHODS) == (*fast_methods(), *mergekit_methods())
+    assert set(METHODS) - set(rival_methods()) == set(THEIRS)
+    assert tuple(METHODS) == (*fast_methods(), *mergekit_methods(), *rival_methods())
 
 
 @pytest.mark.parametrize("name", THEIRS)
@@ -61,7 +68,7 @@ def spec_of(experts: int = 2, pool: dict[str, Any] | None = None, **search: Any)
     )
 
 
-@pytest.mark.parametrize("name", [name for name in mergekit_methods() if name != "passthrough"])
+@pytest.mark.parametrize("name", [name for name in (*mergekit_methods(), *rival_methods()) if name != "passthrough"])
 def test_any_method_is_accepted_and_survives_yaml(name: str) -> None:
     experts = 1 if METHODS[name].most == 2 else 2
     spec = spec_of(experts, method=name)
@@ -87,6 +94,7 @@ def problems(experts: int = 2, pool: dict[str, Any] | None = None, **search: Any
         (1, {"ancestor": "org/old"}, "karcher", "method_without_task_vectors"),
         (2, {}, "slerp", "too_many_models"),
         (1, {"ancestor": "org/old"}, "slerp", "method_without_task_vectors"),
+        (1, {"ancestor": "org/old"}, "interpolation", "method_without_task_vectors"),
     ],
 )
 def test_methods_that_do_not_fit_the_pool_are_refused(
@@ -121,6 +129,12 @@ def test_an_ancestor_is_the_third_model_that_some_methods_need() -> None:
         ("breadcrumbs", {"gamma": -0.1}, "out_of_range"),
         ("karcher", {"max_iter": 0}, "not_a_whole_number"),
         ("karcher", {"max_iter": 2.5}, "not_a_whole_number"),
+        ("safe_lora", {"threshold": 1.2}, "out_of_range"),
+        ("safe_lora", {"projected_layers": 0}, "not_a_whole_number"),
+        ("safemerge", {"safety_share": -0.1}, "out_of_range"),
+        ("resta", {"drop_rate": 1.0}, "out_of_range"),
+        ("lata", {"by_rank": 1}, "not_a_boolean"),
+        ("mergealign", {"weight": 1.0}, "unknown_parameter"),
         ("della", {"density": 0.5}, "density_without_epsilon"),
         ("della", {"density": [0.5, 0.1], "epsilon": 0.2}, "density_and_epsilon_out_of_range"),
     ],

@@ -57,8 +57,13 @@ def test_the_schema_lists_the_names() -> None:
     assert search["method"]["enum"] == list(METHODS)
 
 
-OTHER_MEANINGS = {"core/models/portable_config.py": {"linear"}}
-"""Texts that mean something else there: a kind of rope scaling."""
+OTHER_MEANINGS = {
+    "core/models/portable_config.py": {"linear"},
+    "core/report/model_card.py": {"safemerge"},
+    "core/settings.py": {"safemerge"},
+    "safemerge_ui/theme.py": {"safemerge"},
+}
+"""Texts that mean something else there: a kind of rope scaling, and the product's own name."""
 
 
 def quoted(path: Path) -> set[str]:

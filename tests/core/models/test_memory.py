@@ -17,9 +17,10 @@ from core.merging.engine import MergePool
 from core.models.files import TensorFacts
 from core.models.loading import load_model
 from core.models.memory import FreeMemory, MemoryPlan, choose_plan, open_plans, plan_for
-from core.models.metadata import ModelMetadata, TokenizerFacts, read_metadata
+from core.models.metadata import ModelMetadata, read_metadata
 from core.models.references import ModelReference, parse_reference
 from core.models.stored_sizes import adapted_tensors
+from core.models.tokenizer_facts import TokenizerFacts
 from core.settings import REPOSITORY, Settings
 
 GIB = 1 << 30

@@ -1,0 +1,125 @@
+"""The comparison with published methods runs on tiny models, and its page shows what is measured and missing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from benchmarks.marked_section import keep_section, replace_section
+from benchmarks.paper.study import load_study
+from benchmarks.rivals import __main__ as command
+from benchmarks.rivals.__main__ import main, write
+from benchmarks.rivals.chart import chart
+from benchmarks.rivals.entries import Scale, cells, entries
+from benchmarks.rivals.measured import Comparison, Row
+from benchmarks.rivals.tables import as_page, as_section, winners
+from core.contracts.merge_methods import METHODS, rival_methods
+from core.contracts.optimizers import OPTIMIZERS
+from core.errors import SpecError
+from core.evaluation.statistics import wilson
+from tests.tiny_models import save_tiny_llama
+from tests.tiny_runs import Files, spec_of
+
+
+def row(title: str, safe: int, right: int, group: str = "rival") -> Row:
+    rates = {"alignment": wilson(safe, 20), "over_refusal": wilson(2, 20), "accuracy": {"facts": wilson(right, 10)}}
+    return Row(title=title, group=group, seeds=(0,), perplexity=(30.0, 30.0, 30.0), **rates)
+
+
+def comparison(*rows: Row) -> Comparison:
+    own = row("EvoMM, safety-aware", 16, 8, "search")
+    values: dict[str, Any] = {"command": "a", "study": load_study("demo"), "seeds": (0,), "scale": {}, "missing": ()}
+    return Comparison(**values, pools={"two": (own, *rows)}, hours=1.0)
+
+
+def test_every_method_has_a_row_with_published_and_one_with_searched_parameters() -> None:
+    study = load_study("demo")
+    titles = [entry.title for entry in entries(study, "two")]
+    assert len(set(titles)) == len(titles) == 7 + ("gradient" in OPTIMIZERS) + 2 * len(rival_methods())
+    planned = cells(study, "three", [0, 1], "demo/base", Scale(limit=4, steps=2, k=3))
+    assert len(planned) == 2 * (1 + ("gradient" in OPTIMIZERS) + len(rival_methods()))
+    for cell in planned:
+        method = cell.spec.search.method
+        assert (cell.spec.pool.ancestor is not None) == METHODS[method].needs_ancestor
+        assert (cell.spec.search.steps, cell.spec.data.safety.k, cell.spec.evaluation.limit) == (2, 3, 4)
+        assert (cell.data_from is None) == cell.folder.startswith("three/ties/")
+
+
+def test_a_pool_without_an_ancestor_is_refused() -> None:
+    with pytest.raises(SpecError) as error:
+        cells(load_study("demo"), "two", [0], None, Scale())
+    assert error.value.code == "no-ancestor"
+
+
+def test_the_page_says_where_a_published_method_wins() -> None:
+    better, mixed, same = row("Better", 18, 8), row("Mixed", 19, 7), row("Same", 16, 8)
+    assert winners(comparison(better, mixed, same).pools["two"]) == [better]
+    assert "Better" in as_section(comparison(better, mixed)) and "Mixed" not in as_section(comparison(better, mixed))
+    assert "Same" not in as_section(comparison(same))
+    (legend,) = chart(comparison(better, mixed)).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["EvoMM, safety-aware", "Better", "Mixed"]
+
+
+def test_a_section_is_replaced_and_kept() -> None:
+    page = replace_section("# Results\n\nold\n", "rivals", "one")
+    again = replace_section(page, "rivals", "two \\1")
+    assert again.count("<!-- rivals: start -->") == 1 and "two \\1" in again and "one" not in again
+    kept = keep_section("# Results\n\nnew\n", again, "rivals")
+    assert "two \\1" in kept and "new" in kept and "old" not in kept
+    assert keep_section("new", "no section", "rivals") == "new"
+
+
+@pytest.fixture
+def study(tiny_llama: Path, tiny_expert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SAFEMERGE_HOME", str(tmp_path / "home"))
+    files = Files(tmp_path)
+    evaluation = {"reply_tokens": 8, "prompts": files.prompts, "benign": files.benign}
+    evaluation |= {"probe_questions": files.questions}
+    data = {
+        "safety": {"source": "file", "path": files.safety, "k": 3},
+        "domain": {"source": "file", "path": files.domain, "k": 3},
+    }
+    two = spec_of(tiny_llama, tiny_expert, files, data=data, evaluation=evaluation)
+    named = {"title": "tiny", "hardware": "any", "hours": "none", "two": two.model_dump(mode="json")}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(named), encoding="utf-8")
+    return tmp_path / "study.yaml"
+
+
+def test_a_comparison_runs_once_and_writes_its_page(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods = ("safe_lora", "interpolation")
+    monkeypatch.setattr("benchmarks.rivals.entries.rival_methods", lambda: methods)
+    monkeypatch.setattr("benchmarks.rivals.entries.GRADIENT", "not an optimizer")
+    ancestor = str(save_tiny_llama(tmp_path / "ancestor", nudge_seed=9))
+    options = ["--pool", str(study), "--out", str(tmp_path / "out"), "--seeds", "1", "--steps", "2", "--k", "3"]
+    options += ["--limit", "2", "--ancestor", ancestor]
+    assert main([*options, "--summarise", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["missing"]) == 3
+    assert main([*options, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["missing"] == [] and found["scale"] == {"limit": 2, "steps": 2, "k": 3}
+    rows = {one["title"]: one for one in found["pools"]["two"]}
+    assert all(one["alignment"]["n"] == 2 for one in rows.values())
+    searched = rows["Safe LoRA, searched"]
+    assert set(searched["tests"]["evomm"]) == {"alignment", "over_refusal"}
+    assert searched["seconds"] > 0 and rows["Safe LoRA, published parameters"]["seconds"] is None
+    times = {path: path.stat().st_mtime for path in (tmp_path / "out").rglob("result.json")}
+    assert main([*options, "--write"]) == 0
+    assert times == {path: path.stat().st_mtime for path in (tmp_path / "out").rglob("result.json")}
+    page = (tmp_path / "out" / "rivals.md").read_text(encoding="utf-8")
+    assert "missing" not in page and "SafeMERGE (Djuhera et al.) is another project" in page
+    assert "rivals.md" in (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
+    assert (tmp_path / "out" / "images" / "rivals.svg").exists()
+
+
+def test_an_unmeasured_comparison_says_so(tmp_path: Path) -> None:
+    empty = comparison(Row(title="Other", group="rival"))
+    assert "no published method is measured yet" in as_section(empty)
+    assert "missing" in as_page(empty)
+    write(empty, tmp_path)
+    assert command.SECTION in (tmp_path / "results.md").read_text(encoding="utf-8")

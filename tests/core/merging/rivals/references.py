@@ -1,0 +1,134 @@
+"""Slow, obvious float64 versions of the published methods, written from their formulas, one layer at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+State = Mapping[str, Tensor]
+
+
+def update_of(one: State, other: State, key: str) -> Tensor:
+    return one[key].double() - other[key].double()
+
+
+def projected(update: Tensor, alignment: Tensor) -> Tensor:
+    """C dW with the matrix C written out."""
+    length = math.sqrt(sum(float(value) ** 2 for value in alignment.reshape(-1)))
+    return (alignment @ alignment.T / length) @ update
+
+
+def cosine(one: Tensor, other: Tensor) -> float:
+    dot = sum(float(a) * float(b) for a, b in zip(one.reshape(-1), other.reshape(-1), strict=True))
+    lengths = [math.sqrt(sum(float(value) ** 2 for value in tensor.reshape(-1))) for tensor in (one, other)]
+    return dot / (lengths[0] * lengths[1]) if all(lengths) else 0.0
+
+
+def projection_cosines(ancestor: State, aligned: State, expert: State) -> dict[str, float]:
+    """By layer, of the layers for which it is defined."""
+    found = {}
+    for key in ancestor:
+        change, alignment = update_of(expert, aligned, key), update_of(aligned, ancestor, key)
+        if change.dim() == 2 and change.any() and alignment.any():
+            found[key] = cosine(change, projected(change, alignment))
+    return found
+
+
+def mean(merges: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {key: torch.stack([merge[key] for merge in merges]).mean(0) for key in merges[0]}
+
+
+def interpolation(aligned: State, experts: list[State], t: float) -> dict[str, Tensor]:
+    return mean([{key: (1 - t) * aligned[key].double() + t * one[key].double() for key in aligned} for one in experts])
+
+
+def mergealign(
+    ancestor: State, aligned: State, experts: list[State], domain: float, alignment: float
+) -> dict[str, Tensor]:
+    return mean(
+        [
+            {
+                key: ancestor[key].double()
+                + domain * update_of(one, ancestor, key)
+                + alignment * update_of(aligned, ancestor, key)
+                for key in ancestor
+            }
+            for one in experts
+        ]
+    )
+
+
+def resta(
+    ancestor: State, aligned: State, experts: list[State], weight: float, kept: State | None = None, drop: float = 0.0
+) -> dict[str, Tensor]:
+    """RESTA; `kept` marks the safety vector's entries that DARE keeps."""
+    merges = []
+    for one in experts:
+        merge = {}
+        for key in ancestor:
+            vector = update_of(aligned, ancestor, key)
+            if kept is not None:
+                vector = vector * kept[key].double() / (1 - drop)
+            merge[key] = one[key].double() + weight * vector
+        merges.append(merge)
+    return mean(merges)
+
+
+def safe_lora(
+    ancestor: State, aligned: State, experts: list[State], threshold: float = 0.5, layers: int = 0
+) -> dict[str, Tensor]:
+    merges = []
+    for one in experts:
+        cosines = projection_cosines(ancestor, aligned, one)
+        lowest = sorted(cosines, key=lambda key: cosines[key])[:layers]
+        merge = {}
+        for key in ancestor:
+            change = update_of(one, aligned, key)
+            if key in lowest if layers else cosines.get(key, math.inf) < threshold:
+                change = projected(change, update_of(aligned, ancestor, key))
+            merge[key] = aligned[key].double() + change
+        merges.append(merge)
+    return mean(merges)
+
+
+def safemerge(
+    ancestor: State, aligned: State, experts: list[State], threshold: float, share: float
+) -> dict[str, Tensor]:
+    merges = []
+    for one in experts:
+        cosines = projection_cosines(ancestor, aligned, one)
+        merge = {}
+        for key in ancestor:
+            own, safe = one[key].double(), aligned[key].double()
+            merge[key] = (1 - share) * own + share * safe if cosines.get(key, math.inf) < threshold else own
+        merges.append(merge)
+    return mean(merges)
+
+
+def lata(
+    ancestor: State,
+    aligned: State,
+    experts: list[State],
+    scale: float = 1.0,
+    threshold: float = 1.0,
+    by_rank: bool = True,
+    logarithmic: bool = False,
+) -> dict[str, Tensor]:
+    merges = []
+    for one in experts:
+        changed = [key for key in ancestor if update_of(one, ancestor, key).any()]
+        similarity = {key: cosine(update_of(one, ancestor, key), update_of(aligned, ancestor, key)) for key in changed}
+        order = sorted(changed, key=lambda key: similarity[key], reverse=True)
+        merge = {key: aligned[key].double() for key in ancestor}
+        for position, key in enumerate(order, start=1):
+            weight = position / len(order) if by_rank else 1.0
+            if by_rank and logarithmic:
+                weight = math.log(1 + position) / math.log(1 + len(order))
+            if similarity[key] > threshold:
+                weight = 0.0
+            merge[key] = aligned[key].double() + scale * weight * update_of(one, ancestor, key)
+        merges.append(merge)
+    return mean(merges)
