@@ -294,6 +294,7 @@ def _read_model(
 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config.return_dict = True
         if config._attn_implementation not in (None, "eager", "sdpa"):
             config._attn_implementation = None  # a kernel of the machine that the model was trained on
         _refuse_quantized(config, ref)

@@ -154,6 +154,7 @@ def _assemble(
 ) -> ModelMetadata:
     source = str(ref.base)
     config = read_json(files, "config.json", source)
+    read_json(files, "generation_config.json", source)  # raises the error of a malformed one
     saved = weights.tensors or _expected_tensors(config)
     mapped = map_names(saved, config)
     return ModelMetadata(

@@ -107,6 +107,8 @@ def _load(path: Path, device: str) -> dict[str, torch.Tensor]:
     try:
         state = torch.load(path, map_location=device, weights_only=True, mmap=True)
     except RuntimeError as error:
+        if "PytorchStreamReader" in str(error):
+            raise ValueError(f"{path.name} is truncated or damaged") from error
         if "mmap" not in str(error):
             raise
         state = torch.load(path, map_location=device, weights_only=True)  # the format of torch before 1.6
