@@ -67,9 +67,10 @@ def export_model(
         make_portable(draft, model, tokenizer)
         dtype = str(saved_format(model) or model.dtype).removeprefix("torch.")
         config = to_mergekit(recipe, out_dtype=dtype, names=names, tokenizer_source=tokenizer_source)
-        notes = _HOW_TO_REPEAT + (f"# {recipe.repeat_note}\n" if recipe.repeat_note else "")
+        note = _repeat_note(recipe, model, tokenizer, tokenizer_source)
+        notes = _HOW_TO_REPEAT + (f"# {note}\n" if note else "")
         (draft / "mergekit_config.yml").write_text(notes + config.to_yaml(), encoding="utf-8")
-        (draft / "README.md").write_text(card, encoding="utf-8")
+        (draft / "README.md").write_text(_with_note(card, recipe.repeat_note, note), encoding="utf-8")
         if not folder_holds(draft, WeightHash(scored_sha256, scored_parts)):
             raise MergeError(
                 f"The weights saved to {folder} differ from the scored ones.",
@@ -84,6 +85,24 @@ def export_model(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return scored_sha256
+
+
+def _repeat_note(recipe: Recipe, model: Any, tokenizer: Any, tokenizer_source: str | None) -> str:
+    """How far `mergekit-yaml` repeats the merge, as a sentence; "" if it gives the same bits."""
+    rows, tokens = len(model.get_input_embeddings().weight), len(tokenizer)
+    if tokenizer_source is None or rows == tokens:
+        return recipe.repeat_note
+    return (
+        f"`mergekit-yaml` cannot repeat this merge: the embedding has {rows:,} rows and the tokenizer {tokens:,} tokens; "
+        "where vocabularies differ, mergekit makes one row for each token."
+    )
+
+
+def _with_note(card: str, old: str, new: str) -> str:
+    """A model card in which the sentence about mergekit is `new`."""
+    if new == old:
+        return card
+    return card.replace(old, new) if old and old in card else f"{card.rstrip()}\n\n{new}\n"
 
 
 def _save_model(model: Any, folder: Path) -> None:

@@ -294,9 +294,7 @@ def _read_model(
 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        config.return_dict = True
-        if config._attn_implementation not in (None, "eager", "sdpa"):
-            config._attn_implementation = None  # a kernel of the machine that the model was trained on
+        use_plain_outputs(config)
         _refuse_quantized(config, ref)
         model, info = getattr(transformers, head).from_pretrained(
             folder,
@@ -316,6 +314,13 @@ def _read_model(
         raise ModelError(message, _DAMAGED, code="damaged-safetensors") from error
     _check_complete(info, ref)
     return model
+
+
+def use_plain_outputs(config: PretrainedConfig) -> None:
+    """Reset what a configuration says about its author's program: the form of outputs and the attention kernel."""
+    config.return_dict, config.output_attentions, config.output_hidden_states = True, False, False
+    if config._attn_implementation not in (None, "eager", "sdpa"):
+        config._attn_implementation = None
 
 
 def _refuse_quantized(config: PretrainedConfig, ref: ModelReference) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from core.errors import ModelError
 from core.models.class_tensors import UNUSABLE
-from core.models.loading import load_tokenizer, locate, tokenizer_or
+from core.models.loading import load_tokenizer, locate, tokenizer_or, use_plain_outputs
 from core.models.references import ModelReference
 from core.models.saved_format import saved_format, set_saved_format
 from core.settings import Settings
@@ -167,7 +167,8 @@ def _adapted(config: PretrainedConfig, live: Any) -> PretrainedConfig:
     for key in _OF_THE_POOL:
         if hasattr(live.config, key):
             setattr(own, key, getattr(live.config, key))
-    own.dtype, own.return_dict = live.config.dtype, True
+    use_plain_outputs(own)
+    own.dtype = live.config.dtype
     own._attn_implementation = live.config._attn_implementation
     return own
 

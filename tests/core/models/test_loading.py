@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from core.errors import ModelError
 from core.models import loading
 from core.models.demo_base import HUB_ID
 from core.models.loading import load_model, load_state, load_tokenizer
+from core.models.own_settings import read_own_settings, under_settings
 from core.models.references import ModelReference, parse_reference
 from core.settings import Settings
 from tests.hub_server import HubServer
@@ -216,3 +218,26 @@ def test_rotary_frequencies_keep_their_precision(tiny_llama: Path, tiny_lora: Pa
     assert adapted.dtype == torch.bfloat16
     assert torch.equal(adapted.model.rotary_emb.inv_freq, plain.model.rotary_emb.inv_freq)
     assert adapted.model.rotary_emb.inv_freq.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"_attn_implementation": "flash_attention_2"},
+        {"attn_implementation": "flash_attention_2"},
+        {"return_dict": False, "output_attentions": True, "output_hidden_states": True},
+    ],
+)
+def test_settings_of_the_authors_program_do_not_count(
+    changes: dict[str, Any], tiny_llama: Path, tmp_path: Path, settings: Settings
+) -> None:
+    path = copy_model(tiny_llama, tmp_path / "model")
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, **changes}))
+    model = load_model(ModelReference("folder", str(path)), settings, torch.float32)
+    expected = load_model(ModelReference("folder", str(tiny_llama)), settings, torch.float32)
+    ids = torch.tensor([[3, 4, 5]])
+    assert torch.equal(model(ids).logits, expected(ids).logits)
+    own = read_own_settings(ModelReference("folder", str(path)), settings)
+    assert torch.equal(under_settings(expected, own.config, own.generation)(ids).logits, expected(ids).logits)
+    model.save_pretrained(tmp_path / "saved")
