@@ -236,13 +236,12 @@ def _wire_run(page: Page, context: AppContext, app: gr.Blocks) -> None:
 def _wire_tabs(page: Page, context: AppContext) -> None:
     """Bind what happens when a tab is opened, and the theme."""
     run, followed = page.run, page.followed
+    stopped = page.story.stopped
+    run.tabs.select(bind(story.leave, page.story), None, stopped, show_progress="hidden", js=HIDE_ACT_IN_ADDRESS)
     inputs, outputs = follow_inputs(run, followed), [run.visible_tab, *follow_outputs(run, followed)]
     for tab_id, item in page.items.items():
         item.select(bind(open_tab, context, run, followed, tab_id), inputs, outputs, show_progress="hidden")
         item.select(None, None, None, js=RESIZE_CHARTS)
-        if tab_id != "story":
-            item.select(bind(story.leave, page.story), None, page.story.stopped, show_progress="hidden")
-            item.select(None, None, None, js=HIDE_ACT_IN_ADDRESS)
     offered: set[Block] = {run.run_id, page.chat.proposed, *page.chat.models}
     page.items["chat"].select(
         bind(chat.offer_models, context, page.chat, run.run_id), offered, page.chat.offers, show_progress="hidden"

@@ -41,6 +41,8 @@ HOLD_TICKS = 12
 NARROW_PX = 760
 HEIGHTS = {True: 218, False: 440}
 """Height of a chart in pixels, in a narrow window and in a wide one."""
+ASKED = 4
+"""The act with prompts and replies."""
 FIRST_KIND: ExampleKind = "harmful"
 
 
@@ -90,7 +92,18 @@ class StoryTab:
         """What `show_act` fills."""
         states: list[Block] = [self.act, self.step, self.playing, self.timer]
         buttons: list[Block] = [self.back, self.play, self.following]
-        return [*states, *buttons, self.acts, self.head, self.body, self.chart, self.plot, self.asking]
+        return [
+            *states,
+            *buttons,
+            self.acts,
+            self.head,
+            self.body,
+            self.chart,
+            self.plot,
+            self.asking,
+            self.kind,
+            self.replies,
+        ]
 
 
 def build(context: AppContext) -> StoryTab:
@@ -111,9 +124,7 @@ def build(context: AppContext) -> StoryTab:
                         container=False,
                         elem_id="story-kind",
                     )
-                    replies = gr.HTML(
-                        recorded_replies(story, FIRST_KIND), elem_id="story-replies", js_on_load=KEEP_OPENED
-                    )
+                    replies = gr.HTML(elem_id="story-replies", js_on_load=KEEP_OPENED)
                     live = gr.Button(
                         "Ask the models now",
                         size="sm",
@@ -176,7 +187,7 @@ def show_act(tab: StoryTab, act: int, screen: str, playing: bool = False) -> Upd
         tab.following: gr.update(interactive=act < LAST),
         tab.play: gr.update(value="Pause" if playing else "Play"),
         tab.chart: gr.update(visible=act in (*PLAYED, LAST)),
-        tab.asking: gr.update(visible=act == 4),
+        tab.asking: gr.update(visible=act == ASKED),
         **_show_step(tab, act, step, screen),
     }
 
@@ -258,6 +269,8 @@ def _show_step(tab: StoryTab, act: int, step: int, screen: str) -> Updates:
     updates: Updates = {tab.body: act_body(tab.story, act, step)}
     if act in PLAYED:
         updates[tab.plot] = _plane(tab.story, act, step, height)
+    elif act == ASKED:
+        updates |= {tab.kind: FIRST_KIND, tab.replies: recorded_replies(tab.story, FIRST_KIND)}
     elif act == LAST:
         updates[tab.plot] = paper_figure(_our_effect(tab.story), height)
     return updates
