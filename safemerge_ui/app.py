@@ -43,7 +43,7 @@ from safemerge_ui.scripts import (
 )
 from safemerge_ui.slim_blocks import SlimBlocks
 from safemerge_ui.tabs import audit, chat, data, evaluate, merge, pool, runs, story
-from safemerge_ui.theme import CSS, make_theme
+from safemerge_ui.theme import compact_css, make_theme
 
 POLL_S = 1.0
 BRAND = '<div class="sm-brand"><b>SafeMerge</b><span>safety-aware model merging</span></div>'
@@ -141,7 +141,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
     return {
         "server_name": "0.0.0.0" if settings.on_space else "127.0.0.1",
         "theme": make_theme(),
-        "css_paths": [CSS],
+        "css": compact_css(),
         "footer_links": [],
         "ssr_mode": False,
         "show_error": False,
@@ -221,8 +221,8 @@ def _wire_run(page: Page, context: AppContext, app: gr.Blocks) -> None:
     run, followed = page.run, page.followed
     asked = [page.remembered, page.story.screen]
     app.load(bind(attach, context, run), asked, run.selection, show_progress="hidden", js=RUN_AND_ACT_IN_ADDRESS)
-    shown = [page.story.screen, page.story.asked_act]
-    app.load(bind(story.open_address, page.story), shown, page.story.shown, show_progress="hidden", js=SCREEN_AND_ACT)
+    screen = page.story.screen
+    app.load(bind(story.open_address, page.story), screen, page.story.shown, show_progress="hidden", js=SCREEN_AND_ACT)
     page.runs.history.open(bind(open_run, context, page), None, run.selection, show_progress="hidden")
     resumed = [page.runs.notice, *run.selection, run.timer]
     page.runs.history.resume(bind_with_notice(resume, page.runs.notice, context, page), None, resumed)

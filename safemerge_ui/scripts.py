@@ -74,12 +74,12 @@ SHOW_RUN_IN_ADDRESS = """(run) => {
 }"""
 """Writes the run into the address, so that a copied or reloaded address shows the same run."""
 
-SCREEN = """(screen, ...others) => [innerWidth + (matchMedia('(prefers-reduced-motion: reduce)').matches ? ' still' : ''),
-  ...others]"""
+SCREEN = """(_, ...others) =>
+[innerWidth + (matchMedia('(prefers-reduced-motion: reduce)').matches ? ' still' : ''), ...others]"""
 """Fills the first input with the window's width in pixels, and `still` where the visitor wants no motion."""
 
-SCREEN_AND_ACT = """() => [innerWidth + (matchMedia('(prefers-reduced-motion: reduce)').matches ? ' still' : ''),
-  new URL(window.location).searchParams.get('story') || '']"""
+SCREEN_AND_ACT = """() => [innerWidth + (matchMedia('(prefers-reduced-motion: reduce)').matches ? ' still' : '') + '|'
+  + (new URL(location).searchParams.get('story') || '')]"""
 """The window as `SCREEN` reports it, and the act in the address."""
 
 STORY_KEYS = """

@@ -58,7 +58,6 @@ class StoryTab:
         step: step of the replay, then ticks that autoplay has waited.
         playing: whether autoplay is on.
         screen: what the browser reports of its window; see `safemerge_ui.scripts.SCREEN`.
-        asked_act: the act in the address when the page was opened.
     """
 
     story: Story
@@ -80,7 +79,6 @@ class StoryTab:
     step: gr.State
     playing: gr.State
     screen: gr.Textbox
-    asked_act: gr.Textbox
 
     @property
     def stopped(self) -> list[Block]:
@@ -141,9 +139,10 @@ def build(context: AppContext) -> StoryTab:
             present = gr.Button("Full screen", elem_id="story-present")
         gr.HTML(origin(story), elem_id="story-origin")
     states = (gr.Timer(TICK_S, active=False), gr.State(FIRST), gr.State(0), gr.State(False))
-    asked = (gr.Textbox(visible=False), gr.Textbox(visible=False))
     buttons = (live, back, play, following, present)
-    return StoryTab(story, acts, head, body, chart, plot, asking, kind, replies, *buttons, *states, *asked)
+    return StoryTab(
+        story, acts, head, body, chart, plot, asking, kind, replies, *buttons, *states, gr.Textbox(visible=False)
+    )
 
 
 def wire(tab: StoryTab, context: AppContext) -> None:
@@ -202,8 +201,14 @@ def open_act(tab: StoryTab, screen: str, event: gr.EventData) -> Updates:
     return show_act(tab, act_in(event.act), screen)
 
 
-def open_address(tab: StoryTab, screen: str, act: str) -> Updates:
-    """Show the act in the address; nothing where it names none."""
+def open_address(tab: StoryTab, asked: str) -> Updates:
+    """Show the act in the address; nothing where it names none.
+
+    Args:
+        tab: the tab.
+        asked: the window and the act, as `safemerge_ui.scripts.SCREEN_AND_ACT` reports them.
+    """
+    screen, _, act = asked.partition("|")
     return show_act(tab, act_in(act), screen) if act else {}
 
 
