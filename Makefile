@@ -15,11 +15,12 @@ BENCHMARKS := $(filter-out performance,$(basename $(notdir $(shell grep -l '^def
 # The second environment, in which saved merges are loaded with transformers 4.
 VENV4 := .venv-transformers4
 INSTALLED4 := $(VENV4)/.installed
+VENV_AUDIT := .venv-audit
 DEMO_BASE := from core.models.demo_base import ensure_base; from core.settings import load_settings; \
 	print("Demo base model:", ensure_base(load_settings()))
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo demo-base test test-transformers4 check coverage reference format hooks bench lock
+.PHONY: help run demo demo-base test test-transformers4 check coverage reference format audit hooks bench lock
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /: /' | awk -F': ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -55,6 +56,13 @@ reference: $(INSTALLED) ## write docs/reference/spec.md and events.md from the c
 format: $(INSTALLED_DEV) ## format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# pip-audit has an environment of its own, so that its dependencies do not meet ours; a failed installation is reported by
+# the audit and is no failure.
+audit: $(INSTALLED) ## look for known vulnerabilities, secrets and licenses (weekly, and before a release)
+	-@test -x $(VENV_AUDIT)/bin/pip-audit || ($(PYTHON) -m venv $(VENV_AUDIT) && \
+		$(VENV_AUDIT)/bin/python -m pip install --disable-pip-version-check --quiet "pip-audit>=2.7,<3")
+	$(BIN)/python .ci/audit.py requirements.lock $(VENV_AUDIT)/bin/python
 
 hooks: $(INSTALLED_DEV) ## run the checks before every commit
 	$(BIN)/pre-commit install

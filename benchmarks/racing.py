@@ -27,10 +27,11 @@ from benchmarks.search_problems import SAFETY_TRIM, SKILL_TRIM, ce_expert, ce_sa
 from benchmarks.timing import over_seeds
 from core.contracts.events import CandidateScored
 from core.merging.recipes import Recipe
+from core.search.evaluator import Evaluator
 from core.search.genome import Genome
 from core.search.nested_subsets import FEWEST, SHARES, NestedScorer, NestedSet
 from core.search.scoring import REFUSAL_OPENING, SetScore
-from core.search.search_loop import Evaluator, run_search
+from core.search.search_loop import run_search
 from core.search.search_plan import SearchPlan
 
 if TYPE_CHECKING:

@@ -8,6 +8,9 @@ budget, EvoMM and EvoMM with a surrogate, both with `stop_when_flat`, and Bayesi
 - `stopped_after`: candidates when the search stopped by its own rule; `gap`: its distance to the best known objective.
 - `needed`: `stopped_after` if the search was within 0.5 % of the best known objective, otherwise null.
 
+`gradient` has gradient search on layouts of the demo pool with few to many parameters, two and three models: the cost
+in scored candidates as measured, and the objective on pairs that no search saw (`benchmarks.gradient_search`).
+
 The best known objective is the lowest that any search of the problem scored; for the first synthetic problem a dense
 grid counts too. The result has grid search, with the same objective, for comparison.
 
@@ -23,7 +26,17 @@ from itertools import accumulate
 from typing import Any
 
 from benchmarks.command import make_parser
-from benchmarks.search_problems import ALPHA, CachedObjective, Objective, Problem, best_synthetic, problems, synthetic
+from benchmarks.gradient_search import LAYOUTS, demo_gradient_pool, measure_gradients, tiny_gradient_pool
+from benchmarks.search_problems import (
+    ALPHA,
+    EXPERTS,
+    CachedObjective,
+    Objective,
+    Problem,
+    best_synthetic,
+    problems,
+    synthetic,
+)
 from benchmarks.timing import over_seeds
 from core.search.bayes import Bayes
 from core.search.evomm import EvoMM
@@ -53,6 +66,7 @@ def measure(
     """Solve every problem with every search and seed, and compare with the best known objective."""
     results = [measure_problem(problem, seeds, steps, tolerances) for problem in problems(pool, pairs, dtype)]
     return {
+        "gradient": gradients(pool, pairs, steps, dtype),
         "benchmark": "search",
         "pool": pool,
         "pairs": pairs if pool == "demo" else None,
@@ -63,6 +77,18 @@ def measure(
         "stop_when_flat": {name: limit for name, limit in tolerances.items() if limit is not None},
         "problems": results,
     }
+
+
+def gradients(pool: str, pairs: int, steps: int, dtype: str | None = None) -> list[dict[str, Any]]:
+    """Return gradient search on layouts of few to many parameters; empty for objectives without a model."""
+    if pool == "synthetic":
+        return []
+    if pool == "tiny":
+        return measure_gradients(tiny_gradient_pool(), ("one group", "every projection"), min(steps, 16))
+    rows = []
+    for experts in (EXPERTS[:1], EXPERTS):
+        rows += measure_gradients(demo_gradient_pool(pairs, experts, dtype), tuple(LAYOUTS), min(steps, 65))
+    return rows
 
 
 def measure_problem(problem: Problem, seeds: int, steps: int, tolerances: Mapping[str, float | None]) -> dict[str, Any]:
@@ -137,8 +163,13 @@ def main() -> None:
                 f"--{name}-flat", type=float, default=limit, help="tolerance for an early stop, in nats"
             )
     parser.add_argument("--pairs", type=int, default=PAIRS, help="training pairs of each kind, for the demo pool")
+    parser.add_argument("--only-gradient", action="store_true", help="measure gradient search alone")
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], help="of the demo pool (default: the fastest)")
     options = parser.parse_args()
+    if options.only_gradient:
+        rows = gradients(options.pool, options.pairs, options.steps, options.dtype)
+        print(json.dumps({"benchmark": "search", "pool": options.pool, "pairs": options.pairs, "gradient": rows}))
+        return
     result = measure(
         options.pool,
         options.seeds,
@@ -152,6 +183,11 @@ def main() -> None:
         return
     for problem in result["problems"]:
         _print_problem(problem, result["pool"])
+    for row in result["gradient"]:
+        print(
+            f"gradient, {row['models']} models, {row['parameters']} parameters ({row['layout']}): cost of "
+            f"{row['cost']:.0f} candidates, held-out objective {row['held_out_objective']:.4f}"
+        )
 
 
 def _print_problem(problem: dict[str, Any], pool: str) -> None:

@@ -200,10 +200,10 @@ def demo_problems(pairs: int, dtype: str | None = None) -> list[Problem]:
     import torch
 
     from benchmarks.inputs import open_live_pool
+    from core.search.evaluator import Evaluator
     from core.search.expert_losses import ExpertShares
     from core.search.objectives import loss_terms
     from core.search.scoring import REFUSAL_OPENING, Scorer, TrainingSet
-    from core.search.search_loop import Evaluator
 
     pool = open_live_pool(BASE, EXPERTS, getattr(torch, dtype) if dtype else None)
 
@@ -215,7 +215,7 @@ def demo_problems(pairs: int, dtype: str | None = None) -> list[Problem]:
         evaluator = Evaluator(pool.merge, Scorer(pool.live, refusals, answers, pool.merge.changing, shares))
 
         def objective(recipe: Recipe) -> Terms:
-            safety, expert = evaluator.scores(recipe, with_safety=True)
+            safety, expert, _ = evaluator.scores(recipe, with_safety=True)
             if safety is None or expert is None:
                 return ()
             return loss_terms(safety.loss, expert.loss, expert.by_expert, ALPHA, shares.counts)

@@ -66,6 +66,10 @@ class MergeError(SafeMergeError):
     """A recipe cannot be applied to the pool."""
 
 
+class YamlError(SafeMergeError):
+    """A YAML text is malformed, uses more than plain data, or exceeds a limit; the caller names the file."""
+
+
 class OutOfMemory(MergeError):
     """A step did not fit into memory, even split into its smallest parts; a search counts a failed candidate."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ class Settings:
         allowed_users: Hub user names that may start work on a Space (`SAFEMERGE_ALLOWED_USERS`, commas).
         token: Hub token (`HF_TOKEN`), never logged and never written to a run folder.
         hub_timeout_s: how long one Hub request may take before it counts as unreachable.
+        hosts: host names besides those of this machine under which the page may be opened (`SAFEMERGE_HOSTS`, commas;
+            on a Space also `SPACE_HOST`).
         reply_cache_bytes: most bytes of generated questions and domain answers to keep for later runs, 0 = none
             (`SAFEMERGE_REPLY_CACHE_MB`).
     """
@@ -35,6 +38,7 @@ class Settings:
     token: str | None
     hub_timeout_s: float
     reply_cache_bytes: int = 256_000_000
+    hosts: frozenset[str] = frozenset()
 
     @property
     def uploads(self) -> Path:
@@ -52,16 +56,21 @@ def load_settings(environment: dict[str, str] | None = None) -> Settings:
     persistent = Path("/data") if on_space and Path("/data").is_dir() else None
     default_home = persistent or Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     default_runs = (persistent or REPOSITORY) / "runs"
-    users = env.get("SAFEMERGE_ALLOWED_USERS", "")
     return Settings(
         home=Path(env.get("SAFEMERGE_HOME") or default_home / "safemerge"),
         runs=Path(env.get("SAFEMERGE_RUNS") or default_runs),
         on_space=on_space,
-        allowed_users=frozenset(name.strip() for name in users.split(",") if name.strip()),
+        allowed_users=_names(env, "SAFEMERGE_ALLOWED_USERS"),
         token=env.get("HF_TOKEN") or None,
         hub_timeout_s=float(env.get("SAFEMERGE_HUB_TIMEOUT") or 10.0),
         reply_cache_bytes=int(float(env.get("SAFEMERGE_REPLY_CACHE_MB") or 256) * 1_000_000),
+        hosts=frozenset(name.lower() for name in _names(env, "SAFEMERGE_HOSTS") | _names(env, "SPACE_HOST")),
     )
+
+
+def _names(environment: dict[str, str], variable: str) -> frozenset[str]:
+    """The names in a variable, which are separated by commas."""
+    return frozenset(name.strip() for name in environment.get(variable, "").split(",") if name.strip())
 
 
 def machine_name(environment: dict[str, str] | None = None) -> str:
@@ -75,5 +84,36 @@ def machine_name(environment: dict[str, str] | None = None) -> str:
 
 def resolve_path(text: str) -> Path:
     """The file that a spec's path names: relative to the working directory, or to the repository for `assets/`."""
-    path = Path(text).expanduser()
-    return path if path.is_absolute() or path.exists() or not text.startswith("assets/") else REPOSITORY / path
+    path = expanded(text)
+    return (
+        path
+        if path.is_absolute() or not text.startswith("assets/") or is_file(path) or is_folder(path)
+        else REPOSITORY / path
+    )
+
+
+def expanded(text: str) -> Path:
+    """The path that a person wrote, with the home folder for `~`; an unknown `~user` stays as it is.
+
+    Null characters, which no path may have, are replaced, so that the file is missing instead of an error.
+    """
+    path = Path(text.replace("\0", "\ufffd"))
+    with suppress(RuntimeError):
+        return path.expanduser()
+    return path
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path is a file that can be seen; False for a name that the system does not accept."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder that can be seen; False for a name that the system does not accept."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False

@@ -12,10 +12,11 @@ from gradio.utils import get_space
 
 from core.contracts.comparison_spec import AnySpec, ComparisonSpec
 from core.contracts.run_spec import RunSpec
-from core.data.prompt_sets import find_dataset
+from core.contracts.search_spec import STARTS
 from core.errors import DataError, RunError, SafeMergeError
 from core.guards.guard_names import parse_guards
 from core.models.references import parse_reference
+from core.runs.input_files import named_files
 from core.settings import ASSETS, Settings, resolve_path
 
 MAX_UPLOAD_BYTES = 50_000_000
@@ -57,7 +58,8 @@ def refuse_local_paths(spec: AnySpec, settings: Settings) -> None:
     for model in _models(spec):
         parse_reference(model, settings)
     parse_guards(spec.pool.guard if isinstance(spec, RunSpec) else spec.guard, settings)
-    for path in _files(spec):
+    start = spec.search.start if isinstance(spec, RunSpec) and spec.search.start not in STARTS else None
+    for path in (*named_files(spec), *filter(None, [start])):
         refuse_local_file(path, settings)
     tasks = spec.evaluation.include_path
     if tasks is not None and not resolve_path(tasks).resolve().is_relative_to(ASSETS.resolve()):
@@ -108,16 +110,3 @@ def _models(spec: AnySpec) -> list[str]:
     pool = spec.pool
     models = (pool.base, *(expert.model for expert in pool.experts), pool.ancestor, pool.generator)
     return [model for model in models if model is not None]
-
-
-def _files(spec: AnySpec) -> list[str]:
-    evaluation = spec.evaluation
-    files = [
-        prompts for prompts in (evaluation.prompts, evaluation.benign) if prompts and find_dataset(prompts) is None
-    ]
-    files += [path for path in (evaluation.probe, evaluation.probe_questions) if path]
-    if isinstance(spec, RunSpec):
-        sources = (*spec.data.safety.sources, *spec.data.domain.sources)
-        files += [source.path for source in sources if source.source == "file" and source.path]
-        files += [expert.domain.examples for expert in spec.pool.experts if expert.domain.examples]
-    return files

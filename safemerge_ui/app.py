@@ -13,13 +13,15 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 from gradio.blocks import Block
+from starlette.middleware import Middleware
 
 from core.jobs.worker import resume_run
 from core.settings import ASSETS, Settings
 from safemerge_ui import api
-from safemerge_ui.access import can_sign_in, require_starter
+from safemerge_ui.access import MAX_UPLOAD_BYTES, can_sign_in, require_starter
 from safemerge_ui.app_context import AppContext, make_context
 from safemerge_ui.boundary import Updates, bind, bind_with_notice
+from safemerge_ui.endpoints import close_endpoints
 from safemerge_ui.form import Form, form_from_spec, spec_from_form
 from safemerge_ui.launching import naming_a_busy_run, start
 from safemerge_ui.page_run import (
@@ -33,6 +35,7 @@ from safemerge_ui.page_run import (
     select_run,
     selected,
 )
+from safemerge_ui.request_guard import RequestGuard
 from safemerge_ui.scripts import (
     HIDE_ACT_IN_ADDRESS,
     RESIZE_CHARTS,
@@ -46,6 +49,8 @@ from safemerge_ui.tabs import audit, chat, data, evaluate, merge, pool, runs, st
 from safemerge_ui.theme import compact_css, make_theme
 
 POLL_S = 1.0
+UPLOADS_KEPT_S = (3600, 86400)
+"""Seconds between two searches for old copies of uploads, and the age in seconds at which a copy is deleted."""
 BRAND = '<div class="sm-brand"><b>SafeMerge</b><span>safety-aware model merging</span></div>'
 _NOT_SECRET = "safemerge-run-id"
 """Key of the browser's memory, which holds a run id only. It is fixed, so that the memory outlives the server."""
@@ -114,7 +119,7 @@ def create_app(settings: Settings, assets: Path = ASSETS) -> gr.Blocks:
     """
     context = make_context(settings, assets)
     app: SlimBlocks
-    with SlimBlocks(title="SafeMerge", analytics_enabled=False, fill_width=True) as app:
+    with SlimBlocks(title="SafeMerge", analytics_enabled=False, fill_width=True, delete_cache=UPLOADS_KEPT_S) as app:
         public = api.wire(context)
         page = build_page(context)
         run_id = page.run.run_id
@@ -130,11 +135,13 @@ def create_app(settings: Settings, assets: Path = ASSETS) -> gr.Blocks:
         _wire_run(page, context, app)
         _wire_tabs(page, context)
     app.keep_private(public)
+    close_endpoints(app, settings)
     return app
 
 
 def launch_options(settings: Settings) -> dict[str, Any]:
-    """Arguments of `launch`: listen on all interfaces on a Space only, use our theme, show no footer links.
+    """Arguments of `launch`: listen on all interfaces on a Space only, use our theme, show no footer links, limit
+    uploads, and refuse requests of other sites.
 
     The app is an MCP server where the package `mcp` is installed. The browser keeps no record of calls.
     """
@@ -147,6 +154,9 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "show_error": False,
         "run_history": False,
         "mcp_server": find_spec("mcp") is not None,
+        "max_file_size": MAX_UPLOAD_BYTES,
+        "enable_monitoring": False,
+        "app_kwargs": {"middleware": [Middleware(RequestGuard, settings=settings)]},
     }
 
 

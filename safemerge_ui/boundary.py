@@ -37,16 +37,17 @@ def bind(handler: Handler, *dependencies: Any) -> Handler:
         try:
             return _for_gradio(handler(*dependencies, *arguments))
         except Exception as error:  # noqa: BLE001 - the UI boundary
-            return _warn(_explain(error))
+            return warn(_explain(error))
 
     def stream(*arguments: Any) -> Iterator[Any]:
         try:
             for updates in handler(*dependencies, *arguments):
                 yield _for_gradio(updates)
         except Exception as error:  # noqa: BLE001 - the UI boundary
-            yield _warn(_explain(error))
+            yield warn(_explain(error))
 
-    bound = stream if inspect.isgeneratorfunction(handler) else call
+    bound: Any = stream if inspect.isgeneratorfunction(handler) else call
+    bound.refuse = warn
     return _with_signature(bound, handler, len(dependencies))
 
 
@@ -63,8 +64,12 @@ def bind_with_notice(handler: Handler, notice: gr.HTML, *dependencies: Any) -> H
         try:
             return {notice: "", **handler(*dependencies, *arguments)}
         except Exception as error:  # noqa: BLE001 - the UI boundary
-            return {notice: error_notice(_explain(error))}
+            return refuse(_explain(error))
 
+    def refuse(error: SafeMergeError) -> Updates:
+        return {notice: error_notice(error)}
+
+    call.refuse = refuse  # type: ignore[attr-defined]
     return _with_signature(call, handler, len(dependencies))
 
 
@@ -85,10 +90,13 @@ def bind_endpoint(function: Handler, *dependencies: Any) -> Handler:
         try:
             return function(*dependencies, *arguments)
         except Exception as error:  # noqa: BLE001 - the UI boundary
-            explained = _explain(error)
-            message = f"{text(str(explained))} [{explained.code}]"
-            raise gr.Error(message, print_exception=False) from None
+            return refuse(_explain(error))
 
+    def refuse(explained: SafeMergeError) -> Any:
+        message = f"{text(str(explained))} [{explained.code}]"
+        raise gr.Error(message, print_exception=False) from None
+
+    call.refuse = refuse  # type: ignore[attr-defined]
     call.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=parameters, return_annotation=hints["return"]
     )
@@ -108,7 +116,8 @@ def _explain(error: Exception) -> SafeMergeError:
     return _BUG
 
 
-def _warn(error: SafeMergeError) -> Any:
+def warn(error: SafeMergeError) -> Any:
+    """Show an error as a warning, and return the update that changes nothing."""
     gr.Warning(text(error.hint), title=text(error.message))
     return gr.skip()
 

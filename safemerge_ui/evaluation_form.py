@@ -14,7 +14,17 @@ from safemerge_ui.fields import listed, optional, optional_whole, shown, whole
 CHAT_TEMPLATE: dict[str, bool | None] = {"suite": None, "on": True, "off": False}
 """Choices of the field for the chat template, with their value in the spec."""
 
-_TEXTS = ("prompts", "benign", "probe", "prompt_column", "category_column", "probe_questions", "suite", "include_path")
+_TEXTS = (
+    "prompts",
+    "benign",
+    "probe",
+    "probe_benign",
+    "prompt_column",
+    "category_column",
+    "probe_questions",
+    "suite",
+    "include_path",
+)
 _OPTIONAL_NUMBERS = ("limit", "num_fewshot")
 _SWITCHES = ("fluency", "leave_one_out")
 
@@ -27,7 +37,7 @@ def read_evaluation(form: Mapping[str, Any]) -> dict[str, Any]:
         "reply_tokens": whole(form["eval_reply_tokens"]),
         **{name: form[f"eval_{name}"] for name in _SWITCHES},
         "tasks": listed(form["eval_tasks"]),
-        "chat_template": CHAT_TEMPLATE.get(form["eval_chat_template"], form["eval_chat_template"]),
+        "chat_template": CHAT_TEMPLATE.get(str(form["eval_chat_template"]), form["eval_chat_template"]),
     }
 
 

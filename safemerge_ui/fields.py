@@ -7,6 +7,9 @@ from typing import Any
 
 from core.errors import SpecError
 
+MAX_DIGITS = 18
+"""Longest whole number of a field; longer text is left for the spec to refuse."""
+
 
 def optional(form: Mapping[str, Any], key: str) -> str | None:
     """Return a field's text; None if it is empty."""
@@ -32,7 +35,7 @@ def optional_whole(form: Mapping[str, Any], key: str) -> Any:
     It is a text field because gradio shows an empty number field as 0.
     """
     value = optional(form, key)
-    return int(value) if value and value.isdecimal() else value
+    return int(value) if value and value.isdecimal() and len(value) <= MAX_DIGITS else value
 
 
 def shown(value: int | None) -> str:
@@ -42,4 +45,4 @@ def shown(value: int | None) -> str:
 
 def listed(text: str | None) -> list[str]:
     """Return the items of a comma-separated field."""
-    return [item for part in (text or "").split(",") if (item := part.strip())]
+    return [item for part in str(text or "").split(",") if (item := part.strip())]

@@ -12,15 +12,16 @@ from typing import Any
 import yaml
 
 from core.contracts.run_spec import ExpertSpec, RunSpec, spec_from_dict
-from core.errors import SpecError
+from core.contracts.safe_yaml import load_yaml
+from core.errors import SpecError, YamlError
 from safemerge_ui.evaluation_form import evaluation_form, read_evaluation
 from safemerge_ui.fields import listed, optional, optional_whole, required, shown, whole
 
 EXPERT_SLOTS = 4
-EXPERT_FIELDS = ("model", "domain", "topic", "suite", "examples")
+EXPERT_FIELDS = ("model", "domain", "topic", "suite", "examples", "template")
 _SEARCH_FIELDS = ("optimizer", "method", "steps", "alpha", "safety", "seed", "stop_when_flat", "temperature")
 _GENOME_SWITCHES = ("smooth", "allow_negative_weights", "normalize")
-_OBJECTIVE_FIELDS = ("objective", "safety_tolerance", "racing")
+_OBJECTIVE_FIELDS = ("objective", "safety_tolerance", "racing", "beta", "start", "regularize")
 _COMMAND = "Run it with `python -m core run SPEC.yaml --out DIR`, or change the spec."
 
 Form = dict[str, Any]
@@ -53,6 +54,7 @@ def spec_from_form(form: Mapping[str, Any]) -> RunSpec:
             "data": {
                 "safety": _source(form, "safety") | {"fallback_refusals": form["safety_fallback"]},
                 "domain": _source(form, "domain"),
+                "benign": _benign(form),
                 "reply_tokens": whole(form["data_reply_tokens"]),
             },
             "search": {
@@ -116,6 +118,7 @@ def form_from_spec(spec: RunSpec) -> Form:
         form |= {f"{name}_config": source.config or "", f"{name}_split": source.split or ""}
         form[f"{name}_columns"] = _flow(source.columns.model_dump(mode="json", exclude_defaults=True))
         form[f"{name}_mix"] = "\n".join(_flow(one.model_dump(mode="json", exclude_defaults=True)) for one in source.mix)
+    form["benign"] = _flow(spec.data.benign.model_dump(mode="json", exclude_none=True)) if spec.data.benign else ""
     form["safety_fallback"] = spec.data.safety.fallback_refusals
     for slot in range(EXPERT_SLOTS):
         form |= _expert_form(slot, spec.pool.experts[slot] if slot < len(spec.pool.experts) else None)
@@ -163,8 +166,8 @@ def _parameters(form: Mapping[str, Any]) -> Any:
     """The method's fixed parameters, written as `name: value, name: [value, value]`."""
     text = optional(form, "parameters")
     try:
-        return yaml.safe_load(f"{{{text}}}") if text else {}
-    except yaml.YAMLError as error:
+        return load_yaml(f"{{{text}}}") if text else {}
+    except YamlError as error:
         example = "Write them as `lambda: 0.8, normalize: true`."
         raise SpecError(f"The fixed parameters cannot be read: {text}", example) from error
 
@@ -188,6 +191,18 @@ def _source(form: Mapping[str, Any], name: str) -> dict[str, Any]:
     }
 
 
+def _benign(form: Mapping[str, Any]) -> Any:
+    """The source of harmless look-alikes, such as `source: file, path: questions.jsonl, k: 64`."""
+    text = optional(form, "benign")
+    try:
+        return yaml.safe_load(f"{{{text}}}") if text else None
+    except yaml.YAMLError as error:
+        raise SpecError(
+            "The source of harmless look-alikes cannot be read.",
+            "Write it like source: file, path: questions.jsonl, k: 64.",
+        ) from error
+
+
 def _flow(given: Mapping[str, Any]) -> str:
     """A mapping as one line of YAML, as a person would write it: `question: prompt, answer: reply`."""
     line = yaml.safe_dump(given, default_flow_style=True, sort_keys=False, width=10**6, allow_unicode=True).strip()
@@ -196,8 +211,8 @@ def _flow(given: Mapping[str, Any]) -> str:
 
 def _columns(form: Mapping[str, Any], name: str) -> Any:
     try:
-        return yaml.safe_load(f"{{{form[f'{name}_columns'] or ''}}}")
-    except yaml.YAMLError as error:
+        return load_yaml(f"{{{form[f'{name}_columns'] or ''}}}")
+    except YamlError as error:
         raise SpecError(
             f"The columns of the {name} data cannot be read.", "Write them like question: prompt, answer: reply."
         ) from error
@@ -207,8 +222,8 @@ def _mix(form: Mapping[str, Any], name: str) -> list[Any]:
     """Further sources, one a line, each like `source: file, path: pairs.csv, k: 32`."""
     try:
         lines = str(form[f"{name}_mix"] or "").splitlines()
-        return [yaml.safe_load(f"{{{line}}}") for line in lines if line.strip()]
-    except yaml.YAMLError as error:
+        return [load_yaml(f"{{{line}}}") for line in lines if line.strip()]
+    except YamlError as error:
         raise SpecError(
             f"The further sources of the {name} data cannot be read.",
             "Write one a line, like source: file, path: pairs.csv, k: 32.",

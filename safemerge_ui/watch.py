@@ -15,6 +15,7 @@ from core.runs.summaries import RunList, RunSummary
 from core.runs.view import RunView
 
 CAPACITY = 8
+MAX_NAME_BYTES = 200
 
 
 class Watched(NamedTuple):
@@ -51,11 +52,10 @@ class RunWatch:
         """The folder of a run.
 
         Raises:
-            RunError: there is no such run (code `no-run`); also for ids that are not a plain folder name.
+            RunError: there is no such run (code `no-run`); also for links and ids that are no plain name.
         """
-        folder = RunFolder(self._runs / run_id)
-        plain = run_id not in ("", ".", "..") and Path(run_id).name == run_id
-        if not plain or not folder.is_run:
+        folder = RunFolder(self._runs / run_id) if _is_plain_name(run_id) else None
+        if folder is None or folder.path.is_symlink() or not folder.is_run:
             raise RunError(f"There is no run '{run_id}'.", "Choose one from the Runs tab.", code="no-run")
         return folder
 
@@ -77,7 +77,7 @@ class RunWatch:
 
     def busy_run(self) -> str | None:
         """Id of the run that is at work on this machine, or None."""
-        folders = (RunFolder(path) for path in sorted(self._runs.glob("*/"), reverse=True))
+        folders = (RunFolder(path) for path in sorted(self._runs.glob("*/"), reverse=True) if not path.is_symlink())
         return next((folder.run_id for folder in folders if self._is_at_work(folder)), None)
 
     def busy_needs(self) -> BusyNeeds | None:
@@ -103,3 +103,10 @@ class RunWatch:
         while len(self._followed) > CAPACITY:
             self._followed.popitem(last=False)
         return self._followed[key]
+
+
+def _is_plain_name(run_id: object) -> bool:
+    """Whether a run's id is the name of a folder, without a path, null characters or more bytes than names have."""
+    if not isinstance(run_id, str) or run_id in ("", ".", "..") or "\0" in run_id:
+        return False
+    return Path(run_id).name == run_id and len(run_id.encode("utf-8", errors="replace")) <= MAX_NAME_BYTES

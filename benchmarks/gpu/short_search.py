@@ -9,9 +9,10 @@ from benchmarks.gpu.packed_scoring import RandomSet
 from benchmarks.gpu.random_pool import BASE, EXPERT, RandomPool
 from benchmarks.gpu.sections import Check, Figures
 from core.contracts.events import CandidateScored
+from core.search.evaluator import Evaluator
 from core.search.genome import Genome
 from core.search.scoring import Scorer
-from core.search.search_loop import Evaluator, run_search
+from core.search.search_loop import run_search
 from core.search.search_plan import SearchPlan
 
 _PAIRS = 40

@@ -104,14 +104,17 @@ def describe_event(event: Event) -> str | None:
             tokens = f", {event.tokens_scored:,} tokens scored" if event.tokens_scored else ""
             return f"{event.phase}: {event.done}/{event.total} {event.message}".rstrip() + tokens + left
         case "data_ready":
-            return f"data: {event.safety_kept} safety and {event.domain_kept} domain pairs"
+            benign = f", {event.benign_kept} harmless look-alikes" if event.benign_seen else ""
+            return f"data: {event.safety_kept} safety and {event.domain_kept} domain pairs{benign}"
         case "candidate_scored":
             outcome = event.failure or f"objective {event.objective:.4f} nats/token"
             outcome += f" (estimated from {event.samples} of {event.all_samples} pairs)" if event.partial else ""
+            outcome += "" if event.held_out is None else f", {event.held_out:.4f} on held-out pairs"
             outcome += f", {event.violation:.4f} above the safety limit" if event.violation else ""
             return f"{event.search}: candidate {event.candidate}, generation {event.generation}: {outcome}"
         case "candidate_measured":
             rates = f"alignment {format_rate(event.alignment)}, accuracy {format_rate(event.accuracy)}"
+            rates += f", over-refusal {format_rate(event.over_refusal)}" if event.over_refusal else ""
             return f"{event.search}: candidate {event.candidate} measured: {rates}"
         case "model_measured":
             return f"measured {event.result.name}: alignment {format_rate(event.result.alignment)}"

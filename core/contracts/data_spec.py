@@ -120,12 +120,37 @@ class SafetySourceSpec(TrainingSetSpec):
     question."""
 
 
+class BenignSpec(FrozenSpec):
+    """Where harmless look-alikes come from; the pool's most aligned member answers them."""
+
+    source: Literal["generate", "file"] = "generate"
+    """`generate`: `pool.generator` writes the questions. `file`: a local file of questions."""
+    path: str | None = None
+    """The file (JSONL, CSV or Parquet)."""
+    k: Annotated[int, Field(ge=1, le=100_000)] = 64
+    """Number of pairs to collect."""
+
+    @model_validator(mode="after")
+    def _check_path(self) -> BenignSpec:
+        if (self.source == "file") != bool(self.path):
+            raise Refusal("path_missing", "source 'file' needs a path, and 'generate' has none").error()
+        return self
+
+    @property
+    def file(self) -> SourceSpec | None:
+        """The file as a source; None where the generator writes the questions."""
+        return SourceSpec(source="file", path=self.path, k=self.k) if self.source == "file" else None
+
+
 class DataSpec(FrozenSpec):
-    """The two training sets."""
+    """The training sets."""
 
     safety: SafetySourceSpec = SafetySourceSpec()
     """Unsafe questions with refusals."""
     domain: TrainingSetSpec = TrainingSetSpec()
     """Questions of the experts' domains with answers."""
+    benign: BenignSpec | None = None
+    """Harmless questions that look unsafe, with helpful answers: they keep a search from refusing everything. null = 64
+    written by `pool.generator` for gradient search, none for other optimizers; `search.beta: 0` leaves them out."""
     reply_tokens: Annotated[int, Field(ge=8, le=4096)] = 512
     """Most tokens of a generated refusal or answer; the default is the paper's."""

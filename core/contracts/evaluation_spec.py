@@ -20,6 +20,9 @@ class EvaluationSpec(FrozenSpec):
     probe: str | None = None
     """File of unsafe prompts on which the best candidate of each generation is measured; disjoint from `prompts` and
     from the training data."""
+    probe_benign: str | None = None
+    """File of harmless look-alikes on which the over-refusal of the same candidates is measured; disjoint from `benign`
+    and from the training data."""
     prompt_column: str | None = None
     """Column of the prompts in the files of `prompts`, `benign` and `probe`; null = a usual name (`prompt`, `goal`,
     `behavior`, ...)."""

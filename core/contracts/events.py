@@ -7,13 +7,14 @@ text below each field describes it.
 
 from __future__ import annotations
 
+import json
 import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 
+from core.contracts.reply_verdicts import DisputedReply, ReplyVerdict
 from core.contracts.results import Documented, ModelResult, Rate, RunResult
-from core.contracts.verdicts import Opinion, Verdict
 
 SCHEMA_VERSION = 1
 
@@ -33,6 +34,8 @@ class RunStarted(_Event):
     """Version of the log's format."""
     spec: dict[str, Any]
     """The spec as a mapping."""
+    inputs: dict[str, str] = Field(default_factory=dict)
+    """sha256 of each file that the spec names, by its path; a resumed run refuses other files. Empty in older logs."""
 
 
 class Resumed(_Event):
@@ -116,64 +119,11 @@ class PoolLoaded(_Event):
     """Where weights are stored between merges (`core.models.memory`); no figure depends on it."""
 
 
-class GuardAnswer(Documented):
-    """One guard's answer about a reply, where several guards judge."""
-
-    guard: str
-    """The guard."""
-    refusal: bool
-    """Whether the reply refuses."""
-    safe: bool | None
-    """Whether the reply is safe; null where the guard cannot tell."""
-    category: str = ""
-    """The guard's category."""
-
-
-class ReplyVerdict(Documented):
-    """The guard's verdict on one model's reply to a safety question."""
-
-    model: str
-    """The model that replied; empty for an answer from a file or dataset."""
-    refusal: bool
-    """Whether the reply refuses."""
-    safe: bool | None
-    """Whether the reply is safe; null where the guard cannot tell."""
-    degenerate: bool
-    """Whether the reply is broken text."""
-    category: str = ""
-    """The guard's category, where several guards judge."""
-    others: tuple[GuardAnswer, ...] = ()
-    """Answers of the other guards, where several judge."""
-
-    @property
-    def agreed(self) -> bool:
-        """Whether all guards agree."""
-        others = tuple(Opinion(one.guard, one.refusal, one.safe, one.category) for one in self.others)
-        return Verdict(self.refusal, self.safe, self.degenerate, self.category, 0.0, "", others).agreed
-
-
-class DisputedReply(Documented):
-    """A reply to a test prompt on which guards disagree, for a person to look at."""
-
-    model: str
-    """The model that replied, as in the results."""
-    prompt: str
-    """The test prompt."""
-    category: str
-    """The prompt's category."""
-    unsafe: bool
-    """Whether the prompt is an unsafe one; false for a harmless look-alike."""
-    answers: tuple[GuardAnswer, ...]
-    """All guards' answers, the deciding guard's first."""
-    response: str | None
-    """The reply; null for a reply to an unsafe prompt that not every guard calls safe, which is never kept."""
-
-
 class SampleSeen(_Event):
     """A generated or imported question with its answer, kept for training or dropped with a reason."""
 
     kind: Literal["sample_seen"] = "sample_seen"
-    dataset: Literal["safety", "domain"]
+    dataset: Literal["safety", "domain", "benign"]
     """The training set."""
     question: str
     """The question."""
@@ -220,6 +170,10 @@ class DataReady(_Event):
     """Domain pairs that are used."""
     domain_seen: int
     """Domain questions that were generated or read."""
+    benign_kept: int = 0
+    """Harmless look-alikes that are used."""
+    benign_seen: int = 0
+    """Harmless look-alikes that were generated or read."""
     dropped: dict[str, int] = Field(default_factory=dict)
     """Number of dropped questions by reason."""
 
@@ -260,6 +214,10 @@ class CandidateScored(_Event):
     """Pairs in all. With fewer `samples` the losses are estimates, made by pairing with the best candidate so far."""
     tokens: int = 0
     """Tokens of training pairs that were read for it."""
+    ce_benign: float | None = None
+    """Loss on harmless look-alikes with helpful replies; null without such pairs."""
+    held_out: float | None = None
+    """The minimized value on the pairs that a gradient search holds out; `objective` then rests on the others."""
 
     @property
     def partial(self) -> bool:
@@ -269,7 +227,31 @@ class CandidateScored(_Event):
     @property
     def rank_key(self) -> tuple[float, float]:
         """Sort key, lower is better: first the violation of the safety limit, then the objective."""
-        return self.violation, self.objective
+        return self.violation, self.objective if self.held_out is None else self.held_out
+
+
+class GradientStep(_Event):
+    """A gradient search differentiated the losses of training pairs."""
+
+    kind: Literal["gradient_step"] = "gradient_step"
+    search: str
+    """The search."""
+    step: int
+    """Number within the search, from 0."""
+    batch: int | None
+    """The mini-batch; null = all training pairs."""
+    objective: float | None
+    """The weighted loss on these pairs; null where the step was rejected."""
+    losses: dict[str, float] = Field(default_factory=dict)
+    """Loss by kind of pair: `safety`, `expert`, `benign`."""
+    gradient: tuple[float, ...] = ()
+    """Derivative by each searched parameter, over its range."""
+    seconds: float
+    """Time of merging and differentiating."""
+    failure: str = ""
+    """Why the step was rejected."""
+    tokens: int = 0
+    """Tokens of training pairs that were read for it."""
 
 
 class CandidateMeasured(_Event):
@@ -286,6 +268,8 @@ class CandidateMeasured(_Event):
     """Share of probe prompts answered safely; null where it was not measured."""
     accuracy: Rate | None
     """Share of probe questions answered correctly; null where it was not measured."""
+    over_refusal: Rate | None = None
+    """Share of harmless look-alikes of the probe refused; null where it was not measured."""
 
 
 class ModelMeasured(_Event):
@@ -356,6 +340,7 @@ Event = Annotated[
     | SampleSeen
     | DataReady
     | CandidateScored
+    | GradientStep
     | CandidateMeasured
     | ModelMeasured
     | Exported
@@ -367,11 +352,28 @@ Event = Annotated[
 ]
 
 _ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)
+_KINDS = frozenset(get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(get_args(Event)[0]))
 
 
-def parse_event(line: str) -> Event:
+def parse_event(line: str | bytes) -> Event:
     """Read one line of `events.jsonl`."""
     return _ADAPTER.validate_json(line)
+
+
+def is_damaged(line: str | bytes) -> bool:
+    """Whether a line of a log is no event of this version, nor looks like one of another version."""
+    try:
+        parse_event(line)
+    except ValidationError:
+        pass
+    else:
+        return False
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError):
+        return True
+    kind = data.get("kind") if isinstance(data, dict) else None
+    return not isinstance(kind, str) or kind in _KINDS
 
 
 def events_schema() -> dict[str, Any]:

@@ -41,6 +41,8 @@ class OptimizerInfo:
         weighs_parents: it scores the parents alone, and its merge is none of its candidates.
         needs_grid: it has values only for merge methods with a fast path.
         may_stop_early: it may end before `search.steps` even where `stop_when_flat` is null.
+        follows_gradients: it differentiates the losses, and holds a part of the training pairs out to choose and to
+            stop; `steps` bounds its work in scored candidates.
         own_method: merge method of its merge, whatever `search.method` is; None = `search.method`.
         mention: words beside the merge method where a search is described on the page.
         report: sentence of the report on how the merge was found, with `{data}` and `{temperature}` filled in; empty
@@ -64,6 +66,7 @@ class OptimizerInfo:
     weighs_parents: bool = False
     needs_grid: bool = False
     may_stop_early: bool = False
+    follows_gradients: bool = False
     own_method: str | None = None
     mention: str = ""
     report: str = ""
@@ -113,6 +116,18 @@ OPTIMIZERS: dict[str, OptimizerInfo] = _table(
         options=frozenset({"steps", "alpha", "stop_when_flat"}),
         may_stop_early=True,
         mention="Bayesian optimization",
+    ),
+    OptimizerInfo(
+        name="gradient",
+        title="Gradient search",
+        short="Gradient",
+        sentence="derivatives of every weight; for many parameters",
+        factory="core.search.gradient.plan:from_plan",
+        options=frozenset({"steps", "alpha", "objective", "start", "regularize"}),
+        objectives=("weighted", "constraint"),
+        may_stop_early=True,
+        follows_gradients=True,
+        mention="Gradient search",
     ),
     OptimizerInfo(
         name="cocktail",

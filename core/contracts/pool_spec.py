@@ -25,6 +25,10 @@ class DomainSpec(FrozenSpec):
     """Accuracy suite or lm-eval task that measures the domain."""
     examples: str | None = None
     """File of in-context example questions (JSONL with `prompt`), never from a test split."""
+    template: str | None = None
+    """Prompt format that the expert is asked in: `alpaca`, `vicuna`, `llama3`, `chatml`, `llama2`, `mistral`, `zephyr`,
+    `tulu`, `gemma` or `plain`, a Jinja file, or a chat template in full. null: its own chat template; if it has none,
+    the format that its name shows, else plain lines."""
 
 
 class ExpertSpec(FrozenSpec):
@@ -66,7 +70,8 @@ class PoolSpec(FrozenSpec):
     weights are the same with each."""
     dtype: NumberFormat = "auto"
     """Number format in which models and guards compute. `auto` takes the one that suits this machine
-    (`core.models.precision`), always the same on one machine; name one to get the same figures on every machine."""
+    (`core.models.precision`), always the same on one machine; name one to get the same figures on every machine.
+    A pool of bfloat16 models is saved in bfloat16 with each."""
 
     @field_validator("guard", mode="before")
     @classmethod
@@ -84,6 +89,10 @@ class PoolSpec(FrozenSpec):
                 f"{', '.join(members[1:])}",
             ).error()
         return self
+
+    def template_of(self, model: str) -> str | None:
+        """The prompt format that the spec names for a member; None for the member's own."""
+        return next((expert.domain.template for expert in self.experts if expert.model == model), None)
 
     @property
     def settings_owner(self) -> str:

@@ -48,6 +48,7 @@ class ProbeRates(NamedTuple):
 
     alignment: Rate | None
     accuracy: Rate | None
+    over_refusal: Rate | None = None
 
 
 class GuardAgreement(Documented):
@@ -106,6 +107,8 @@ class ModelResult(Documented):
     """Share of harmless look-alikes answered with broken text."""
     accuracy_stderr: dict[str, float] = {}
     """lm-eval's standard error of the accuracy, by task."""
+    ce_benign: float | None = None
+    """Mean cross-entropy on the harmless look-alikes of the training data, nats per token."""
 
     @property
     def mean_accuracy(self) -> float | None:

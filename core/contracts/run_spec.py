@@ -12,17 +12,18 @@ from typing import Any
 import yaml
 from pydantic import model_validator
 
-from core.contracts.data_spec import DataSpec, FrozenSpec
+from core.contracts.data_spec import BenignSpec, DataSpec, FrozenSpec
 from core.contracts.evaluation_spec import EvaluationSpec, ExportSpec
 from core.contracts.merge_methods import METHODS, takes_base
 from core.contracts.method_checks import refuse_parameters, refuse_pool
-from core.contracts.optimizers import method_of
+from core.contracts.optimizers import OPTIMIZERS, method_of
 from core.contracts.pool_spec import DomainSpec, ExpertSpec, Memory, PoolSpec, Vocabulary
 from core.contracts.search_spec import GenomeSpec, SearchSpec
 from core.contracts.spec_files import parse_mapping, read_spec_text, validated
 from core.contracts.validation import Refusal
 
 __all__ = [
+    "DataSpec",
     "DomainSpec",
     "EvaluationSpec",
     "ExpertSpec",
@@ -37,6 +38,10 @@ __all__ = [
     "parse_spec",
     "spec_from_dict",
 ]
+
+
+LEAST_PAIRS = 5
+"""Fewest pairs of a set, for each expert, of which a gradient search can hold a fifth out."""
 
 
 class RunSpec(FrozenSpec):
@@ -60,6 +65,41 @@ class RunSpec(FrozenSpec):
                 "generator_missing",
                 "data.safety.source is 'generate' but pool.generator is null: name an uncensored generator "
                 "(demo/question-writer for the demo pool) or give data.safety a file or a dataset",
+            ).error()
+        return self
+
+    @property
+    def benign(self) -> BenignSpec | None:
+        """Where harmless look-alikes come from: as given, or by default for a gradient search with a generator."""
+        if self.search.beta == 0 or not self.search.safety:
+            return None
+        by_default = OPTIMIZERS[self.search.optimizer].follows_gradients and self.pool.generator is not None
+        return self.data.benign or (BenignSpec() if by_default else None)
+
+    @model_validator(mode="after")
+    def _check_benign(self) -> RunSpec:
+        benign = self.data.benign
+        if benign is not None and benign.source == "generate" and self.pool.generator is None:
+            message = "data.benign.source is 'generate' but pool.generator is null: name a generator, or give it a file"
+            raise Refusal("generator_missing", message).error()
+        if benign is not None and self.search.racing:
+            message = (
+                "search.racing compares on subsets of two training sets, and data.benign adds a third: leave one out"
+            )
+            raise Refusal("racing_with_benign", message).error()
+        return self
+
+    @model_validator(mode="after")
+    def _check_held_out(self) -> RunSpec:
+        searches = (self.search.optimizer, *self.search.compare)
+        sizes = {"safety": self.data.safety.pairs, "domain": self.data.domain.pairs}
+        sizes["domain"] //= len(self.pool.experts)
+        few = next((name for name, pairs in sizes.items() if pairs < LEAST_PAIRS), None)
+        if few and any(name in OPTIMIZERS and OPTIMIZERS[name].follows_gradients for name in searches):
+            raise Refusal(
+                "too_few_pairs",
+                f"data.{few} collects {sizes[few]} pairs for each expert, and gradient search holds some of them out: "
+                f"collect {LEAST_PAIRS} or more for each, or choose another optimizer",
             ).error()
         return self
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from core.contracts.data_spec import FrozenSpec
 from core.contracts.merge_methods import METHODS, MergeMethod, Value, fast_methods, merged_by_mergekit
@@ -19,6 +19,11 @@ from core.contracts.optimizers import (
 )
 from core.contracts.validation import Refusal
 
+STARTS = ("plain", "cocktail")
+"""Values of `search.start` that are no folder."""
+MODULES = "modules"
+"""The filter that stands for one filter for every projection."""
+
 
 class GenomeSpec(FrozenSpec):
     """Which parameters a search by losses may change, as in mergekit-evolve's genome.
@@ -31,7 +36,8 @@ class GenomeSpec(FrozenSpec):
     group and tensors after them to the last, as in mergekit."""
     filters: tuple[Annotated[str, Field(pattern=r"^[^,\s]+$")], ...] = ()
     """Parts of tensor names. Tensors whose name contains one have parameters of their own; the first that fits counts,
-    and the remaining tensors share theirs."""
+    and the remaining tensors share theirs. `modules` stands for every projection (`self_attn.q_proj`, ...) by
+    itself."""
     smooth: bool = False
     """Parameters are interpolated linearly from one group of blocks to the next."""
     allow_negative_weights: bool = False
@@ -39,8 +45,16 @@ class GenomeSpec(FrozenSpec):
     normalize: bool = False
     """Weights are divided by their sum, as by mergekit. The weights of a linear merge always are."""
 
+    @field_validator("filters", mode="before")
+    @classmethod
+    def _modules(cls, value: Any) -> Any:
+        return (MODULES,) if value == MODULES else value
+
     @model_validator(mode="after")
     def _check(self) -> GenomeSpec:
+        if MODULES in self.filters and len(self.filters) > 1:
+            message = f"filters: '{MODULES}' stands for every projection: leave the other filters out"
+            raise Refusal("shadowed_filter", message).error()
         if self.smooth and self.layer_granularity is None:
             message = "smooth interpolates between groups of layers: give layer_granularity too"
             raise Refusal("smooth_without_groups", message).error()
@@ -56,7 +70,8 @@ class SearchSpec(FrozenSpec):
     """How the merge weights are chosen."""
 
     optimizer: OptimizerName = DEFAULT_OPTIMIZER
-    """Which optimizer proposes the candidates. `evomm` is the paper's. `bayes` needs the fewest candidates;
+    """Which optimizer proposes the candidates. `evomm` is the paper's. `bayes` needs the fewest candidates
+    where there are few parameters; `gradient` differentiates the losses by all of them, for many;
     `evomm_surrogate` lets a quadratic model judge most of them; `grid` picks by accuracy on the probe questions,
     without training data; `cocktail` is one linear merge, weighted by the parents' losses."""
     method: MergeMethod = "ties"
@@ -64,7 +79,8 @@ class SearchSpec(FrozenSpec):
     code merges the next ones. The last are published safety-aware methods that mergekit lacks; most need
     `pool.ancestor`."""
     steps: Annotated[int, Field(ge=1, le=100_000)] = 100
-    """Candidates that are scored (mergekit-evolve's `max_fevals`), at most. Grid search and LM-Cocktail ignore it."""
+    """Candidates that are scored (mergekit-evolve's `max_fevals`), at most; for gradient search its work, of which a
+    gradient over all pairs takes 2.5. Grid search and LM-Cocktail ignore it."""
     alpha: Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)] = 0.3
     """Weight of `CE_expert` in `CE_safety + alpha * CE_expert`."""
     safety: bool = True
@@ -86,14 +102,22 @@ class SearchSpec(FrozenSpec):
     genome: GenomeSpec = GenomeSpec()
     """Which parameters a search by losses may change, of a method with a fast path."""
     objective: ObjectiveMode = "weighted"
-    """What EvoMM minimizes as the run's own search. `weighted`: the sum that alpha weighs. `pareto`: both losses at
-    once; the merge is the candidate that alpha chooses. `constraint`: the domain loss among candidates whose safety
-    loss is at most the best parent's plus `safety_tolerance`."""
+    """What EvoMM or gradient search minimizes as the run's own search. `weighted`: the sum that alpha weighs. `pareto`
+    (EvoMM only): both losses at once; the merge is the candidate that alpha chooses. `constraint`: the domain loss
+    among candidates whose safety loss is at most the best parent's plus `safety_tolerance`."""
     safety_tolerance: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.1
     """Nats that `constraint` allows above the safest parent's safety loss."""
     expert_weights: dict[str, Annotated[float, Field(ge=0.0, le=1e6, allow_inf_nan=False)]] | None = None
     """How much each expert's own domain loss counts in `CE_expert`, by reference or domain name; experts left out count
     1. null = every domain pair counts the same."""
+    beta: Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)] = 1.0
+    """Weight of `CE_benign`, the loss on harmless look-alikes (`data.benign`), beside `CE_safety`."""
+    start: str = "plain"
+    """Where gradient search starts: `plain` (equal weights), `cocktail` (weighted by the parents' losses), or the
+    folder of an earlier run of the same pool, whose merge it continues."""
+    regularize: Annotated[float, Field(ge=0.0, le=1e6, allow_inf_nan=False)] = 0.0
+    """Gradient search adds this times the mean squared distance of the parameters from equal weights, as shares of
+    their ranges: a pull against overfitting."""
     racing: bool = False
     """EvoMM scores a candidate on nested subsets of the pairs, and on all pairs only while it may be the best."""
 
@@ -137,6 +161,14 @@ class SearchSpec(FrozenSpec):
         if genome.normalize and ("normalize" in self.parameters or merged_by_mergekit(self.method, self.parameters)):
             message = "genome.normalize and parameters both say how weights are normalized: leave genome.normalize out"
             raise Refusal("normalize_twice", message).error()
+        return self
+
+    @model_validator(mode="after")
+    def _check_derivatives(self) -> SearchSpec:
+        names = [name for name in (self.optimizer, *self.compare) if name in OPTIMIZERS]
+        if METHODS[self.method].rule and any(OPTIMIZERS[name].follows_gradients for name in names):
+            message = f"gradient search has no derivative of '{self.method}': choose another method or optimizer"
+            raise Refusal("method_without_derivative", message).error()
         return self
 
     @model_validator(mode="after")

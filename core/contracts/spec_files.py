@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
 from core.contracts.data_spec import FrozenSpec
-from core.errors import SpecError, SpecProblem
+from core.contracts.safe_yaml import load_yaml
+from core.errors import SpecError, SpecProblem, YamlError
 
 AnyKind = TypeVar("AnyKind", bound=FrozenSpec)
 
@@ -26,10 +26,10 @@ def read_spec_text(path: Path) -> str:
 def parse_mapping(text: str) -> dict[str, Any]:
     """The keys of a spec's YAML text, without validation; raises `SpecError`."""
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        message = f"The spec is not valid YAML: {error}"
-        raise SpecError(message, "Fix the line named above.", code="malformed-yaml") from error
+        data = load_yaml(text)
+    except YamlError as error:
+        message = f"The spec is not valid YAML: {error.message}"
+        raise SpecError(message, error.hint, code="malformed-yaml") from error
     if not isinstance(data, dict):
         raise SpecError("The spec is not a mapping of keys.", "Start from assets/specs/demo.yaml.", code="no-mapping")
     return data

@@ -89,7 +89,8 @@ def check_source(spec: SourceSpec, dataset: Dataset, settings: Settings) -> str:
     opened = open_source(spec, dataset, settings)
     if spec.source == "file":
         count = sum(1 for _ in opened.rows)
-        what = "rows" if opened.answered else "questions for the pool to refuse"
+        use = "answer" if dataset == "benign" else "refuse"
+        what = "rows" if opened.answered and dataset != "benign" else f"questions for the pool to {use}"
         return f"{count:,} {what} in {spec.path}"
     deque(islice(opened.rows, _CHECKED_ROWS), maxlen=0)
     return f"{opened.name}, {'with answers' if opened.answered else 'questions for the pool to refuse'}"

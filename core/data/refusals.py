@@ -10,7 +10,8 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from core.contracts.events import Progress, ReplyVerdict, SampleSeen
+from core.contracts.events import Progress, SampleSeen
+from core.contracts.reply_verdicts import ReplyVerdict
 from core.contracts.verdicts import Verdict
 from core.data.categories import find_category
 from core.data.overlap import PromptScreen

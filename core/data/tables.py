@@ -10,6 +10,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,13 +21,21 @@ from core.data.text_files import read_text
 from core.errors import DataError
 
 MAX_CELL_CHARACTERS = 1_000_000
+MAX_ROWS = 1_000_000
+PROBE_LIMIT_S = 120.0
+"""Longest trial read of a Parquet file in a process of its own."""
+MAX_COLUMNS = 1_000
+MAX_VALUES = 10_000_000
+"""Most values of a Parquet file, over all columns, with those inside lists."""
+MAX_UNPACKED_BYTES = 1_000_000_000
+"""Most bytes of a Parquet file, unpacked: packed, a gigabyte of equal letters takes some hundred bytes."""
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 TEXT_COLUMN = "text"
 """Column of a row that is a text and no object, as in a JSON array of texts."""
 
 _DELIMITERS = ",;\t|"
 _ROW_NAMES = {"prompt", "question", "goal", "behavior", "instruction", "messages", "conversations"}
-_BATCH_ROWS = 1024
+_BATCH_ROWS = 64
 _ROW_HINT = 'Write one object a line, like {"question": "...", "answer": "...", "category": "..."}.'
 _JSON_HINT = "Give an array of objects, or one object a line."
 
@@ -42,12 +52,13 @@ def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a table, in order.
 
     Raises:
-        DataError: the file is missing, empty, no text, or a row cannot be read.
+        DataError: the file is missing, empty, no text, has a cell that is too long, or a row cannot be read.
     """
     rows = _parquet(path) if path.suffix.lower() == ".parquet" else _text_rows(path, read_text(path))
     empty = True
     for row in rows:
         empty = False
+        _check_cells(row)
         yield row
     if empty:
         raise DataError(f"{path} has no rows.", _ROW_HINT, code="no-rows")
@@ -79,6 +90,16 @@ def parse_object(place: str, line: str, hint: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise DataError(f"{place} is a {type(row).__name__}, not a JSON object.", hint, code="not-json-object")
     return row
+
+
+def _check_cells(row: Row) -> None:
+    for name, cell in row.cells.items():
+        if isinstance(cell, str | bytes) and len(cell) > MAX_CELL_CHARACTERS:
+            raise DataError(
+                f"{row.place}: '{name}' has {len(cell):,} characters.",
+                f"A cell may have {MAX_CELL_CHARACTERS:,} at most.",
+                code="cell-too-long",
+            )
 
 
 def _text_rows(path: Path, text: str) -> Iterator[Row]:
@@ -220,19 +241,63 @@ def _parquet(path: Path) -> Iterator[Row]:
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
+    if path.is_file() and not _is_survived(path):
+        raise _not_parquet(path)
     try:
         with ParquetFile(path) as table:
-            number = 0
+            _check_size(path, table.metadata)
+            number = unpacked = 0
             for batch in table.iter_batches(_BATCH_ROWS):
+                unpacked += batch.nbytes
+                if number + batch.num_rows > MAX_ROWS or unpacked > MAX_UNPACKED_BYTES:
+                    raise _too_large(path, f"more than {number:,} rows, {unpacked:,} bytes unpacked")
                 for cells in batch.to_pylist():
                     number += 1
                     yield Row(f"Row {number} of {path}", number, cells)
     except FileNotFoundError:
         raise DataError(f"There is no file {path}.", "Check the path.", code="file-not-found") from None
-    except ArrowException as error:
-        hint = "Write it again, or give JSONL or CSV."
-        raise DataError(f"{path} is not a readable Parquet file.", hint, code="not-parquet") from error
+    except MemoryError as error:
+        raise _too_large(path, "more data than fits into memory") from error
+    except (ArrowException, ValueError, OverflowError) as error:
+        raise _not_parquet(path) from error
     except OSError as error:
+        if error.errno is None:
+            raise _not_parquet(path) from error
         raise DataError(
             f"{path} cannot be read: {error.strerror}.", "Give a readable file.", code="file-unreadable"
         ) from error
+
+
+def _is_survived(path: Path) -> bool:
+    """Whether a process that reads the file ends as it should (`core.data.parquet_probe`)."""
+    probe = [sys.executable, str(Path(__file__).with_name("parquet_probe.py")), str(path)]
+    try:
+        return subprocess.run(probe, capture_output=True, timeout=PROBE_LIMIT_S).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def _check_size(path: Path, metadata: Any) -> None:
+    """Refuse a Parquet file by what its metadata says, before any data is unpacked."""
+    rows, columns, groups = metadata.num_rows, metadata.num_columns, metadata.num_row_groups
+    if rows > MAX_ROWS or columns > MAX_COLUMNS or groups * columns > MAX_COLUMNS * 100:
+        raise _too_large(path, f"{rows:,} rows and {columns:,} columns in {groups:,} groups")
+    chunks = [metadata.row_group(group).column(column) for group in range(groups) for column in range(columns)]
+    values = sum(chunk.num_values for chunk in chunks)
+    unpacked = sum(chunk.total_uncompressed_size for chunk in chunks)
+    if values > MAX_VALUES or unpacked > MAX_UNPACKED_BYTES:
+        raise _too_large(path, f"{values:,} values, {unpacked:,} bytes unpacked")
+
+
+def _too_large(path: Path, what: str) -> DataError:
+    return DataError(
+        f"{path} is too large: it has {what}.",
+        f"Give at most {MAX_ROWS:,} rows, {MAX_COLUMNS:,} columns and {MAX_UNPACKED_BYTES:,} bytes.",
+        code="table-too-large",
+    )
+
+
+def _not_parquet(path: Path) -> DataError:
+    return DataError(
+        f"{path} is not a readable Parquet file.", "Write it again, or give JSONL or CSV.", code="not-parquet"
+    )

@@ -13,15 +13,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
 from core.contracts.data_spec import TrainingSetSpec
-from core.contracts.events import ReplyVerdict, SampleSeen
+from core.contracts.events import SampleSeen
+from core.contracts.reply_verdicts import ReplyVerdict
 from core.errors import DataError
 
-Dataset = Literal["safety", "domain"]
+Dataset = Literal["safety", "domain", "benign"]
+DATASETS: tuple[Dataset, ...] = ("safety", "domain", "benign")
 Provenance = Literal["generated", "dataset", "file", "edited"]
 
 QUESTION_KEYS = ("question", "prompt")
@@ -44,6 +46,7 @@ class DropReason(StrEnum):
     HELD_OUT = "overlaps a held-out prompt"
     EXAMPLE = "copies an in-context example"
     NOBODY_REFUSES = "nobody refuses"
+    REFUSED = "the harmless question is refused"
     NOT_A_REFUSAL = "the answer is not a refusal"
     BROKEN_ANSWER = "broken answer"
     NOT_NEEDED = "not needed: enough pairs of its kind"
@@ -95,6 +98,14 @@ class Sample:
         return {name: value for name, value in row.items() if name in _ALWAYS_WRITTEN or value not in ("", None, [])}
 
 
+class TrainingPairs(NamedTuple):
+    """The pairs of a run: D_safety, D_expert, and D_benign, which may be empty."""
+
+    safety: list[Sample]
+    domain: list[Sample]
+    benign: list[Sample]
+
+
 _ALWAYS_WRITTEN = ("question", "category", "answered_by", "provenance")
 _VERDICTS = TypeAdapter(tuple[ReplyVerdict, ...])
 
@@ -141,6 +152,14 @@ def write_samples(path: Path, samples: Iterable[Sample]) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def was_edited(path: Path, samples: Sequence[Sample]) -> bool:
+    """Whether a file holds other pairs than `samples`; False for a missing or damaged file, which holds none."""
+    try:
+        return read_samples(path) != list(samples)
+    except DataError:
+        return False
 
 
 def read_samples(path: Path | str) -> list[Sample]:

@@ -27,6 +27,8 @@ def write_prompts(folder: Path = FOLDER) -> None:
     _write(folder / "test_harmful.jsonl", _interleave(_of_categories(corpus.harmful("test"))))
     _write(folder / "test_benign.jsonl", _interleave(corpus.benign("test")))
     _write(folder / "probe_harmful.jsonl", _interleave(_of_categories(corpus.harmful("probe"))))
+    _write(folder / "probe_benign.jsonl", _interleave(corpus.benign("probe")))
+    _write(folder / "train_benign.jsonl", _interleave(corpus.benign("train"))[:TRAINING])
     _write(folder / "test_ordinary.jsonl", corpus.ordinary("test"))
     _write(folder / "train_harmful.jsonl", _interleave(_of_categories(corpus.harmful("train")))[:TRAINING])
     _write_pairs(folder / "chemistry_train.jsonl", training_pairs("chemistry"), "chemistry")

@@ -11,9 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import yaml
-
-from core.errors import ModelError
+from core.contracts.safe_yaml import front_matter, load_yaml, load_yaml_documents
+from core.errors import ModelError, YamlError
 from core.models.files import ModelFiles, open_files
 from core.models.references import parse_reference
 from core.settings import Settings
@@ -70,9 +69,9 @@ def parents_in_config(text: str) -> list[str]:
         ModelError: the configuration is not YAML.
     """
     try:
-        documents = [document for document in yaml.safe_load_all(text) if isinstance(document, dict)]
-    except yaml.YAMLError as error:
-        raise ModelError(f"{CONFIG_NAME} is not valid YAML: {error}", _HINT, code="not-yaml") from error
+        documents = [document for document in load_yaml_documents(text) if isinstance(document, dict)]
+    except YamlError as error:
+        raise ModelError(f"{CONFIG_NAME} is not valid YAML: {error.message}", _HINT, code="not-yaml") from error
     intermediate = {document.get("name") for document in documents}
     return [name for document in documents for name in _models_in(document) if name not in intermediate]
 
@@ -83,15 +82,13 @@ def parents_in_card(text: str) -> list[str]:
     Raises:
         ModelError: the front matter is not YAML.
     """
-    if not text.lstrip().startswith("---"):
-        return []
-    from huggingface_hub import ModelCard
-
     try:
-        data = ModelCard(text, ignore_metadata_errors=True).data
-    except (yaml.YAMLError, ValueError) as error:
-        message = f"The front matter of {CARD_NAME} cannot be read: {error}"
+        data = load_yaml(front_matter(text))
+    except YamlError as error:
+        message = f"The front matter of {CARD_NAME} cannot be read: {error.message}"
         raise ModelError(message, _HINT, code="not-yaml") from error
+    if not isinstance(data, dict):
+        return []
     named = data.get(PARENTS_KEY, data.get("base_model"))
     return [str(name) for name in (named if isinstance(named, list) else [named]) if name]
 

@@ -9,8 +9,8 @@ from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
 from core.contracts.data_spec import ColumnsSpec
-from core.contracts.events import DisputedReply
 from core.contracts.questions import Question
+from core.contracts.reply_verdicts import DisputedReply
 from core.contracts.results import ModelResult, ProbeRates, Rate, Role
 from core.contracts.run_spec import DomainSpec, EvaluationSpec, RunSpec
 from core.data.prompt_sets import prompt_columns, read_prompt_set
@@ -38,6 +38,7 @@ class TestSet(NamedTuple):
         benign: harmless look-alikes (over-refusal).
         probe: unsafe prompts of the live probe.
         probe_questions: questions of the live probe.
+        probe_benign: harmless look-alikes of the live probe.
         suites: tasks for accuracy.
         suite_questions: questions of the demo's tasks, for the leak check.
         neutral: text for perplexity.
@@ -50,11 +51,17 @@ class TestSet(NamedTuple):
     suites: tuple[SuiteTasks, ...]
     suite_questions: tuple[Question, ...]
     neutral: str = ""
+    probe_benign: tuple[Prompt, ...] = ()
+
+    @property
+    def prompt_sets(self) -> tuple[tuple[Prompt, ...], ...]:
+        """The sets of prompts."""
+        return self.harmful, self.benign, self.probe, self.probe_benign
 
     @property
     def prompts(self) -> list[str]:
         """All held-out prompts, for the leak check, without the questions that lm-eval loads later."""
-        texts = [prompt.prompt for part in (self.harmful, self.benign, self.probe) for prompt in part]
+        texts = [prompt.prompt for part in self.prompt_sets for prompt in part]
         return texts + [question.question for question in (*self.probe_questions, *self.suite_questions)]
 
 
@@ -86,14 +93,16 @@ def read_tests(evaluation: EvaluationSpec, settings: Settings, domains: Sequence
     suites = suites_to_measure(evaluation, domains)
     columns = prompt_columns(evaluation)
     questions = [read_probe_questions(DEMO_TASKS / f"{task}.jsonl") for task in demo_tasks(suites)]
+    few = min(evaluation.limit or PROBE_SIZE, PROBE_SIZE)
     return TestSet(
         harmful=_prompts(evaluation.prompts, evaluation.limit, columns, settings),
         benign=_prompts(evaluation.benign, evaluation.limit, columns, settings),
-        probe=_prompts(evaluation.probe, min(evaluation.limit or PROBE_SIZE, PROBE_SIZE), columns, settings),
+        probe=_prompts(evaluation.probe, few, columns, settings),
         probe_questions=(),
         suites=tuple(suites),
         suite_questions=tuple(chain.from_iterable(questions)),
         neutral=read_neutral_text() if evaluation.fluency else "",
+        probe_benign=_prompts(evaluation.probe_benign, few, columns, settings),
     )
 
 
@@ -130,10 +139,12 @@ class Measurer:
     def probe(self) -> ProbeRates:
         """Alignment and accuracy on the probe, for the live plot."""
         tests = self.tests
-        replies, questions = self._replies(tests.probe), tests.probe_questions[:PROBE_SIZE]
+        replies, questions = self._replies([*tests.probe, *tests.probe_benign]), tests.probe_questions[:PROBE_SIZE]
+        unsafe, harmless = replies[: len(tests.probe)], replies[len(tests.probe) :]
         return ProbeRates(
-            judge_alignment(tests.probe, replies, self.guard).alignment if tests.probe else None,
+            judge_alignment(tests.probe, unsafe, self.guard).alignment if tests.probe else None,
             measure_probe(self.model, self.tokenizer, questions) if questions else None,
+            judge_over_refusal(tests.probe_benign, harmless, self.guard).over_refusal if tests.probe_benign else None,
         )
 
     def probe_accuracy(self) -> Rate:

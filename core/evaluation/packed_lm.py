@@ -15,6 +15,7 @@ from lm_eval.models.huggingface import HFLM
 
 from core.evaluation.token_tree import DEFAULT_ROW_TOKENS, score_answers, shares_prefixes
 from core.models.chat_format import EncodedPair
+from core.models.chat_templates import apply_template
 from core.models.out_of_memory import split_on_oom
 
 _Request = tuple[tuple[str, str], list[int], list[int]]
@@ -37,6 +38,21 @@ class PackedLM(HFLM):  # type: ignore[misc]
         padded = tokenizer if tokenizer.pad_token_id is not None else copy.deepcopy(tokenizer)
         super().__init__(pretrained=model, tokenizer=padded, backend="causal", batch_size=batch_size)
         self._row_tokens = row_tokens
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """The conversation as the chat template writes it, with its limits; without system turns if it refuses them."""
+        from jinja2 import TemplateError
+
+        asked = {
+            "add_generation_prompt": add_generation_prompt,
+            "continue_final_message": not add_generation_prompt,
+            **self.chat_template_args,
+        }
+        try:
+            return apply_template(self.tokenizer, chat_history, **asked)
+        except TemplateError:
+            without_system = [message for message in chat_history if message["role"] != "system"]
+            return apply_template(self.tokenizer, without_system, **asked)
 
     def _loglikelihood_tokens(
         self, requests: list[_Request], disable_tqdm: bool = False, override_bs: int | None = None

@@ -6,7 +6,7 @@ answers are recorded.
 
 from __future__ import annotations
 
-from core.contracts.events import DisputedReply, GuardAnswer, ReplyVerdict
+from core.contracts.reply_verdicts import DisputedReply, GuardAnswer, ReplyVerdict
 from core.contracts.verdicts import Verdict
 from core.guards.panel import GuardPanel
 from core.guards.protocol import Guard

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from core.errors import GuardError
+from core.errors import GuardError, ModelError
 from core.guards.families import Family
 from core.guards.guard_generation import GuardPrompt
+from core.models.chat_templates import apply_template
 
 _MAX_CONTEXT = 8192
 """Maximum number of tokens of a guard's prompt and answer, even where its configuration allows more."""
@@ -84,14 +85,13 @@ class PromptWriter:
             {"role": role, "content": [{"type": "text", "text": text}] if parts else text} for role, text in turns
         ]
         try:
-            text = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=self.family.generation_prompt, **variables
+            return apply_template(
+                self.tokenizer, messages, add_generation_prompt=self.family.generation_prompt, **variables
             )
-        except (TemplateError, TypeError) as error:
+        except (TemplateError, TypeError, ModelError) as error:
             if not parts:
                 return ""
             raise self._template_error(str(error)) from error
-        return str(text)
 
     def _template_error(self, why: str) -> GuardError:
         return GuardError(

@@ -14,7 +14,6 @@ import torch
 
 from core.contracts.comparison_spec import ComparedModel, ComparisonSpec
 from core.contracts.events import (
-    DisputedReply,
     Event,
     Finished,
     ModelMeasured,
@@ -25,6 +24,7 @@ from core.contracts.events import (
     RunStarted,
     Warned,
 )
+from core.contracts.reply_verdicts import DisputedReply
 from core.contracts.results import ModelResult, RunResult
 from core.errors import ModelError, RunCancelled, SafeMergeError
 from core.evaluation.measurement import Measured, Measurer, TestSet, read_tests
@@ -39,6 +39,7 @@ from core.models.references import parse_reference
 from core.preflight.check_rows import refuse_blocking
 from core.preflight.comparison_check import examine_comparison
 from core.runs.folder import RunFolder
+from core.runs.input_files import hash_inputs
 from core.runs.process import peak_memory_bytes
 from core.runs.replay import Replay, continue_log
 from core.settings import Settings
@@ -83,7 +84,7 @@ class _Comparison:
     started: float = field(default_factory=time.monotonic)
 
     def run(self) -> Iterator[Event]:
-        yield RunStarted(spec=self.spec.model_dump(mode="json"))
+        yield RunStarted(spec=self.spec.model_dump(mode="json"), inputs=hash_inputs(self.spec))
         unavailable = yield from self._preflight()
         tests = read_tests(self.spec.evaluation, self.settings)
         guard = load_guard(self.spec.guard, self.settings, self.spec.dtype)

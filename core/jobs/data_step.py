@@ -12,13 +12,22 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import NamedTuple
 
 import torch
 
-from core.contracts.data_spec import SourceSpec, TrainingSetSpec
+from core.contracts.data_spec import BenignSpec, SourceSpec, TrainingSetSpec
 from core.contracts.events import DataReady, Progress, SampleSeen
 from core.contracts.run_spec import RunSpec
+from core.data.benign_pairs import (
+    BenignSetup,
+    NewDrafts,
+    make_benign,
+    most_aligned,
+    read_questions,
+    written_questions,
+)
 from core.data.domain_catalog import resolve_domain
 from core.data.generate_domain import generate_domain
 from core.data.generate_safety import SafetyModels, generate_safety
@@ -26,7 +35,7 @@ from core.data.import_pairs import interleave_categories, read_pairs
 from core.data.opened_source import OpenedSource, open_source
 from core.data.question_rounds import TextModel
 from core.data.refusals import RefusalSetup, refuse_questions
-from core.data.training_pairs import Dataset
+from core.data.training_pairs import Dataset, Provenance, TrainingPairs, provenances, samples_from_events
 from core.errors import RunError
 from core.guards.protocol import Guard
 from core.jobs.live_pool import LivePool, LoadedModel
@@ -78,6 +87,45 @@ class DataStep:
     def domain(self) -> Events:
         """D_expert: the experts' own questions and answers, or pairs from a file or dataset."""
         return self._all_sources("domain", self.spec.data.domain, self._domain)
+
+    def every_set(self) -> Events:
+        """The rows of all training sets."""
+        rows: list[SampleSeen] = []
+        for event in chain(self.safety(), self.domain()):
+            rows += [event] if isinstance(event, SampleSeen) and event.dataset == "safety" else []
+            yield event
+        yield from self.benign(rows)
+
+    def benign(self, safety: Sequence[SampleSeen]) -> Events:
+        """D_benign: harmless look-alikes, answered by the member that refused most safety questions; may be empty.
+
+        Args:
+            safety: the rows of D_safety.
+        """
+        spec = self.spec.benign
+        if spec is None:
+            return
+        name = most_aligned(self.pool.members, safety)
+        known = iter(self.replay.rows("benign"))
+        seen = tuple(row.question for row in safety if row.kept)
+        setup = BenignSetup(
+            self._cached_member(name),
+            name,
+            self.guard,
+            self.spec.data.reply_tokens,
+            self.should_stop,
+            self.held_out,
+            seen,
+        )
+        for event in make_benign(setup, self._benign_drafts(spec), k=spec.k, replayed=self.replay.rounds("benign")):
+            yield next(known, event) if isinstance(event, SampleSeen) else event
+
+    def _benign_drafts(self, spec: BenignSpec) -> NewDrafts:
+        if spec.file is not None:
+            opened = open_source(spec.file, "benign", self.settings)
+            return read_questions(interleave_categories(opened.rows))
+        generator = self._generator(self.pool.live.dtype)
+        return written_questions(generator, str(self.spec.pool.generator), self.spec.search.seed)
 
     def _all_sources(self, dataset: Dataset, spec: TrainingSetSpec, rows_of: Callable[[_Part], Events]) -> Events:
         """The rows of all sources in order. Rows of the log stay as they are, also if a model would now differ."""
@@ -192,8 +240,18 @@ class DataStep:
         return model if replies is None else CachedModel(model, tokenizer, cache(identity), replies)
 
 
+def training_pairs(spec: RunSpec, events: Sequence[SampleSeen]) -> TrainingPairs:
+    """The kept pairs of all training sets."""
+    benign: Provenance = "file" if spec.benign and spec.benign.source == "file" else "generated"
+    return TrainingPairs(
+        samples_from_events(events, "safety", *provenances(spec.data.safety)),
+        samples_from_events(events, "domain", *provenances(spec.data.domain)),
+        samples_from_events(events, "benign", benign),
+    )
+
+
 def summarize_data(events: Sequence[SampleSeen]) -> DataReady:
-    """Count the kept and dropped pairs of both sets."""
+    """Count the kept and dropped pairs of all sets."""
     seen = Counter(event.dataset for event in events)
     kept = Counter(event.dataset for event in events if event.kept)
     return DataReady(
@@ -201,5 +259,7 @@ def summarize_data(events: Sequence[SampleSeen]) -> DataReady:
         safety_seen=seen["safety"],
         domain_kept=kept["domain"],
         domain_seen=seen["domain"],
+        benign_kept=kept["benign"],
+        benign_seen=seen["benign"],
         dropped=dict(Counter(event.reason for event in events if not event.kept)),
     )

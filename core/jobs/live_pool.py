@@ -13,6 +13,7 @@ from core.contracts.events import Progress, Warned
 from core.contracts.run_spec import PoolSpec, SearchSpec
 from core.errors import MergeError
 from core.jobs.pool_hashes import PoolHashes
+from core.jobs.token_rows import TokenRows
 from core.merging.engine import MergePool
 from core.merging.recipes import LATEST_MASK_VERSION
 from core.merging.storage import Storage
@@ -25,25 +26,23 @@ from core.models.loading import (
     load_tokenizer,
     locate,
     open_state,
+    tokenizer_or,
     untied_state,
-    vocabulary_size,
 )
+from core.models.member_tokenizer import asked_with
 from core.models.memory import MemoryPlan
 from core.models.metadata import read_metadata
 from core.models.output_layer import match_output_layer
 from core.models.overflow_check import refuse_overflow
 from core.models.own_settings import (
-    OwnSettings,
-    fits_rows,
     read_own_settings,
     same_configuration,
     same_generation,
-    same_tokenizer,
     under_settings,
 )
 from core.models.precision import choose_dtype, pick_device
 from core.models.references import parse_reference
-from core.models.vocabulary import fit_vocabulary
+from core.models.saved_format import common_format, saved_format, set_saved_format
 from core.search.genome import Genome
 from core.search.parameter_groups import layout_of
 from core.settings import Settings
@@ -192,19 +191,20 @@ def load_pool(
     if anchor != owner:
         other = read_own_settings(parse_reference(owner, settings), settings)
         live = under_settings(live, other.config, other.generation)
+    set_saved_format(live, common_format(_config(name, settings) for name in {*members, anchor}))
     tokenizer = _pool_tokenizer(spec, live, settings)
-    merge = MergePool(live, anchor, state, storage)
+    merge = MergePool(live, anchor, state, storage, saved_format(live))
     del state  # offloaded tensors have been copied
-    tokenizer_source: str | None = None
+    rows = TokenRows(spec, live, settings)
     for done, name in enumerate([name for name in members if name != anchor], start=1):
         yield Progress(phase="loading", done=done, total=total, message=f"loading {name}")
-        tokenizer_source = _add_expert(merge, name, spec, settings, storage) or tokenizer_source
+        _add_expert(merge, name, rows, storage)
     yield Progress(phase="loading", done=total, total=total)
-    own = {name: model for name in members if name != owner and (model := _own(name, owner, live, tokenizer, settings))}
+    own = {name: model for name in members if name != owner and (model := _own(name, spec, live, tokenizer, settings))}
     names = _mergekit_names((anchor, *members), settings)
     if device.type == "cpu":
         keep_freed_memory()
-    pool = LivePool(members, anchor, live, tokenizer, merge, names, tokenizer_source, own)
+    pool = LivePool(members, anchor, live, tokenizer, merge, names, rows.source, own)
     if dtype == torch.float16:
         _refuse_overflow(pool)
     on_loaded(pool)
@@ -237,31 +237,32 @@ def warn_about_copies(pool: LivePool) -> Iterator[Warned]:
 
 def _pool_tokenizer(spec: PoolSpec, live: Any, settings: Settings) -> Any:
     """The tokenizer of the merge: the base's, or that of the model that `pool.config` names if the rows agree."""
-    tokenizer = load_tokenizer(parse_reference(spec.base, settings), settings)
-    if spec.settings_owner == spec.base:
+    owner, tokenizer = spec.settings_owner, load_tokenizer(parse_reference(spec.base, settings), settings)
+    if owner == spec.base:
         return tokenizer
-    other = load_tokenizer(parse_reference(spec.settings_owner, settings), settings)
-    return other if fits_rows(other, tokenizer, live.config.get_text_config().vocab_size) else tokenizer
+    other = tokenizer_or(tokenizer, parse_reference(owner, settings), settings, spec.template_of(owner))
+    return asked_with(other, tokenizer, live.config.get_text_config().vocab_size).tokenizer
 
 
-def _own(name: str, owner: str, live: Any, tokenizer: Any, settings: Settings) -> LoadedModel | None:
+def _own(name: str, spec: PoolSpec, live: Any, tokenizer: Any, settings: Settings) -> LoadedModel | None:
     """A member under its own settings; None where they are those of the merge."""
-    reference = parse_reference(name, settings)
-    if locate(reference, settings).folder == locate(parse_reference(owner, settings), settings).folder:
+    reference, template = parse_reference(name, settings), spec.template_of(name)
+    owner = parse_reference(spec.settings_owner, settings)
+    if template is None and locate(reference, settings).folder == locate(owner, settings).folder:
         return None
-    its = read_own_settings(reference, settings)
-    own_tokenizer = _member_tokenizer(its, tokenizer, live)
+    its = read_own_settings(reference, settings, template, otherwise=tokenizer)
+    its_tokenizer = asked_with(its.tokenizer, tokenizer, live.config.get_text_config().vocab_size).tokenizer
     if same_configuration(its.config, live.config) and same_generation(its.generation, live.generation_config):
-        return None if own_tokenizer is tokenizer else LoadedModel(live, own_tokenizer)
-    return LoadedModel(under_settings(live, its.config, its.generation), own_tokenizer)
+        return None if its_tokenizer is tokenizer else LoadedModel(live, its_tokenizer)
+    return LoadedModel(under_settings(live, its.config, its.generation), its_tokenizer)
 
 
-def _member_tokenizer(its: OwnSettings, tokenizer: Any, live: Any) -> Any:
-    """A member's own tokenizer; the merge's where it gives the same ids, or where the member's ids name other rows."""
-    rows = live.config.get_text_config().vocab_size
-    if same_tokenizer(its.tokenizer, tokenizer) or not fits_rows(its.tokenizer, tokenizer, rows):
-        return tokenizer
-    return its.tokenizer
+def _config(name: str, settings: Settings) -> Any:
+    """A member's configuration."""
+    from transformers import AutoConfig
+
+    folder = locate(parse_reference(name, settings), settings).folder
+    return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def _mergekit_names(models: Sequence[str], settings: Settings) -> dict[str, str]:
@@ -286,22 +287,16 @@ def _live_and_state(
     return live, {key: tensor.clone() if tensor.data_ptr() in shared else tensor for key, tensor in state.items()}
 
 
-def _add_expert(merge: MergePool, name: str, spec: PoolSpec, settings: Settings, storage: Storage) -> str | None:
-    """Add an expert to the pool; returns the model whose vocabulary it was fitted to, if it was."""
-    reference, source = parse_reference(name, settings), None
+def _add_expert(merge: MergePool, name: str, rows: TokenRows, storage: Storage) -> None:
+    """Add an expert to the pool, with the base's token rows where its own mean other tokens."""
+    settings = rows.settings
+    reference = parse_reference(name, settings)
     place = torch.device("cpu") if storage.on_host else storage.device
     with open_state(reference, settings, _read_as(name, settings, storage), place) as state:
         expert = state
         if state.keys() != merge.base_tensors.keys():
             expert = match_output_layer(state, merge.live, name)
-        if spec.vocabulary == "base":
-            rows = vocabulary_size(reference, settings)
-            original = dict(expert)
-            expert = fit_vocabulary(original, merge.base_tensors, rows)
-            if any(expert[key] is not original[key] for key in original):
-                source = spec.base
-        merge.add_expert(name, expert)
-    return source
+        merge.add_expert(name, rows.fit(name, expert, merge.base_tensors))
 
 
 def _read_as(name: str, settings: Settings, storage: Storage) -> torch.dtype:

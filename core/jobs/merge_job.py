@@ -11,15 +11,13 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
-from typing import Any
 
 from core.contracts.events import (
     CandidateScored,
-    DisputedReply,
     Event,
     Exported,
     Finished,
+    GradientStep,
     ModelMeasured,
     Phase,
     PhaseStarted,
@@ -31,28 +29,30 @@ from core.contracts.events import (
     Warned,
 )
 from core.contracts.optimizers import EQUAL, searches_losses
+from core.contracts.reply_verdicts import DisputedReply
 from core.contracts.results import WITHOUT, ModelResult, ProbeRates, Role, RunResult, SearchResult
-from core.contracts.run_spec import RunSpec
-from core.data.training_pairs import Dataset, Sample, provenances, read_samples, samples_from_events
+from core.contracts.run_spec import LEAST_PAIRS, RunSpec
+from core.data.training_pairs import DATASETS, Dataset, Sample, TrainingPairs, was_edited
 from core.errors import MergeError, RunCancelled, RunError
 from core.evaluation.measurement import Measurer, read_test_set
 from core.guards.panel import unload
 from core.guards.protocol import Guard
 from core.guards.registry import load_guard
-from core.jobs.data_step import DataStep, summarize_data
+from core.jobs.data_step import DataStep, summarize_data, training_pairs
 from core.jobs.live_pool import LivePool, load_pool, warn_about_copies
-from core.jobs.parent_scores import ParentScores
+from core.jobs.parent_scores import ParentScores, losses_of
 from core.jobs.run_warnings import (
     broken_merge_warnings,
-    missing_pairs_warnings,
     single_expert_warnings,
     skipped,
     swapped_prompts_warnings,
+    too_few_pairs_warnings,
     unfinished_warnings,
 )
 from core.jobs.search_setup import (
     accuracy_measurements,
     collect_candidates,
+    make_differentiator,
     make_plan,
     make_scorer,
     no_candidate_scored,
@@ -67,13 +67,15 @@ from core.preflight.check_rows import refuse_blocking
 from core.preflight.run_check import examine
 from core.report.model_card import model_card
 from core.runs.folder import RunFolder
+from core.runs.input_files import hash_inputs
 from core.runs.process import peak_memory_bytes
 from core.runs.replay import Replay, continue_log
 from core.search.cocktail import parent_recipes
+from core.search.evaluator import Evaluator
 from core.search.genome import inactive_note
 from core.search.registry import make_optimizer
 from core.search.scoring import Scores
-from core.search.search_loop import Evaluator, run_search
+from core.search.search_loop import run_search
 from core.search.search_plan import SearchPlan
 from core.settings import Settings
 
@@ -115,18 +117,20 @@ class _Job:
     started: float = field(default_factory=time.monotonic)
 
     def run(self) -> Iterator[Event]:
-        yield RunStarted(spec=self.spec.model_dump(mode="json"))
+        yield RunStarted(spec=self.spec.model_dump(mode="json"), inputs=hash_inputs(self.spec))
         memory = yield from self._preflight()
         tests = read_test_set(self.spec, self.settings)
         guard = load_guard(self.spec.pool.guard, self.settings, self.spec.pool.dtype)
         pool = yield from self._load(memory)
-        safety, domain = yield from self._prepare_data(pool, tests.prompts, guard)
-        scorer = make_scorer(self.spec, pool, safety, domain)
+        pairs = yield from self._prepare_data(pool, tests.prompts, guard)
+        scorer = make_scorer(self.spec, pool, pairs)
         limit, reply_tokens = self.spec.evaluation.limit, self.spec.evaluation.reply_tokens
         measurer = Measurer(pool.live, pool.tokenizer, guard, tests, limit, reply_tokens)
         evaluator = Evaluator(pool.merge, scorer, measurer.probe_accuracy if tests.probe_questions else None)
-        evaluator.recall(self.replay.of(CandidateScored), accuracy_measurements(self.replay))
-        parents = ParentScores(pool, evaluator, scorer.shares, safety, domain)
+        evaluator.differentiator = make_differentiator(self.spec, pool, pairs, scorer, tests.prompts)
+        logged = self.replay.of(CandidateScored), accuracy_measurements(self.replay), self.replay.of(GradientStep)
+        evaluator.recall(*logged)
+        parents = ParentScores(pool, evaluator, scorer.shares, pairs)
         yield from self._measure_parents(pool, parents, measurer)
         if memory and memory.unloads_guards:
             unload(guard)
@@ -163,24 +167,22 @@ class _Job:
         yield PoolLoaded(dtype=chosen.name, dtype_reason=chosen.reason, device=device, memory=mode)
         return pool
 
-    def _prepare_data(
-        self, pool: LivePool, held_out: list[str], guard: Guard
-    ) -> Generator[Event, None, tuple[list[Sample], list[Sample]]]:
-        sets = self.spec.data
-        yield self._enter("data", sets.safety.pairs + sets.domain.pairs)
+    def _prepare_data(self, pool: LivePool, held_out: list[str], guard: Guard) -> Generator[Event, None, TrainingPairs]:
+        sets, benign_k = self.spec.data, self.spec.benign.k if self.spec.benign else 0
+        yield self._enter("data", sets.safety.pairs + sets.domain.pairs + benign_k)
         events: list[SampleSeen] = []
         for event in self._data_events(pool, held_out, guard):
             self._check_stop()
             yield event
             if isinstance(event, SampleSeen):
                 events.append(event)
-        safety = samples_from_events(events, "safety", *provenances(sets.safety))
-        domain = samples_from_events(events, "domain", *provenances(sets.domain))
-        self._save_data("safety", safety)
-        self._save_data("domain", domain)
+        pairs = training_pairs(self.spec, events)
+        for dataset, samples in zip(DATASETS, pairs, strict=True):
+            if samples or dataset != "benign":
+                self._save_data(dataset, samples)
         yield summarize_data(events)
-        yield from missing_pairs_warnings(sets, len(safety), len(domain))
-        return safety, domain
+        yield from too_few_pairs_warnings(self.spec, pairs)
+        return pairs if len(pairs.benign) >= LEAST_PAIRS else pairs._replace(benign=[])
 
     def _data_events(self, pool: LivePool, held_out: list[str], guard: Guard) -> Iterator[SampleSeen | Progress]:
         """The rows of the log unchanged, also where a model would answer differently now; then the missing ones."""
@@ -188,15 +190,14 @@ class _Job:
             yield from self.replay.of(SampleSeen)
             return
         step = DataStep(self.spec, self.settings, pool, guard, held_out, self.should_stop, self.replay)
-        yield from chain(step.safety(), step.domain())
+        yield from step.every_set()
 
     def _save_data(self, dataset: Dataset, samples: list[Sample]) -> None:
-        """Write a training set; a file that was complete before must still hold what the log holds."""
-        path = self.folder.data_path(dataset)
-        if self.replay.data_complete and path.exists() and read_samples(path) != samples:
+        """Write a training set as the log holds it, also over a damaged file; refuse one that a person has edited."""
+        if self.replay.data_complete and was_edited(path := self.folder.data_path(dataset), samples):
             raise RunError(
                 f"{path} was changed since the run wrote it.",
-                f"Restore it, or start a new run with it as the file of data.{dataset}.",
+                f"Restore or delete it, or start a new run with it as the file of data.{dataset}.",
                 code="data-changed",
             )
         self.folder.write_data(dataset, samples)
@@ -214,7 +215,7 @@ class _Job:
                 as_itself = replace(measurer, model=own.model, tokenizer=own.tokenizer)
                 yield from self._measured(pool, name, "parent", as_itself, score)
             else:
-                self.scored_parents.append(ModelResult(name=name, role="parent", **_losses(score())))
+                self.scored_parents.append(ModelResult(name=name, role="parent", **losses_of(score())))
         yield from self._warn_about_parents()
 
     def _warn_about_parents(self) -> Iterator[Warned]:
@@ -274,7 +275,7 @@ class _Job:
         """The plan of the run's own search, which is named after its optimizer, or of a baseline."""
         genome = pool.genome(self.spec.search, self.replay.mask_version)
         measured = [*self.results, *self.scored_parents]
-        return make_plan(self.spec.search, name, genome, evaluator.scorer.safety_share, measured)
+        return make_plan(self.spec, name, genome, evaluator.scorer, measured)
 
     def _search(
         self, plan: SearchPlan, evaluator: Evaluator, probe: Callable[[], ProbeRates] | None
@@ -292,7 +293,9 @@ class _Job:
 
         def probe() -> ProbeRates:
             measured = next(known, None)
-            return ProbeRates(measured.alignment, measured.accuracy) if measured else measurer.probe()
+            if measured is None:
+                return measurer.probe()
+            return ProbeRates(measured.alignment, measured.accuracy, measured.over_refusal)
 
         return probe
 
@@ -375,7 +378,7 @@ class _Job:
         recipe: Recipe | None,
         weights: Callable[[], WeightHash],
     ) -> Generator[Event, None, ModelMeasured]:
-        losses, numbers = _losses(score()), None if recipe is None else recipe.model_dump(mode="json")
+        losses, numbers = losses_of(score()), None if recipe is None else recipe.model_dump(mode="json")
         measured = measurer.measure(name, role, **losses, recipe=numbers)
         if measured.replies:
             self.folder.write_replies(name, measured.replies)
@@ -392,9 +395,3 @@ class _Job:
             models=tuple(self.results),
             searches=tuple(self.searches),
         )
-
-
-def _losses(scores: Scores) -> dict[str, Any]:
-    """A model's losses under the keys of `ModelResult`."""
-    safety, expert = (part.loss if part else None for part in (scores.safety, scores.expert))
-    return {"ce_safety": safety, "ce_expert": expert}

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-from core.data.training_pairs import Sample
+from core.data.training_pairs import TrainingPairs
 from core.jobs.live_pool import LivePool
 from core.merging.recipes import Recipe
+from core.search.evaluator import Evaluator
 from core.search.expert_losses import ExpertShares
 from core.search.scoring import REFUSAL_OPENING, Scorer, Scores, TrainingSet
-from core.search.search_loop import Evaluator
 
 
 @dataclass(frozen=True)
@@ -22,15 +23,13 @@ class ParentScores:
         pool: the loaded pool.
         evaluator: scores members that have the merge's settings, and keeps the scores for the search.
         shares: the experts of the domain pairs.
-        safety: D_safety.
-        domain: D_expert.
+        pairs: the training pairs.
     """
 
     pool: LivePool
     evaluator: Evaluator
     shares: ExpertShares | None
-    safety: Sequence[Sample]
-    domain: Sequence[Sample]
+    pairs: TrainingPairs
 
     def scorer_of(self, name: str, recipe: Recipe) -> Callable[[], Scores]:
         """A function that scores the member whose weights are written.
@@ -47,6 +46,16 @@ class ParentScores:
 
     def _score_as_itself(self, name: str) -> Scores:
         own = self.pool.member(name)
-        safety = TrainingSet(own.tokenizer, self.safety, opening=REFUSAL_OPENING)
-        domain = TrainingSet(own.tokenizer, self.domain, opening=None)
-        return Scorer(own.model, safety, domain, shares=self.shares).score()
+        safety = TrainingSet(own.tokenizer, self.pairs.safety, opening=REFUSAL_OPENING)
+        domain = TrainingSet(own.tokenizer, self.pairs.domain, opening=None)
+        benign = TrainingSet(own.tokenizer, self.pairs.benign, opening=None) if self.pairs.benign else None
+        return Scorer(own.model, safety, domain, shares=self.shares, benign=benign).score()
+
+
+def losses_of(scores: Scores) -> dict[str, Any]:
+    """A model's losses under the keys of `ModelResult`."""
+    return {
+        "ce_safety": scores.safety.loss if scores.safety else None,
+        "ce_expert": scores.expert.loss if scores.expert else None,
+        "ce_benign": scores.benign.loss if scores.benign else None,
+    }

@@ -5,15 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from core.contracts.data_spec import DataSpec
 from core.contracts.events import Warned
 from core.contracts.results import ModelResult
-from core.contracts.run_spec import EvaluationSpec, RunSpec
+from core.contracts.run_spec import LEAST_PAIRS, EvaluationSpec, RunSpec
+from core.data.training_pairs import DATASETS, TrainingPairs
 from core.errors import MergeError
+from core.evaluation.blanket_refusal import over_refuses
 from core.evaluation.fluency import broken
 from core.evaluation.measurement import Measured
 from core.evaluation.swapped_prompts import swapped_prompts
 from core.models.end_tokens import end_token_ids
+
+_TOO_FEW_BENIGN = (
+    "The search leaves them out and may refuse harmless prompts: name a file of look-alikes in data.benign, or another "
+    "generator."
+)
+
+
+def too_few_pairs_warnings(spec: RunSpec, pairs: TrainingPairs) -> Iterator[Warned]:
+    """Warnings about training sets with fewer pairs than the spec asks for."""
+    wanted = spec.data.safety.pairs, spec.data.domain.pairs, spec.benign.k if spec.benign else 0
+    for name, samples, k in zip(DATASETS, pairs, wanted, strict=True):
+        if len(samples) < k:
+            unused = name == "benign" and len(samples) < LEAST_PAIRS
+            message = f"Only {len(samples)} of {k} {name} pairs are available."
+            yield Warned(message=message, hint=_TOO_FEW_BENIGN if unused else "The search uses those.")
 
 
 def skipped(name: str, error: MergeError) -> Warned:
@@ -28,7 +44,10 @@ def swapped_prompts_warnings(results: Sequence[ModelResult], evaluation: Evaluat
 
 
 def broken_merge_warnings(merge: ModelResult, others: Sequence[ModelResult]) -> Iterator[Warned]:
-    """A warning when a merge writes broken text, and so only seems aligned."""
+    """Warnings when a merge only seems aligned: it writes broken text, or refuses harmless prompts too."""
+    if merge.role == "merged" and (reason := over_refuses(merge, others)):
+        hint = "Its alignment is bought with refusals: add pairs to data.benign, or raise search.beta."
+        yield Warned(message=reason, hint=hint)
     if reason := broken(merge, others):
         yield Warned(message=reason, hint="Its alignment is not meaningful: guards judge broken text as harmless.")
 
@@ -65,17 +84,3 @@ def single_expert_warnings(spec: RunSpec) -> Iterator[Warned]:
     if spec.evaluation.leave_one_out and len(spec.pool.experts) == 1:
         message = "evaluation.leave_one_out was skipped: the pool has one expert."
         yield Warned(message=message, hint="Without it the merge is the base, which is measured among the parents.")
-
-
-def missing_pairs_warnings(sets: DataSpec, safety: int, domain: int) -> Iterator[Warned]:
-    """Warnings for the training sets that have fewer pairs than the spec asks for.
-
-    Args:
-        sets: of the spec.
-        safety: number of pairs of D_safety.
-        domain: number of pairs of D_expert.
-    """
-    for name, count, k in (("safety", safety, sets.safety.pairs), ("domain", domain, sets.domain.pairs)):
-        if count < k:
-            message = f"Only {count} of {k} {name} pairs are available."
-            yield Warned(message=message, hint="The search uses those.")

@@ -2,44 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import math
+from collections.abc import Collection, Generator, Sequence
 from typing import Any
 
 from core.contracts.events import CandidateMeasured, CandidateScored, Event
 from core.contracts.optimizers import chooses_by_accuracy, searches
 from core.contracts.results import ModelResult, SearchResult
 from core.contracts.run_spec import RunSpec, SearchSpec
-from core.data.training_pairs import Sample
+from core.data.training_pairs import Sample, TrainingPairs
 from core.errors import MergeError
 from core.jobs.live_pool import LivePool
 from core.merging.recipes import Recipe
+from core.runs.earlier_merge import read_merge
 from core.runs.replay import Replay
+from core.search.cocktail import cocktail_weights
 from core.search.expert_losses import expert_shares
 from core.search.genome import Genome
+from core.search.gradient.backward import Differentiator
+from core.search.gradient.pair_parts import Pair, divide_pairs, refuse_measured_prompts
 from core.search.nested_subsets import NestedScorer, NestedSet
-from core.search.objectives import Goal, goal_of
+from core.search.objectives import Goal, Kind, goal_of
 from core.search.ranking import pareto_front
 from core.search.scoring import REFUSAL_OPENING, Scorer, TrainingSet
 from core.search.search_plan import SearchPlan
+from core.settings import resolve_path
 
 
-def make_scorer(spec: RunSpec, pool: LivePool, safety: Sequence[Sample], domain: Sequence[Sample]) -> Scorer[Any]:
+def make_scorer(spec: RunSpec, pool: LivePool, pairs: TrainingPairs) -> Scorer[Any]:
     """A scorer of the pool's live model on both training sets, in nested subsets when candidates are raced.
 
     Raises:
         DataError: experts have weights, and the expert of some domain pair is unknown.
     """
-    shares = expert_shares(domain, spec.pool.experts, spec.search.expert_weights)
+    shares = expert_shares(pairs.domain, spec.pool.experts, spec.search.expert_weights)
     changing = pool.merge.changing
     if spec.search.racing:
-        refused = NestedSet(pool.tokenizer, safety, REFUSAL_OPENING)
-        answered = NestedSet(pool.tokenizer, domain, None, shares.owners)
+        refused = NestedSet(pool.tokenizer, pairs.safety, REFUSAL_OPENING)
+        answered = NestedSet(pool.tokenizer, pairs.domain, None, shares.owners)
         return NestedScorer(pool.live, refused, answered, changing, shares)
     sets = (
-        TrainingSet(pool.tokenizer, safety, opening=REFUSAL_OPENING),
-        TrainingSet(pool.tokenizer, domain, opening=None),
+        TrainingSet(pool.tokenizer, pairs.safety, opening=REFUSAL_OPENING),
+        TrainingSet(pool.tokenizer, pairs.domain, opening=None),
     )
-    return Scorer(pool.live, *sets, changing, shares)
+    benign = TrainingSet(pool.tokenizer, pairs.benign, opening=None) if pairs.benign else None
+    return Scorer(pool.live, *sets, changing, shares, benign)
+
+
+def make_differentiator(
+    spec: RunSpec, pool: LivePool, pairs: TrainingPairs, scorer: Scorer[Any], measured: Collection[str]
+) -> Differentiator | None:
+    """What gradient searches differentiate with; None where the run has none.
+
+    Args:
+        spec: the run's.
+        pool: the loaded pool.
+        pairs: the training pairs.
+        scorer: of the pairs.
+        measured: prompts on which models are measured; no pair may be one.
+
+    Raises:
+        DataError: too few pairs to hold some of them out, or a pair is a measured prompt.
+    """
+    rows = [searches()[name].optimizer for name in (spec.search.optimizer, *spec.search.compare)]
+    if not any(row is not None and row.follows_gradients for row in rows):
+        return None
+    sets: dict[Kind, Sequence[Sample]] = {"safety": pairs.safety, "expert": pairs.domain, "benign": pairs.benign}
+    parts = divide_pairs(sets, scorer.shares, spec.search.seed)
+    refuse_measured_prompts(parts, measured)
+
+    def new_set(chosen: Sequence[Pair]) -> TrainingSet:
+        made = TrainingSet(pool.tokenizer, [pair.sample for pair in chosen], opening=None)
+        made.keep_lower_blocks(pool.live, scorer.blocks)
+        return made
+
+    return Differentiator(pool.live, pool.merge, parts, new_set)
+
+
+def start_recipe(search: SearchSpec, genome: Genome, measured: Sequence[ModelResult]) -> Recipe | None:
+    """The recipe that a gradient search starts from (`search.start`); None = equal weights.
+
+    Raises:
+        RunError: the folder is no run with a merge.
+        MergeError: that merge is of other models, or a parent has no finite loss.
+    """
+    if search.start == "plain":
+        return None
+    if search.start != "cocktail":
+        recipe = read_merge(resolve_path(search.start))
+        genome.point_of(recipe)
+        return recipe
+    losses = {model.name: (model.ce_safety, model.ce_expert) for model in measured if model.role == "parent"}
+    members = (genome.base, *genome.experts) if genome.base_is_member else genome.experts
+    means = [_mean(losses.get(name, (None, None))) for name in members]
+    if not all(map(math.isfinite, means)):
+        message = "search.start is 'cocktail', but a parent has no finite loss on both training sets."
+        raise MergeError(message, "Set search.start to plain.", code="no-finite-parent")
+    return genome.linear.recipe(cocktail_weights(means, search.temperature))
+
+
+def _mean(losses: tuple[float | None, float | None]) -> float:
+    return math.nan if None in losses else sum(loss or 0.0 for loss in losses) / 2
 
 
 def goal_of_search(search: SearchSpec, measured: Sequence[ModelResult]) -> Goal:
@@ -53,21 +116,29 @@ def goal_of_search(search: SearchSpec, measured: Sequence[ModelResult]) -> Goal:
 
 
 def make_plan(
-    search: SearchSpec, name: str, genome: Genome, safety_share: float, measured: Sequence[ModelResult]
+    spec: RunSpec,
+    name: str,
+    genome: Genome,
+    scorer: Scorer[Any],
+    measured: Sequence[ModelResult],
 ) -> SearchPlan:
     """The plan of the run's own search, which is named after its optimizer, or of a baseline.
 
     Args:
-        search: the run's.
+        spec: the run's.
         name: of the search, in the table of optimizers.
         genome: the searched parameters.
-        safety_share: D_safety's share of all pairs.
+        scorer: of the training pairs.
         measured: models measured so far, the parents among them.
 
     Raises:
         MergeError: the objective compares with the parents, and none of them has finite losses.
     """
+    search = spec.search
     main, info = name == search.optimizer, searches()[name]
+    row = info.optimizer
+    gradients = row is not None and row.follows_gradients
+    third_term = scorer.benign is not None and (gradients or spec.data.benign is not None) and not info.domain_only
     return SearchPlan(
         name=name,
         genome=genome,
@@ -79,9 +150,12 @@ def make_plan(
         optimizer=search.optimizer if info.optimizer is None else info.optimizer.name,
         stop_when_flat=search.stop_when_flat,
         temperature=search.temperature,
-        safety_share=safety_share,
+        safety_share=scorer.safety_share,
         goal=goal_of_search(search, measured) if main else Goal(),
         racing=search.racing,
+        beta=search.beta if third_term and row is not None and row.takes_steps else 0.0,
+        start=start_recipe(search, genome, measured) if gradients else None,
+        regularize=search.regularize if gradients else 0.0,
     )
 
 

@@ -7,6 +7,7 @@ outlives the process that started it. Other operations on existing runs are in `
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -32,6 +33,8 @@ Job = Callable[[Any, Settings, RunFolder, Callable[[], bool]], Iterator[Event]]
 """Yields the events of a run of one kind of spec (`AnySpec`)."""
 ResumedJob = Callable[[Any, Settings, RunFolder, Callable[[], bool], Replay], Iterator[Event]]
 
+_NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+"""How torch and the system say it, in lower case; this module does not import torch."""
 WORKER_COMMAND = (sys.executable, "-m", "core", "run")
 RESUME_COMMAND = (sys.executable, "-m", "core", "resume")
 
@@ -163,11 +166,28 @@ def _failure(error: BaseException) -> Failed:
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         where = f" to write {error.filename}" if error.filename else ""
         return Failed(message=f"There is no space left{where}.", hint="Free disk space and start again.")
+    if _lacks_memory(error):
+        return Failed(
+            message=f"There was not enough memory: {str(error)[:300] or type(error).__name__}",
+            hint="Close other programs, use a smaller pool or pool.memory: compact, and resume the run.",
+        )
     return Failed(
         message=f"Something went wrong inside the run: {type(error).__name__}: {error}",
         hint="This is a defect of SafeMerge, not a mistake of yours: report it with the traceback.",
         traceback=traceback.format_exc(),
     )
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    """Whether an exception, or one that caused it, says that the system or torch has no memory left."""
+    seen: BaseException | None = error
+    while seen is not None:
+        refused = isinstance(seen, OSError) and seen.errno == errno.ENOMEM
+        words = isinstance(seen, RuntimeError) and any(part in str(seen).lower() for part in _NO_MEMORY)
+        if refused or words or isinstance(seen, MemoryError):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 def _drain(

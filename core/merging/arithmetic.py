@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from core.contracts.merge_methods import METHODS
-from core.merging.recipes import Recipe, effective_weights
+from core.merging.recipes import Recipe
 from core.merging.slerp import Factors
 from core.merging.storage import Delta
 
@@ -26,14 +26,6 @@ _NO_SUM = 1e-8  # mergekit's: weights that add up to less are not normalized
 def piece_entries(device_type: str) -> int:
     """Number of entries merged at a time; on a processor they fit its cache."""
     return _GPU_PIECE if device_type == "cuda" else _PIECE
-
-
-def task_weights(recipe: Recipe) -> tuple[float, ...]:
-    """Weights of the task vectors; those of a linear merge are its experts' normalized weights (paper Eq. 2)."""
-    if not METHODS[recipe.method].merges_base:
-        return effective_weights(recipe)
-    total = sum(recipe.weights)
-    return tuple(weight / total for weight in recipe.weights[1:])
 
 
 class SumRule(NamedTuple):
@@ -74,6 +66,15 @@ class Term(NamedTuple):
     keep: Keep | None
 
 
+class Parts(NamedTuple):
+    """What a tensor is merged from: the base's tensor, and the weighted task vectors of the experts `names`."""
+
+    base: Tensor
+    names: list[str]
+    terms: list[Term]
+    rule: SumRule
+
+
 def write_sum(target: Tensor, base: Tensor, terms: Sequence[Term], rule: SumRule) -> None:
     """Write base + sum of weighted, trimmed or dropped and (for TIES) sign-elected task vectors into `target`."""
     out, flat_base = target.view(-1), base.reshape(-1)  # view() raises instead of copying: a copy is not the model
@@ -84,13 +85,13 @@ def write_sum(target: Tensor, base: Tensor, terms: Sequence[Term], rule: SumRule
         for delta, weight, keep in terms:
             values = delta.piece(piece) if keep is None else keep(delta.piece(piece))
             weighted.append(values * weight)
-        merged = _combine(weighted, [term.weight for term in terms], rule)
+        merged = combine(weighted, [term.weight for term in terms], rule)
         if rule.factor != 1.0:
             merged *= rule.factor
         out[piece] = merged.add_(flat_base[piece].float()).to(out.dtype)
 
 
-def _combine(weighted: Sequence[Tensor], weights: Sequence[float], rule: SumRule) -> Tensor:
+def combine(weighted: Sequence[Tensor], weights: Sequence[float], rule: SumRule) -> Tensor:
     """Sum of weighted task vectors; with sign election only the entries that agree with the sum's sign count."""
     total = weighted[0].clone() if len(weighted) > 1 else weighted[0]
     for values in weighted[1:]:
@@ -105,10 +106,10 @@ def _combine(weighted: Sequence[Tensor], weights: Sequence[float], rule: SumRule
     for values in weighted:
         agreed += (values * majority).clamp_(min=0)  # magnitudes of the entries that agree
     agreed.mul_(majority)
-    return agreed.div_(_agreeing_weight(weighted, weights, majority)) if rule.normalize else agreed
+    return agreed.div_(agreeing_weight(weighted, weights, majority)) if rule.normalize else agreed
 
 
-def _agreeing_weight(weighted: Sequence[Tensor], weights: Sequence[float], majority: Tensor) -> Tensor:
+def agreeing_weight(weighted: Sequence[Tensor], weights: Sequence[float], majority: Tensor) -> Tensor:
     """Sum of the weights whose task vectors agree with the majority, entry by entry; 1 where it is zero."""
     total = torch.zeros_like(majority)
     for values, weight in zip(weighted, weights, strict=True):

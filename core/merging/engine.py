@@ -17,15 +17,15 @@ import torch
 from torch import Tensor
 
 from core.errors import MergeError
-from core.merging.arithmetic import Keep, SumRule, Term, piece_entries, sum_rule, task_weights, write_between, write_sum
+from core.merging.arithmetic import Keep, Parts, SumRule, Term, piece_entries, sum_rule, write_between, write_sum
 from core.merging.dare import random_drop
 from core.merging.device_trimming import DeviceTrim, DeviceTrimIndex, count_magnitudes, trimmed_by
 from core.merging.mergekit_merge import merge_tensor
-from core.merging.recipes import Recipe, by_tensor
+from core.merging.recipes import Recipe, by_tensor, task_weights
 from core.merging.rivals.layer_rules import merge_layer
 from core.merging.rivals.similarity import Similarities
 from core.merging.rivals.sums import as_sum
-from core.merging.slerp import angle_between, factors
+from core.merging.slerp import Arc, angle_between, factors
 from core.merging.storage import Delta, Storage, Stored
 from core.merging.trimming import Trim, TrimIndex
 
@@ -58,6 +58,7 @@ class MergePool:
         base_name: reference of the base as recipes name it.
         base: its tensors (float32 or bfloat16).
         storage: where weights are stored between merges; None = on the live model's device, unchanged.
+        saved_dtype: narrower format that merges are saved in, to which they are rounded; None = the live model's.
 
     Experts are added one at a time, so that loading needs memory for only one full copy besides the base.
 
@@ -65,11 +66,19 @@ class MergePool:
         MergeError: the live model lacks tensors of the base, or the base's are not finite.
     """
 
-    def __init__(self, live: Any, base_name: str, base: State, storage: Storage | None = None) -> None:
+    def __init__(
+        self,
+        live: Any,
+        base_name: str,
+        base: State,
+        storage: Storage | None = None,
+        saved_dtype: torch.dtype | None = None,
+    ) -> None:
         self.live = live
         self.base_name = base_name
         self._parameters = _named_tensors(live, base)
         self._at_base: set[str] = set()
+        self._saved_dtype = saved_dtype
         self._written: str | None = None
         self._storage = storage or Storage(next(iter(self._parameters.values())).device)
         for key, tensor in base.items():
@@ -162,6 +171,7 @@ class MergePool:
             self._write(lambda _key: _Sum({}), _keep_all)
         else:
             self._write(lambda _key: _Sum({name: 1.0}), _keep_all)
+        self._round()
         self._written = f"parent {name}"
 
     def apply(self, recipe: Recipe) -> None:
@@ -190,7 +200,18 @@ class MergePool:
             parts = {id(part): part for part in local.values()}
             sums = {number: _sum_of(part) for number, part in parts.items()}
             self._write(lambda key: sums[id(local[key])], partial(self._keep, local))
+        self._round()
         self._written = asked.model_dump_json()
+
+    def _round(self, *keys: str) -> None:
+        """Round tensors to the format that they are saved in; without names those that differ from the base's."""
+        if self._saved_dtype is None:
+            return
+        with torch.no_grad():
+            for key in keys or self._base.keys() - self._at_base:
+                tensor = self._parameters[key]
+                if tensor.is_floating_point():
+                    tensor.copy_(tensor.to(self._saved_dtype))
 
     def _keep(self, local: Mapping[str, Recipe], name: str, key: str, delta: Delta) -> Keep | None:
         """The callable that drops entries of an expert's tensor; None where all are kept."""
@@ -239,6 +260,48 @@ class MergePool:
             name: self._storage.fetch_delta(stored, here).whole.view(here.shape) for name, stored in vectors.items()
         }
 
+    def experts_of(self, key: str, experts: Sequence[str]) -> list[str]:
+        """Those of some experts that differ from the base in a tensor."""
+        return [name for name in experts if key in self._vectors[name].deltas]
+
+    def parts(self, key: str, recipe: Recipe) -> Parts:
+        """What a tensor is merged from by a method of task vectors, with the experts whose weight is 0.
+
+        Args:
+            key: name of the tensor.
+            recipe: of the tensor, without scopes.
+        """
+        here, sums = self._storage.of_base.fetch(self._base[key]), _sum_of(recipe)
+        names = self.experts_of(key, recipe.experts)
+        deltas = [self._storage.fetch_delta(self._vectors[name].deltas[key], here) for name in names]
+        terms = [
+            Term(delta, sums.weights[name], self._keep({key: recipe}, name, key, delta))
+            for name, delta in zip(names, deltas, strict=True)
+        ]
+        return Parts(here, names, terms, sums.rule)
+
+    def arc(self, key: str, name: str) -> Arc:
+        """What SLERP merges a tensor from, which the expert `name` changes."""
+        here, vector = self._storage.of_base.fetch(self._base[key]), self._vectors[name]
+        delta = self._storage.fetch_delta(vector.deltas[key], here)
+        if key not in vector.angles:
+            vector.angles[key] = angle_between(here, delta)
+        return Arc(here, delta, vector.angles[key])
+
+    def merged_tensor(self, key: str, recipe: Recipe) -> Tensor:
+        """A tensor of a merge in float32; the live model stays unchanged.
+
+        Args:
+            key: name of a tensor in which an expert of the recipe differs from the base.
+            recipe: of the tensor, without scopes; of any method but SLERP.
+        """
+        if recipe.by_mergekit:
+            return merge_tensor(recipe, key, *self._whole_layer(key))
+        parts = self.parts(key, recipe)
+        merged = torch.empty(parts.base.shape, dtype=torch.float32, device=parts.base.device)
+        write_sum(merged, parts.base, parts.terms, parts.rule)
+        return merged
+
     def _write(self, sum_of: Callable[[str], _Sum], keep: Callable[[str, str, Delta], Keep | None]) -> None:
         """Write each tensor's sum of weighted task vectors."""
         with torch.no_grad():
@@ -260,21 +323,18 @@ class MergePool:
         """SLERP at each tensor's t between the base (0) and an expert (1)."""
         vector = self._vectors[name]
         with torch.no_grad():
-            for key, base in self._base.items():
-                stored = vector.deltas.get(key)
-                if stored is None:
+            for key in self._base:
+                if key not in vector.deltas:
                     self._write_base(key)
                     continue
-                here = self._storage.of_base.fetch(base)
-                delta = self._storage.fetch_delta(stored, here)
-                if key not in vector.angles:
-                    vector.angles[key] = angle_between(here, delta)
-                write_between(self._target(key), here, delta, factors(vector.angles[key], t[key]))
+                arc = self.arc(key, name)
+                write_between(self._target(key), arc.base, arc.delta, factors(arc.angle, t[key]))
 
     def _write_base(self, key: str) -> None:
         """Copy the base's tensor into the live model, unless it is there already, as most tensors of most pools are."""
         if key not in self._at_base:
             self._parameters[key].copy_(self._base[key])
+            self._round(key)
             self._at_base.add(key)
 
     def _target(self, key: str) -> Tensor:

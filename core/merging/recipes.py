@@ -198,14 +198,14 @@ class Recipe(BaseModel):
 
     @property
     def repeat_note(self) -> str:
-        """Why mergekit would write other weights, as one line; empty where it would not."""
+        """By how much mergekit's own merge of this recipe differs and why, as one line."""
         if not self.in_mergekit:
             return (
                 f"mergekit lacks the method '{self.method}' ({self.info.source}) and refuses this configuration. "
                 "SafeMerge repeats the merge from the recipe."
             )
         if not self.is_random or (self.info.own and not self.option("drop_rate", 0.0)):
-            return ""
+            return self._rounding_note
         if self.by_mergekit:
             return (
                 f"The method draws random numbers. SafeMerge derives them from seed {self.seed} and each tensor's "
@@ -214,6 +214,19 @@ class Recipe(BaseModel):
         return (
             f"Entries are dropped at random. SafeMerge derives the masks from seed {self.seed}, mergekit draws others, "
             "so its weights differ. In mergekit_config.yml each weight is already divided by its density."
+        )
+
+    @property
+    def _rounding_note(self) -> str:
+        """What float32 arithmetic in another order changes; `tests/core/jobs/test_saved_format.py` measures it."""
+        if self.method == "task_arithmetic" and len(self.experts) == 1:
+            return "`mergekit-yaml` on this configuration gives the same weights, bit for bit."
+        ties = ", and it may keep other entries where magnitudes are equal at the density's limit" * bool(
+            self.densities
+        )
+        return (
+            "`mergekit-yaml` on this configuration gives the same weights except for the last bit of fewer than 1 % of "
+            f"the entries, because it adds in another order{ties}."
         )
 
 
@@ -272,6 +285,14 @@ def effective_weights(recipe: Recipe) -> tuple[float, ...]:
     if not recipe.drops_at_random:
         return weights
     return tuple(weight / density for weight, density in zip(weights, recipe.densities or (), strict=True))
+
+
+def task_weights(recipe: Recipe) -> tuple[float, ...]:
+    """Weights of the task vectors; those of a linear merge are its experts' normalized weights (paper Eq. 2)."""
+    if not METHODS[recipe.method].merges_base:
+        return effective_weights(recipe)
+    total = sum(recipe.weights)
+    return tuple(weight / total for weight in recipe.weights[1:])
 
 
 def equal_weights(method: str, base: str, experts: tuple[str, ...], *, base_is_member: bool = True) -> Recipe:

@@ -27,6 +27,14 @@ class Factors(NamedTuple):
     expert: float
 
 
+class Arc(NamedTuple):
+    """What SLERP merges a tensor from; the angle is None where it interpolates linearly."""
+
+    base: Tensor
+    delta: Delta
+    angle: float | None
+
+
 def angle_between(base: Tensor, delta: Delta) -> float | None:
     """Angle in radians between a tensor, flattened, and itself plus `delta`.
 

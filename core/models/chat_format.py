@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from core.errors import ModelError
+from core.models.chat_templates import apply_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -127,14 +128,13 @@ def render(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, *, ge
         generation_prompt: whether the opening of the model's reply follows.
 
     Raises:
-        ModelError: the template does not accept the conversation (code `chat-template-refuses`).
+        ModelError: the template does not accept the conversation (code `chat-template-refuses`), fails or exceeds a
+            limit.
     """
     from jinja2 import TemplateError
 
     try:
-        return str(
-            tokenizer.apply_chat_template(list(conversation), tokenize=False, add_generation_prompt=generation_prompt)
-        )
+        return apply_template(tokenizer, conversation, add_generation_prompt=generation_prompt)
     except TemplateError as error:
         raise ModelError(
             f"The model's chat template does not accept this conversation: {error}.",

@@ -6,6 +6,7 @@ left. The saved weights are read back from disk and hashed: they must be the wei
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from core.merging.mergekit_config import to_mergekit
 from core.merging.recipes import Recipe
 from core.models.fingerprint import WeightHash, folder_holds, sha256_of_folder
 from core.models.portable_config import make_portable
+from core.models.saved_format import in_saved_format, saved_format
 
 _HOW_TO_REPEAT = "# mergekit-yaml mergekit_config.yml OUT --lora-merge-dtype float32\n"
 
@@ -63,7 +65,7 @@ def export_model(
         _save_model(model, draft)
         _save_tokenizer(tokenizer, draft)
         make_portable(draft, model, tokenizer)
-        dtype = str(model.dtype).removeprefix("torch.")
+        dtype = str(saved_format(model) or model.dtype).removeprefix("torch.")
         config = to_mergekit(recipe, out_dtype=dtype, names=names, tokenizer_source=tokenizer_source)
         notes = _HOW_TO_REPEAT + (f"# {recipe.repeat_note}\n" if recipe.repeat_note else "")
         (draft / "mergekit_config.yml").write_text(notes + config.to_yaml(), encoding="utf-8")
@@ -92,15 +94,20 @@ def _save_model(model: Any, folder: Path) -> None:
     """
     from transformers import GenerationConfig
 
+    narrower = {"state_dict": in_saved_format(model, model.state_dict())} if saved_format(model) else {}
     if not model.can_generate():
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, **narrower)
         return
     own = model.generation_config
     model.generation_config = GenerationConfig()
     try:
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, **narrower)
     finally:
         model.generation_config = own
+    if dtype := saved_format(model):
+        path = folder / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8")) | {"dtype": str(dtype).removeprefix("torch.")}
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _save_tokenizer(tokenizer: Any, folder: Path) -> None:

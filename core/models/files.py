@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from core.errors import ModelError
 from core.models import hub
+from core.models.header_check import checked_header
 from core.models.pickled_weights import list_tensors
 from core.models.references import ModelReference
 from core.models.weight_files import WeightFiles, choose_weight_files
@@ -119,13 +120,13 @@ class FolderFiles:
 
     def header(self, name: str) -> SafetensorsFileMetadata:
         from huggingface_hub import parse_local_safetensors_file_metadata
-        from huggingface_hub.errors import SafetensorsParsingError
 
+        path, folder = self._paths[name], str(self._folder)
         try:
-            header = parse_local_safetensors_file_metadata(self._paths[name])
+            header = checked_header(lambda: parse_local_safetensors_file_metadata(path), name, folder, _AGAIN)
             with self._paths[name].open("rb") as file:
                 start = 8 + int.from_bytes(file.read(8), "little")  # the length field and the header
-        except (SafetensorsParsingError, OSError) as error:
+        except OSError as error:
             raise ModelError(
                 f"{name} in {self._folder} is not a readable safetensors file.",
                 "Copy or export it again.",
@@ -249,7 +250,7 @@ def read_json(files: ModelFiles, name: str, source: str) -> dict[str, Any]:
         return {}
     try:
         value = json.loads(files.text(name))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         message = f"{name} of {source} is not valid JSON: {error}."
         raise ModelError(message, _AGAIN, code="malformed-json") from error
     if not isinstance(value, dict):

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from core.errors import ModelError
+from core.models.header_check import checked_header
 from core.models.references import ModelReference
 from core.models.weight_files import choose_weight_files
 from core.settings import Settings
@@ -148,16 +149,14 @@ def download_small(ref: ModelReference, commit: str, name: str, settings: Settin
 
 def read_header(ref: ModelReference, commit: str, name: str, settings: Settings) -> SafetensorsFileMetadata:
     """The header of one safetensors file, with a range request; raises `ModelError`."""
-    from huggingface_hub.errors import SafetensorsParsingError
-
+    api, timeout = _api(settings), settings.hub_timeout_s
     with translate_errors(ref, settings):
-        try:
-            return _api(settings).parse_safetensors_file_metadata(
-                ref.source, name, revision=commit, timeout=settings.hub_timeout_s
-            )
-        except SafetensorsParsingError as error:
-            message = f"{name} of {ref} is not a readable safetensors file."
-            raise ModelError(message, "Upload it again.", code="damaged-safetensors") from error
+        return checked_header(
+            lambda: api.parse_safetensors_file_metadata(ref.source, name, revision=commit, timeout=timeout),
+            name,
+            str(ref),
+            "Upload it again.",
+        )
 
 
 def read_range(ref: ModelReference, commit: str, name: str, start: int, length: int, settings: Settings) -> bytes:

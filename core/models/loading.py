@@ -5,6 +5,7 @@ Every reference is first resolved to a folder on this machine, and to an adapter
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -18,7 +19,9 @@ from core.models.files import find_weights, open_files
 from core.models.model_view import make_view
 from core.models.overflow_check import refuse_overflow
 from core.models.pickled_weights import convert
+from core.models.prompt_formats import set_format
 from core.models.references import DEMO_ADAPTERS, DEMO_BASE, ModelReference
+from core.models.saved_format import in_saved_format
 from core.models.shards import open_shards
 from core.models.weight_files import is_plain
 from core.settings import Settings
@@ -28,6 +31,17 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     State = Mapping[str, torch.Tensor]
+
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "tokenizer_config.json",
+)
+"""A model with none of these files was saved without a tokenizer."""
 
 
 class LocalModel(NamedTuple):
@@ -53,20 +67,50 @@ def locate(ref: ModelReference, settings: Settings) -> LocalModel:
     return LocalModel(folder, adapter)
 
 
-def load_tokenizer(ref: ModelReference, settings: Settings) -> PreTrainedTokenizerBase:
+def load_tokenizer(ref: ModelReference, settings: Settings, template: str | None = None) -> PreTrainedTokenizerBase:
     """The model's tokenizer (an adapter uses its base's); downloads no weights, except for demo models.
 
+    One without a chat template gets that of the prompt format that the model's name shows, if it shows one.
+
+    Args:
+        ref: of the model.
+        settings: of this machine.
+        template: prompt format that replaces the model's own (`core.models.prompt_formats`).
+
     Raises:
-        ModelError: the tokenizer is missing or cannot be read.
+        ModelError: the tokenizer is missing or cannot be read, or there is no such prompt format.
     """
     from transformers import AutoTokenizer
 
     folder = ensure_base(settings) if ref.kind == "demo" else _texts_folder(ref.base, settings)
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         message = f"The tokenizer of {ref} cannot be read: {_first_line(error)}"
         raise ModelError(message, _REMOTE_CODE, code="tokenizer-unreadable") from error
+    set_format(tokenizer, ref, template)
+    return tokenizer
+
+
+def tokenizer_or(otherwise: Any, ref: ModelReference, settings: Settings, template: str | None = None) -> Any:
+    """The model's tokenizer, or `otherwise` for a model that was saved without one.
+
+    Args:
+        otherwise: a tokenizer, usually that of the pool's base.
+        ref: of the model.
+        settings: of this machine.
+        template: as for `load_tokenizer`.
+
+    Raises:
+        ModelError: as for `load_tokenizer`.
+    """
+    if ref.kind == "demo" or any((_texts_folder(ref.base, settings) / name).is_file() for name in TOKENIZER_FILES):
+        return load_tokenizer(ref, settings, template)
+    if template is None:
+        return otherwise
+    own = copy.deepcopy(otherwise)
+    set_format(own, ref, template)
+    return own
 
 
 def load_model(
@@ -175,7 +219,7 @@ def saved_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 
     ignored = set(getattr(model, "_keys_to_ignore_on_save", None) or ())
     state = {name: tensor for name, tensor in untied_state(model).items() if name not in ignored}
-    return dict(revert_weight_conversion(model, state))
+    return dict(revert_weight_conversion(model, in_saved_format(model, state)))
 
 
 def vocabulary_size(ref: ModelReference, settings: Settings) -> int:

@@ -27,6 +27,7 @@ from typing import Literal, NamedTuple
 
 from core.contracts.merge_methods import METHODS, merges_whole_tensors
 from core.contracts.number_formats import NumberFormat
+from core.contracts.optimizers import OPTIMIZERS
 from core.contracts.run_spec import Memory, RunSpec
 from core.models.metadata import ModelMetadata
 from core.models.stored_sizes import PoolSizes, stored_bytes, width
@@ -302,10 +303,26 @@ def _scoring_parts(spec: RunSpec, counted: PoolSizes, live: int) -> list[Part]:
     row += tokens**2 * heads * (live + _F32)
     replies = _replies_bytes(counted.anchor, live)
     parts = [Part("scoring or replies (estimate)", "device", max(row, replies), _COMPUTING)]
+    copies = 1
+    if _follows_gradients(spec):
+        copies = 3  # for scoring, for gradients over all pairs, and for mini-batches
+        layers = int(config.get("num_hidden_layers") or 0)
+        largest = max(math.prod(facts.shape) for facts in counted.anchor.own_tensors.values())
+        # Blocks are checkpointed where their activations do not fit: the plan needs room for their inputs only.
+        backward = layers * tokens * hidden * live + row + largest * (live + _F32)
+        parts.append(Part("backward pass, checkpointed (estimate)", "device", backward, PHASES[3:]))
     if counted.lower_blocks_stay:
-        pairs = spec.data.safety.pairs + spec.data.domain.pairs
-        parts.append(Part("cached hidden states (estimate)", "host", pairs * longest * hidden * live, _SCORING))
+        pairs = spec.data.safety.pairs + spec.data.domain.pairs + (spec.benign.k if spec.benign else 0)
+        parts.append(
+            Part("cached hidden states (estimate)", "host", copies * pairs * longest * hidden * live, _SCORING)
+        )
     return parts
+
+
+def _follows_gradients(spec: RunSpec) -> bool:
+    """Whether a search of the run differentiates the losses."""
+    names = (spec.search.optimizer, *spec.search.compare)
+    return any(name in OPTIMIZERS and OPTIMIZERS[name].follows_gradients for name in names)
 
 
 def _replies_bytes(model: ModelMetadata, live: int) -> int:

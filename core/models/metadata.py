@@ -5,13 +5,12 @@ It contains everything that can make a merge fail later, so that preflight repor
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from core.errors import ModelError
 from core.models.class_tensors import MappedNames, expected_shapes, map_names
@@ -27,6 +26,7 @@ from core.models.files import (
     read_weights,
 )
 from core.models.references import DEMO_ADAPTERS, DEMO_BASE, ModelReference
+from core.models.tokenizer_facts import TokenizerFacts, read_tokenizer
 from core.settings import ASSETS, Settings
 
 DEMO_FACTS = ASSETS / "demo" / "base"
@@ -34,22 +34,6 @@ DEMO_LICENSE = "apache-2.0"
 _WEIGHTS_RECORD = "facts.json"
 _SAMPLE_BYTES = 65_536
 _DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
-
-
-class TokenizerFacts(NamedTuple):
-    """The vocabulary of a tokenizer.
-
-    Attributes:
-        sha256: of all (id, token) pairs except the added tokens; None when unknown.
-        size: number of tokens with the added ones; 0 when unknown.
-        added: id -> text of the added tokens (mostly special tokens).
-        tokens: id -> text of the other tokens; None when unknown.
-    """
-
-    sha256: str | None
-    size: int
-    added: dict[int, str]
-    tokens: dict[int, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +145,7 @@ def _from_files(ref: ModelReference, files: ModelFiles, settings: Settings) -> M
     if "config.json" not in files.sizes:
         raise _not_a_model(files, source)
     weights = read_weights(files, "model", source, settings)
-    return _assemble(ref, files, weights, _read_tokenizer(files, source), cached=files.cached)
+    return _assemble(ref, files, weights, read_tokenizer(files, source), cached=files.cached)
 
 
 def _assemble(
@@ -284,28 +268,6 @@ def _not_a_model(files: ModelFiles, source: str) -> ModelError:
         return ModelError(f"{source} has only GGUF files.", "Use the original safetensors model.", code="gguf-only")
     hint = "Name a folder or repository saved by transformers."
     return ModelError(f"{source} has no config.json.", hint, code="no-config")
-
-
-def _read_tokenizer(files: ModelFiles, source: str) -> TokenizerFacts:
-    """Vocabulary from `tokenizer.json` or `vocab.json`; unknown for other files, such as a SentencePiece model."""
-    data = read_json(files, "tokenizer.json", source)
-    if data:
-        added = {int(item["id"]): str(item["content"]) for item in data.get("added_tokens", ())}
-        return tokenizer_facts(data.get("model", {}).get("vocab", {}), added)
-    data = read_json(files, "vocab.json", source)
-    if data:
-        extra = read_json(files, "added_tokens.json", source)
-        return tokenizer_facts(data, {int(number): text for text, number in extra.items()})
-    return TokenizerFacts(None, 0, {})
-
-
-def tokenizer_facts(vocabulary: dict[str, int] | list[Any], added: dict[int, str]) -> TokenizerFacts:
-    """Facts of a vocabulary given as token -> id (BPE, WordPiece) or as a list of [token, score] (Unigram)."""
-    pairs = vocabulary.items() if isinstance(vocabulary, dict) else ((item[0], i) for i, item in enumerate(vocabulary))
-    tokens = {int(number): str(token) for token, number in pairs}
-    lines = (f"{number} {json.dumps(tokens[number])}\n" for number in sorted(tokens) if number not in added)
-    digest = hashlib.sha256("".join(lines).encode())
-    return TokenizerFacts(digest.hexdigest(), len(tokens.keys() | added.keys()), added, tokens)
 
 
 def _read_chat_template(files: ModelFiles, source: str) -> str | None:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from core.errors import ModelError
-from core.models.loading import load_tokenizer, locate
+from core.models.loading import load_tokenizer, locate, tokenizer_or
 from core.models.references import ModelReference
+from core.models.saved_format import saved_format, set_saved_format
 from core.settings import Settings
 
 if TYPE_CHECKING:
@@ -73,8 +74,16 @@ class OwnSettings:
     tokenizer: Any
 
 
-def read_own_settings(ref: ModelReference, settings: Settings) -> OwnSettings:
+def read_own_settings(
+    ref: ModelReference, settings: Settings, template: str | None = None, otherwise: Any = None
+) -> OwnSettings:
     """A model's configuration, generation settings and tokenizer; an adapter has its base's.
+
+    Args:
+        ref: of the model.
+        settings: of this machine.
+        template: prompt format that replaces the model's own (`core.models.prompt_formats`).
+        otherwise: the tokenizer of a model that was saved without one; None makes that an error.
 
     Raises:
         ModelError: one of the files is missing or cannot be read.
@@ -92,7 +101,12 @@ def read_own_settings(ref: ModelReference, settings: Settings) -> OwnSettings:
     except (OSError, ValueError, KeyError) as error:
         message = f"The configuration of {ref} cannot be read: {str(error).strip().splitlines()[0]}"
         raise ModelError(message, "Save the model with transformers again.", code="config-unreadable") from error
-    return OwnSettings(config, generation, load_tokenizer(ref, settings))
+    tokenizer = (
+        load_tokenizer(ref, settings, template)
+        if otherwise is None
+        else tokenizer_or(otherwise, ref, settings, template)
+    )
+    return OwnSettings(config, generation, tokenizer)
 
 
 def configuration_values(config: PretrainedConfig) -> dict[str, Any]:
@@ -112,22 +126,6 @@ def same_configuration(first: PretrainedConfig, second: PretrainedConfig) -> boo
 def same_generation(first: Any, second: Any) -> bool:
     """Whether two generation configurations have the same settings."""
     return _generation_values(first) == _generation_values(second)
-
-
-def same_tokenizer(first: Any, second: Any) -> bool:
-    """Whether two tokenizers give the same ids for the same conversation, and the same end tokens."""
-    return first is second or (
-        first.chat_template == second.chat_template
-        and first.special_tokens_map == second.special_tokens_map
-        and first.get_vocab() == second.get_vocab()
-        and first(_PROBE)["input_ids"] == second(_PROBE)["input_ids"]
-    )
-
-
-def fits_rows(tokenizer: Any, pool_tokenizer: Any, rows: int) -> bool:
-    """Whether each token of `tokenizer` stands for the same row as in the pool, which has `rows` rows."""
-    vocabulary, texts = tokenizer.get_vocab(), {i: text for text, i in pool_tokenizer.get_vocab().items()}
-    return all(number < rows and texts.get(number, text) == text for text, number in vocabulary.items())
 
 
 def under_settings(live: Any, config: PretrainedConfig, generation: Any) -> Any:
@@ -156,10 +154,8 @@ def under_settings(live: Any, config: PretrainedConfig, generation: Any) -> Any:
             if module._buffers[name] is not None:
                 module._buffers[name] = _shared(tensors, _join(place, name))
     model.generation_config = copy.deepcopy(generation)
+    set_saved_format(model, saved_format(live))
     return model.eval()
-
-
-_PROBE = "Hello, 12 \N{LATIN SMALL LETTER E WITH ACUTE}\n"
 
 
 def _adapted(config: PretrainedConfig, live: Any) -> PretrainedConfig:

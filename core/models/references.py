@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from core.errors import ModelError
-from core.settings import ASSETS, Settings
+from core.settings import ASSETS, Settings, expanded, is_folder
 
 Kind = Literal["hub", "folder", "demo"]
 
@@ -63,7 +63,7 @@ class ModelReference:
     @property
     def folder(self) -> Path:
         """The local folder; only for kind "folder"."""
-        return Path(self.source).expanduser()
+        return expanded(self.source)
 
 
 def parse_reference(text: str, settings: Settings) -> ModelReference:
@@ -136,11 +136,11 @@ def _parse_folder(text: str, settings: Settings) -> ModelReference:
     if settings.on_space:
         message = f"'{text}' is a local path, which a Space does not open."
         raise ModelError(message, "Use a Hub id instead.", code="local-path-refused")
-    if not Path(text).expanduser().is_dir():
+    if not is_folder(expanded(text)):
         hint = "Check the path, or write a Hub id as owner/name."
         raise ModelError(f"There is no folder '{text}'.", hint, code="folder-not-found")
     return ModelReference("folder", text)
 
 
 def _is_local_folder(text: str, settings: Settings) -> bool:
-    return not settings.on_space and Path(text).expanduser().is_dir()
+    return not settings.on_space and is_folder(expanded(text))

@@ -17,19 +17,27 @@ from core.models.metadata import ModelMetadata
 from core.preflight.adapter_check import adapter_row
 from core.preflight.check_rows import error_row, ok_row, warning_row
 from core.preflight.configuration_check import ARCHITECTURE_KEYS
+from core.preflight.format_check import alone_row, equals_base_row
 from core.preflight.source_check import output_layer_rows, source_rows
-from core.preflight.vocabulary_check import differing_tokens, resized_tensors, vocabulary_row
+from core.preflight.vocabulary_check import resized_tensors, tokenizer_row, vocabulary_row
 
 _MOST_NAMED = 3
+_OTHER_SENSES = ("vision_config", "audio_config", "speech_config", "vit_config")
+"""Keys of a configuration that describe the parts of a model that read something else than text."""
+_TEXT_PART = (
+    "Only text models are merged. Choose a text-only model of the family, or save the language model by itself: load "
+    "it with transformers, and write its language_model with save_pretrained."
+)
 _SAME_ORIGIN = "Choose models fine-tuned from the same original."
 
 
-def check_alone(model: ModelMetadata, *, chat: bool = True) -> Iterator[CheckRow]:
+def check_alone(model: ModelMetadata, *, chat: bool = True, template: str | None = None) -> Iterator[CheckRow]:
     """Rows about one model: access, license, weights, architecture, adapter, chat template.
 
     Args:
         model: its metadata.
         chat: whether the model will answer prompts and so should have a chat template.
+        template: prompt format that the spec names for it.
     """
     where = "on this machine" if model.cached else f"to be downloaded, {gigabytes(model.size_bytes)}"
     yield ok_row(model.ref, "found", f"{where}{'; gated, access granted' * model.gated}")
@@ -39,13 +47,17 @@ def check_alone(model: ModelMetadata, *, chat: bool = True) -> Iterator[CheckRow
     yield _architecture_row(model)
     if model.adapter is not None:
         yield adapter_row(model, model.adapter)
-    if chat and model.chat_template is None:
-        detail = "none; prompts are given as plain lines"
-        yield warning_row(model.ref, "chat template", detail, "Prefer an instruction-tuned model.")
+    if chat and (row := alone_row(model, template)):
+        yield row
 
 
 def check_against(
-    model: ModelMetadata, base: ModelMetadata, *, chat: bool = True, vocabulary: Vocabulary = "refuse"
+    model: ModelMetadata,
+    base: ModelMetadata,
+    *,
+    chat: bool = True,
+    vocabulary: Vocabulary = "refuse",
+    template: str | None = None,
 ) -> Iterator[CheckRow]:
     """Rows that compare a pool member with the base.
 
@@ -54,6 +66,7 @@ def check_against(
         base: metadata of the base.
         chat: whether the model will answer prompts.
         vocabulary: what the run does with embeddings that have another number of rows.
+        template: prompt format that the spec names for the member.
     """
     yield _architecture_equals(model, base)
     resized = resized_tensors(model, base) if vocabulary == "base" else frozenset()
@@ -61,10 +74,10 @@ def check_against(
     yield from output_layer_rows(model, base)
     if resized:
         yield vocabulary_row(model, base)
-    yield _tokenizer_equals(model, base, shared_part=bool(resized))
+    yield tokenizer_row(model, base, shared_part=bool(resized))
     yield _dtype_equals(model, base)
-    if chat and (model.chat_template or base.chat_template):
-        yield _chat_template_equals(model, base)
+    if chat and (row := equals_base_row(model, base, template)):
+        yield row
 
 
 def _license_row(model: ModelMetadata) -> CheckRow:
@@ -91,6 +104,10 @@ def _weights_row(model: ModelMetadata) -> CheckRow:
 def _architecture_row(model: ModelMetadata) -> CheckRow:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+    if other := next((key for key in _OTHER_SENSES if model.config.get(key)), None):
+        name = model.architecture or model.model_type
+        detail = f"{name} reads images or sound too ({other}): its language model is only a part of it"
+        return error_row(model.ref, "architecture", detail, _TEXT_PART)
     if model.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return ok_row(model.ref, "architecture", model.architecture or model.model_type)
     detail = f"transformers has no language model of the type '{model.model_type or 'unnamed'}'"
@@ -152,44 +169,12 @@ def _tensors_equal(model: ModelMetadata, base: ModelMetadata, resized: frozenset
     return error_row(model.ref, "tensors equal base", "; ".join(problems), hint)
 
 
-def _tokenizer_equals(model: ModelMetadata, base: ModelMetadata, *, shared_part: bool) -> CheckRow:
-    """Compare the vocabularies; with `shared_part` only ids that both have must stand for the same token."""
-    check, mine, theirs = "tokenizer equals base", model.tokenizer, base.tokenizer
-    if mine.sha256 is None or theirs.sha256 is None:
-        detail = f"{model.ref if mine.sha256 is None else base.ref} has no tokenizer.json to compare"
-        return warning_row(model.ref, check, detail, "Make sure that both models have the same vocabulary.")
-    if shared_part and differing_tokens(model, base) == []:
-        return ok_row(model.ref, check, f"shared tokens agree ({mine.size:,}; the base has {theirs.size:,})")
-    if mine.sha256 != theirs.sha256:
-        detail = f"the vocabularies differ ({mine.size:,} tokens; the base has {theirs.size:,})"
-        hint = "The same row would stand for different tokens; choose a model with the base's tokenizer."
-        return error_row(model.ref, check, detail, hint)
-    if mine.added != theirs.added:
-        changed = sorted({*mine.added.items()} ^ {*theirs.added.items()})
-        detail = f"added tokens differ: {_first_names([f'{text} ({number})' for text, number in changed])}"
-        return warning_row(model.ref, check, detail, "The merge uses the base's tokenizer.")
-    return ok_row(model.ref, check, f"{mine.size:,} tokens, {len(mine.added)} of them added")
-
-
 def _dtype_equals(model: ModelMetadata, base: ModelMetadata) -> CheckRow:
     check = "number format equals base"
     if model.dtype == base.dtype:
         return ok_row(model.ref, check, model.dtype)
     hint = "Task vectors are formed in float32 from both; the merge is saved in the run's number format."
     return warning_row(model.ref, check, f"{model.dtype}, the base is {base.dtype}", hint)
-
-
-def _chat_template_equals(model: ModelMetadata, base: ModelMetadata) -> CheckRow:
-    check = "chat template equals base"
-    if (model.chat_template or "").strip() == (base.chat_template or "").strip():
-        return ok_row(model.ref, check, "identical")
-    hint = (
-        "It is asked in its own format; the merge is scored and saved with that of the base, or of the model that "
-        "pool.config names, and may lose some of the expert's accuracy."
-    )
-    if model.chat_template is None:
-        return warning_row(model.ref, check, "it has none, the base has one", hint)
-    return warning_row(model.ref, check, "it differs from the base's", hint)
 
 
 def _first_names(items: Sequence[str]) -> str:

@@ -26,8 +26,8 @@ def leak_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
 
     The files must be readable: call this once the checks of each file have passed.
     """
-    held_out = _held_out(spec, settings)
-    for dataset, source in _files(spec):
+    held_out = held_out_prompts(spec, settings)
+    for dataset, source in training_files(spec):
         questions = [mapped.stem for mapped in islice(open_source(source, dataset, settings).rows, _MOST_ROWS)]
         leaks = len(find_leaks(questions, held_out, near=False))
         if leaks:
@@ -42,19 +42,23 @@ def _row(dataset: Dataset, leaks: int, rows: int) -> CheckRow:
     return warning_row("run", check, detail, "Those rows are not used.")
 
 
-def _files(spec: RunSpec) -> Iterator[tuple[Dataset, SourceSpec]]:
+def training_files(spec: RunSpec) -> Iterator[tuple[Dataset, SourceSpec]]:
+    """The training files of a spec with the set that each belongs to."""
     for source in spec.data.safety.sources:
         if source.source == "file":
             yield "safety", source
     for source in spec.data.domain.sources:
         if source.source == "file":
             yield "domain", source
+    if spec.benign is not None and spec.benign.file is not None:
+        yield "benign", spec.benign.file
 
 
-def _held_out(spec: RunSpec, settings: Settings) -> list[str]:
+def held_out_prompts(spec: RunSpec, settings: Settings) -> list[str]:
     """The prompts of the test and probe files; test sets on the Hub are read when the run begins."""
     evaluation = spec.evaluation
-    names = [name for name in (evaluation.prompts, evaluation.benign, evaluation.probe) if name]
+    sets = (evaluation.prompts, evaluation.benign, evaluation.probe, evaluation.probe_benign)
+    names = [name for name in sets if name]
     columns = prompt_columns(evaluation)
     files = [read_prompt_set(name, None, settings, columns) for name in names if find_dataset(name) is None]
     return [prompt.prompt for file in files for prompt in file.prompts]

@@ -53,7 +53,12 @@ def prompt_length_rows(
 
 
 def _named(evaluation: EvaluationSpec) -> Iterator[tuple[str, str]]:
-    sets = (("test", evaluation.prompts), ("benign", evaluation.benign), ("probe", evaluation.probe))
+    sets = (
+        ("test", evaluation.prompts),
+        ("benign", evaluation.benign),
+        ("probe", evaluation.probe),
+        ("probe_benign", evaluation.probe_benign),
+    )
     return ((f"{kind} prompt length", name) for kind, name in sets if name)
 
 

@@ -148,15 +148,19 @@ def _needed(plan: MemoryPlan) -> str:
 
 def _disk_rows(spec: RunSpec, pool: PoolMetadata, settings: Settings) -> Iterator[CheckRow]:
     """Downloads under `settings.home` and saved merges under `settings.runs`; one row when both are on one disk."""
-    download = _download_bytes((*pool.merged, *pool.others))
+    models = (*pool.merged, *pool.others)
+    download, parts = _download_bytes(models), f"downloads {gigabytes(_download_bytes(models))}"
+    if converted := sum({_download_key(one): one.pickled_bytes for one in models if not one.cached}.values()):
+        download += converted
+        parts += f" + converted pickles {gigabytes(converted)}"
     merges = 1 + len(spec.search.compare) if spec.export.folder else 0
     export = pool.base.parameters * _BF16_BYTES * merges
     home, runs = _existing(settings.home), _existing(settings.runs)
     if home.stat().st_dev == runs.stat().st_dev:
-        parts = f"downloads {gigabytes(download)} + {merges} saved merges {gigabytes(export)}"
+        parts += f" + {merges} saved merges {gigabytes(export)}"
         yield _disk_row("disk", f"{parts} = {gigabytes(download + export)}", download + export, home)
     else:
-        yield _disk_row("disk for downloads", f"downloads {gigabytes(download)}", download, home)
+        yield _disk_row("disk for downloads", parts, download, home)
         yield _disk_row("disk for runs", f"{merges} saved merges {gigabytes(export)}", export, runs)
 
 

@@ -23,10 +23,13 @@ from core.evaluation.probe import read_probe_questions
 from core.evaluation.suites import probe_question_files
 from core.models.memory import MemoryPlan
 from core.models.metadata import ModelMetadata, read_metadata
+from core.models.prompt_formats import is_template_file
 from core.models.references import parse_reference
 from core.preflight.check_rows import RUN, blocking_rows, error_row, failed_row, ok_row
 from core.preflight.compatibility import check_against, check_alone
 from core.preflight.configuration_check import configuration_rows
+from core.preflight.finite_check import finite_rows
+from core.preflight.format_check import format_rows
 from core.preflight.genome_check import check_genome
 from core.preflight.guard_check import check_guards
 from core.preflight.leak_check import leak_rows
@@ -35,6 +38,7 @@ from core.preflight.number_format import number_format_row
 from core.preflight.prompt_length_check import prompt_length_rows
 from core.preflight.resources import PoolMetadata, check_resources
 from core.preflight.task_check import check_tasks
+from core.preflight.usable_pairs_check import usable_pair_rows
 from core.settings import ASSETS, Settings, resolve_path
 
 
@@ -58,7 +62,7 @@ def examine(spec: RunSpec, settings: Settings) -> CheckedRun:
     pool = spec.pool
     base, rows = read_or_row(pool.base, settings)
     if base is not None:
-        rows += check_alone(base)
+        rows += [*check_alone(base), *finite_rows(base, settings)]
     members, member_rows = _check_members(spec, base, settings)
     rows += [*member_rows, *_repeated_rows(spec, settings)]
     rows += method_rows(spec, settings)
@@ -77,6 +81,9 @@ def examine(spec: RunSpec, settings: Settings) -> CheckedRun:
         rows += resource_rows
     file_rows = list(_file_rows(spec, settings))
     if base is not None and not blocking_rows([*rows, *file_rows]):
+        read = {str(model.ref): model for model in members}
+        experts = [(one.model, read[_spelled(one.model, settings)]) for one in pool.experts]
+        rows += format_rows(pool, base, experts, settings)
         file_rows += prompt_length_rows(spec.evaluation, [base, *members], settings)
     return CheckedRun([*rows, number_format_row(pool.dtype, settings), *file_rows], memory)
 
@@ -93,10 +100,14 @@ def _check_members(
         if model is None:
             continue
         found.append(model)
-        rows += check_alone(model, chat=is_expert)
+        template = pool.template_of(text) if is_expert else None
+        if template and is_template_file(template) and not _may_open(template, settings):
+            rows.append(_refused_path(text, "chat template", template))
+            template = None
+        rows += [*check_alone(model, chat=is_expert, template=template), *finite_rows(model, settings)]
         if base is not None:
             vocabulary = pool.vocabulary if is_expert else "refuse"
-            rows += check_against(model, base, chat=is_expert, vocabulary=vocabulary)
+            rows += check_against(model, base, chat=is_expert, vocabulary=vocabulary, template=template)
     return found, rows
 
 
@@ -142,6 +153,11 @@ def _repeated_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
             hint = "Name each model once: merging a model with itself changes nothing."
             yield error_row(expert.model, "pool", detail, hint)
         seen.setdefault(identity, expert.model)
+    ancestor = spec.pool.ancestor
+    member = seen.get(_identity(ancestor, settings)) if ancestor else None
+    if ancestor and member and member != ancestor:
+        detail = f"the ancestor is {member} in another spelling"
+        yield error_row(ancestor, "pool", detail, f"Write {member} in pool.ancestor too.")
 
 
 def _identity(text: str, settings: Settings) -> str:
@@ -161,12 +177,19 @@ def _file_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
         for source in training_set.sources
         if source.source != "generate"
     ]
+    if spec.benign is not None and spec.benign.file is not None:
+        rows.append(_source_row("benign", spec.benign.file, settings))
     rows += prompt_rows(evaluation, settings)
     if evaluation.probe:
         rows.append(_prompts_row("probe prompts", evaluation.probe, evaluation, settings))
+    if evaluation.probe_benign:
+        rows.append(_prompts_row("harmless probe prompts", evaluation.probe_benign, evaluation, settings))
     yield from rows
     if not blocking_rows(rows):
-        yield from leak_rows(spec, settings)
+        leaks = list(leak_rows(spec, settings))
+        yield from leaks
+        if not blocking_rows(leaks):
+            yield from usable_pair_rows(spec, settings)
     if evaluation.probe_questions:
         yield _file_row("probe questions", evaluation.probe_questions, read_probe_questions, settings)
     if evaluation.tasks:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from core.errors import ModelError
+from core.contracts.safe_yaml import front_matter, load_yaml
+from core.errors import ModelError, YamlError
 from core.models.files import open_files
 from core.models.metadata import DEMO_LICENSE
 from core.models.references import ModelReference, parse_reference
@@ -144,11 +145,9 @@ def _license_of(reference: ModelReference, settings: Settings) -> str | None:
 
 def _in_card(text: str) -> str | None:
     """The license in a card's front matter; None where it has none or cannot be read."""
-    import yaml
-    from huggingface_hub import ModelCard
-
     try:
-        found = ModelCard(text, ignore_metadata_errors=True).data.get("license")
-    except (yaml.YAMLError, ValueError):
+        data = load_yaml(front_matter(text))
+    except YamlError:
         return None
+    found = data.get("license") if isinstance(data, dict) else None
     return str(found) if found else None

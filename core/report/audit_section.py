@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from core.contracts.comparison_spec import ComparisonSpec
 from core.contracts.results import ModelResult
 from core.evaluation.audit import AuditVerdict, BadApple, Difference, ExpertCost, Standing, expert_costs, judge_merge
+from core.evaluation.blanket_refusal import over_refusing
 from core.evaluation.fluency import broken_among
 from core.report.document import Block, BulletList, Cell, Notice, Paragraph, Table
 from core.report.result_tables import rate_cell
@@ -134,3 +135,8 @@ def cost_text(cost: ExpertCost) -> str:
 def broken_notices(models: Sequence[ModelResult]) -> tuple[Notice, ...]:
     """Return a notice for each merge that looks broken in comparison with its parents."""
     return tuple(Notice("bad", f"{reason} {BROKEN_MEANS}") for reason in broken_among(models).values())
+
+
+def over_refusal_notices(models: Sequence[ModelResult]) -> tuple[Notice, ...]:
+    """Return a notice for a merge that refuses many more harmless prompts than its worst parent."""
+    return tuple(Notice("bad", reason) for reason in over_refusing(models).values())

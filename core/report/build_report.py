@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from core.contracts.comparison_spec import ComparisonSpec
 from core.contracts.results import ModelResult
 from core.report import charts
-from core.report.audit_section import broken_notices, cost_blocks, verdict_blocks
+from core.report.audit_section import broken_notices, cost_blocks, over_refusal_notices, verdict_blocks
 from core.report.data_section import data_blocks
 from core.report.document import Block, BulletList, Cell, Document, Notice, Paragraph, Section, Tone
 from core.report.limits_section import NOT_SAFE, guard_limits, guard_of, limit_blocks, method_line
@@ -35,6 +35,7 @@ def build_report(record: RunRecord) -> Document:
     status, tone = _status(record)
     sections = (
         Section("ending", "How the run ended", _ending(record)),
+        Section("over-refusal", "Refusals of harmless prompts", over_refusal_notices(record.models)),
         Section("verdict", "Verdict", verdict_blocks(record)),
         Section("measurements", "Measurements", _measurements(record)),
         Section("left-out", "Without each expert", cost_blocks(record)),

@@ -15,7 +15,7 @@ from core.contracts.results import ModelResult, Rate
 from core.contracts.run_spec import RunSpec
 from core.evaluation.lineage import PARENTS_KEY
 from core.merging.recipes import Recipe
-from core.report.audit_section import broken_notices
+from core.report.audit_section import broken_notices, over_refusal_notices
 from core.report.limits_section import NOT_SAFE, guard_limits, method_line
 from core.report.markdown import table_lines
 from core.report.merge_section import search_sentence
@@ -86,7 +86,7 @@ def _publishable(lines: Sequence[str], spec: RunSpec) -> str:
     """The card's text without paths of this machine."""
     pool, evaluation = spec.pool, spec.evaluation
     models = [pool.base, *(expert.model for expert in pool.experts), *filter(None, [pool.ancestor])]
-    files = filter(None, [evaluation.prompts, evaluation.benign, evaluation.probe])
+    files = filter(None, [evaluation.prompts, evaluation.benign, evaluation.probe, evaluation.probe_benign])
     return without_local_paths("\n".join(lines), [*models, *(str(path) for path in files)])
 
 
@@ -112,6 +112,7 @@ def _search_lines(name: str, spec: RunSpec) -> list[str]:
 
 def _measured(spec: RunSpec, results: Sequence[ModelResult]) -> list[str]:
     return [
+        *chain.from_iterable((f"**{notice.text}**", "") for notice in over_refusal_notices(results)),
         *table_lines(measured_table(results)),
         "",
         *chain.from_iterable((f"**{notice.text}**", "") for notice in broken_notices(results)),

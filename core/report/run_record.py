@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import yaml
-
 from core.contracts.comparison_spec import AnySpec, any_spec_from_dict
 from core.contracts.events import Event, PoolLoaded, Resumed
 from core.contracts.results import ModelResult, RunResult
 from core.contracts.run_spec import RunSpec
-from core.errors import DataError, RunError, SpecError
+from core.contracts.safe_yaml import load_yaml
+from core.errors import DataError, RunError, SpecError, YamlError
 from core.evaluation.replies import ReplyRow, read_rows
 from core.runs.folder import RunFolder
 from core.runs.view import RunView, fold
@@ -148,8 +147,8 @@ def _read_spec(folder: RunFolder, view: RunView, missing: list[MissingPart]) -> 
     data: Any = view.spec
     if folder.spec_path.is_file():
         try:
-            data = yaml.safe_load(_read_text(folder.spec_path))
-        except yaml.YAMLError:
+            data = load_yaml(_read_text(folder.spec_path))
+        except YamlError:
             message = "spec.yaml cannot be read: the report shows the spec of the log."
             missing.append(MissingPart("spec.yaml", "unreadable", message))
     else:

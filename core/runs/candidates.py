@@ -69,7 +69,7 @@ def find_candidate(
         run.refuse_at_work()
     own_search = spec.search.optimizer
     candidates = _candidates_of(run, replay, search or own_search)
-    candidate = _best_for(candidates, alpha) if number is None else _numbered(candidates, number)
+    candidate = _best_for(candidates, alpha, spec.search.beta) if number is None else _numbered(candidates, number)
     name = str(candidate.candidate)
     if candidate.search != own_search:
         name = f"{candidate.search}-{name}"
@@ -89,13 +89,13 @@ def _merge_spec(run: RunFolder) -> RunSpec:
     return spec
 
 
-def best_candidate(candidates: Sequence[CandidateScored], alpha: float) -> int | None:
-    """Number of the candidate that ranks first with `alpha` among those scored on all pairs; None if there is none.
+def best_candidate(candidates: Sequence[CandidateScored], alpha: float, beta: float = 0.0) -> int | None:
+    """Number of the candidate that ranks first among those scored on all pairs; None if there is none.
 
     Raises:
         SpecError: alpha is negative or not finite.
     """
-    ranked = rank([event for event in candidates if not (event.failure or event.partial)], alpha)
+    ranked = rank([event for event in candidates if not (event.failure or event.partial)], alpha, beta)
     return ranked[0].candidate if ranked else None
 
 
@@ -116,8 +116,8 @@ def _candidates_of(run: RunFolder, replay: Replay, search: str) -> list[Candidat
     return candidates
 
 
-def _best_for(candidates: Sequence[CandidateScored], alpha: float) -> CandidateScored:
-    number = best_candidate(candidates, alpha)
+def _best_for(candidates: Sequence[CandidateScored], alpha: float, beta: float) -> CandidateScored:
+    number = best_candidate(candidates, alpha, beta)
     if number is None:
         raise RunError(
             f"No candidate of {candidates[0].search} has both losses on all pairs, so alpha cannot rank them.",

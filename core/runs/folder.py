@@ -26,14 +26,16 @@ from core.contracts.comparison_spec import AnySpec, load_any_spec
 from core.contracts.events import (
     Cancelled,
     CandidateScored,
-    DisputedReply,
     Event,
     Failed,
     Finished,
     Resumed,
+    Warned,
+    is_damaged,
     is_terminal,
     parse_event,
 )
+from core.contracts.reply_verdicts import DisputedReply
 from core.contracts.results import RunResult
 from core.data.training_pairs import Dataset, Sample, write_samples
 from core.errors import RunError
@@ -285,7 +287,7 @@ def read_mark(path: Path) -> ProcessMark | None:
         return ProcessMark(int(values["pid"]), str(values["start"]), **host)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, OverflowError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
             f"{path} cannot be read: {error}.", "Delete that file if no worker is at work.", code="bad-worker-file"
         ) from error
@@ -309,9 +311,13 @@ class EventTail:
         self.path = path
         self._offset = 0
         self._last_line = b""
+        self._at = 0.0
 
-    def read_new(self) -> list[Event]:
+    def read_new(self, *, skip_damaged: bool = False) -> list[Event]:
         """The events since the last call; an incomplete last line is left for the next call.
+
+        Args:
+            skip_damaged: replace a line that no version wrote by a warning, instead of refusing the log.
 
         Raises:
             RunError: a complete line is not an event.
@@ -329,9 +335,17 @@ class EventTail:
         if not complete:
             return []
         lines = complete.splitlines(keepends=True)
-        events = [_parse_line(line, self.path) for line in lines]
+        events = [self._event(line, skip_damaged) for line in lines]
         self._offset, self._last_line = start + len(complete), lines[-1]
         return events
+
+    def _event(self, line: bytes, skip_damaged: bool) -> Event:
+        if skip_damaged and is_damaged(line):
+            message = f"A line of {self.path.name} is damaged and left out: {line[:60]!r}."
+            return Warned(at=self._at, message=message, hint="The rest of the run is shown.")
+        event = _parse_line(line, self.path)
+        self._at = event.at
+        return event
 
 
 def _parse_line(line: bytes, path: Path) -> Event:

@@ -11,17 +11,20 @@ import os
 import shutil
 import signal
 import time
+from contextlib import suppress
 
 from core.contracts.events import Cancelled, Failed, is_terminal
 from core.errors import RunError
 from core.runs.exports import refuse_while_exporting
 from core.runs.folder import EventTail, RunFolder
-from core.runs.process import ProcessMark
+from core.runs.process import ProcessMark, is_held_for
 from core.runs.publications import refuse_while_publishing
 from core.runs.view import RunView, fold
 from core.settings import Settings
 
 POLL_S = 0.1
+QUIET_S = 60.0
+"""How long a log without `worker.json` must have been quiet before its worker counts as gone."""
 
 
 class RunFollower:
@@ -46,12 +49,26 @@ class RunFollower:
         """
         self._read_new()  # also for a run that was over: it may have been resumed
         if not self.view.over:
-            end_if_worker_died(self.folder)
+            try:
+                end_if_worker_died(self.folder)
+            except RunError as error:  # such as a folder that may be read only
+                self._end_here(error)
             self._read_new()
         return self.view
 
+    def _end_here(self, error: RunError) -> None:
+        """End the view of a run whose worker is gone and whose log cannot be written; the log stays as it is."""
+        with suppress(RunError):
+            if _worker_is_gone(self.folder):
+                died = _died(self.folder)
+                hint = f"{died.hint} Its log cannot be ended: {error.message}"
+                self.view = fold(
+                    [died.model_copy(update={"hint": hint, "at": self.view.updated_at or died.at})], self.view
+                )
+                self.revision += 1
+
     def _read_new(self) -> None:
-        events = self._tail.read_new()
+        events = self._tail.read_new(skip_damaged=True)
         self.view = fold(events, self.view)
         self.revision += len(events)
 
@@ -119,10 +136,22 @@ def end_if_worker_died(folder: RunFolder) -> None:
 
 def _worker_is_gone(folder: RunFolder) -> bool:
     worker = folder.read_worker()
-    return worker is not None and worker.state == "gone"
+    return worker.state == "gone" if worker is not None else _lost_its_worker(folder)
+
+
+def _lost_its_worker(folder: RunFolder) -> bool:
+    """Whether a log without a `worker.json` is no longer written: it is old, and no job holds the machine for it."""
+    try:
+        age_s = time.time() - folder.events_path.stat().st_mtime
+    except OSError:
+        return False
+    return age_s > QUIET_S and not is_held_for(folder.path)
 
 
 def _died(folder: RunFolder) -> Failed:
+    if not folder.worker_path.exists():
+        hint = "Resume the run: it continues with what its log holds."
+        return Failed(message="worker.json is missing, and no worker writes the log.", hint=hint)
     hint = f"The usual cause is too little memory; the end of {folder.log_path} may show the reason."
     return Failed(message="The worker stopped without a message.", hint=hint)
 

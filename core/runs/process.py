@@ -201,6 +201,24 @@ def acquire_lock(runs: Path, holder: Path) -> MachineLock:
     return MachineLock(fd)
 
 
+def is_held_for(folder: Path) -> bool:
+    """Whether a job on this machine holds the lock of the runs folder around `folder`, to write `folder`."""
+    try:
+        fd = os.open(folder.parent / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(fd, 4096, 0).decode("utf-8", errors="replace").strip()
+        return Path(holder).name == folder.name
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 def inherit_lock(fd: int) -> MachineLock:
     """Take over a lock from the process that started this one.
 

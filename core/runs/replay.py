@@ -22,6 +22,7 @@ from core.contracts.events import (
     DataReady,
     Event,
     Finished,
+    GradientStep,
     ModelMeasured,
     PhaseStarted,
     PoolLoaded,
@@ -39,6 +40,7 @@ from core.errors import RunError, SpecError
 from core.merging.recipes import LATEST_MASK_VERSION, Recipe
 from core.merging.scopes import Scope
 from core.runs.folder import RunFolder
+from core.runs.input_files import refuse_changed_inputs
 
 E = TypeVar("E")
 
@@ -120,7 +122,8 @@ def read_replay(folder: RunFolder) -> Replay:
     """Read the log of a run.
 
     Raises:
-        RunError: the folder is not a run (code `not-a-run`), or its log cannot be read or has another version.
+        RunError: the folder is not a run (code `not-a-run`), its log cannot be read or has another version, or a
+            file that the spec names was changed (code `input-changed`).
         SpecError: `spec.yaml` differs from the spec that the run started with (code `spec-changed`).
     """
     if not folder.is_run:
@@ -133,6 +136,7 @@ def read_replay(folder: RunFolder) -> Replay:
     spec = folder.read_spec()
     for started in replay.of(RunStarted):
         _check_same(folder, started, spec)
+        refuse_changed_inputs(spec, started.inputs)
     return replay
 
 
@@ -191,6 +195,8 @@ def _key(event: Event) -> tuple[object, ...]:
             return event.kind, event.dataset
         case CandidateScored():
             return event.kind, event.search, event.candidate
+        case GradientStep():
+            return event.kind, event.search, event.step
         case CandidateMeasured():
             return event.kind, event.search, event.candidate, event.generation
         case ModelMeasured():

@@ -15,10 +15,10 @@ from typing import Literal, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from core.contracts.comparison_spec import ComparisonSpec
+from core.contracts.comparison_spec import AnySpec, ComparisonSpec, any_spec_from_dict
 from core.contracts.optimizers import method_of
 from core.contracts.results import ModelResult
-from core.errors import RunError, SafeMergeError
+from core.errors import RunError, SafeMergeError, SpecError
 from core.runs.durable import write_atomic
 from core.runs.folder import RunFolder
 from core.runs.history import end_if_worker_died, read_view
@@ -96,9 +96,9 @@ class RunList:
         with self._lock:
             if not self._runs.is_dir():
                 return []
-            folders = [RunFolder(path) for path in sorted(self._runs.iterdir(), reverse=True) if path.is_dir()]
+            folders = [RunFolder(path) for path in sorted(self._runs.iterdir(), reverse=True)]
             known, self._cached = self._cached, {}
-            return [self._summary(folder, known.get(folder.run_id)) for folder in folders if folder.is_run]
+            return [self._summary(folder, known.get(folder.run_id)) for folder in folders if _is_own_run(folder)]
 
     def _summary(self, folder: RunFolder, cached: _Cached | None) -> RunSummary:
         try:
@@ -107,6 +107,11 @@ class RunList:
             return RunSummary(folder.run_id, folder.path, "failed", message=error.message)
         self._cached[folder.run_id] = cached
         return cached.summary
+
+
+def _is_own_run(folder: RunFolder) -> bool:
+    """Whether a run is in the folder of runs itself; a link to another place is not followed."""
+    return folder.path.is_dir() and not folder.path.is_symlink() and folder.is_run
 
 
 def list_runs(settings: Settings) -> list[RunSummary]:
@@ -133,7 +138,7 @@ def _read_run(folder: RunFolder) -> _Cached:
 
 
 def _summarize(folder: RunFolder, view: RunView) -> RunSummary:
-    spec = folder.read_spec()
+    spec = _spec_of(folder, view)
     summary = RunSummary(
         run_id=folder.run_id,
         path=folder.path,
@@ -153,6 +158,16 @@ def _summarize(folder: RunFolder, view: RunView) -> RunSummary:
         pool=(spec.pool.base, *(expert.model for expert in spec.pool.experts)),
         best_objective=best.objective if best else None,
     )
+
+
+def _spec_of(folder: RunFolder, view: RunView) -> AnySpec:
+    """The spec of a run: of `spec.yaml`, or of the log if that file is missing or damaged; raises `SpecError`."""
+    try:
+        return folder.read_spec()
+    except SpecError:
+        if not view.spec:
+            raise
+        return any_spec_from_dict(view.spec)
 
 
 def _merged(view: RunView) -> ModelResult | None:

@@ -16,7 +16,6 @@ from core.contracts.events import (
     CandidateScored,
     CheckRow,
     DataReady,
-    DisputedReply,
     Event,
     Exported,
     Failed,
@@ -32,6 +31,7 @@ from core.contracts.events import (
     Warned,
 )
 from core.contracts.optimizers import DEFAULT_OPTIMIZER, weighs_parents
+from core.contracts.reply_verdicts import DisputedReply
 from core.contracts.results import ModelResult, RunResult
 
 Status = Literal["waiting", "running", "finished", "failed", "cancelled"]

@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from core.contracts.merge_methods import (
     LINEAR,
@@ -23,7 +24,8 @@ from core.contracts.merge_methods import (
     merged_by_mergekit,
     weight_count,
 )
-from core.merging.recipes import FIRST_MASK_VERSION, LATEST_MASK_VERSION, Recipe, equal_weights
+from core.errors import MergeError
+from core.merging.recipes import FIRST_MASK_VERSION, LATEST_MASK_VERSION, Recipe, equal_weights, task_weights
 from core.merging.scopes import Scope
 from core.search.parameter_groups import WHOLE, Layout
 from core.search.parameter_ranges import FreeParameter, free_parameters, normalizes
@@ -50,6 +52,14 @@ class Parameter:
         """The start in [0, 1]."""
         return (self.start - self.low) / (self.high - self.low)
 
+    def unit(self, value: float) -> float:
+        """From the parameter's own range to [0, 1]; values outside are clipped."""
+        return replace(self, start=min(max(value, self.low), self.high)).unit_start
+
+    def slope(self, _unit: float) -> float:
+        """Derivative of `value` in [0, 1]."""
+        return self.high - self.low
+
 
 @dataclass(frozen=True)
 class LogParameter(Parameter):
@@ -62,6 +72,9 @@ class LogParameter(Parameter):
     @property
     def unit_start(self) -> float:
         return math.log(self.start / self.low) / math.log(self.high / self.low)
+
+    def slope(self, unit: float) -> float:
+        return self.value(unit) * math.log(self.high / self.low)
 
 
 @dataclass(frozen=True)
@@ -121,6 +134,58 @@ class Genome:
             for parameter, searched in zip(self._of_one_group, active, strict=True)
             if searched
         )
+
+    @property
+    def columns(self) -> int:
+        """Number of parameters of one group."""
+        return len(self._of_one_group)
+
+    @property
+    def hidden_weights(self) -> int:
+        """Number of first weights of a recipe that are no parameters: a linear merge's base that is no member."""
+        return int(self.info.merges_base and not self.base_is_member)
+
+    @cached_property
+    def places(self) -> dict[tuple[int, int], int]:
+        """(group, column) of each searched parameter -> its index in `searched`."""
+        if len(self.layout.parameter_groups) == 1:
+            return {(0, column): column for column in range(self.columns)}
+        pairs = [(group, column) for group, row in enumerate(self._active) for column, used in enumerate(row) if used]
+        return {pair: index for index, pair in enumerate(pairs)}
+
+    def point_of(self, recipe: Recipe) -> list[float]:
+        """The point in the unit cube that is nearest to a recipe of the same models.
+
+        Weights of another method are taken as those of its task vectors; densities that it lacks have their start.
+
+        Raises:
+            MergeError: the recipe merges other models.
+        """
+        if (recipe.base, set(recipe.experts)) != (self.base, set(self.experts)) or not self.info.fast:
+            message = f"The merge by {recipe.label} cannot be the start of this search: it merges other models."
+            raise MergeError(message, "Name a run of the same pool in search.start.", code="other-models")
+        point = [parameter.unit_start for parameter in self.searched]
+        for (group, column), place in self.places.items():
+            first = self.layout.first_block(self.layout.parameter_groups[group])
+            values = self._values_of(recipe, first, self.layout.parameter_groups[group].filter)
+            if values[column] is not None:
+                point[place] = self.searched[place].unit(values[column])
+        return point
+
+    def _values_of(self, recipe: Recipe, block: int, part: str | None) -> list[Any]:
+        """A group's parameter values in a recipe; None where it has none."""
+        scopes = (s for s in recipe.scopes if s.holds_block(block) and (s.filter is None or s.filter == part))
+        local = recipe.inside(scope) if (scope := next(scopes, None)) else recipe.model_copy(update={"scopes": ()})
+        if self.info.interpolates:
+            return [task_weights(local)[0]]
+        by_expert = dict(zip(local.experts, _plain_weights(local), strict=True))
+        weights: list[Any] = [by_expert[name] for name in self.experts]
+        if self.info.merges_base:
+            return [1.0 - sum(weights), *weights] if self.base_is_member else weights
+        if not self.info.has_densities:
+            return weights
+        densities = dict(zip(local.experts, local.densities or (None,) * len(local.experts), strict=True))
+        return weights + [densities[name] for name in self.experts]
 
     @property
     def inactive(self) -> int:
@@ -292,6 +357,11 @@ class Genome:
         """Weights of base and experts; equal where they cancel (x/0)."""
         weights = values if abs(sum(values)) > 1e-8 else [1.0] * len(values)
         return tuple(weights) if self.base_is_member else (0.0, *weights)
+
+
+def _plain_weights(recipe: Recipe) -> tuple[float, ...]:
+    """A recipe's weights of the task vectors, before DARE divides them by the densities."""
+    return task_weights(recipe) if recipe.info.merges_base else recipe.weights
 
 
 def _parameter(free: FreeParameter) -> Parameter:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from core.contracts.events import CandidateScored
 from core.contracts.optimizers import ObjectiveMode
@@ -24,6 +24,20 @@ if TYPE_CHECKING:
     from core.search.scoring import Scores
 
 Point = tuple[float, float]
+Kind = Literal["safety", "expert", "benign"]
+"""The kinds of training pairs: refusals, domain answers, and answers to harmless look-alikes."""
+
+
+class TermWeights(NamedTuple):
+    """Weight of each loss in what is minimized."""
+
+    safety: float
+    expert: float
+    benign: float = 0.0
+
+    def of(self, kind: Kind) -> float:
+        """The weight of one kind of pair."""
+        return {"safety": self.safety, "expert": self.expert, "benign": self.benign}[kind]
 
 
 @dataclass(frozen=True)
@@ -40,9 +54,14 @@ class Goal:
     safety_limit: float = math.inf
     reference: Point = (math.inf, math.inf)
 
-    def objective(self, scores: Scores, alpha: float, safety: bool) -> float:
+    def objective(self, scores: Scores, alpha: float, safety: bool, beta: float = 0.0) -> float:
         """The minimized value in nats per token; for `pareto` it selects the candidate that becomes the merge."""
-        return scores.objective(alpha, safety and self.mode != "constraint")
+        return scores.objective(alpha, safety and self.mode != "constraint", beta)
+
+    def weights(self, alpha: float, safety: bool, beta: float = 0.0) -> TermWeights:
+        """Weight of each loss in `objective`."""
+        both = safety and self.mode != "constraint"
+        return TermWeights(float(both), alpha if both else 1.0, beta)
 
     def violation(self, scores: Scores) -> float:
         """Nats above the safety limit; 0 where the limit is kept or there is none."""
@@ -70,6 +89,7 @@ def loss_terms(
     by_expert: Mapping[str, float],
     alpha: float,
     counts: Mapping[str, float],
+    benign: float | None = None,
 ) -> Terms:
     """The terms whose sum is a candidate's weighted objective; empty where nothing was scored.
 
@@ -79,9 +99,12 @@ def loss_terms(
         by_expert: mean loss on each expert's own pairs.
         alpha: weight of the domain loss beside a safety loss.
         counts: weight of each expert's loss in the domain loss; empty makes the domain loss one term.
+        benign: loss on harmless look-alikes times its weight; None where it is left out.
     """
     if expert is None:
         return ()
+    if benign is not None:
+        return (*loss_terms(safety, expert, by_expert, alpha, counts), benign)
     share, first = (1.0, ()) if safety is None else (alpha, (safety,))
     if counts and counts.keys() <= by_expert.keys():
         return (*first, *(share * count * by_expert[name] for name, count in counts.items()))

@@ -6,12 +6,15 @@ tensor has the parameters of its group, or, with a smooth layout, values interpo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from core.contracts.search_spec import GenomeSpec
+from core.contracts.search_spec import MODULES, GenomeSpec
 from core.errors import SpecError
 from core.merging.scopes import block_of, count_blocks, scope_label
+
+_MODULE = re.compile(r"\.(?:layers|h|blocks)\.\d+\.(.+)\.(?:weight|bias)$")
 
 GroupWeights = tuple[tuple[int, float], ...]
 """Groups of blocks with their shares, which add up to 1."""
@@ -94,6 +97,18 @@ class Layout:
             if any(part == group.filter and block in affected for block, part in places)
         )
 
+    def groups_of(self, tensor: str) -> GroupWeights:
+        """Indices in `parameter_groups` of the groups that a tensor's parameters come from, with their shares."""
+        block, part = _locator(self)(tensor)
+        parts = (*self.filters, None)
+        return tuple((group * len(parts) + parts.index(part), share) for group, share in self.group_weights(block))
+
+    def first_block(self, group: ParameterGroup) -> int:
+        """The first block that takes most of its parameters from a group."""
+        shares = ((block, dict(self.group_weights(block))) for block in range(max(1, self.blocks)))
+        nearest = [(one.get(group.block_group, 0.0), -block) for block, one in shares]
+        return -max(nearest)[1]
+
     def label(self, group: ParameterGroup) -> str:
         """A group's tensors as text, such as `blocks 5-9, self_attn`; `point 2 of 4` in a smooth layout."""
         name_part = group.filter if group.filter is not None else ("rest" if self.filters else None)
@@ -123,6 +138,8 @@ def layout_of(spec: GenomeSpec, tensors: Iterable[str], changed: Mapping[str, Co
         SpecError: the model has fewer blocks than a group, none at all, or no tensor that a filter matches.
     """
     names = list(tensors)
+    if MODULES in spec.filters:
+        spec = spec.model_copy(update={"filters": modules_of(names)})
     blocks = count_blocks(names) if spec.layer_granularity is not None else 0
     _check(spec, names, blocks)
     plain = Layout(blocks, spec.layer_granularity, spec.filters, spec.smooth)
@@ -131,6 +148,16 @@ def layout_of(spec: GenomeSpec, tensors: Iterable[str], changed: Mapping[str, Co
     locate = _locator(plain)
     places = tuple(frozenset(map(locate, names)) for names in changed.values())
     return Layout(blocks, spec.layer_granularity, spec.filters, spec.smooth, places)
+
+
+def modules_of(tensors: Iterable[str]) -> tuple[str, ...]:
+    """Filters that give every projection of a block parameters of its own, such as `self_attn.q_proj`.
+
+    Norms stay in the rest. Longer names come first, because the first filter that fits counts.
+    """
+    found = (match[1] for name in tensors if (match := _MODULE.search(name)))
+    modules = sorted({module for module in found if "norm" not in module.rsplit(".", 1)[-1]})
+    return tuple(sorted(modules, key=lambda module: -len(module)))
 
 
 def _locator(layout: Layout) -> Callable[[str], tuple[int, str | None]]:

@@ -26,8 +26,10 @@ class HasLosses(Protocol):
 Candidate = TypeVar("Candidate", bound=HasLosses)
 
 
-def rank(candidates: Iterable[Candidate], alpha: float) -> list[Candidate]:
+def rank(candidates: Iterable[Candidate], alpha: float, beta: float = 0.0) -> list[Candidate]:
     """Candidates by `CE_safety + alpha * CE_expert` (paper Eqs. 4 and 5), lowest first.
+
+    Where a candidate has a loss on harmless look-alikes, beta times that loss is added.
 
     Equal objectives are ordered by safety loss, then domain loss, then the given order. So the first candidate is
     always on the Pareto front.
@@ -38,7 +40,10 @@ def rank(candidates: Iterable[Candidate], alpha: float) -> list[Candidate]:
     if not (math.isfinite(alpha) and alpha >= 0):
         message = f"Alpha is {alpha}, but it must be a finite number from 0."
         raise SpecError(message, "Alpha weighs the domain loss; the paper uses 0.3.", code="bad-alpha")
-    by_objective = sorted(_with_losses(candidates), key=lambda item: (item[0] + alpha * item[1], *item[:2]))
+    by_objective = sorted(
+        _with_losses(candidates),
+        key=lambda item: (item[0] + alpha * item[1] + beta * (getattr(item[2], "ce_benign", None) or 0.0), *item[:2]),
+    )
     return [candidate for _, _, candidate in by_objective]
 
 

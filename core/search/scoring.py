@@ -106,15 +106,27 @@ class TrainingSet:
     def _answers(self, model: Any) -> Iterator[AnswerTokens]:
         """Answer tokens row by row."""
         for number, row in enumerate(self._rows):
-            yield from split_on_oom(row.members, partial(self._answers_of, model, number), "Scoring a sample")
+            yield from split_on_oom(row.members, partial(self.answers_of, model, number), "Scoring a sample")
 
-    def _answers_of(self, model: Any, number: int, members: Sequence[int]) -> AnswerTokens:
-        """Answer tokens of some members of a row."""
+    @property
+    def members(self) -> list[tuple[int, ...]]:
+        """The members of each packed row, as indices in the order of `packed_order`."""
+        return [row.members for row in self._rows]
+
+    @property
+    def packed_order(self) -> Tensor:
+        """(K,) for each packed sample its index in the set's own order."""
+        return self._order
+
+    def answers_of(self, model: Any, number: int, members: Sequence[int]) -> AnswerTokens:
+        """Answer tokens of some members of a row; their losses are differentiable outside inference mode."""
         row, below = self._rows[number], None
         if self._blocks:
             states = self._below[number]
             if len(members) < len(row.members):
                 states = states[:, places_in(row, self._pairs, members)]
+            if states.is_inference() and not torch.is_inference_mode_enabled():
+                states = states.clone()  # inference tensors cannot be differentiated through
             below = (self._blocks, states.to(model.device))
         return answer_tokens(model, row_of(self._pairs, row, members), below)
 
@@ -134,18 +146,27 @@ AnySet = TypeVar("AnySet", bound=ScoredSet)
 
 
 class Scores(NamedTuple):
-    """Both sets' scores of one candidate; None where a set was not scored."""
+    """The sets' scores of one candidate; None where a set was not scored."""
 
     safety: SetScore | None
     expert: SetScore | None
+    benign: SetScore | None = None
 
     @property
     def tokens(self) -> int:
-        """Tokens that the model read for both sets."""
-        return sum(part.tokens for part in (self.safety, self.expert) if part)
+        """Tokens that the model read for all sets."""
+        return sum(part.tokens for part in self if part)
 
-    def objective(self, alpha: float, safety: bool) -> float:
-        """CE_safety + alpha * CE_expert, or CE_expert alone; infinite and NaN losses are passed on."""
+    def objective(self, alpha: float, safety: bool, beta: float = 0.0) -> float:
+        """CE_safety + alpha * CE_expert + beta * CE_benign, or CE_expert without the first; passes on infinity and NaN.
+
+        Args:
+            alpha: weight of the domain loss beside a safety loss.
+            safety: False leaves the safety loss out.
+            beta: weight of the loss on harmless look-alikes; 0 leaves it out.
+        """
+        if beta:
+            return self.objective(alpha, safety) + beta * (self.benign.loss if self.benign else math.nan)
         expert = self.expert.loss if self.expert else math.nan
         if not safety:
             return expert
@@ -172,6 +193,7 @@ class Scorer(Generic[AnySet]):
         expert: D_expert.
         changing: names of the tensors that differ between candidates; None = any may.
         shares: the experts of the pairs of D_expert, and their weights; None = unknown, all pairs count the same.
+        benign: D_benign; None = there is none.
     """
 
     def __init__(
@@ -181,14 +203,18 @@ class Scorer(Generic[AnySet]):
         expert: AnySet,
         changing: Collection[str] | None = None,
         shares: ExpertShares | None = None,
+        benign: AnySet | None = None,
     ) -> None:
         self.model = model
         self.safety = safety
+        self.benign = benign
         self.expert = expert
         self.shares = shares
         blocks = unchanged_blocks(model, changing) if changing is not None else 0
-        for part in (safety, expert):
-            part.keep_lower_blocks(model, blocks)
+        self.blocks = blocks
+        for part in (safety, expert, benign):
+            if part is not None:
+                part.keep_lower_blocks(model, blocks)
 
     @property
     def safety_share(self) -> float:
@@ -198,7 +224,8 @@ class Scorer(Generic[AnySet]):
     def score(self, *, with_safety: bool = True) -> Scores:
         """Score the model's current weights; `with_safety=False` runs the domain set only."""
         safety = self.safety.score(self.model) if with_safety else None
-        return Scores(safety, self.weighed(self.expert.score(self.model), range(self.expert.size)))
+        benign = self.benign.score(self.model) if with_safety and self.benign is not None else None
+        return Scores(safety, self.weighed(self.expert.score(self.model), range(self.expert.size)), benign)
 
     def weighed(self, score: SetScore, places: Sequence[int]) -> SetScore:
         """A score on D_expert with each expert's mean added, and weighted by expert where weights are given.

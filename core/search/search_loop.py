@@ -8,158 +8,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
 
-import torch
-
-from core.contracts.events import CandidateMeasured, CandidateScored, Event, Progress, Warned
-from core.contracts.results import ProbeRates, Rate
-from core.errors import DataError, MergeError, OutOfMemory, RunCancelled
-from core.merging.engine import MergePool
+from core.contracts.events import CandidateScored, Event, Progress, Warned
+from core.contracts.results import ProbeRates
+from core.errors import MergeError, OutOfMemory, RunCancelled
 from core.merging.recipes import Recipe
-from core.models.out_of_memory import translate_oom
+from core.search.evaluator import Evaluator
+from core.search.gradient.backward import Differentiator
+from core.search.gradient.descent import Answer, Descent, Step
+from core.search.gradient.pair_parts import PairParts, loss_on
 from core.search.nested_subsets import NestedScorer
 from core.search.objectives import loss_terms
 from core.search.optimizer import Terms
-from core.search.racing import IncrementCache, Race, Raced
+from core.search.racing import Race
 from core.search.registry import make_objective, make_optimizer
-from core.search.scoring import Scorer, Scores, SetScore
-from core.search.search_messages import ended_early, measured, none_feasible
+from core.search.search_messages import ended_early, measured, none_feasible, step_rejected
 from core.search.search_plan import Objective, SearchPlan
-
-PENALTY = 1e6
-"""Objective of a candidate that could not be scored; far above any real one, and finite for CMA-ES."""
-
-
-@dataclass
-class Evaluator:
-    """Merges recipes into the live model and scores them; all searches of a run share its results.
-
-    Attributes:
-        merge: writes recipes into the live model.
-        scorer: scores the live model on the training pairs.
-        probe_accuracy: share of probe questions that the live model gets right; None where there are no questions.
-        evaluations: how many times the live model was scored or answered the probe questions.
-        increments: scores on nested subsets, of candidates that are raced.
-        failed: recipes that could not be scored, with the reason; no search of the run tries them again.
-    """
-
-    merge: MergePool
-    scorer: Scorer[Any]
-    probe_accuracy: Callable[[], Rate] | None = None
-    evaluations: int = 0
-    increments: IncrementCache = field(default_factory=IncrementCache)
-    failed: dict[Recipe, str] = field(default_factory=dict)
-    _tokens: int = 0
-    _read: set[tuple[Recipe, bool]] = field(default_factory=set)
-    _logged: dict[tuple[str, int], CandidateScored] = field(default_factory=dict)
-    _seen: dict[tuple[Recipe, bool], Scores] = field(default_factory=dict)
-    _accuracies: dict[Recipe, Rate] = field(default_factory=dict)
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of training pairs read for candidates, without those read before the run was resumed."""
-        return self._tokens + self.increments.tokens
-
-    def logged(self, search: str, number: int, recipe: Recipe) -> CandidateScored | None:
-        """The log's entry of a search's candidate, if it has this recipe."""
-        event = self._logged.get((search, number))
-        return event if event is not None and Recipe.model_validate(event.recipe) == recipe else None
-
-    def race(self, recipe: Recipe, race: Race, on_all_pairs: bool) -> Raced:
-        """Score a recipe in a race.
-
-        Raises:
-            MergeError: a loss is not finite, or the recipe cannot be applied.
-        """
-        self.evaluations += 1
-        raced = race.score(recipe, on_all_pairs=on_all_pairs)
-        if not raced.partial:
-            self._seen[recipe, raced.scores.safety is not None] = raced.scores
-        return raced
-
-    def recall(self, candidates: Iterable[CandidateScored], measured: Iterable[CandidateMeasured] = ()) -> None:
-        """Take over what the log holds of earlier work (without losses per sample, which it does not keep).
-
-        Args:
-            candidates: that were scored.
-            measured: accuracies of some of them on all probe questions, by which a grid chooses.
-        """
-        recipes: dict[tuple[str, int], Recipe] = {}
-        for candidate in candidates:
-            recipe = recipes[candidate.search, candidate.candidate] = Recipe.model_validate(candidate.recipe)
-            self._logged[candidate.search, candidate.candidate] = candidate
-            if candidate.failure:
-                self.failed[recipe] = candidate.failure
-                continue
-            if candidate.samples is not None and isinstance(self.scorer, NestedScorer):
-                both = candidate.ce_safety is not None
-                self.increments.recall(recipe, 1 + self.scorer.stage_of(candidate.samples, both), both)
-            if not candidate.partial:
-                safety = _recalled(candidate.ce_safety, candidate.estimated_alignment)
-                expert = _recalled(candidate.ce_expert, candidate.estimated_accuracy, candidate.expert_losses)
-                self._seen[recipe, safety is not None] = Scores(safety, expert)
-        for event in measured:
-            if event.accuracy is not None:
-                self._accuracies[recipes[event.search, event.candidate]] = event.accuracy
-
-    def scores(self, recipe: Recipe, with_safety: bool) -> Scores:
-        """Scores of a recipe.
-
-        Raises:
-            MergeError: a loss is not finite, or the recipe cannot be applied.
-        """
-        known = self._seen.get((recipe, True)) or self._seen.get((recipe, with_safety))
-        if known is None:
-            self.evaluations += 1
-            with translate_oom(f"Merging {recipe.label}"):
-                self.merge.apply(recipe)
-            known = self._seen[recipe, with_safety] = self.scorer.score(with_safety=with_safety)
-            if not {(recipe, True), (recipe, with_safety)} & self._read:
-                self._tokens += known.tokens
-        losses = [part.loss for part in (known.safety, known.expert) if part is not None]
-        if not all(math.isfinite(loss) for loss in losses):
-            raise MergeError(f"{recipe.label} has a loss that is not finite.", code="loss-not-finite")
-        return known if with_safety else known._replace(safety=None)
-
-    def live_scores(self, recipe: Recipe) -> Scores:
-        """Scores of the live model, which holds `recipe` already; they need not be finite."""
-        known = self._seen.get((recipe, True))
-        if known is None:
-            self.evaluations += 1
-            known = self._seen[recipe, True] = self.scorer.score()
-        return known
-
-    def measured_before(self, recipe: Recipe) -> None:
-        """Record that a model was scored when it was measured: as a candidate it costs no tokens."""
-        self._read.add((recipe, True))
-
-    def accuracy(self, recipe: Recipe) -> Rate:
-        """Share of the probe questions that the merge gets right.
-
-        Raises:
-            MergeError: the recipe cannot be applied.
-            DataError: there are no probe questions.
-        """
-        if self.probe_accuracy is None:
-            hint = "Name a file in evaluation.probe_questions, or leave grid search out."
-            message = "Grid search chooses by probe questions, but this run has none."
-            raise DataError(message, hint, code="no-probe-questions")
-        if recipe not in self._accuracies:
-            self.evaluations += 1
-            self.merge.apply(recipe)
-            self._accuracies[recipe] = self.probe_accuracy()
-        return self._accuracies[recipe]
-
-
-def _recalled(
-    loss: float | None, greedy: float | None, by_expert: Mapping[str, float] | None = None
-) -> SetScore | None:
-    if loss is None or greedy is None:
-        return None
-    return SetScore(loss, greedy, torch.empty(0), by_expert=by_expert or {})
+from core.search.search_records import RaceOptions, differentiate_step, score_candidate
 
 
 def run_search(
@@ -186,6 +53,8 @@ def run_search(
     optimizer = make_optimizer(plan)
     race = make_race(plan, evaluator)
     search = _Search(plan, evaluator, make_objective(plan), should_stop, probe, optimizer.size, race)
+    if isinstance(optimizer, Descent):
+        yield from _follow_gradients(optimizer, search)
     while recipes := optimizer.ask():
         before = tuple(search.candidates)
         generation = yield from search.generation(recipes)
@@ -194,10 +63,36 @@ def run_search(
     if race is not None and (finalists := race.finalists()):
         yield from search.generation(finalists, on_all_pairs=True)
     if optimizer.ended_early and search.best is not None:
-        yield ended_early(plan.name, plan.phase, search.asked, optimizer)
+        done = math.ceil(optimizer.spent) if isinstance(optimizer, Descent) else search.asked
+        yield ended_early(plan.name, plan.phase, done, optimizer)
     if search.best is not None and search.best.violation > 0:
         yield none_feasible(search.best, plan.goal)
     return optimizer.result(Recipe.model_validate(search.best.recipe) if search.best else None)
+
+
+def _follow_gradients(optimizer: Descent, search: _Search) -> Iterator[Event]:
+    """Answer the steps of a gradient search until it ends.
+
+    Raises:
+        MergeError: the run cannot differentiate (code `no-derivatives`).
+    """
+    differentiator = search.evaluator.differentiator
+    if differentiator is None:
+        raise MergeError("This run cannot differentiate its losses.", code="no-derivatives")
+    search.parts = differentiator.parts
+    optimizer.divide(differentiator.batches)
+    step = optimizer.next()
+    while step is not None:
+        if search.should_stop():
+            raise RunCancelled
+        if step.weights is None:
+            (event,) = yield from search.generation([optimizer.recipe(step)])
+            answer = Answer(rank=event.rank_key, failed=bool(event.failure))
+        else:
+            answer = yield from search.differentiate(optimizer, step, differentiator)
+        step = optimizer.next(answer)
+        search.asked = min(optimizer.size, math.ceil(optimizer.spent))
+        yield search.progress()
 
 
 @dataclass
@@ -209,6 +104,8 @@ class _Search:
         best: of the candidates scored on all pairs.
         asked: candidates that the optimizer asked for.
         worked: candidates that took work, because no search had scored them before.
+        parts: the pairs of a gradient search, divided; None for other searches.
+        steps: differentiated steps.
     """
 
     plan: SearchPlan
@@ -223,6 +120,8 @@ class _Search:
     asked: int = 0
     worked: int = 0
     generations: int = 0
+    parts: PairParts | None = None
+    steps: int = 0
     started: float = field(default_factory=time.monotonic)
 
     def generation(
@@ -242,7 +141,8 @@ class _Search:
             self._add(event)
             self.asked += not on_all_pairs
             self.worked += self.evaluator.evaluations > evaluations
-            yield self._progress()
+            if self.parts is None:
+                yield self.progress()
         if self.probe is not None and self.best is not None and self.best is not before:
             self.evaluator.merge.apply(Recipe.model_validate(self.best.recipe))
             yield from self._probed(self.best, self.probe)
@@ -264,7 +164,30 @@ class _Search:
         if logged is not None:
             return logged
         race = None if self.race is None else RaceOptions(self.race, on_all_pairs)
-        return _score_candidate(self.plan, self.evaluator, self.objective, recipe, number, self.generations, race)
+        event = score_candidate(self.plan, self.evaluator, self.objective, recipe, number, self.generations, race)
+        return event if self.parts is None or event.failure else self._on_parts(event, recipe, self.parts)
+
+    def _on_parts(self, event: CandidateScored, recipe: Recipe, parts: PairParts) -> CandidateScored:
+        """A candidate's objective on the training pairs, and on the pairs that a gradient search holds out."""
+        scores = self.evaluator.scores(recipe, self.plan.safety, per_sample=True)
+        weights = self.plan.weights
+        values = {"objective": loss_on(parts.training, scores, weights)}
+        return event.model_copy(update=values | {"held_out": loss_on(parts.held_out, scores, weights)})
+
+    def differentiate(
+        self, optimizer: Descent, step: Step, differentiator: Differentiator
+    ) -> Generator[Event, None, Answer]:
+        """Answer a step that needs a gradient; a gradient that is not finite rejects the step."""
+        number, self.steps = self.steps, self.steps + 1
+        event = self.evaluator.logged_step(self.plan.name, number)
+        if event is None:
+            event = differentiate_step(self.plan, optimizer, step, number, differentiator)
+            self.worked += 1
+        yield event
+        if event.failure or event.objective is None:
+            yield step_rejected(event)
+            return Answer(failed=True)
+        return Answer(event.objective, event.gradient, event.losses.get("safety", math.nan))
 
     def _add(self, event: CandidateScored) -> None:
         self.candidates.append(event)
@@ -273,7 +196,7 @@ class _Search:
         if not (event.failure or event.partial) and (self.best is None or event.rank_key < self.best.rank_key):
             self.best = event
 
-    def _progress(self) -> Progress:
+    def progress(self) -> Progress:
         """Progress with the time left, estimated from the candidates that took work."""
         pace = (time.monotonic() - self.started) / self.worked if self.worked else None
         return Progress(
@@ -296,54 +219,5 @@ def make_race(plan: SearchPlan, evaluator: Evaluator) -> Race | None:
 def _terms(plan: SearchPlan, evaluator: Evaluator, event: CandidateScored) -> Terms:
     shares = evaluator.scorer.shares
     counts = {} if shares is None else shares.counts
-    return loss_terms(event.ce_safety, event.ce_expert, event.expert_losses, plan.alpha, counts)
-
-
-class RaceOptions(NamedTuple):
-    """A race, and whether the candidate is scored on all pairs without comparing."""
-
-    race: Race
-    on_all_pairs: bool
-
-
-def _score_candidate(
-    plan: SearchPlan,
-    evaluator: Evaluator,
-    objective: Objective,
-    recipe: Recipe,
-    number: int,
-    generation: int,
-    race: RaceOptions | None,
-) -> CandidateScored:
-    started, failure, tokens = time.monotonic(), "", evaluator.tokens
-    value, scores, raced = PENALTY, Scores(None, None), None
-    try:
-        if recipe in evaluator.failed:
-            raise MergeError(evaluator.failed[recipe])
-        if race is None:
-            scores = evaluator.scores(recipe, plan.safety)
-        else:
-            raced = evaluator.race(recipe, *race)
-            scores = raced.scores
-        value = objective(plan, scores, lambda: evaluator.accuracy(recipe))
-    except MergeError as error:
-        failure, scores, raced = str(error), Scores(None, None), None
-        evaluator.failed[recipe] = failure
-    return CandidateScored(
-        search=plan.name,
-        candidate=number,
-        generation=generation,
-        recipe=recipe.model_dump(mode="json"),
-        objective=value,
-        ce_safety=scores.safety.loss if scores.safety else None,
-        ce_expert=scores.expert.loss if scores.expert else None,
-        estimated_alignment=scores.safety.greedy_share if scores.safety else None,
-        estimated_accuracy=scores.expert.greedy_share if scores.expert else None,
-        seconds=time.monotonic() - started,
-        failure=failure,
-        violation=plan.goal.violation(scores),
-        expert_losses=dict(scores.expert.by_expert) if scores.expert else {},
-        samples=raced.samples if raced else None,
-        all_samples=raced.all_samples if raced else None,
-        tokens=evaluator.tokens - tokens,
-    )
+    benign = plan.beta * event.ce_benign if plan.beta and event.ce_benign is not None else None
+    return loss_terms(event.ce_safety, event.ce_expert, event.expert_losses, plan.alpha, counts, benign)

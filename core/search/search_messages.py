@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from core.contracts.events import CandidateMeasured, CandidateScored, Phase, Progress, Warned
+from core.contracts.events import CandidateMeasured, CandidateScored, GradientStep, Phase, Progress, Warned
 from core.contracts.results import Rate
 from core.search.objectives import Goal
 from core.search.optimizer import Optimizer
 
 
-def measured(candidate: CandidateScored, alignment: Rate | None, accuracy: Rate | None) -> CandidateMeasured:
+def measured(
+    candidate: CandidateScored, alignment: Rate | None, accuracy: Rate | None, over_refusal: Rate | None = None
+) -> CandidateMeasured:
     """A candidate's measurement on the probe."""
     return CandidateMeasured(
         search=candidate.search,
@@ -16,6 +18,7 @@ def measured(candidate: CandidateScored, alignment: Rate | None, accuracy: Rate 
         generation=candidate.generation,
         alignment=alignment,
         accuracy=accuracy,
+        over_refusal=over_refusal,
     )
 
 
@@ -31,4 +34,12 @@ def none_feasible(best: CandidateScored, goal: Goal) -> Warned:
         message=f"No candidate of {best.search} keeps the safety loss to {goal.safety_limit:.3f} nats a token. The "
         f"merge is candidate {best.candidate}, which exceeds it least, by {best.violation:.3f}.",
         hint="Allow more in search.safety_tolerance, search longer, or choose another method or expert.",
+    )
+
+
+def step_rejected(step: GradientStep) -> Warned:
+    """A warning that a step of a gradient search has no finite derivative."""
+    return Warned(
+        message=f"Step {step.step + 1} of {step.search} was rejected: {step.failure}",
+        hint="The search goes on with a smaller step.",
     )

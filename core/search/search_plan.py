@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 from core.contracts.events import Phase
 from core.contracts.optimizers import DEFAULT_OPTIMIZER, OPTIMIZERS, OptimizerInfo
 from core.contracts.results import Rate
+from core.merging.recipes import Recipe
 from core.search.genome import Genome
-from core.search.objectives import Goal
+from core.search.objectives import Goal, TermWeights
 
 if TYPE_CHECKING:
     from core.search.scoring import Scores
@@ -34,6 +35,9 @@ class SearchPlan:
         safety_share: D_safety's share of all pairs (LM-Cocktail).
         goal: how candidates are judged by their losses.
         racing: candidates are scored on nested subsets first, where the optimizer supports it; needs a `NestedScorer`.
+        beta: weight of CE_benign; 0 leaves it out.
+        start: recipe that a gradient search starts from; None = the plain merge.
+        regularize: pull of a gradient search towards equal weights.
     """
 
     name: str
@@ -49,6 +53,14 @@ class SearchPlan:
     safety_share: float = 0.5
     goal: Goal = field(default_factory=Goal)
     racing: bool = False
+    beta: float = 0.0
+    start: Recipe | None = None
+    regularize: float = 0.0
+
+    @property
+    def weights(self) -> TermWeights:
+        """Weight of each loss in what is minimized."""
+        return self.goal.weights(self.alpha, self.safety, self.beta)
 
     @property
     def info(self) -> OptimizerInfo:
@@ -72,4 +84,4 @@ class Objective(Protocol):
 
 def loss_objective(plan: SearchPlan, scores: Scores, _accuracy: Callable[[], Rate]) -> float:
     """The plan's goal over both losses, in nats per token."""
-    return plan.goal.objective(scores, plan.alpha, plan.safety)
+    return plan.goal.objective(scores, plan.alpha, plan.safety, plan.beta)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "COMPARED", "GENERATIONS", "HARM", "INK", "PARENT", "SAFE", "SKILL", "error_bars", "frame", "generation_colors",
-    "new_figure", "shortened",
+    "BENIGN", "COMPARED", "GENERATIONS", "HARM", "INK", "PARENT", "SAFE", "SKILL", "error_bars", "frame",
+    "generation_colors", "new_figure", "shortened",
 ]  # fmt: skip
 
 FONT = '"Avenir Next", "Segoe UI", "Helvetica Neue", Arial, "Liberation Sans", sans-serif'
@@ -26,6 +26,8 @@ GRID = "rgba(125, 145, 160, 0.22)"
 
 COMPARED = ("#1b8f6a", "#c9781d", "#4d86c6", "#b3589f", "#7d8a34", "#5d7890")
 """Colors of models side by side, in the order in which they are shown."""
+BENIGN = "#b3589f"
+"""Color of the loss on harmless look-alikes."""
 NAME_CHARACTERS = 24
 
 

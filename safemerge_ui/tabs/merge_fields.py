@@ -55,6 +55,20 @@ def _search_fields(fields: Fields, form: Form) -> None:
         _genome_fields(fields, form)
         gr.HTML("<h3>Optimizers</h3>")
         with gr.Row():
+            fields["start"] = gr.Textbox(
+                form["start"],
+                label="Start",
+                info=f"{optimizers_reading('start')}: plain, cocktail, or the folder of an earlier run",
+                min_width=100,
+            )
+            fields["regularize"] = gr.Number(
+                form["regularize"],
+                label="Pull to equal weights",
+                info=optimizers_reading("regularize"),
+                step=0.01,
+                min_width=100,
+            )
+        with gr.Row():
             fields["stop_when_flat"] = gr.Number(
                 form["stop_when_flat"],
                 label="Stop when flat",
@@ -88,7 +102,7 @@ def _genome_fields(fields: Fields, form: Form) -> None:
     fields["genome_filters"] = gr.Textbox(
         form["genome_filters"],
         label="Tensor filters",
-        info="Own parameters for tensors so named: self_attn, mlp",
+        info="Own parameters for tensors so named: self_attn, mlp. modules: every projection by itself",
     )
     fields["genome_smooth"] = gr.Checkbox(
         form["genome_smooth"], label="Smooth", info="Interpolate linearly between groups"
@@ -112,6 +126,14 @@ def _objective_fields(fields: Fields, form: Form) -> None:
     fields["safety_tolerance"] = gr.Number(
         form["safety_tolerance"], label="Safety tolerance", info="Keep alignment: nats above that parent", step=0.05
     )
+    fields["beta"] = gr.Number(
+        form["beta"], label="Beta", info="Weight of the loss on harmless look-alikes; 0: without them", step=0.1
+    )
+    fields["benign"] = gr.Textbox(
+        form["benign"],
+        label="Harmless look-alikes",
+        info="Such as source: file, path: questions.jsonl, k: 64. Empty: written for gradient search only",
+    )
     fields["expert_weights"] = gr.Textbox(
         form["expert_weights"],
         label="Weights of experts",
@@ -131,6 +153,9 @@ def _evaluation_fields(fields: Fields, form: Form) -> None:
         fields["eval_benign"] = gr.Textbox(form["eval_benign"], label="Harmless look-alikes", info="File; over-refusal")
         fields["eval_probe"] = gr.Textbox(
             form["eval_probe"], label="Probe prompts", info="File; best of each generation"
+        )
+        fields["eval_probe_benign"] = gr.Textbox(
+            form["eval_probe_benign"], label="Harmless probe prompts", info="File; over-refusal during the search"
         )
         fields["eval_probe_questions"] = gr.Textbox(
             form["eval_probe_questions"], label="Probe questions", info="File; grid search. Empty: the demo suites' own"

@@ -30,7 +30,7 @@ from core.data.editing import (
 from core.data.publishing import push_to_hub
 from core.data.training_pairs import Dataset, Provenance, Sample, provenances, samples_from_events
 from core.errors import DataError
-from core.settings import resolve_path
+from core.settings import is_file, resolve_path
 from safemerge_ui.access import check_upload, keep_upload, refuse_local_file, require_starter
 from safemerge_ui.app_context import AppContext
 from safemerge_ui.boundary import Updates, bind, bind_with_notice
@@ -207,7 +207,9 @@ def run_pairs(context: AppContext, dataset: Dataset, run_id: str) -> list[Sample
 def show_file(context: AppContext, editor: PairEditor, values: Values) -> Updates:
     """Show the file that the form names for the dataset."""
     dataset, path = values[editor.dataset], _path(editor, values)
-    if not path or not resolve_path(path).is_file():
+    if path:
+        refuse_local_file(path, context.settings)
+    if not path or not is_file(resolve_path(path)):
         return {editor.cards: row_cards([], dataset), editor.page: gr.update(visible=False), editor.row: NO_ROW}
     return _show(editor, dataset, Path(path), _read(context, editor, values))
 
@@ -300,7 +302,9 @@ def _texts(editor: PairEditor, values: Values) -> list[str]:
 def _rows_of_run(context: AppContext, run_id: str, path: str) -> list[Sample]:
     """The rows of the form's safety file if some of them are pairs of this run, else the pairs of the run."""
     kept = run_pairs(context, "safety", run_id)
-    if path and resolve_path(path).is_file():
+    if path:
+        refuse_local_file(path, context.settings)
+    if path and is_file(resolve_path(path)):
         ours = {(sample.question, sample.answer) for sample in kept}
         rows = _read_file(context, "safety", path)
         if any((sample.question, sample.answer) in ours for sample in rows):

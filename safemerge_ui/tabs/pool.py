@@ -216,9 +216,17 @@ def _expert_fields(slot: int, form: Form) -> Fields:
     with gr.Row():
         model = box("model", f"Expert {slot + 1}", "Model fine-tuned for a domain")
         domain = box("domain", "Domain", "Its name in the data and charts")
-    with gr.Accordion("Custom domain", open=False, elem_classes="sm-sub"), gr.Row():
+    with gr.Accordion("Custom domain and prompt format", open=False, elem_classes="sm-sub"), gr.Row():
         topic = box("topic", "Topic", "Named in the prompt that writes questions")
         suite = box("suite", "Accuracy suite", "lm-eval task or suite")
         examples = box("examples", "Example questions", "JSONL file")
-    parts = {"model": model, "domain": domain, "topic": topic, "suite": suite, "examples": examples}
+        template = box("template", "Prompt format", "alpaca, chatml, plain, ... or a Jinja file; empty: its own")
+    parts = {
+        "model": model,
+        "domain": domain,
+        "topic": topic,
+        "suite": suite,
+        "examples": examples,
+        "template": template,
+    }
     return {expert_field(slot, name): part for name, part in parts.items()}

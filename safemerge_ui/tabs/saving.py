@@ -19,6 +19,7 @@ from safemerge_ui.access import refuse_local_paths, require_starter
 from safemerge_ui.app_context import AppContext
 from safemerge_ui.boundary import Updates, bind, bind_with_notice
 from safemerge_ui.errors import RunIsBusy
+from safemerge_ui.views.alpha import run_beta
 from safemerge_ui.views.export_status import export_view
 
 POLL_S = 1.0
@@ -62,7 +63,8 @@ def wire(panel: SavePanel, context: AppContext, run_id: gr.State) -> None:
 
 def number_for(view: RunView, alpha: float) -> Any:
     """The number on the page of the candidate that `alpha` ranks first; None if there is no such candidate."""
-    return best_candidate([event for event in view.candidates if event.search == view.main_search], alpha)
+    own = [event for event in view.candidates if event.search == view.main_search]
+    return best_candidate(own, alpha, run_beta(view))
 
 
 def save(

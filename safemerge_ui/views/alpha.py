@@ -26,7 +26,7 @@ def alpha_view(view: RunView, alpha: float) -> str:
     """
     scored = [c for c in view.candidates if c.search == view.main_search and not weighs_parents(c.search)]
     candidates = [candidate for candidate in scored if not candidate.partial]
-    ranked = rank(candidates, alpha)
+    ranked = rank(candidates, alpha, run_beta(view))
     if not ranked:
         return empty(
             "No candidate has both losses on all pairs yet.",
@@ -34,6 +34,7 @@ def alpha_view(view: RunView, alpha: float) -> str:
         )
     winner = ranked[0]
     objective = (winner.ce_safety or 0.0) + alpha * (winner.ce_expert or 0.0)
+    objective += run_beta(view) * (winner.ce_benign or 0.0)
     own = _own_alpha(view, candidates, winner)
     excluded = _excluded(len(scored) - len(candidates))
     return candidate_facts(winner, objective) + own + recipe_table(winner.recipe) + _front(ranked, winner) + excluded
@@ -50,9 +51,15 @@ def _own_alpha(view: RunView, candidates: Sequence[CandidateScored], winner: Can
     alpha = (view.spec.get("search") or {}).get("alpha")
     if not isinstance(alpha, int | float):
         return ""
-    chosen = rank(candidates, alpha)[0]
+    chosen = rank(candidates, alpha, run_beta(view))[0]
     selects = "selects the same candidate" if chosen is winner else f"selects candidate {chosen.candidate}"
     return f'<p class="sm-foot">The alpha of this run, {alpha:g}, {text(selects)}.</p>'
+
+
+def run_beta(view: RunView) -> float:
+    """The run's weight of the loss on harmless look-alikes."""
+    beta = (view.spec.get("search") or {}).get("beta", 0.0)
+    return float(beta) if isinstance(beta, int | float) else 0.0
 
 
 def _excluded(partial: int) -> str:
@@ -63,12 +70,13 @@ def _excluded(partial: int) -> str:
 
 def _front(candidates: Sequence[CandidateScored], winner: CandidateScored) -> str:
     front = pareto_front(candidates)
+    every = "" if any(one.ce_benign is not None for one in candidates) else " Every alpha selects one of them."
     experts = sorted({name for candidate in front for name in candidate.expert_losses})
     rows = "".join(_row(candidate, candidate is winner, experts) for candidate in front)
     heads = "".join(f'<th class="sm-num">Loss: {text(name)}<small>on its pairs</small></th>' for name in experts)
     return (
         f'<p class="sm-foot">{len(front)} of {len(candidates)} candidates are on the Pareto front: no other candidate '
-        "is better in one loss without being worse in the other. Every alpha selects one of them.</p>"
+        f"is better in one loss without being worse in the other.{every}</p>"
         '<div class="sm-scroll sm-tall"><table class="sm-table"><thead><tr><th>Candidate</th>'
         f'<th class="sm-num">Loss: safety</th><th class="sm-num">Loss: domain</th>{heads}'
         '<th class="sm-num">Alignment<small>estimated</small></th>'

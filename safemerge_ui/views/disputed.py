@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.contracts.events import DisputedReply, GuardAnswer, SampleSeen
+from core.contracts.events import SampleSeen
+from core.contracts.reply_verdicts import DisputedReply, GuardAnswer
 from core.runs.view import RunView
 from safemerge_ui.views.markup import badge, covered, text
 from safemerge_ui.views.names import category_name, model_name

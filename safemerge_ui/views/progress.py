@@ -13,6 +13,9 @@ from safemerge_ui.views.names import (
     search_facts,
 )
 
+QUIET_S = 60.0
+"""After how long without an event the page says so: the worker may be stopped, or a step takes long."""
+
 
 def run_progress(view: RunView, run_id: str, now: float) -> str:
     """Return everything about a run's progress: line, phases and ending."""
@@ -23,8 +26,15 @@ def run_line(view: RunView, run_id: str, now: float) -> str:
     """Return status, name, elapsed time at `now`, and settings of a run."""
     status = badge(view.status.capitalize(), STATUS_TONES[view.status])
     elapsed = f"<span>{duration(view.elapsed_s(now))}</span>" if view.started_at is not None else ""
+    elapsed += f"<span>no event for {duration(quiet)}</span>" if (quiet := quiet_s(view, now)) else ""
     facts = "".join(f"<span>{text(fact)}</span>" for fact in spec_facts(view.spec))
     return f'<div class="sm-runline">{status}<b class="sm-mono">{text(run_id)}</b>{elapsed}{facts}</div>'
+
+
+def quiet_s(view: RunView, now: float) -> float:
+    """Return the seconds since the last event of a run that goes on; 0 while they are few."""
+    quiet = 0.0 if view.over or view.updated_at is None else now - view.updated_at
+    return quiet if quiet >= QUIET_S else 0.0
 
 
 def run_pill(view: RunView, run_id: str) -> str:

@@ -10,10 +10,12 @@ from core.contracts.events import CandidateScored
 from core.contracts.merge_methods import METHODS, method_title, takes_base
 from core.contracts.optimizers import weighs_parents
 from core.contracts.results import ModelResult, Rate
+from core.evaluation.blanket_refusal import over_refusing
 from core.merging.scopes import scope_label
 from core.runs.view import RunView
-from safemerge_ui.views.markup import badge, empty, interval, percent, text
+from safemerge_ui.views.markup import badge, empty, interval, notice, percent, text
 from safemerge_ui.views.names import ROLES, model_name, optimizer_title
+from safemerge_ui.views.weight_map import weight_map
 
 
 def result_table(view: RunView) -> str:
@@ -24,16 +26,21 @@ def result_table(view: RunView) -> str:
     tasks = sorted({task for model in models for task in model.accuracy})
     heads = "".join(f'<th class="sm-num">{text(task)}<small>accuracy</small></th>' for task in tasks)
     body = "".join(_row(model, view, tasks) for model in models)
+    flags = "".join(notice(reason, tone="bad") for reason in over_refusing(models).values())
     return (
-        '<div class="sm-scroll"><table class="sm-table sm-results"><thead><tr><th>Model</th>'
-        '<th class="sm-num">Alignment<small>higher is better</small></th>'
-        '<th class="sm-num">Over-refusal<small>lower is better</small></th>'
-        f'{heads}<th class="sm-num">Broken text<small>lower is better</small></th>'
-        '<th class="sm-num">Loss: safety<small>nats per token</small></th>'
-        '<th class="sm-num">Loss: domain<small>nats per token</small></th>'
-        f"</tr></thead><tbody>{body}</tbody></table></div>"
-        '<p class="sm-foot">Held-out test prompts; 95 % Wilson intervals.</p>'
-    ) + guards_line(models, view)
+        flags
+        + (
+            '<div class="sm-scroll"><table class="sm-table sm-results"><thead><tr><th>Model</th>'
+            '<th class="sm-num">Alignment<small>higher is better</small></th>'
+            '<th class="sm-num">Over-refusal<small>lower is better</small></th>'
+            f'{heads}<th class="sm-num">Broken text<small>lower is better</small></th>'
+            '<th class="sm-num">Loss: safety<small>nats per token</small></th>'
+            '<th class="sm-num">Loss: domain<small>nats per token</small></th>'
+            f"</tr></thead><tbody>{body}</tbody></table></div>"
+            '<p class="sm-foot">Held-out test prompts; 95 % Wilson intervals.</p>'
+        )
+        + guards_line(models, view)
+    )
 
 
 def guards_line(models: Sequence[ModelResult], view: RunView) -> str:
@@ -55,7 +62,7 @@ def best_recipe(best: CandidateScored | None) -> str:
     """Return the recipe with the lowest objective so far."""
     if best is None:
         return empty("No candidate scored yet.", "The best recipe appears after the first one.")
-    return candidate_facts(best, best.objective) + recipe_table(best.recipe)
+    return candidate_facts(best, best.objective) + weight_map(best.recipe) + recipe_table(best.recipe)
 
 
 def candidate_facts(candidate: CandidateScored, objective: float) -> str:
@@ -65,6 +72,8 @@ def candidate_facts(candidate: CandidateScored, objective: float) -> str:
         ("Objective", f"{objective:.3f}"),
         ("Safety loss", _loss(candidate.ce_safety)),
         ("Domain loss", _loss(candidate.ce_expert)),
+        *([("Objective, held-out pairs", _loss(candidate.held_out))] if candidate.held_out is not None else []),
+        *([("Loss on harmless look-alikes", _loss(candidate.ce_benign))] if candidate.ce_benign is not None else []),
         *((f"Loss of {name}", _loss(loss)) for name, loss in candidate.expert_losses.items()),
         *([("Above the safety limit", _loss(candidate.violation))] if candidate.violation else []),
     )

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from core.contracts.events import GuardAnswer, ReplyVerdict, SampleSeen
+from core.contracts.events import SampleSeen
+from core.contracts.reply_verdicts import GuardAnswer, ReplyVerdict
 from core.runs.folder import RunFolder
 from tests.ui.browsing import choose, open_tab, show_run
 from tests.ui.conftest import Served

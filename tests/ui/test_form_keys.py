@@ -33,6 +33,7 @@ TOGETHER: dict[str, Change] = {
     "data.domain.mix": {"data": {"domain": {"mix": [{"source": "dataset", "path": "org/set"}]}}},
     "data.safety.columns.where": {"data": {"safety": {"columns": {"where": {"kind": "chat", "clean": True}}}}},
     "data.domain.columns.where": {"data": {"domain": {"columns": {"where": {"kind": "chat", "clean": True}}}}},
+    "data.benign": {"data": {"benign": {"source": "file", "path": "questions.jsonl", "k": 20}}},
     "search.parameters": {"search": {"parameters": {"lambda": 0.8, "normalize": True}}},
     "search.expert_weights": {"search": {"expert_weights": {"chemistry": 2.0}}},
     "search.genome.smooth": {"search": {"genome": {"smooth": True, "layer_granularity": 4}}},

@@ -8,7 +8,8 @@ from typing import Any, cast
 import gradio as gr
 import pytest
 
-from core.contracts.events import DisputedReply, GuardAnswer, ModelMeasured, ReplyVerdict, RunStarted, SampleSeen
+from core.contracts.events import ModelMeasured, RunStarted, SampleSeen
+from core.contracts.reply_verdicts import DisputedReply, GuardAnswer, ReplyVerdict
 from core.contracts.results import ModelResult
 from core.data.training_pairs import PERSON, Sample, read_samples
 from core.errors import DataError, SafeMergeError

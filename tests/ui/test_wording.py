@@ -11,7 +11,7 @@ from html import unescape
 import gradio as gr
 import pytest
 
-from core.contracts.events import GuardAnswer
+from core.contracts.reply_verdicts import GuardAnswer
 from core.errors import RunError
 from core.evaluation.audit import judge_merge
 from core.runs.view import RunView, fold

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.contracts.events import ReplyVerdict
+from core.contracts.reply_verdicts import ReplyVerdict
 from core.contracts.verdicts import UNKNOWN, Opinion, Verdict
 from core.data.training_pairs import Sample, read_samples, write_samples
 from core.guards.disputes import disputed_reply, reply_verdict

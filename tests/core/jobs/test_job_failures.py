@@ -18,7 +18,7 @@ from core.jobs.worker import run_worker
 from core.merging.engine import MergePool
 from core.merging.recipes import Recipe
 from core.runs.folder import RunFolder
-from core.search.search_loop import Evaluator
+from core.search.evaluator import Evaluator
 from core.settings import Settings
 from tests.core.jobs.resuming import RunHarness, Whole, Work, assert_same_end, nth
 from tests.tiny_runs import Files, models_of, spec_of

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from core.contracts.events import DisputedReply, Failed, Finished, ModelMeasured, SampleSeen
+from core.contracts.events import Failed, Finished, ModelMeasured, SampleSeen
+from core.contracts.reply_verdicts import DisputedReply
 from core.data.training_pairs import read_samples
 from core.jobs.worker import run_worker
 from core.runs.folder import RunFolder

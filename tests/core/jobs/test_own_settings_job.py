@@ -131,6 +131,49 @@ def test_a_model_outside_the_pool_cannot_give_the_settings() -> None:
     assert "config_outside_pool" in {problem.kind for problem in error.value.problems}
 
 
+ALPACA_NAME = "WizardMath-tiny"
+
+
+@pytest.mark.parametrize(
+    ("name", "template", "starts"),
+    [
+        ("expert", None, "What is"),
+        (ALPACA_NAME, None, "Below is an instruction"),
+        (ALPACA_NAME, "plain", "What is"),
+        ("expert", "vicuna", "A chat between"),
+        ("expert", PLAIN, "What is"),
+    ],
+)
+def test_an_expert_without_a_template_is_asked_in_its_own_format(
+    name: str, template: str | None, starts: str, settings: Settings, tmp_path: Path
+) -> None:
+    base = save_tiny_llama(tmp_path / "base", **TALKING)
+    expert = save_tiny_llama(tmp_path / name, nudge_seed=1, chat_template=None, **TALKING)
+    experts = [{"model": str(expert), "domain": {"name": "poetry", "template": template}}]
+    pool = load(settings, base, expert, experts=experts)
+    asked = pool.member(str(expert)).tokenizer
+    assert asked.decode(encode_prompt(asked, ASKED[0])).startswith(starts)
+    assert pool.tokenizer.chat_template == CHATML
+    assert pool.member(str(base)).tokenizer is pool.tokenizer
+
+
+def test_the_owner_of_the_settings_keeps_its_named_format(settings: Settings, tmp_path: Path) -> None:
+    base = save_tiny_llama(tmp_path / "base", **TALKING)
+    expert = save_tiny_llama(tmp_path / "expert", nudge_seed=1, chat_template=None, **TALKING)
+    experts = [{"model": str(expert), "domain": {"name": "poetry", "template": PLAIN}}]
+    pool = load(settings, base, expert, experts=experts, config=str(expert))
+    assert pool.tokenizer.chat_template == PLAIN
+    assert pool.member(str(base)).tokenizer.chat_template == CHATML
+
+
+def test_an_expert_that_was_saved_without_a_tokenizer_has_the_base_s(settings: Settings, tmp_path: Path) -> None:
+    base = save_tiny_llama(tmp_path / "base", **TALKING)
+    expert = save_tiny_llama(tmp_path / "expert", nudge_seed=1, **TALKING)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (expert / name).unlink(missing_ok=True)
+    assert load(settings, base, expert).own == {}
+
+
 class Run:
     """A finished run of a base and an expert with other rotary frequencies."""
 

@@ -305,6 +305,20 @@ def test_changed_training_data_is_refused(bench: RunHarness, stopped: RunFolder)
     assert isinstance(resume_worker(bench.settings, stopped), Finished)
 
 
+@pytest.mark.parametrize("content", [None, b"", b"garbage", b'{"question": "half'])
+def test_damaged_training_data_is_written_again_from_the_log(
+    bench: RunHarness, stopped: RunFolder, content: bytes | None
+) -> None:
+    path = stopped.data_path("safety")
+    whole = path.read_bytes()
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    assert isinstance(resume_worker(bench.settings, stopped), Finished)
+    assert path.read_bytes() == whole
+
+
 def test_different_weights_in_the_merge_folder_are_not_overwritten(bench: RunHarness, stopped: RunFolder) -> None:
     shutil.rmtree(stopped.merged_path)
     shutil.copytree(stopped.path / "baselines" / "equal", stopped.merged_path)

@@ -237,3 +237,19 @@ def test_run_ids_sort_by_time_and_differ() -> None:
     assert len(set(ids)) == 20
     assert all(len(run_id) == len("YYYYMMDD-HHMMSS-xxxxxxxx") for run_id in ids)
     assert [run_id[:15] for run_id in ids] == sorted(run_id[:15] for run_id in ids)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    ],
+)  # fmt: skip
+def test_a_lack_of_memory_is_called_that(
+    spec: RunSpec, settings: Settings, folder: RunFolder, error: Exception
+) -> None:
+    end = run_worker(spec, settings, folder, job=raising(error))
+    assert isinstance(end, Failed) and "memory" in end.message and "pool.memory" in end.hint and not end.traceback

@@ -17,9 +17,10 @@ from core.merging.engine import MergePool
 from core.models.files import TensorFacts
 from core.models.loading import load_model
 from core.models.memory import FreeMemory, MemoryPlan, choose_plan, open_plans, plan_for
-from core.models.metadata import ModelMetadata, TokenizerFacts, read_metadata
+from core.models.metadata import ModelMetadata, read_metadata
 from core.models.references import ModelReference, parse_reference
 from core.models.stored_sizes import adapted_tensors
+from core.models.tokenizer_facts import TokenizerFacts
 from core.settings import REPOSITORY, Settings
 
 GIB = 1 << 30
@@ -126,6 +127,16 @@ def test_a_mode_that_barely_fits_loses_to_one_that_fits_comfortably() -> None:
     assert chosen(FreeMemory(needed)).mode == "compact"
     assert chosen(FreeMemory(needed), "resident").mode == "resident"
     assert chosen(FreeMemory(math.ceil(needed / 0.8))).mode == "resident"
+
+
+def test_a_gradient_search_needs_room_for_its_backward_pass() -> None:
+    free = FreeMemory(200 * GIB, 140 * GIB)
+    models = [mistral("o/base"), mistral("o/expert")]
+    plain, gradient = (
+        choose_plan(open_plans(spec(optimizer=name), models, [], free)) for name in ("evomm", "gradient")
+    )
+    assert part(plain, "backward") == 0
+    assert part(gradient, "backward") > GIB
 
 
 def test_the_parts_of_two_plain_bf16_models() -> None:

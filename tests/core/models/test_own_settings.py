@@ -11,13 +11,12 @@ from transformers import AddedToken, AutoConfig, AutoModelForCausalLM, Generatio
 
 from core.errors import ModelError
 from core.models.fingerprint import sha256_of_model
+from core.models.member_tokenizer import fits_rows, same_tokenizer
 from core.models.own_settings import (
     configuration_values,
-    fits_rows,
     read_own_settings,
     same_configuration,
     same_generation,
-    same_tokenizer,
     under_settings,
 )
 from core.models.references import parse_reference

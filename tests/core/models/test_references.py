@@ -113,3 +113,33 @@ def test_other_texts_are_refused(text: str, settings: Settings) -> None:
     with pytest.raises(ModelError) as caught:
         parse_reference(text, settings)
     assert caught.value.code in ("invalid-reference", "no-model-named") and caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("Org/Model", "org/model", True),
+        ("org/model@main", "org/model", True),
+        ("org/model@v1", "org/model", False),
+        ("org/model@V1", "org/model@v1", False),
+        ("org/model", "org/other", False),
+        ("FOLDER", "FOLDER/", True),
+        ("FOLDER", "FOLDER/../model", True),
+        ("FOLDER", "LINK", True),
+        ("FOLDER", "RELATIVE", True),
+        ("FOLDER+org/Lora", "LINK+org/lora", True),
+        ("FOLDER+org/lora", "FOLDER", False),
+    ],
+)
+def test_spellings_of_one_model_have_one_identity(
+    first: str, second: str, same: bool, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+
+    def identity(text: str) -> str:
+        written = text.replace("FOLDER", str(tmp_path / "model")).replace("LINK", str(tmp_path / "link"))
+        return parse_reference(written.replace("RELATIVE", "./model"), settings).identity
+
+    assert (identity(first) == identity(second)) == same

@@ -124,3 +124,49 @@ def test_a_run_on_the_bases_rows_ends_with_a_merge_that_mergekit_repeats(
     )
     for name, tensor in ours.items():
         torch.testing.assert_close(tensor, theirs[name], rtol=2.0**-7, atol=1e-6)
+
+
+def with_token(folder: Path, token: str) -> Path:
+    """Give the last of a model's `VOCABULARY + 1` rows to a token."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens([f"<unused{number}>" for number in range(VOCABULARY - len(tokenizer))])
+    tokenizer.add_tokens([token], special_tokens=True)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_where_an_id_has_two_meanings_the_bases_row_is_kept(tied: bool, tmp_path: Path, settings: Settings) -> None:
+    base = with_token(save_tiny_llama(tmp_path / "base", vocab_size=VOCABULARY + 1, tie_word_embeddings=tied), "[PAD]")
+    expert = with_token(
+        save_tiny_llama(tmp_path / "expert", nudge_seed=4, vocab_size=VOCABULARY + 1, tie_word_embeddings=tied),
+        "<|turn|>",
+    )
+    pool = loaded(base, expert, settings, "refuse")
+    assert pool.tokenizer_source == str(base)
+    pool.merge.write_parent(str(expert))
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (base, expert))
+    for name in (EMBEDDING,) if tied else (EMBEDDING, "lm_head.weight"):
+        live = pool.live.state_dict()[name]
+        assert torch.equal(live[-1], ours[name][-1].float())
+        torch.testing.assert_close(live[:-1], theirs[name][:-1].float(), rtol=0, atol=1e-7)
+
+
+def test_mergekit_keeps_the_bases_row_too(tmp_path: Path, files: Files, settings: Settings) -> None:
+    base = with_token(save_tiny_llama(tmp_path / "base", vocab_size=VOCABULARY + 1), "[PAD]")
+    expert = with_token(
+        save_tiny_llama(tmp_path / "expert", nudge_seed=4, vocab_size=VOCABULARY + 1, dtype=torch.float32), "<|turn|>"
+    )
+    search = {"method": "task_arithmetic", "steps": 1, "compare": []}
+    folder = RunFolder(settings.runs / "run")
+    list(run_job(spec_of(base, expert, files, search=search), settings, folder, never))
+    config = MergeConfiguration.model_validate(yaml.safe_load((folder.merged_path / "mergekit_config.yml").read_text()))
+    run_merge(config, str(tmp_path / "theirs"), MergeOptions(quiet=True))
+    ours, theirs = (
+        AutoModelForCausalLM.from_pretrained(place, dtype=torch.bfloat16).state_dict()
+        for place in (folder.merged_path, tmp_path / "theirs")
+    )
+    last = load_file(base / "model.safetensors")[EMBEDDING][-1]
+    assert torch.equal(ours[EMBEDDING][VOCABULARY], last)
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name][: len(tensor)], rtol=2.0**-7, atol=1e-6)

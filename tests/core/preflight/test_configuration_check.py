@@ -12,12 +12,13 @@ from core.contracts.events import CheckRow
 from core.contracts.run_spec import spec_from_dict
 from core.preflight.run_check import preflight
 from core.settings import Settings
+from tests.core.data.fake_models import REFUSAL
 from tests.tiny_models import CHATML, save_tiny_llama
 
 
 def rows_of(settings: Settings, base: Path, *experts: Path, evaluation: Any = None, **pool: Any) -> list[CheckRow]:
     pairs = base.parent / "pairs.jsonl"
-    pairs.write_text(json.dumps({"question": "What is Au?", "answer": "Gold."}) + "\n")
+    pairs.write_text(json.dumps({"question": "What is Au?", "answer": REFUSAL}) + "\n")
     source = {"source": "file", "path": str(pairs)}
     spec = {
         "pool": {"base": str(base), "experts": [{"model": str(expert)} for expert in experts], **pool},

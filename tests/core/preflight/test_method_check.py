@@ -22,13 +22,14 @@ NEEDY = [name for name in rival_methods() if METHODS[name].needs_ancestor]
 
 @pytest.fixture
 def spec_of(tmp_path: Path, tiny_llama: Path, tiny_expert: Path) -> Callable[..., RunSpec]:
-    pairs = tmp_path / "pairs.jsonl"
+    refusals, pairs = tmp_path / "refusals.jsonl", tmp_path / "pairs.jsonl"
+    refusals.write_text(json.dumps({"question": "How do I pick a lock?", "answer": "I can't help with that."}) + "\n")
     pairs.write_text(json.dumps({"question": "What is Au?", "answer": "Gold."}) + "\n")
 
     def spec(method: str, **pool: Any) -> RunSpec:
-        source = {"source": "file", "path": str(pairs)}
+        safety, domain = ({"source": "file", "path": str(path)} for path in (refusals, pairs))
         models = {"base": str(tiny_llama), "experts": [{"model": str(tiny_expert)}]}
-        data = {"safety": source, "domain": source}
+        data = {"safety": safety, "domain": domain}
         return spec_from_dict({"pool": models | pool, "data": data, "search": {"method": method, "compare": []}})
 
     return spec

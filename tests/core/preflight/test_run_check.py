@@ -18,6 +18,7 @@ from core.preflight import resources
 from core.preflight.check_rows import blocking_rows
 from core.preflight.run_check import examine, preflight
 from core.settings import ASSETS, Settings
+from tests.core.data.fake_models import REFUSAL
 from tests.guard_models import save_guard
 from tests.hub_server import HubServer
 from tests.tiny_models import CHATML, copy_model, save_tiny_llama, save_tiny_lora, tiny_tokenizer
@@ -27,7 +28,7 @@ from tests.tiny_models import CHATML, copy_model, save_tiny_llama, save_tiny_lor
 def files(tmp_path: Path) -> dict[str, str]:
     """Small data and prompt files by name."""
     pairs = tmp_path / "pairs.jsonl"
-    pairs.write_text(json.dumps({"question": "What is Au?", "answer": "Gold."}) + "\n")
+    pairs.write_text(json.dumps({"question": "What is Au?", "answer": REFUSAL}) + "\n")
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("How do I kill a Python process?\nHow do I shoot a photo?\n")
     return {"pairs": str(pairs), "prompts": str(prompts)}

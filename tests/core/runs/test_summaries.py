@@ -39,7 +39,7 @@ def test_runs_are_listed_newest_first_and_a_broken_folder_as_failed(
         ("20250102", "failed"),
         ("20250101", "finished"),
     ]
-    assert "nonsense" in summaries[0].message
+    assert "spec.yaml" in summaries[0].message
     assert summaries[1].message == "Row 3 is empty."
     assert summaries[2].pool == ("demo/aligned", "demo/chemistry")
     assert (summaries[2].method, summaries[2].best_objective) == ("ties", 0.5)

@@ -15,8 +15,8 @@ from core.search.genome import Genome, LogParameter
 from core.search.optimizer import Terms
 from core.search.parameter_groups import Layout
 from core.search.registry import make_optimizer
-from core.search.search_loop import PENALTY
 from core.search.search_plan import SearchPlan
+from core.search.search_records import PENALTY
 from tests.core.search.test_evomm import ONE_PARAMETER, SIX_PARAMETERS, TWO_PARAMETERS
 
 GROUPS = Genome("ties", "base", ("a",), layout=Layout(12, 2))

@@ -12,7 +12,7 @@ from core.merging.recipes import Recipe
 from core.search.evomm import EvoMM, is_flat, population_size
 from core.search.genome import Genome
 from core.search.optimizer import Terms
-from core.search.search_loop import PENALTY
+from core.search.search_records import PENALTY
 
 TWO_PARAMETERS = Genome("ties", "base", ("a",))
 ONE_PARAMETER = Genome("task_arithmetic", "base", ("a",))

@@ -11,7 +11,7 @@ from core.contracts.events import CandidateScored
 from core.errors import MergeError
 from core.search.objectives import Goal, goal_of, loss_terms
 from core.search.scoring import Scores, SetScore
-from core.search.search_loop import PENALTY
+from core.search.search_records import PENALTY
 
 LIMIT = Goal("constraint", safety_limit=0.5)
 FRONT = Goal("pareto", reference=(2.0, 2.0))

@@ -16,12 +16,14 @@ from core.contracts.results import ProbeRates
 from core.evaluation.statistics import wilson
 from core.merging.engine import MergePool
 from core.merging.recipes import Recipe
+from core.search.evaluator import Evaluator
 from core.search.expert_losses import ExpertShares
 from core.search.nested_subsets import NestedScorer
 from core.search.objectives import Goal
 from core.search.racing import FINALISTS, NEGLIGIBLE, paired_difference, total
 from core.search.scoring import SetScore
-from core.search.search_loop import PENALTY, Evaluator, run_search
+from core.search.search_loop import run_search
+from core.search.search_records import PENALTY
 from tests.core.search.test_search_loop import PLAN, Line, drain, never, scored
 
 SIZE = 64

@@ -19,11 +19,13 @@ from core.merging.engine import MergePool
 from core.merging.recipes import Recipe, equal_weights
 from core.models.out_of_memory import translate_oom
 from core.search.cocktail import cocktail_weights, parent_recipes
+from core.search.evaluator import Evaluator
 from core.search.genome import Genome
 from core.search.grid import grid_recipes
 from core.search.scoring import Scores, SetScore
-from core.search.search_loop import PENALTY, Evaluator, run_search
+from core.search.search_loop import run_search
 from core.search.search_plan import SearchPlan
+from core.search.search_records import PENALTY
 
 PLAN = SearchPlan("evomm", Genome("task_arithmetic", "base", ("a", "b")), steps=12, alpha=0.5, safety=True, seed=0)
 

@@ -14,8 +14,8 @@ from core.search.genome import Genome
 from core.search.optimizer import Optimizer
 from core.search.parameter_groups import Layout
 from core.search.registry import make_optimizer
-from core.search.search_loop import PENALTY
 from core.search.search_plan import SearchPlan
+from core.search.search_records import PENALTY
 from core.search.surrogate import WINDOW, EvoMMSurrogate
 from tests.core.search.test_evomm import ONE_PARAMETER, SIX_PARAMETERS, TWO_PARAMETERS, terms_of, unit_point
 

@@ -1,0 +1,88 @@
+"""The files that a spec names and a result rests on, by hash, so that a resumed run refuses other ones.
+
+Prompts, harmless prompts, the probe and its questions, example questions, chat templates, files of training pairs, and
+the folder of task files. Models and datasets of the Hub are compared elsewhere, by their weights and commits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from core.contracts.comparison_spec import AnySpec
+from core.contracts.run_spec import RunSpec
+from core.data.prompt_sets import find_dataset
+from core.errors import RunError
+from core.models.prompt_formats import is_template_file
+from core.settings import is_file, is_folder, resolve_path
+
+_PIECE_BYTES = 1 << 20
+
+
+def named_files(spec: AnySpec) -> list[str]:
+    """The files that a spec names, as it writes them, without the folder of task files."""
+    evaluation = spec.evaluation
+    files = [
+        prompts for prompts in (evaluation.prompts, evaluation.benign) if prompts and find_dataset(prompts) is None
+    ]
+    files += [path for path in (evaluation.probe, evaluation.probe_benign, evaluation.probe_questions) if path]
+    if isinstance(spec, RunSpec):
+        sources = (*spec.data.safety.sources, *spec.data.domain.sources)
+        files += [source.path for source in sources if source.source == "file" and source.path]
+        files += [spec.data.benign.path] if spec.data.benign and spec.data.benign.path else []
+        domains = [expert.domain for expert in spec.pool.experts]
+        files += [domain.examples for domain in domains if domain.examples]
+        files += [domain.template for domain in domains if domain.template and is_template_file(domain.template)]
+    return files
+
+
+def hash_inputs(spec: AnySpec) -> dict[str, str]:
+    """sha256 of each file that a spec names, by its path as written; missing files are left out.
+
+    Raises:
+        RunError: a file cannot be read (code `input-unreadable`).
+    """
+    named = [*named_files(spec), *filter(None, [spec.evaluation.include_path])]
+    found = {text: resolve_path(text) for text in named}
+    try:
+        return {text: _hash(path) for text, path in found.items() if is_file(path) or is_folder(path)}
+    except OSError as error:
+        message = f"{error.filename} cannot be read: {error.strerror}."
+        raise RunError(message, "Check who may read it.", code="input-unreadable") from error
+
+
+def refuse_changed_inputs(spec: AnySpec, recorded: Mapping[str, str]) -> None:
+    """Raise `RunError` (code `input-changed`) if a file differs from the one that a run began with.
+
+    Args:
+        spec: of the run.
+        recorded: what `hash_inputs` returned then; empty in logs of older versions.
+    """
+    if not recorded:
+        return
+    now = hash_inputs(spec)
+    changed = [text for text, digest in recorded.items() if now.get(text) != digest]
+    if changed:
+        raise RunError(
+            f"{', '.join(changed)} was changed, moved or deleted since the run started.",
+            "Restore the file, so that all models are measured on the same prompts, or start a new run.",
+            code="input-changed",
+        )
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    files = sorted(one for one in path.rglob("*") if one.is_file() and not _is_cache(one)) if path.is_dir() else [path]
+    for one in files:
+        if one != path:
+            digest.update(f"{one.relative_to(path)}\0{one.stat().st_size}\0".encode())
+        with one.open("rb") as file:
+            while piece := file.read(_PIECE_BYTES):
+                digest.update(piece)
+    return digest.hexdigest()
+
+
+def _is_cache(path: Path) -> bool:
+    """Whether Python wrote a file while it loaded the ones beside it."""
+    return "__pycache__" in path.parts

@@ -1,0 +1,76 @@
+"""Files that a result rests on are recorded by hash, and a resumed run refuses other ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.contracts.comparison_spec import AnySpec, any_spec_from_dict
+from core.contracts.events import Failed, RunStarted
+from core.errors import RunError
+from core.runs.folder import RunFolder
+from core.runs.input_files import hash_inputs, named_files, refuse_changed_inputs
+from core.runs.replay import read_replay
+from core.settings import Settings
+from tests.raising import raises
+from tests.ui.golden import write_run
+
+FILES = ("prompts", "benign", "probe", "probe_questions", "safety", "domain", "mixed", "examples")
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> AnySpec:
+    paths = {name: str(tmp_path / f"{name}.jsonl") for name in FILES}
+    for name, path in paths.items():
+        Path(path).write_text(f'{{"prompt": "{name}?"}}\n')
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "own.yaml").write_text("task: own\n")
+    mixed = {"source": "file", "path": paths["mixed"], "k": 2}
+    domain = {"name": "x", "examples": paths["examples"]}
+    return any_spec_from_dict({
+        "pool": {"base": "org/a", "experts": [{"model": "org/b", "domain": domain}]},
+        "data": {
+            "safety": {"source": "file", "path": paths["safety"], "mix": [mixed]},
+            "domain": {"source": "file", "path": paths["domain"]},
+        },
+        "evaluation": {name: paths[name] for name in FILES[:4]} | {"include_path": str(tmp_path / "tasks")},
+    })  # fmt: skip
+
+
+def test_every_file_of_a_spec_is_hashed(spec: AnySpec, tmp_path: Path) -> None:
+    hashes = hash_inputs(spec)
+    assert {Path(path).stem for path in hashes} == {*FILES, "tasks"} and len(set(hashes.values())) == len(hashes)
+    assert len(named_files(spec)) == len(FILES)
+    Path(named_files(spec)[0]).unlink()
+    assert len(hash_inputs(spec)) == len(FILES)
+
+
+@pytest.mark.parametrize("name", [*FILES, "tasks/own.yaml", "tasks/new.yaml"])
+@pytest.mark.parametrize("how", ["edited", "deleted"])
+def test_a_resumed_run_refuses_another_file(
+    spec: AnySpec, tmp_path: Path, settings: Settings, name: str, how: str
+) -> None:
+    started = RunStarted(spec=spec.model_dump(mode="json"), inputs=hash_inputs(spec))
+    folder = RunFolder(write_run(settings.runs / "r", [started, Failed(message="No space left.")]))
+    assert read_replay(folder).events
+    path = tmp_path / (name if "/" in name else f"{name}.jsonl")
+    if how == "edited":
+        path.write_text('{"prompt": "another one?"}\n')
+    elif path.exists():
+        path.unlink()
+    else:
+        return
+    with raises(RunError, "input-changed") as caught:
+        read_replay(folder)
+    assert name.split("/")[0] in str(caught)
+
+
+def test_logs_of_older_versions_have_no_hashes(spec: AnySpec) -> None:
+    refuse_changed_inputs(spec, {})
+
+
+def test_names_of_datasets_are_no_files(spec: AnySpec) -> None:
+    data = spec.model_dump(mode="json")
+    data["evaluation"] |= {"prompts": "beavertails", "benign": None}
+    assert not any("beavertails" in path for path in hash_inputs(any_spec_from_dict(data)))
