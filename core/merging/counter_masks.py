@@ -15,7 +15,7 @@ The table saves the first rounds of the hash, so an entry costs six integer oper
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -29,6 +29,7 @@ MULTIPLIER = -0x61C88647  # 2^32 divided by the golden ratio, negative as an int
 TABLE_ROUNDS = ((16, 0x21F0AAAD), (15, 0x735A2D97))  # lowbias32: shifts and factors with little bias
 TABLE_SHIFT = 15
 _WORD_BITS = 32
+_STREAMS_KEPT = 1 << 12  # tensors of task vectors, 16 bytes per million entries each
 
 
 class CounterDrop:
@@ -58,7 +59,7 @@ class CounterDrop:
 
     def block_keys(self, size: int, device: torch.device) -> Tensor:
         """(blocks, 2) int32, the words that are mixed into each block of the first `size` numbers."""
-        return _block_words(self._stream, 0, -(-size // (_PER_WORD * BLOCK_WORDS)), device)
+        return _first_block_words(self._stream, -(-size // (_PER_WORD * BLOCK_WORDS)), device)
 
 
 def numbers_at(stream: str, start: int, size: int, device: torch.device) -> Tensor:
@@ -113,6 +114,12 @@ def _block_keys(stream: str, first: int, count: int, device: torch.device) -> tu
     """Keys and factors of several blocks, (count, 1) each."""
     keys, factors = _block_words(stream, first, count, device).T.unsqueeze(-1)
     return keys, factors
+
+
+@lru_cache(maxsize=_STREAMS_KEPT)
+def _first_block_words(stream: str, count: int, device: torch.device) -> Tensor:
+    """The first blocks' words; a search asks for the same streams at every candidate."""
+    return _block_words(stream, 0, count, device)
 
 
 def _block_words(stream: str, first: int, count: int, device: torch.device) -> Tensor:

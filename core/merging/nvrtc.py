@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -26,7 +27,7 @@ _OPTIONS = ("--std=c++17", "--fmad=false", "--ftz=false", "--prec-div=true")
 
 
 class KernelUnavailable(Exception):
-    """A kernel cannot be compiled or loaded; the message gives the reason."""
+    """A kernel cannot be compiled, loaded or launched; the message gives the reason."""
 
 
 @cache
@@ -51,11 +52,19 @@ def kernel_of(shape: MergeShape, device: torch.device) -> Kernel:
     return _launcher(loaded[KERNEL], device)
 
 
+@contextmanager
+def _named_failures() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise KernelUnavailable(f"The kernel cannot be launched: {error}") from error
+
+
 def _launcher(kernel: Any, device: torch.device) -> Kernel:
     def launch(arguments: Sequence[Argument]) -> None:
         size = arguments[SIZE_AT]
         blocks = -(-int(size) // (_THREADS * PER_THREAD))
-        with torch.cuda.device(device):
+        with torch.cuda.device(device), _named_failures():
             kernel(grid=(blocks, 1, 1), block=(_THREADS, 1, 1), args=list(arguments))
 
     return launch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import subprocess
 import tempfile
@@ -136,8 +137,8 @@ def _as_c(argument: Argument) -> object:
 
 @cache
 def _compiled(source: str) -> ctypes.CDLL:
-    folder = Path(tempfile.gettempdir()) / "safemerge-host-kernels"
-    folder.mkdir(exist_ok=True)
+    folder = Path(tempfile.gettempdir()) / f"safemerge-host-kernels-{os.getuid()}"
+    folder.mkdir(exist_ok=True, mode=0o700)
     text = _HOST_PRELUDE + source
     built = folder / f"{sha256(text.encode()).hexdigest()[:24]}.so"
     if not built.exists():

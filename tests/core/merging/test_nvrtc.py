@@ -110,6 +110,19 @@ def test_a_kernel_has_a_thread_for_every_four_entries(size: int, blocks: int, mo
     assert launched == [{"grid": (blocks, 1, 1), "block": (256, 1, 1), "args": arguments}]
 
 
+def test_a_kernel_that_cannot_be_launched_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(binary: bytes, names: list[str]) -> dict[str, Any]:
+        def refuse(**options: Any) -> None:
+            raise RuntimeError("CUDA error: invalid argument")
+
+        return {names[0]: refuse}
+
+    fake_gpu(monkeypatch, FakeNvrtc(), [])
+    monkeypatch.setattr("torch.cuda._utils._cuda_load_module", load)
+    with pytest.raises(KernelUnavailable, match="invalid argument"):
+        nvrtc.kernel_of(SHAPE, GPU)([torch.zeros(1), torch.zeros(1), 1, 1])
+
+
 def test_a_missing_compiler_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> None:
         raise OSError("Could not find any NVRTC library")
