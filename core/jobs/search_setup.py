@@ -10,6 +10,7 @@ from core.contracts.events import CandidateMeasured, CandidateScored, Event
 from core.contracts.optimizers import chooses_by_accuracy, searches
 from core.contracts.results import ModelResult, SearchResult
 from core.contracts.run_spec import RunSpec, SearchSpec
+from core.contracts.search_spec import COCKTAIL_START, PLAIN_START
 from core.data.training_pairs import Sample, TrainingPairs
 from core.errors import MergeError
 from core.jobs.live_pool import LivePool
@@ -87,9 +88,9 @@ def start_recipe(search: SearchSpec, genome: Genome, measured: Sequence[ModelRes
         RunError: the folder is no run with a merge.
         MergeError: that merge is of other models, or a parent has no finite loss.
     """
-    if search.start == "plain":
+    if search.start == PLAIN_START:
         return None
-    if search.start != "cocktail":
+    if search.start != COCKTAIL_START:
         recipe = read_merge(resolve_path(search.start))
         genome.point_of(recipe)
         return recipe
