@@ -220,7 +220,8 @@ def plan_for(
     parts.append(Part("libraries", "host", _LIBRARIES_BYTES))
     if free.device is not None:
         parts.append(Part("CUDA", "device", _CUDA_BYTES))
-        parts.append(Part("longer rows of scoring (estimate)", "device", _longer_rows(parts, counted, live, free)))
+        longer = _longer_rows(parts, counted, live, free)
+        parts.append(Part("longer rows of scoring (estimate)", "device", longer, _SCORING))
     return MemoryPlan(mode, tuple(part for part in parts if part.size_bytes), free, unloads_guards)
 
 
