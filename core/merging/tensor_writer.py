@@ -2,7 +2,8 @@
 
 A kernel repeats the operations of `core.merging.arithmetic` for each entry, so the result is the same to the bit.
 Before a kernel is used, an example is merged with it and with torch on the processor, and compared; a kernel that is
-unavailable, or differs, is not used. Masks of version 1 and formats other than `NAMES` also need torch's operators.
+unavailable, or differs, is not used. Torch's operators also merge formats other than `NAMES`, and task vectors whose
+entries are dropped by a callable that no kernel knows, such as DARE's masks of version 1.
 """
 
 from __future__ import annotations
