@@ -15,6 +15,7 @@ from core.data.training_pairs import Sample, TrainingPairs
 from core.errors import MergeError
 from core.jobs.live_pool import LivePool
 from core.merging.recipes import Recipe
+from core.models.row_budget import row_tokens
 from core.runs.earlier_merge import read_merge
 from core.runs.replay import Replay
 from core.search.cocktail import cocktail_weights
@@ -37,16 +38,16 @@ def make_scorer(spec: RunSpec, pool: LivePool, pairs: TrainingPairs) -> Scorer[A
         DataError: experts have weights, and the expert of some domain pair is unknown.
     """
     shares = expert_shares(pairs.domain, spec.pool.experts, spec.search.expert_weights)
-    changing = pool.merge.changing
+    changing, rows = pool.merge.changing, row_tokens(pool.live)
     if spec.search.racing:
-        refused = NestedSet(pool.tokenizer, pairs.safety, REFUSAL_OPENING)
-        answered = NestedSet(pool.tokenizer, pairs.domain, None, shares.owners)
+        refused = NestedSet(pool.tokenizer, pairs.safety, REFUSAL_OPENING, row_tokens=rows)
+        answered = NestedSet(pool.tokenizer, pairs.domain, None, shares.owners, rows)
         return NestedScorer(pool.live, refused, answered, changing, shares)
     sets = (
-        TrainingSet(pool.tokenizer, pairs.safety, opening=REFUSAL_OPENING),
-        TrainingSet(pool.tokenizer, pairs.domain, opening=None),
+        TrainingSet(pool.tokenizer, pairs.safety, opening=REFUSAL_OPENING, row_tokens=rows),
+        TrainingSet(pool.tokenizer, pairs.domain, opening=None, row_tokens=rows),
     )
-    benign = TrainingSet(pool.tokenizer, pairs.benign, opening=None) if pairs.benign else None
+    benign = TrainingSet(pool.tokenizer, pairs.benign, opening=None, row_tokens=rows) if pairs.benign else None
     return Scorer(pool.live, *sets, changing, shares, benign)
 
 
