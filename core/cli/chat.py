@@ -48,6 +48,7 @@ def stream_reply(pair: LoadedPair, turns: list[dict[str, str]]) -> str:
     from transformers import TextStreamer
 
     from core.models.chat_format import encode_prompt
+    from core.models.decoding import decoding_settings
     from core.models.end_tokens import end_token_ids, padding_id
 
     model, tokenizer = pair
@@ -56,7 +57,7 @@ def stream_reply(pair: LoadedPair, turns: list[dict[str, str]]) -> str:
     if room < 1:
         raise DataError("The conversation is as long as the model's context.", "Start a new chat.", code="context-full")
     ids, ends = torch.tensor([prompt], device=model.device), end_token_ids(model, tokenizer)
-    with torch.inference_mode():
+    with torch.inference_mode(), decoding_settings(model):
         output = model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),

@@ -13,14 +13,18 @@ from typing import Any, NamedTuple
 
 from core.contracts.data_spec import ColumnsSpec
 from core.data.row_shapes import plain_row
-from core.data.tables import TEXT_COLUMN, Row, parse_rows, read_header, read_rows
-from core.data.text_files import read_text
+from core.data.tables import TEXT_COLUMN, Row, is_json, parse_rows, read_header, read_rows
+from core.data.text_files import half_character, is_writable, read_text
 from core.errors import DataError
 
 MAX_PROMPT_CHARACTERS = 50_000
 PROMPT_COLUMNS = ("prompt", "goal", "behavior", "question", "query", "instruction", TEXT_COLUMN)
 """Usual names of the column of prompts, the first that a table has counts: ours, AdvBench's, HarmBench's, others'."""
+_CONTEXT_COLUMN = "contextstring"
+"""HarmBench's column of the text that a contextual behavior refers to; its own code puts it before the behavior."""
 CATEGORY_COLUMNS = ("category", "semanticcategory", "type")
+_OTHER_FORMATS = (".yaml", ".yml", ".toml", ".xml", ".py", ".ini")
+"""Files in which a line is no prompt."""
 _USUAL = ColumnsSpec()
 _WORD = re.compile(r"\w+")
 
@@ -78,6 +82,8 @@ def _prompts(source: Path, columns: ColumnsSpec) -> Iterator[Prompt]:
 
 def _table(source: Path, text: str) -> Iterator[Row] | None:
     """The rows of a table; None for plain text, as which a CSV of one column without a header counts."""
+    if is_json(text):
+        return parse_rows(source, text)
     csv = source.suffix.lower() in (".csv", ".tsv")
     header = read_header(source, text) if csv else _text_header(source, text)
     if csv and len(header) == 1:
@@ -92,16 +98,19 @@ def _table(source: Path, text: str) -> Iterator[Row] | None:
 
 def _text_header(source: Path, text: str) -> list[str]:
     """The columns of a text file whose first line is a header, such as `prompt,category`; else none."""
-    if text.lstrip()[:1] in ("{", "["):
-        return []
     header = read_header(source, text.partition("\n")[0].replace('"', ""))
     known = {name.casefold() for name in header} & {*PROMPT_COLUMNS}
     return header if known and all(_WORD.fullmatch(name) for name in header) and len(header) > 1 else []
 
 
 def _lines(source: Path, text: str) -> Iterator[Prompt]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
+    if source.suffix.lower() in _OTHER_FORMATS:
+        wrong = f"{source} is not a file of prompts: {source.suffix} files are not read."
+        raise DataError(wrong, "Give JSONL, JSON, CSV, TSV, Parquet, or text with one prompt a line.", code="file-kind")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    has_header = lines[0].strip().casefold() in PROMPT_COLUMNS and any(map(str.strip, lines[1:]))
+    for number, line in enumerate(lines, start=1):
+        if line.strip() and not (has_header and number == 1):
             yield _checked(f"Row {number} of {source}", line, None)
 
 
@@ -114,7 +123,11 @@ def _table_prompt(row: Row, columns: ColumnsSpec) -> Prompt:
         raise _no_column(row, asked, plain.cells)
     label = [columns.category.casefold()] if columns.category else CATEGORY_COLUMNS
     category = next((plain.cells[names[name]] for name in label if name in names), None)
-    return _checked(row.place, plain.cells[key], category)
+    context = plain.cells.get(names.get(_CONTEXT_COLUMN, "")) if str(key).casefold() == "behavior" else None
+    asked_text = plain.cells[key]
+    if isinstance(context, str) and context.strip() and isinstance(asked_text, str):
+        asked_text = f"{context.strip()}\n\n---\n\n{asked_text.strip()}"
+    return _checked(row.place, asked_text, category)
 
 
 def _no_column(row: Row, asked: str | None, cells: Mapping[str, Any]) -> DataError:
@@ -140,6 +153,8 @@ def _checked(place: str, prompt: Any, category: Any) -> Prompt:
     text = prompt.strip()
     if not text:
         raise DataError(f"{place} has an empty prompt.", "Remove the row or fill it in.", code="empty-cell")
+    if not is_writable(text):
+        raise half_character(place)
     if len(text) > MAX_PROMPT_CHARACTERS:
         raise DataError(
             f"{place} has {len(text):,} characters; a prompt may have {MAX_PROMPT_CHARACTERS:,} at most.",

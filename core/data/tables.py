@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from core.data.text_files import read_text
+from core.data.text_files import half_character, is_writable, read_text
 from core.errors import DataError
 
 MAX_CELL_CHARACTERS = 1_000_000
@@ -72,13 +72,9 @@ def parse_rows(path: Path, text: str) -> Iterator[Row] | None:
         text: what it holds.
     """
     suffix = path.suffix.lower()
-    if suffix in (".csv", ".tsv"):
-        return _csv(path, text)
-    if suffix in (".jsonl", ".ndjson", ".json"):
+    if suffix in (".jsonl", ".ndjson", ".json") or is_json(text):
         return _json(path, text)
-    if text.lstrip()[:1] in ("{", "[") and (document := _document(text)) is not None:
-        return _document_rows(path, document)
-    return None
+    return _csv(path, text) if suffix in (".csv", ".tsv") else None
 
 
 def parse_object(place: str, line: str, hint: str) -> dict[str, Any]:
@@ -94,6 +90,8 @@ def parse_object(place: str, line: str, hint: str) -> dict[str, Any]:
 
 def _check_cells(row: Row) -> None:
     for name, cell in row.cells.items():
+        if isinstance(cell, str) and not is_writable(cell):
+            raise half_character(f"{row.place}: '{name}'")
         if isinstance(cell, str | bytes) and len(cell) > MAX_CELL_CHARACTERS:
             raise DataError(
                 f"{row.place}: '{name}' has {len(cell):,} characters.",
@@ -110,12 +108,19 @@ def _json(path: Path, text: str) -> Iterator[Row]:
     """One object a line where the first line is a whole one, else the file as one JSON document."""
     first = next((line for line in text.split("\n") if line.strip()), "")
     one_line = text.strip() == first.strip()
-    if isinstance(_document(first), dict) and not (one_line and path.suffix.lower() == ".json"):
+    if isinstance(_document(first), dict) and (path.suffix.lower() in (".jsonl", ".ndjson") or not one_line):
         return _jsonl(path, text)
     document = _document(text)
     if isinstance(document, dict | list):
         return _document_rows(path, document)
     return _jsonl(path, text)
+
+
+def is_json(text: str) -> bool:
+    """Whether a text is JSON whatever its file is called: one document, or an object on its first line."""
+    if text.lstrip()[:1] not in ("{", "["):
+        return False
+    return isinstance(_document(text.lstrip().partition("\n")[0]), dict) or isinstance(_document(text), dict | list)
 
 
 def _document(text: str) -> Any:
@@ -200,7 +205,7 @@ def _delimiter(path: Path, text: str) -> tuple[str, str, int]:
     first, _, rest = text.lstrip("\r\n").partition("\n")
     if first.strip().lower().startswith("sep=") and len(first.strip()) == len("sep=;"):
         return first.strip()[-1], rest, 1
-    if path.suffix.lower() == ".tsv":
+    if path.suffix.lower() == ".tsv" and "\t" in first:
         return "\t", text, 0
     outside = "".join(first.split('"')[::2])
     counts = {delimiter: outside.count(delimiter) for delimiter in _DELIMITERS}

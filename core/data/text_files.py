@@ -28,7 +28,10 @@ _SIGNATURES = (
     (b"%PDF", "a PDF document", "Save its text as a text file."),
     (b"\xd0\xcf\x11\xe0", "an old Excel or Word file", "Export it as CSV (UTF-8)."),
     (b"SQLite format 3", "an SQLite database", "Export the table as CSV."),
+    (b"{\\rtf", "a rich-text document", "Save it as plain text."),
+    (b"version https://git-lfs.github.com/", "a Git LFS pointer", "Download the file itself, with `git lfs pull`."),
 )
+_PAGE_BYTES = 20
 _SHOWN_BYTES = 20
 
 
@@ -54,6 +57,8 @@ def decode(data: bytes, path: Path) -> str:
     for signature, what, hint in _SIGNATURES:
         if data.startswith(signature):
             raise DataError(f"{path} is {what}, not text.", hint, code="file-binary")
+    if data.lstrip()[:_PAGE_BYTES].lower().startswith((b"<!doctype html", b"<html")):
+        raise DataError(f"{path} is a web page.", "Download the file that the page shows.", code="file-binary")
     encoding = _encoding(data)
     try:
         text = data.decode(encoding)
@@ -86,4 +91,18 @@ def _not_text(data: bytes, path: Path, encoding: str, start: int) -> DataError:
         f"{path} is not UTF-8 text (byte {start}); in Windows-1252 it would read '{shown}' there.",
         "Save the file with UTF-8 encoding.",
         code="not-utf8",
+    )
+
+
+def is_writable(text: str) -> bool:
+    """Whether a text can be written to a file; JSON may hold halves of characters, such as `\\ud800`, which cannot."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def half_character(place: str) -> DataError:
+    """The error for a text that `is_writable` refuses."""
+    return DataError(
+        f"{place} holds half of a character (a surrogate such as \\ud800).",
+        "Write the whole character, or remove the row.",
+        code="half-character",
     )

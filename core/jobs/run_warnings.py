@@ -65,7 +65,7 @@ def unfinished_warnings(measured: Measured, model: Any, tokenizer: Any, limit: i
         return
     name, ends = (
         measured.result.name,
-        [str(tokenizer.convert_ids_to_tokens(i)) for i in end_token_ids(model, tokenizer)],
+        [str(tokenizer.convert_ids_to_tokens(i) or f"id {i}") for i in end_token_ids(model, tokenizer)],
     )
     if not ends:
         message = f"{name} names no end token, so each of its replies is {limit} tokens long."

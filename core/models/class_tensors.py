@@ -22,11 +22,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_UNUSABLE = (ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, ZeroDivisionError)
+UNUSABLE = (
+    *(ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError),
+    *(ZeroDivisionError, IndexError, AssertionError),
+)
 """What transformers raises for a configuration from which no model can be built."""
 _OLD_MASKS = r"attn\.masked_bias$|attention\.masked_bias$"
 
-_WITHOUT_EFFECT = ("quantization_config", "auto_map", "architectures", "dtype", "torch_dtype")
+_WITHOUT_EFFECT = (
+    *("quantization_config", "auto_map", "architectures", "dtype", "torch_dtype"),
+    *("_attn_implementation", "attn_implementation"),
+)
 """Keys of a configuration that do not change which tensors the class has."""
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _NUMBER = re.compile(r"\.(\d+)\.")
@@ -55,7 +61,7 @@ class MappedNames(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _EmptyModel:
+class EmptyModel:
     """A model of the class without weights, and how transformers renames tensors for it."""
 
     model: PreTrainedModel
@@ -89,7 +95,7 @@ def map_names(names: Iterable[str], config: Mapping[str, Any]) -> MappedNames:
     build one from it. Parts of a tensor that transformers fuses (experts) keep their own names.
     """
     listed = list(names)
-    empty = _empty_model(config, listed)
+    empty = empty_model(config, listed)
     if empty is None:
         return MappedNames({name: name for name in listed}, {})
     mapped = {}
@@ -104,11 +110,47 @@ def map_names(names: Iterable[str], config: Mapping[str, Any]) -> MappedNames:
 
 def expected_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Shapes of the tensors that the class has with this configuration, by name; {} if it cannot be built."""
-    empty = _empty_model(config, [f".{_MOST_LAYERS}."])
+    empty = empty_model(config, [f".{_MOST_LAYERS}."])
     if empty is None:
         return {}
     tied = empty.model.all_tied_weights_keys
     return {name: tuple(tensor.shape) for name, tensor in empty.known.items() if name not in tied}
+
+
+def unlike_configuration(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> str:
+    """How a checkpoint's tensors differ from those that its configuration describes, as a phrase; "" if they agree.
+
+    Tensors that the class does not know are no difference: transformers leaves them out.
+
+    Args:
+        shapes: of the tensors, by their names in the class.
+        config: the model's configuration.
+    """
+    layers = [(key, config[key]) for key in _LAYERS if isinstance(config.get(key), int)]
+    for key, number in layers:
+        if number > _count_layers(shapes):
+            return f"config.json has {key} {number:,}; the weights have {_count_layers(shapes):,} layers"
+    empty = empty_model(config, list(shapes))
+    if empty is None:
+        reason = "" if _has_odd_layers(config, shapes) else _build(_effective(config))
+        return f"transformers cannot build a model from config.json: {reason}" if reason else ""
+    targets = {empty.rename(name)[0] for name in shapes}
+    missing = sorted(empty.known.keys() - targets - set(empty.model.all_tied_weights_keys))
+    if missing:
+        return f"config.json describes {len(missing):,} tensors that the weights lack, such as {missing[0]}"
+    known = {name: tuple(tensor.shape) for name, tensor in empty.known.items()}
+    for name, shape in shapes.items():
+        if known.get(name, shape) != shape:
+            return f"{name} has shape {_by(shape)}; config.json describes {_by(known[name])}"
+    return ""
+
+
+def _count_layers(names: Iterable[str]) -> int:
+    return max((int(number) for name in names for number in _NUMBER.findall(name)), default=-1) + 1
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
 
 
 def unconverted_names(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> dict[str, str] | None:
@@ -120,7 +162,7 @@ def unconverted_names(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str
         shapes: of the checkpoint's tensors, by their saved names.
         config: the model's configuration.
     """
-    empty = _empty_model(config, list(shapes))
+    empty = empty_model(config, list(shapes))
     if empty is None or empty.converters or _kept_in_float32(empty.model):
         return None
     targets = {empty.rename(name)[0]: name for name in shapes}
@@ -145,7 +187,7 @@ def can_be_saved(names: Iterable[str], config: Mapping[str, Any]) -> bool:
     """
     from transformers.core_model_loading import revert_weight_conversion
 
-    empty = _empty_model(config, list(names))
+    empty = empty_model(config, list(names))
     if empty is None:
         return True
     live = {name for name in empty.known if name not in empty.model.all_tied_weights_keys}
@@ -156,18 +198,29 @@ def can_be_saved(names: Iterable[str], config: Mapping[str, Any]) -> bool:
     return {empty.rename(name)[0] for name in written} == live
 
 
-def _empty_model(config: Mapping[str, Any], names: list[str]) -> _EmptyModel | None:
-    """The empty model of a configuration, unless it claims more layers than the checkpoint has."""
-    most = max((int(number) for name in names for number in _NUMBER.findall(name)), default=0) + 1
+def _has_odd_layers(config: Mapping[str, Any], names: Iterable[str]) -> bool:
+    """Whether a configuration claims more layers than the checkpoint has, or no number of layers."""
+    most = max(1, _count_layers(names))
     layers = [config[key] for key in _LAYERS if key in config]
-    if any(not isinstance(number, int) or number > most for number in layers):
-        return None  # a damaged configuration: building its model could take very long
+    return any(not isinstance(number, int) or number > most for number in layers)
+
+
+def _effective(config: Mapping[str, Any]) -> str:
     reduced = {key: value for key, value in config.items() if key not in _WITHOUT_EFFECT}
-    return _build(json.dumps(reduced, sort_keys=True))
+    return json.dumps(reduced, sort_keys=True)
+
+
+def empty_model(config: Mapping[str, Any], names: list[str]) -> EmptyModel | None:
+    """The empty model of a configuration, unless it claims more layers than the checkpoint has."""
+    if _has_odd_layers(config, names):
+        return None  # a damaged configuration: building its model could take very long
+    built = _build(_effective(config))
+    return built if isinstance(built, EmptyModel) else None
 
 
 @lru_cache(maxsize=_KEPT_CLASSES)
-def _build(config_text: str) -> _EmptyModel | None:
+def _build(config_text: str) -> EmptyModel | str:
+    """The empty model of a configuration, or why there is none: "" if transformers has no class of its type."""
     import torch
     from huggingface_hub.errors import StrictDataclassError
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
@@ -177,14 +230,14 @@ def _build(config_text: str) -> _EmptyModel | None:
 
     values = json.loads(config_text)
     if values.get("model_type") not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        return None
+        return ""
     try:
         config = CONFIG_MAPPING[values["model_type"]].from_dict(values)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         conversions = get_model_conversion_mapping(model)
-    except (*_UNUSABLE, StrictDataclassError):
-        return None
+    except (*UNUSABLE, StrictDataclassError) as error:
+        return str(error).strip().partition("\n")[0] or repr(error)
     renamings = [one for one in conversions if isinstance(one, WeightRenaming)]
     converters = [one for one in conversions if isinstance(one, WeightConverter)]
-    return _EmptyModel(model, model.state_dict(), renamings, converters)
+    return EmptyModel(model, model.state_dict(), renamings, converters)

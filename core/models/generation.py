@@ -16,6 +16,7 @@ import torch
 
 from core.errors import DataError
 from core.models.chat_format import Conversation, encode_prompt
+from core.models.decoding import decoding_settings
 from core.models.end_tokens import end_token_ids, padding_id
 from core.models.out_of_memory import split_on_oom
 from core.models.reply_budget import token_budget as budget_for
@@ -127,7 +128,7 @@ def _decode_batch(
         if temperature > 0
         else {"do_sample": False}
     )
-    with torch.inference_mode(), _contiguous_before_head(model):
+    with torch.inference_mode(), _contiguous_before_head(model), decoding_settings(model):
         output = model.generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),

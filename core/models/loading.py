@@ -6,6 +6,7 @@ Every reference is first resolved to a folder on this machine, and to an adapter
 from __future__ import annotations
 
 import copy
+import json
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.errors import ModelError
 from core.models import hub
+from core.models.class_tensors import UNUSABLE
 from core.models.demo_base import ensure_base
 from core.models.files import find_weights, open_files
 from core.models.model_view import make_view
@@ -85,11 +87,34 @@ def load_tokenizer(ref: ModelReference, settings: Settings, template: str | None
     folder = ensure_base(settings) if ref.kind == "demo" else _texts_folder(ref.base, settings)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        message = f"The tokenizer of {ref} cannot be read: {_first_line(error)}"
-        raise ModelError(message, _REMOTE_CODE, code="tokenizer-unreadable") from error
+    except Exception as error:
+        # tokenizers raises a bare Exception for a file that it cannot read.
+        if type(error) is not Exception and not isinstance(
+            error, (OSError, *UNUSABLE)
+        ):  # tokenizers raises a bare Exception
+            raise
+        raise _no_tokenizer(ref, folder, error) from error
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = _processor_template(folder)
     set_format(tokenizer, ref, template)
     return tokenizer
+
+
+def _no_tokenizer(ref: ModelReference, folder: Path, error: Exception) -> ModelError:
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES if name != "tokenizer_config.json"):
+        hint = "Copy tokenizer.json and tokenizer_config.json from the model that it was fine-tuned from."
+        return ModelError(f"{ref} was saved without a tokenizer.", hint, code="tokenizer-unreadable")
+    hint = _REMOTE_CODE if "custom code" in str(error) else "Save the tokenizer again, or copy that of the original."
+    message = f"The tokenizer of {ref} cannot be read: {_first_line(error)}"
+    return ModelError(message, hint, code="tokenizer-unreadable")
+
+
+def _processor_template(folder: Path) -> Any:
+    """The template in `chat_template.json`, which transformers reads for image models only; None without one."""
+    try:
+        return json.loads((folder / "chat_template.json").read_text(encoding="utf-8"))["chat_template"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def tokenizer_or(otherwise: Any, ref: ModelReference, settings: Settings, template: str | None = None) -> Any:
@@ -269,6 +294,9 @@ def _read_model(
 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config.return_dict = True
+        if config._attn_implementation not in (None, "eager", "sdpa"):
+            config._attn_implementation = None  # a kernel of the machine that the model was trained on
         _refuse_quantized(config, ref)
         model, info = getattr(transformers, head).from_pretrained(
             folder,
@@ -280,7 +308,7 @@ def _read_model(
             output_loading_info=True,
             device_map={"": device} if torch.device(device).type == "cuda" else None,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, StrictDataclassError) as error:
+    except (OSError, *UNUSABLE, StrictDataclassError) as error:
         message = f"{ref} cannot be loaded: {_first_line(error)}"
         raise ModelError(message, _REMOTE_CODE, code="model-not-loadable") from error
     except SafetensorError as error:
@@ -319,7 +347,7 @@ def _merge_adapter(model: PreTrainedModel, adapter: Path, ref: ModelReference) -
         count = str(warning).count("base_model.")
         message = f"The adapter of {ref} lacks {count} of its tensors."
         raise ModelError(message, _DAMAGED, code="adapter-incomplete") from warning
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, *UNUSABLE) as error:
         raise ModelError(
             f"The adapter of {ref} does not fit its base: {_first_line(error)}",
             "Name the base that it was trained on.",

@@ -25,6 +25,7 @@ from core.models.files import (
     read_sample,
     read_weights,
 )
+from core.models.prompt_formats import default_template
 from core.models.references import DEMO_ADAPTERS, DEMO_BASE, ModelReference
 from core.models.tokenizer_facts import TokenizerFacts, read_tokenizer
 from core.settings import ASSETS, Settings
@@ -153,6 +154,7 @@ def _assemble(
 ) -> ModelMetadata:
     source = str(ref.base)
     config = read_json(files, "config.json", source)
+    read_json(files, "generation_config.json", source)  # raises the error of a malformed one
     saved = weights.tensors or _expected_tensors(config)
     mapped = map_names(saved, config)
     return ModelMetadata(
@@ -272,11 +274,8 @@ def _not_a_model(files: ModelFiles, source: str) -> ModelError:
 
 def _read_chat_template(files: ModelFiles, source: str) -> str | None:
     if "chat_template.jinja" in files.sizes:
-        return files.text("chat_template.jinja")
+        return default_template(files.text("chat_template.jinja"))
     template = read_json(files, "tokenizer_config.json", source).get("chat_template")
     if template is None:
         template = read_json(files, "chat_template.json", source).get("chat_template")
-    if isinstance(template, list):
-        named = {item.get("name"): item.get("template") for item in template if isinstance(item, dict)}
-        template = named.get("default")
-    return template if isinstance(template, str) else None
+    return default_template(template)

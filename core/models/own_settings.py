@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from core.errors import ModelError
+from core.models.class_tensors import UNUSABLE
 from core.models.loading import load_tokenizer, locate, tokenizer_or
 from core.models.references import ModelReference
 from core.models.saved_format import saved_format, set_saved_format
@@ -98,8 +99,8 @@ def read_own_settings(
             if (folder / "generation_config.json").is_file()
             else GenerationConfig.from_model_config(config)
         )
-    except (OSError, ValueError, KeyError) as error:
-        message = f"The configuration of {ref} cannot be read: {str(error).strip().splitlines()[0]}"
+    except (OSError, *UNUSABLE) as error:
+        message = f"The configuration of {ref} cannot be read: {str(error).strip().partition(chr(10))[0]}"
         raise ModelError(message, "Save the model with transformers again.", code="config-unreadable") from error
     tokenizer = (
         load_tokenizer(ref, settings, template)
@@ -166,7 +167,7 @@ def _adapted(config: PretrainedConfig, live: Any) -> PretrainedConfig:
     for key in _OF_THE_POOL:
         if hasattr(live.config, key):
             setattr(own, key, getattr(live.config, key))
-    own.dtype = live.config.dtype
+    own.dtype, own.return_dict = live.config.dtype, True
     own._attn_implementation = live.config._attn_implementation
     return own
 

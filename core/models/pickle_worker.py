@@ -9,6 +9,7 @@ unpickler refuses ends the process with status 3, and the reason is the last lin
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -55,9 +56,9 @@ def main(arguments: list[str]) -> int:
 def _reason(error: Exception) -> str:
     """One line; torch's own message advises to switch the restricted unpickler off."""
     text = " ".join(str(error).split())
-    if found := re.search(r"(?:GLOBAL|global:?) (?P<name>[\w.]+)", text):
+    if found := re.search(r"(?:GLOBAL|global:?) (?!GLOBAL)(?P<name>[\w.]+)", text):
         return f"it needs {found['name']}, which is neither a tensor nor a plain container"
-    return "it is not a pickle of tensors" if "weights_only" in text else text[:_REASON_CHARACTERS]
+    return "it is not a pickle of tensors" if "weights_only" in text else text[:_REASON_CHARACTERS].rstrip(".")
 
 
 def isolate(out: Path) -> None:
@@ -101,12 +102,22 @@ def _load(path: Path, device: str) -> dict[str, torch.Tensor]:
     """
     import torch
 
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path.name} is empty")
     try:
         state = torch.load(path, map_location=device, weights_only=True, mmap=True)
     except RuntimeError as error:
+        if "PytorchStreamReader" in str(error):
+            raise ValueError(f"{path.name} is truncated or damaged") from error
         if "mmap" not in str(error):
             raise
         state = torch.load(path, map_location=device, weights_only=True)  # the format of torch before 1.6
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise ValueError(f"{path.name} is truncated or damaged") from error
+    except EOFError as error:
+        raise ValueError(f"{path.name} ends too early") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not state:

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from core.models.end_tokens import end_token_ids
+
 CONFIG, GENERATION, TOKENIZER = "config.json", "generation_config.json", "tokenizer_config.json"
 
 _THETA, _PARTIAL, _ORIGINAL = "rope_theta", "partial_rotary_factor", "original_max_position_embeddings"
@@ -99,13 +101,6 @@ def portable_generation_config(model: Any, tokenizer: Any) -> dict[str, Any]:
     if ends:
         written["eos_token_id"] = ends if len(ends) > 1 else ends[0]
     return written
-
-
-def end_token_ids(model: Any, tokenizer: Any) -> list[int]:
-    """Ids of the tokens that end a reply, from the generation configuration, the configuration and the tokenizer."""
-    named = (model.generation_config.eos_token_id, model.config.eos_token_id, tokenizer.eos_token_id)
-    lists = (value if isinstance(value, list) else [value] for value in named if value is not None)
-    return list(dict.fromkeys(token for tokens in lists for token in tokens))
 
 
 def _old_rope(config: Mapping[str, Any]) -> dict[str, Any]:

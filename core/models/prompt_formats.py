@@ -129,6 +129,20 @@ def format_of_name(ref: ModelReference, tokens: Collection[str]) -> str:
     return PLAIN
 
 
+def default_template(template: Any) -> str | None:
+    """The template that a model's files give for a plain conversation; None without one.
+
+    Args:
+        template: a text, named templates (a mapping, or the list of `tokenizer_config.json`), or nothing. Of several
+            the one called `default` counts, and one alone whatever it is called.
+    """
+    if isinstance(template, list):
+        template = {one.get("name"): one.get("template") for one in template if isinstance(one, dict)}
+    if isinstance(template, dict):
+        template = next(iter(template.values())) if len(template) == 1 else template.get("default")
+    return template if isinstance(template, str) and template.strip() else None
+
+
 def template_text(written: str) -> str | None:
     """The chat template that a spec names: a format, a Jinja file, or the template itself; None for plain lines.
 
@@ -174,11 +188,17 @@ def set_format(tokenizer: Any, ref: ModelReference, written: str | None = None) 
     """
     if written is not None:
         template = template_text(written)
-    elif tokenizer.chat_template is None:
+    elif default_template(tokenizer.chat_template) is None:
         template = FORMATS[format_of_name(ref, tokenizer.get_vocab())].template
     else:
+        if not _has_default(tokenizer.chat_template):
+            tokenizer.chat_template = default_template(tokenizer.chat_template)
         return
     tokenizer.chat_template = None if template is None else template.replace(_OPENING, _opening(tokenizer))
+
+
+def _has_default(template: Any) -> bool:
+    return isinstance(template, str) or "default" in template
 
 
 def _opening(tokenizer: Any) -> str:

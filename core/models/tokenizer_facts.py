@@ -48,8 +48,12 @@ def read_tokenizer(files: ModelFiles, source: str) -> TokenizerFacts:
     added = _added_tokens(files, source)
     data = read_json(files, "tokenizer.json", source)
     if data:
-        own = {int(item["id"]): str(item["content"]) for item in data.get("added_tokens", ())}
-        return tokenizer_facts(data.get("model", {}).get("vocab", {}), added | own)
+        try:
+            own = {int(item["id"]): str(item["content"]) for item in data.get("added_tokens") or ()}
+            return tokenizer_facts(data["model"]["vocab"], added | own)
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+            message = f"tokenizer.json of {source} has no readable vocabulary: {error!r}."
+            raise ModelError(message, "Save its tokenizer again.", code="malformed-json") from error
     if pieces := _sentencepiece(files):
         return tokenizer_facts(pieces, added)
     data = read_json(files, "vocab.json", source)
@@ -68,7 +72,7 @@ def tokenizer_facts(vocabulary: dict[str, int] | list[Any], added: dict[int, str
 def _added_tokens(files: ModelFiles, source: str) -> dict[int, str]:
     """Tokens that were added after training, as `added_tokens.json` and `tokenizer_config.json` list them."""
     listed = read_json(files, "added_tokens.json", source)
-    decoder = read_json(files, "tokenizer_config.json", source).get("added_tokens_decoder") or {}
+    decoder = read_json(files, "tokenizer_config.json", source).get("added_tokens_decoder", {})
     try:
         added = {int(number): str(text) for text, number in listed.items()}
         return added | {int(number): str(token["content"]) for number, token in decoder.items()}

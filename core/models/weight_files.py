@@ -65,7 +65,13 @@ def choose_weight_files(
         if single in sizes:
             return WeightFiles(kind, (single,))
         if shards := _numbered(sizes, single):
+            if stem == "adapter_model":
+                message = f"{source} has its adapter in {len(shards)} files, which peft does not read."
+                raise ModelError(message, "Save the adapter again with peft.", code="adapter-sharded")
             return WeightFiles(kind, shards)
+    if incomplete and "/" in incomplete[0]:
+        message = f"The index of {source} names {incomplete[0]}: shards in subfolders are not read."
+        raise ModelError(message, "Move the shards beside the index, and name them so.", code="shard-missing")
     if incomplete:
         message = f"{source} lacks {incomplete[0]} that its index names."
         raise ModelError(message, "Download or upload the model again.", code="shard-missing")

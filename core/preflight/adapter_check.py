@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from core.contracts.events import CheckRow
+from core.models.adapter_fit import adapter_problem
 from core.models.files import TensorFacts
 from core.models.metadata import AdapterMetadata, ModelMetadata
 from core.preflight.check_rows import error_row, ok_row, warning_row
@@ -33,6 +34,11 @@ def adapter_row(model: ModelMetadata, adapter: AdapterMetadata) -> CheckRow:
         return error_row(model.ref, "adapter", problem, "Name the base it was trained on before the '+'.")
     if problem := _untied_problem(model, adapter):
         hint = "Train the adapter with ensure_weight_tying, or on a base with an output layer of its own."
+        return error_row(model.ref, "adapter", problem, hint)
+    shapes = {name: facts.shape for name, facts in adapter.tensors.items()}
+    known = bool(shapes) or not model.pickled_bytes
+    if known and (problem := adapter_problem(model.config, list(model.tensors), adapter.config, shapes)):
+        hint = "Download or export the adapter again, or correct its adapter_config.json."
         return error_row(model.ref, "adapter", problem, hint)
     trained_on = str(adapter.config.get("base_model_name_or_path") or "")
     if (Path(trained_on) / "adapter_config.json").is_file() and not (Path(trained_on) / "config.json").is_file():

@@ -91,7 +91,7 @@ def _license_row(model: ModelMetadata) -> CheckRow:
 
 def _weights_row(model: ModelMetadata) -> CheckRow:
     quantized = model.config.get("quantization_config")
-    if quantized:
+    if quantized is not None:
         kind = quantized.get("quant_method", "quantized") if isinstance(quantized, dict) else "quantized"
         hint = "Merge the full-precision model that it was made from."
         return error_row(model.ref, "weights", f"quantized ({kind})", hint)
@@ -117,7 +117,10 @@ def _architecture_row(model: ModelMetadata) -> CheckRow:
 def _architecture_equals(model: ModelMetadata, base: ModelMetadata) -> CheckRow:
     check = "architecture equals base"
     if model.model_type != base.model_type or _other_class(model, base):
-        detail = f"{model.architecture or model.model_type}, the base is {base.architecture or base.model_type}"
+        mine, theirs = (one.architecture or one.model_type for one in (model, base))
+        if mine == theirs:
+            mine, theirs = (f"model_type {one.model_type or 'unnamed'}" for one in (model, base))
+        detail = f"{mine}, the base is {theirs}"
         return error_row(model.ref, check, detail, _SAME_ORIGIN)
     if differing := _differing_keys(model.config, base.config, ARCHITECTURE_KEYS):
         return error_row(model.ref, check, differing, _SAME_ORIGIN)

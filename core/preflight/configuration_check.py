@@ -15,7 +15,7 @@ from core.models.own_settings import configuration_values
 from core.preflight.check_rows import error_row, ok_row, warning_row
 
 CHECK = "configuration"
-ARCHITECTURE_KEYS = ("num_attention_heads", "num_key_value_heads", "hidden_act")
+ARCHITECTURE_KEYS = ("num_attention_heads", "num_key_value_heads", "hidden_act", "num_hidden_layers")
 """Keys that change what the tensors mean and leave every shape as it is; members must agree on them."""
 
 _LONGEST = 60
@@ -70,17 +70,20 @@ def _values(model: ModelMetadata) -> dict[str, Any] | str:
     from huggingface_hub.errors import StrictDataclassError
     from transformers import CONFIG_MAPPING
 
+    from core.models.class_tensors import UNUSABLE
+
     if model.model_type not in CONFIG_MAPPING:
         return {}  # the row on the architecture reports it
     try:
         return configuration_values(CONFIG_MAPPING[model.model_type].from_dict(dict(model.config)))
-    except (StrictDataclassError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (StrictDataclassError, *UNUSABLE) as error:
         return f"config.json cannot be read: {str(error).strip().splitlines()[0] if str(error).strip() else error!r}"
 
 
 def _differing(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     keys = sorted(mine.keys() | theirs.keys())
-    return [key for key in keys if key not in ARCHITECTURE_KEYS and mine.get(key) != theirs.get(key)]
+    compared_elsewhere = (*ARCHITECTURE_KEYS, "tie_word_embeddings")  # `source_check.output_layer_rows`
+    return [key for key in keys if key not in compared_elsewhere and mine.get(key) != theirs.get(key)]
 
 
 def _shown(value: Any) -> str:

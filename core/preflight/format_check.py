@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from core.contracts.events import CheckRow
 from core.contracts.pool_spec import PoolSpec
 from core.errors import ModelError
+from core.models.chat_format import render
 from core.models.loading import load_tokenizer, tokenizer_or
 from core.models.member_tokenizer import asked_with
 from core.models.metadata import ModelMetadata
 from core.models.prompt_formats import FORMATS, PLAIN, format_of_name, is_template_file, template_text
-from core.preflight.check_rows import failed_row, ok_row, warning_row
+from core.preflight.check_rows import error_row, failed_row, ok_row, warning_row
 from core.settings import Settings
 
 _CHECK = "chat template"
@@ -22,6 +23,7 @@ _MERGE = (
     "pool.config names, and may lose some of the expert's accuracy."
 )
 _SHOWN_TOKENS = 3
+_QUESTION = "What is 12 + 3?"
 
 
 class Format(NamedTuple):
@@ -102,18 +104,29 @@ def format_rows(
     others = [(text, model) for text, model in experts if model.ref.base != base.ref.base or pool.template_of(text)]
     if base.ref.kind == "demo" and not base.cached:
         return  # its tokenizer is made from a large download
-    if not others:
-        return
+    asking = base
     try:
         tokenizer = load_tokenizer(base.ref, settings)
+        yield from _unusable_rows(base, tokenizer)
         for text, model in others:
+            asking = model
             rows = int(base.config.get("vocab_size") or len(tokenizer))
             own = tokenizer_or(tokenizer, model.ref, settings, pool.template_of(text))
+            yield from _unusable_rows(model, own)
             asked = asked_with(own, tokenizer, rows)
             if not asked.own_format:
                 yield _not_own_row(model, asked.missing)
     except ModelError as error:
-        yield failed_row(pool.base, _CHECK, error)
+        yield failed_row(str(asking.ref), _CHECK, error)
+
+
+def _unusable_rows(model: ModelMetadata, tokenizer: Any) -> Iterator[CheckRow]:
+    """An error row for a template that leaves out the user's message; raises `ModelError` for one that fails."""
+    if tokenizer.chat_template is None:
+        return
+    if _QUESTION not in render(tokenizer, [{"role": "user", "content": _QUESTION}], generation_prompt=True):
+        detail = "its chat template leaves out the user's message"
+        yield error_row(model.ref, _CHECK, detail, "Correct the template, or name another one in domain.template.")
 
 
 def _not_own_row(model: ModelMetadata, missing: Sequence[str]) -> CheckRow:

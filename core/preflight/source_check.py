@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from core.contracts.events import CheckRow
-from core.models.class_tensors import can_be_saved
+from core.models.class_tensors import can_be_saved, unlike_configuration
 from core.models.memory import gigabytes
 from core.models.metadata import ModelMetadata
 from core.models.output_layer import OWN_OUTPUT_LAYER_HINT
@@ -26,7 +26,10 @@ def source_rows(model: ModelMetadata) -> Iterator[CheckRow]:
         detail = "a LoRA adapter lies beside the whole weights and is not applied"
         hint = "Write base+lora if the adapter is meant, or remove it from the folder."
         yield warning_row(model.ref, "left-over adapter", detail, hint)
-    if not can_be_saved(model.tensors, model.config):
+    unlike = unlike_configuration({name: facts.shape for name, facts in model.tensors.items()}, model.config)
+    if unlike:
+        yield error_row(model.ref, "configuration fits weights", unlike, "Use the config.json of these weights.")
+    elif not can_be_saved(model.tensors, model.config):
         detail = "transformers cannot write this architecture's tensors so that they load again"
         yield error_row(model.ref, "saving", detail, "Choose a model of another architecture.")
 

@@ -89,6 +89,9 @@ OBJECTS = [{"prompt": text, "category": "sea"} for text in ASKED]
         ("unmarked.csv", ("prompt,category\n" + COMMAS).encode("utf-16-le")),
         ("utf32.csv", ("prompt,category\n" + COMMAS).encode("utf-32")),
         ("header.txt", "prompt,category\n" + COMMAS),
+        ("lines.txt", "\n".join(map(json.dumps, OBJECTS))),
+        ("lines.csv", "\n".join(map(json.dumps, OBJECTS))),
+        ("commas.tsv", "prompt,category\n" + COMMAS),
         ("upper.csv", "Prompt,Category\n" + COMMAS),
         ("harmbench.csv", "Behavior,SemanticCategory\n" + COMMAS),
         ("advbench.csv", "goal,category\n" + COMMAS),
@@ -116,6 +119,18 @@ def test_an_array_of_texts_and_a_category_of_none(tmp_path: Path) -> None:
 def test_one_object_is_one_row(tmp_path: Path, name: str) -> None:
     content = json.dumps({"prompt": "one", "tags": ["a", "b"], "references": [{"prompt": "two"}]})
     assert read_prompts(write(tmp_path, name, content)) == [Prompt("one")]
+
+
+def test_texts_with_a_header_or_old_line_ends(tmp_path: Path) -> None:
+    assert read_prompts(write(tmp_path, "a.txt", "prompt\none\ntwo\n")) == [Prompt("one"), Prompt("two")]
+    assert read_prompts(write(tmp_path, "b.txt", "one\rtwo\r")) == [Prompt("one"), Prompt("two")]
+    assert read_prompts(write(tmp_path, "c.txt", "prompt")) == [Prompt("prompt")]
+
+
+def test_harmbench_puts_the_context_before_the_behavior(tmp_path: Path) -> None:
+    rows = "Behavior,SemanticCategory,ContextString\nSummarize it.,sea,Tides rise.\nHow do tides work?,sea,\n"
+    asked = [row.prompt for row in read_prompts(write(tmp_path, "a.csv", rows))]
+    assert asked == ["Tides rise.\n\n---\n\nSummarize it.", "How do tides work?"]
 
 
 def test_a_parquet_file(tmp_path: Path) -> None:
@@ -149,6 +164,10 @@ def test_columns_may_be_named(tmp_path: Path) -> None:
         ("text.jsonl", "How do tides work?\n", "not-json"),
         ("key.jsonl", '{"ask": "one", "id": 3}\n', "missing-column"),
         ("number.jsonl", '{"prompt": 3}\n', "wrong-cell-type"),
+        ("half.jsonl", '{"prompt": "one \\ud800"}\n', "half-character"),
+        ("page.csv", "<!DOCTYPE html>\n<html><body>404</body></html>", "file-binary"),
+        ("pointer.txt", "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 12\n", "file-binary"),
+        ("list.yaml", "- one\n- two\n", "file-kind"),
         ("null.jsonl", '{"prompt": null}\n', "wrong-cell-type"),
         ("hollow.jsonl", '{"prompt": "  "}\n', "empty-cell"),
         ("category.jsonl", '{"prompt": "one", "category": {"a": 1}}\n', "wrong-cell-type"),

@@ -91,6 +91,20 @@ def test_other_contents_are_refused(content: Any, tmp_path: Path, settings: Sett
         list_tensors([tmp_path / "other.bin"], "model", settings)
 
 
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [("cut", "truncated"), ("emptied", "is empty"), ("page", "not a pickle of tensors"), ("module", "Linear")],
+)
+def test_damaged_files_are_refused_for_what_they_are(damage: str, named: str, pickle: Path, settings: Settings) -> None:
+    content = pickle.read_bytes()
+    pickle.write_bytes({"cut": content[: len(content) // 2], "page": b"<html>404</html>"}.get(damage, b""))
+    if damage == "module":
+        torch.save(torch.nn.Linear(2, 2), pickle)
+    with raises(ModelError, "pickle-refused") as caught:
+        list_tensors([pickle], "model", settings)
+    assert named in caught.value.message
+
+
 def test_the_process_gets_no_secrets(pickle: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
 

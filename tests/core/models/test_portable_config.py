@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from core.merging.recipes import equal_weights
+from core.models.end_tokens import end_token_ids
 from core.models.export import export_model
 from core.models.fingerprint import sha256_of_model
 from core.models.portable_config import portable_config
@@ -166,6 +167,14 @@ def test_every_end_token_is_saved(model: Any, tokenizer: Any, tmp_path: Path) ->
     assert generation["eos_token_id"] == [0, 5, 7, tokenizer.eos_token_id]
     assert "_from_model_config" not in generation
     assert GenerationConfig.from_pretrained(tmp_path / "merged").eos_token_id == generation["eos_token_id"]
+
+
+def test_the_end_of_a_turn_that_only_the_template_names_is_saved(model: Any, tokenizer: Any, tmp_path: Path) -> None:
+    tokenizer.eos_token = "<|endoftext|>"
+    model.generation_config.eos_token_id = model.config.eos_token_id = tokenizer.eos_token_id
+    generation = content(exported(model, tokenizer, tmp_path / "merged") / "generation_config.json")
+    assert generation["eos_token_id"] == end_token_ids(model, tokenizer)
+    assert tokenizer.convert_tokens_to_ids("<|im_end|>") in generation["eos_token_id"]
 
 
 def test_settings_that_transformers_refuses_to_save_are_saved(model: Any, tokenizer: Any, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from core.errors import ModelError
 from core.models.chat_format import encode_pair, encode_prompt, render
 from core.models.end_tokens import end_of_turn
 from core.models.loading import load_tokenizer
+from core.models.metadata import read_metadata
 from core.models.prompt_formats import FORMATS, PLAIN, format_of_name, set_format, template_text
 from core.models.references import ModelReference
 from core.settings import Settings
@@ -137,3 +140,35 @@ def test_a_loaded_tokenizer_has_the_format(tmp_path: Path, settings: Settings) -
     assert load_tokenizer(reference, settings, PLAIN).chat_template is None
     named = save_tiny_llama(tmp_path / "alpaca-with-template")
     assert load_tokenizer(ModelReference("folder", str(named)), settings).chat_template == CHATML
+
+
+@pytest.mark.parametrize(
+    ("written", "used"),
+    [
+        ([{"name": "default", "template": CHATML}, {"name": "tool_use", "template": "x"}], True),
+        ([{"name": "chat", "template": CHATML}], True),
+        ([{"name": "rag", "template": "x"}, {"name": "tool_use", "template": "x"}], False),
+        ("", False),
+        (3, False),
+    ],
+)
+def test_named_and_empty_templates(written: Any, used: bool, tmp_path: Path, settings: Settings) -> None:
+    path = save_tiny_llama(tmp_path / "model", chat_template=None)
+    config = json.loads((path / "tokenizer_config.json").read_text())
+    (path / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": written}))
+    ref = ModelReference("folder", str(path))
+    text = (
+        render(load_tokenizer(ref, settings), [{"role": "user", "content": "Hi"}], generation_prompt=True)
+        if used
+        else ""
+    )
+    assert ("<|im_start|>user\nHi" in text) == used
+    assert bool(load_tokenizer(ref, settings).chat_template) == used
+    assert read_metadata(ref, settings).chat_template == (CHATML if used else None)
+
+
+def test_the_template_of_a_processor_is_used(tmp_path: Path, settings: Settings) -> None:
+    path = save_tiny_llama(tmp_path / "model", chat_template=None)
+    (path / "chat_template.json").write_text(json.dumps({"chat_template": CHATML}))
+    ref = ModelReference("folder", str(path))
+    assert load_tokenizer(ref, settings).chat_template == read_metadata(ref, settings).chat_template == CHATML

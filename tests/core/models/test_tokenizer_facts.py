@@ -10,6 +10,7 @@ import pytest
 from core.errors import ModelError
 from core.models.files import FolderFiles
 from core.models.tokenizer_facts import read_tokenizer
+from tests.raising import raises
 
 
 def varint(value: int) -> bytes:
@@ -76,3 +77,20 @@ def test_malformed_added_tokens_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         facts(tmp_path, added_tokens={"[PAD]": "many"})
     assert caught.value.code == "malformed-json"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"model": None},
+        {"model": {"vocab": None}},
+        {"model": {"vocab": 3}},
+        {"model": {"vocab": {"a": "b"}}},
+        {"model": {"vocab": {}}, "added_tokens": [{"id": "x"}]},
+        {"version": "1.0"},
+    ],
+)
+def test_a_malformed_tokenizer_is_an_error(content: object, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    with raises(ModelError, "malformed-json"):
+        read_tokenizer(FolderFiles(tmp_path), "model")

@@ -83,3 +83,12 @@ def test_plain_folders_are_read_in_place() -> None:
     assert not is_plain(sharded, "model", {**files, "adapter_config.json": 1})
     assert is_plain(single, "model", {"model.safetensors": 1})
     assert not is_plain(WeightFiles("pickle", ("adapter_model.bin",)), "adapter_model", {})
+
+
+def test_shards_of_adapters_and_shards_in_subfolders_are_refused_as_such() -> None:
+    names = [f"adapter_model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    with raises(ModelError, "adapter-sharded"):
+        choose_weight_files(dict.fromkeys(names, 1), "adapter_model", lambda _: {}, "model")
+    with raises(ModelError, "shard-missing") as caught:
+        choose([INDEX], ("weights/a.safetensors",))
+    assert "subfolders" in caught.value.message

@@ -105,3 +105,16 @@ def test_added_tokens_outside_tokenizer_json_are_compared(files: Files, settings
     (expert / "added_tokens.json").write_text(json.dumps({"<|turn|>": VOCABULARY}))
     row = rows_of(spec_with(base, expert, files), settings, expert)["tokenizer equals base"]
     assert "<|turn|>" in row.detail and "[PAD]" in row.detail
+
+
+@pytest.mark.parametrize(
+    "template", ["no message", "{{ raise_exception('refused') }}", "{% for x in %}", "{{ absent.value }}"]
+)
+@pytest.mark.parametrize("of_base", [False, True])
+def test_templates_that_write_no_message_are_refused(
+    template: str, of_base: bool, files: Files, settings: Settings, tmp_path: Path
+) -> None:
+    base, expert = save_tiny_llama(tmp_path / "base"), save_tiny_llama(tmp_path / "expert", nudge_seed=1)
+    broken = base if of_base else expert
+    (broken / "chat_template.jinja").write_text(template, encoding="utf-8")
+    assert rows_of(spec_with(base, expert, files), settings, broken)["chat template"].status == "error"
