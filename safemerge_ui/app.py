@@ -46,7 +46,7 @@ from safemerge_ui.scripts import (
 )
 from safemerge_ui.slim_blocks import SlimBlocks
 from safemerge_ui.tabs import audit, chat, data, evaluate, merge, pool, runs, story
-from safemerge_ui.theme import CSS, make_theme
+from safemerge_ui.theme import compact_css, make_theme
 
 POLL_S = 1.0
 UPLOADS_KEPT_S = (3600, 86400)
@@ -148,7 +148,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
     return {
         "server_name": "0.0.0.0" if settings.on_space else "127.0.0.1",
         "theme": make_theme(),
-        "css_paths": [CSS],
+        "css": compact_css(),
         "footer_links": [],
         "ssr_mode": False,
         "show_error": False,
@@ -231,8 +231,8 @@ def _wire_run(page: Page, context: AppContext, app: gr.Blocks) -> None:
     run, followed = page.run, page.followed
     asked = [page.remembered, page.story.screen]
     app.load(bind(attach, context, run), asked, run.selection, show_progress="hidden", js=RUN_AND_ACT_IN_ADDRESS)
-    shown = [page.story.screen, page.story.asked_act]
-    app.load(bind(story.open_address, page.story), shown, page.story.shown, show_progress="hidden", js=SCREEN_AND_ACT)
+    screen = page.story.screen
+    app.load(bind(story.open_address, page.story), screen, page.story.shown, show_progress="hidden", js=SCREEN_AND_ACT)
     page.runs.history.open(bind(open_run, context, page), None, run.selection, show_progress="hidden")
     resumed = [page.runs.notice, *run.selection, run.timer]
     page.runs.history.resume(bind_with_notice(resume, page.runs.notice, context, page), None, resumed)
@@ -246,13 +246,12 @@ def _wire_run(page: Page, context: AppContext, app: gr.Blocks) -> None:
 def _wire_tabs(page: Page, context: AppContext) -> None:
     """Bind what happens when a tab is opened, and the theme."""
     run, followed = page.run, page.followed
+    stopped = page.story.stopped
+    run.tabs.select(bind(story.leave, page.story), None, stopped, show_progress="hidden", js=HIDE_ACT_IN_ADDRESS)
     inputs, outputs = follow_inputs(run, followed), [run.visible_tab, *follow_outputs(run, followed)]
     for tab_id, item in page.items.items():
         item.select(bind(open_tab, context, run, followed, tab_id), inputs, outputs, show_progress="hidden")
         item.select(None, None, None, js=RESIZE_CHARTS)
-        if tab_id != "story":
-            item.select(bind(story.leave, page.story), None, page.story.stopped, show_progress="hidden")
-            item.select(None, None, None, js=HIDE_ACT_IN_ADDRESS)
     offered: set[Block] = {run.run_id, page.chat.proposed, *page.chat.models}
     page.items["chat"].select(
         bind(chat.offer_models, context, page.chat, run.run_id), offered, page.chat.offers, show_progress="hidden"

@@ -195,8 +195,8 @@ def _benign(form: Mapping[str, Any]) -> Any:
     """The source of harmless look-alikes, such as `source: file, path: questions.jsonl, k: 64`."""
     text = optional(form, "benign")
     try:
-        return yaml.safe_load(f"{{{text}}}") if text else None
-    except yaml.YAMLError as error:
+        return load_yaml(f"{{{text}}}") if text else None
+    except YamlError as error:
         raise SpecError(
             "The source of harmless look-alikes cannot be read.",
             "Write it like source: file, path: questions.jsonl, k: 64.",

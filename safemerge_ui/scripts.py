@@ -74,17 +74,12 @@ SHOW_RUN_IN_ADDRESS = """(run) => {
 }"""
 """Writes the run into the address, so that a copied or reloaded address shows the same run."""
 
-SCREEN = """(screen, ...others) => {
-  const still = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
-  return [`${window.innerWidth} ${still ? 'still' : ''}`.trim(), ...others];
-}"""
+SCREEN = """(_, ...others) =>
+[innerWidth + (matchMedia('(prefers-reduced-motion: reduce)').matches ? ' still' : ''), ...others]"""
 """Fills the first input with the window's width in pixels, and `still` where the visitor wants no motion."""
 
-SCREEN_AND_ACT = """() => {
-  const still = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
-  const act = new URL(window.location).searchParams.get('story') || '';
-  return [`${window.innerWidth} ${still ? 'still' : ''}`.trim(), act];
-}"""
+SCREEN_AND_ACT = """() => [innerWidth + (matchMedia('(prefers-reduced-motion: reduce)').matches ? ' still' : '') + '|'
+  + (new URL(location).searchParams.get('story') || '')]"""
 """The window as `SCREEN` reports it, and the act in the address."""
 
 STORY_KEYS = """
@@ -132,7 +127,11 @@ TOGGLE_PRESENTING = """() => {
 """Shows the story alone, on the whole screen where the browser allows it. Escape ends it."""
 
 HIDE_ACT_IN_ADDRESS = """() => {
-  const address = new URL(window.location);
-  address.searchParams.delete('story');
-  window.history.replaceState(null, '', address);
+  setTimeout(() => {
+    const address = new URL(window.location), shown = document.getElementById('story')?.offsetParent;
+    if (!shown) address.searchParams.delete('story');
+    window.history.replaceState(null, '', address);
+  }, 100);
+  return [];
 }"""
+"""Removes the act from the address once another tab than Story is shown."""

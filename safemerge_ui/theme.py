@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import gradio as gr
 from gradio.themes.utils import sizes
 from gradio.themes.utils.colors import Color
@@ -124,6 +126,12 @@ VARIABLES = {
     "link_text_color_dark": "*primary_300",
 }
 """gradio's theme variables; those that end in `_dark` are for the dark theme."""
+
+
+def compact_css() -> str:
+    """Return the style sheet without comments and indentation, because gradio writes it into every page."""
+    text = re.sub(r"/\*.*?\*/", "", CSS.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return re.sub(r"\s+", " ", re.sub(r"\s*([{};])\s*", r"\1", text)).strip()
 
 
 def make_theme() -> gr.themes.Base:

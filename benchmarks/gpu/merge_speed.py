@@ -1,4 +1,4 @@
-"""Time of one candidate's merge next to the bandwidth limit, a prototype of a fused kernel, and mergekit."""
+"""Time of one candidate's merge next to the bandwidth limit, with and without kernels per tensor, and of mergekit's."""
 
 from __future__ import annotations
 
@@ -11,18 +11,13 @@ from torch import Tensor
 from benchmarks.gpu.random_pool import BASE, EXPERT, RandomPool, recipe_at
 from benchmarks.gpu.sections import Check, Figures, NotRun
 from core.contracts.merge_methods import FastMethod
+from core.merging.tensor_writer import TensorWriter
 from core.models.fingerprint import sha256_of_model
 from core.models.loading import untied_state
 
 METHODS: tuple[FastMethod, ...] = ("task_arithmetic", "slerp", "ties", "dare_ties")
 FLOOR_BYTES = 6
 """Bytes per parameter that every merge of bfloat16 weights moves: it reads base and expert, and writes the merge."""
-_FUSED_TIES = """
-template <typename T, typename S> T fused_ties(T base, T expert, S weight, S threshold) {
-    float delta = float(expert) - float(base);
-    return T(float(base) + (fabsf(delta) >= float(threshold) ? float(weight) * delta : 0.0f));
-}
-"""
 _ONE_LAYER = ".layers.0."
 
 
@@ -46,29 +41,34 @@ def _median(times: Sequence[float]) -> float:
 
 
 def measure_fused(check: Check, pool: RandomPool, figures: Figures) -> None:
-    """Time a TIES merge in one kernel per tensor, compiled by NVRTC; compare it with task arithmetic at threshold 0.
+    """Time merges by one kernel per tensor and by torch's operators, and compare the weights of one layer.
 
     Raises:
         NotRun: the device is not a GPU.
     """
     if not check.on_gpu:
         raise NotRun("NVRTC compiles kernels for GPUs only.")
-    kernel = torch.cuda.jiterator._create_jit_fn(_FUSED_TIES, weight=0.5, threshold=0.0)
-    live = untied_state(pool.live)
-    experts = {name: stored.values for name, stored in pool.merge._vectors[EXPERT].deltas.items()}
+    compare_writers(check, pool, figures, TensorWriter())
 
-    def merge(names: Sequence[str], weight: float, threshold: float) -> None:
-        for name in names:
-            expert = experts[name].view_as(live[name])
-            live[name].copy_(kernel(pool.base[name], expert, weight=weight, threshold=threshold))
 
-    merge(list(experts), 0.5, 1e-3)
-    figures["s"] = check.seconds(merge, list(experts), 0.4, 1e-3, rounds=5)
-    figures["over_floor"] = figures["s"] / check.sections[f"{pool.size}/merge"]["floor_s"]
-    pool.merge.apply(recipe_at((EXPERT,), "task_arithmetic", 0.5))
-    expected: dict[str, Tensor] = {name: tensor.clone() for name, tensor in live.items() if _ONE_LAYER in name}
-    merge(list(expected), 0.5, 0.0)
-    figures["unequal"] = sum(int((tensor != live[name]).sum()) for name, tensor in expected.items())
+def compare_writers(check: Check, pool: RandomPool, figures: Figures, fused: TensorWriter) -> None:
+    """Time each method with `fused` and without kernels; the pool keeps its own writer.
+
+    The median of three repetitions is given, because repeated densities leave out the search for thresholds.
+    """
+    floor, own = check.sections[f"{pool.size}/merge"]["floor_s"], pool.merge.writer
+    live = {name: tensor for name, tensor in untied_state(pool.live).items() if _ONE_LAYER in name}
+    for method in METHODS:
+        recipe, row, merged = recipe_at((EXPERT,), method, 0.43), dict[str, float](), list[dict[str, Tensor]]()
+        for name, pool.merge.writer in (("torch", TensorWriter(None)), ("kernel", fused)):
+            pool.merge.apply(recipe)
+            merged.append({key: tensor.clone() for key, tensor in live.items()})
+            row[f"{name}_s"] = check.seconds(pool.merge.apply, recipe, rounds=3)
+            row[f"{name}_over_floor"] = row[f"{name}_s"] / floor
+        row["unequal"] = sum(int((tensor != merged[1][key]).sum()) for key, tensor in merged[0].items())
+        figures[method] = row
+    pool.merge.writer = own
+    figures["refused"] = sorted(set(fused.refused.values()))
 
 
 def measure_mergekit(check: Check, pool: RandomPool, figures: Figures) -> None:

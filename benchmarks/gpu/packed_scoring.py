@@ -14,6 +14,7 @@ from core.models import packing
 from core.models.chat_format import EncodedPair
 from core.models.packed_attention import Chunks
 from core.models.packing import DEFAULT_ROW_TOKENS, PackedRow, pack
+from core.models.row_budget import row_tokens
 from core.models.varlen_attention import supports_varlen
 from core.search.scoring import REFUSAL_OPENING, SetScore, TrainingSet
 
@@ -76,7 +77,8 @@ def measure_scoring(check: Check, pool: RandomPool, figures: Figures) -> None:
         measured = {"rows": len(data.rows), "tokens": data.tokens, "s": seconds}
         figures[name] = measured | {"tflops": rate, "matmul_share": rate / peak}
 
-    product = RandomSet(pool.pairs)
+    figures["row_tokens"] = row_tokens(live)
+    product = RandomSet(pool.pairs, figures["row_tokens"])
     case("product", product, lambda: product.score(live))
     expected = product.score(live)
     figures["pairs"] = len(pool.pairs)
@@ -87,10 +89,11 @@ def measure_scoring(check: Check, pool: RandomPool, figures: Figures) -> None:
             figures[f"rows of {tokens}"]["largest_difference"] = _largest_difference(expected, longer.score(live))
     figures["varlen"] = varlen = supports_varlen(live)
     if varlen:
+        masked = RandomSet(pool.pairs)
         with patch.object(packing, "supports_varlen", return_value=False):
-            case("masked rows", product, lambda: product.score(live))
-            figures["masked rows"]["largest_difference"] = _largest_difference(expected, product.score(live))
-    unchunked = product.unchunked()
+            case("masked rows", masked, lambda: masked.score(live))
+            figures["masked rows"]["largest_difference"] = _largest_difference(expected, masked.score(live))
+    unchunked = RandomSet(pool.pairs).unchunked()
     with patch.object(packing, "supports_varlen", return_value=False):
         case("unchunked rows", unchunked, lambda: unchunked.score(live))
     few = RandomSet(pool.few_pairs(_FEW))

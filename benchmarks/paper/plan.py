@@ -179,7 +179,7 @@ def with_data(cell: Cell, out: Path) -> RunSpec:
     values = cell.spec.model_dump(mode="json")
     source = RunFolder((out / cell.data_from).resolve())
     parts: tuple[Dataset, ...] = get_args(Dataset)
-    for part in parts:
+    for part in (part for part in parts if values["data"][part] is not None):
         values["data"][part] = {"source": "file", "path": str(source.data_path(part)), "k": values["data"][part]["k"]}
     return spec_from_dict(values)
 

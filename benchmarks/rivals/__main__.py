@@ -1,6 +1,6 @@
 """Run the missing runs of the comparison and write its page: `python -m benchmarks.rivals --seeds 3 --write`.
 
-Finished runs are not repeated; interrupted runs resume. Small runs for a first look: `--limit 4 --steps 2 --k 4`.
+Finished runs are not repeated; interrupted runs resume. Small runs for a first look: `--limit 4 --steps 2 --k 16`.
 """
 
 from __future__ import annotations

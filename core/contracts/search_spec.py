@@ -19,7 +19,9 @@ from core.contracts.optimizers import (
 )
 from core.contracts.validation import Refusal
 
-STARTS = ("plain", "cocktail")
+PLAIN_START = "plain"
+COCKTAIL_START = "cocktail"
+STARTS = (PLAIN_START, COCKTAIL_START)
 """Values of `search.start` that are no folder."""
 MODULES = "modules"
 """The filter that stands for one filter for every projection."""

@@ -22,6 +22,7 @@ from core.contracts.events import (
     RunStarted,
     parse_event,
 )
+from core.contracts.optimizers import EQUAL
 from core.errors import RunError
 from core.settings import ASSETS
 
@@ -170,5 +171,5 @@ def _of_domain_only_run(event: Event, run: RecordedRun) -> Event | None:
 
 def _is_aside(event: Event) -> bool:
     if isinstance(event, ModelMeasured):
-        return event.result.name == "equal"
+        return event.result.name == EQUAL
     return isinstance(event, CandidateMeasured) or (isinstance(event, CandidateScored) and event.search == DOMAIN_ONLY)

@@ -10,6 +10,7 @@ from typing import Any
 from core.data.training_pairs import TrainingPairs
 from core.jobs.live_pool import LivePool
 from core.merging.recipes import Recipe
+from core.models.row_budget import row_tokens
 from core.search.evaluator import Evaluator
 from core.search.expert_losses import ExpertShares
 from core.search.scoring import REFUSAL_OPENING, Scorer, Scores, TrainingSet
@@ -46,9 +47,11 @@ class ParentScores:
 
     def _score_as_itself(self, name: str) -> Scores:
         own = self.pool.member(name)
-        safety = TrainingSet(own.tokenizer, self.pairs.safety, opening=REFUSAL_OPENING)
-        domain = TrainingSet(own.tokenizer, self.pairs.domain, opening=None)
-        benign = TrainingSet(own.tokenizer, self.pairs.benign, opening=None) if self.pairs.benign else None
+        rows = row_tokens(own.model)
+        safety = TrainingSet(own.tokenizer, self.pairs.safety, opening=REFUSAL_OPENING, row_tokens=rows)
+        domain = TrainingSet(own.tokenizer, self.pairs.domain, opening=None, row_tokens=rows)
+        others = self.pairs.benign
+        benign = TrainingSet(own.tokenizer, others, opening=None, row_tokens=rows) if others else None
         return Scorer(own.model, safety, domain, shares=self.shares, benign=benign).score()
 
 

@@ -10,10 +10,12 @@ from core.contracts.events import CandidateMeasured, CandidateScored, Event
 from core.contracts.optimizers import chooses_by_accuracy, searches
 from core.contracts.results import ModelResult, SearchResult
 from core.contracts.run_spec import RunSpec, SearchSpec
+from core.contracts.search_spec import COCKTAIL_START, PLAIN_START
 from core.data.training_pairs import Sample, TrainingPairs
 from core.errors import MergeError
 from core.jobs.live_pool import LivePool
 from core.merging.recipes import Recipe
+from core.models.row_budget import row_tokens
 from core.runs.earlier_merge import read_merge
 from core.runs.replay import Replay
 from core.search.cocktail import cocktail_weights
@@ -36,16 +38,16 @@ def make_scorer(spec: RunSpec, pool: LivePool, pairs: TrainingPairs) -> Scorer[A
         DataError: experts have weights, and the expert of some domain pair is unknown.
     """
     shares = expert_shares(pairs.domain, spec.pool.experts, spec.search.expert_weights)
-    changing = pool.merge.changing
+    changing, rows = pool.merge.changing, row_tokens(pool.live)
     if spec.search.racing:
-        refused = NestedSet(pool.tokenizer, pairs.safety, REFUSAL_OPENING)
-        answered = NestedSet(pool.tokenizer, pairs.domain, None, shares.owners)
+        refused = NestedSet(pool.tokenizer, pairs.safety, REFUSAL_OPENING, row_tokens=rows)
+        answered = NestedSet(pool.tokenizer, pairs.domain, None, shares.owners, rows)
         return NestedScorer(pool.live, refused, answered, changing, shares)
     sets = (
-        TrainingSet(pool.tokenizer, pairs.safety, opening=REFUSAL_OPENING),
-        TrainingSet(pool.tokenizer, pairs.domain, opening=None),
+        TrainingSet(pool.tokenizer, pairs.safety, opening=REFUSAL_OPENING, row_tokens=rows),
+        TrainingSet(pool.tokenizer, pairs.domain, opening=None, row_tokens=rows),
     )
-    benign = TrainingSet(pool.tokenizer, pairs.benign, opening=None) if pairs.benign else None
+    benign = TrainingSet(pool.tokenizer, pairs.benign, opening=None, row_tokens=rows) if pairs.benign else None
     return Scorer(pool.live, *sets, changing, shares, benign)
 
 
@@ -86,9 +88,9 @@ def start_recipe(search: SearchSpec, genome: Genome, measured: Sequence[ModelRes
         RunError: the folder is no run with a merge.
         MergeError: that merge is of other models, or a parent has no finite loss.
     """
-    if search.start == "plain":
+    if search.start == PLAIN_START:
         return None
-    if search.start != "cocktail":
+    if search.start != COCKTAIL_START:
         recipe = read_merge(resolve_path(search.start))
         genome.point_of(recipe)
         return recipe

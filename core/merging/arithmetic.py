@@ -97,16 +97,26 @@ def combine(weighted: Sequence[Tensor], weights: Sequence[float], rule: SumRule)
     for values in weighted[1:]:
         total += values
     if not rule.elect_signs:
-        return total.div_(rule.total) if rule.normalize else total
+        return _divide(total, rule.total) if rule.normalize else total
     if len(weighted) == 1:
-        only = float(torch.tensor(weights[0], dtype=torch.float32))  # 0 where float32 cannot hold the weight
-        return total.div_(only) if rule.normalize and only else total
+        only = term_divisor(weights[0])
+        return _divide(total, only) if rule.normalize and only else total
     majority = torch.ge(total, 0, out=torch.empty_like(total)).mul_(2).sub_(1)
     agreed = torch.zeros_like(total)
     for values in weighted:
         agreed += (values * majority).clamp_(min=0)  # magnitudes of the entries that agree
     agreed.mul_(majority)
     return agreed.div_(agreeing_weight(weighted, weights, majority)) if rule.normalize else agreed
+
+
+def term_divisor(weight: float) -> float:
+    """The number that a single task vector is divided by with sign election; 0 where float32 cannot hold its weight."""
+    return float(torch.tensor(weight, dtype=torch.float32))
+
+
+def _divide(values: Tensor, number: float) -> Tensor:
+    """Divide in place, rounded alike on every device: by a Python number CUDA would multiply with its reciprocal."""
+    return values.div_(values.new_full((), number))
 
 
 def agreeing_weight(weighted: Sequence[Tensor], weights: Sequence[float], majority: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ The table saves the first rounds of the hash, so an entry costs six integer oper
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -24,11 +24,12 @@ from torch import Tensor
 
 LEVELS = 1 << 16
 _PER_WORD = 2
-_BLOCK_WORDS = 1 << 18
-_MULTIPLIER = -0x61C88647  # 2^32 divided by the golden ratio, negative as an int32
-_TABLE_ROUNDS = ((16, 0x21F0AAAD), (15, 0x735A2D97))  # lowbias32: shifts and factors with little bias
-_TABLE_SHIFT = 15
+BLOCK_WORDS = 1 << 18
+MULTIPLIER = -0x61C88647  # 2^32 divided by the golden ratio, negative as an int32
+TABLE_ROUNDS = ((16, 0x21F0AAAD), (15, 0x735A2D97))  # lowbias32: shifts and factors with little bias
+TABLE_SHIFT = 15
 _WORD_BITS = 32
+_STREAMS_KEPT = 1 << 12  # tensors of task vectors, 16 bytes per million entries each
 
 
 class CounterDrop:
@@ -43,7 +44,7 @@ class CounterDrop:
 
     def __init__(self, seed: int, expert: str, tensor: str, density: float) -> None:
         self._stream = f"{seed}\0{expert}\0{tensor}\0"
-        self._last_kept = max(1, round(density * LEVELS)) - 1 - LEVELS // 2
+        self.last_kept = max(1, round(density * LEVELS)) - 1 - LEVELS // 2
         self._start = 0
 
     def __call__(self, values: Tensor) -> Tensor:
@@ -53,8 +54,12 @@ class CounterDrop:
         self._start += size
         # A mask of floats: multiplying by it is several times faster than by booleans.
         kept = torch.empty(size, dtype=values.dtype, device=values.device)
-        torch.le(numbers, self._last_kept, out=kept)
+        torch.le(numbers, self.last_kept, out=kept)
         return values * kept
+
+    def block_keys(self, size: int, device: torch.device) -> Tensor:
+        """(blocks, 2) int32, the words that are mixed into each block of the first `size` numbers."""
+        return _first_block_words(self._stream, -(-size // (_PER_WORD * BLOCK_WORDS)), device)
 
 
 def numbers_at(stream: str, start: int, size: int, device: torch.device) -> Tensor:
@@ -74,20 +79,20 @@ def numbers_at(stream: str, start: int, size: int, device: torch.device) -> Tens
     table = _table(device)
     position = first
     while position < last:
-        block, offset = divmod(position, _BLOCK_WORDS)
-        whole = (last - position) // _BLOCK_WORDS if offset == 0 else 0
+        block, offset = divmod(position, BLOCK_WORDS)
+        whole = (last - position) // BLOCK_WORDS if offset == 0 else 0
         if whole > 1:
-            end = position + whole * _BLOCK_WORDS
-            rows = words[position - first : end - first].view(whole, _BLOCK_WORDS)
+            end = position + whole * BLOCK_WORDS
+            rows = words[position - first : end - first].view(whole, BLOCK_WORDS)
             keys, factors = _block_keys(stream, block, whole, device)
             torch.bitwise_xor(table, keys, out=rows).mul_(factors)
         else:
-            end = min(last, (block + 1) * _BLOCK_WORDS)
+            end = min(last, (block + 1) * BLOCK_WORDS)
             key, factor = _block_key(stream, block)
             row = words[position - first : end - first]
             torch.bitwise_xor(table[offset : offset + end - position], key, out=row).mul_(factor)
         position = end
-    words.bitwise_xor_(_shifted(words, 16)).mul_(_MULTIPLIER)
+    words.bitwise_xor_(_shifted(words, 16)).mul_(MULTIPLIER)
     begin = start - _PER_WORD * first
     return words.view(torch.int16)[begin : begin + size]
 
@@ -107,20 +112,31 @@ def _block_key(stream: str, block: int) -> _BlockKey:
 
 def _block_keys(stream: str, first: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Keys and factors of several blocks, (count, 1) each."""
-    both = torch.tensor([_block_key(stream, block) for block in range(first, first + count)], dtype=torch.int32)
-    if device.type == "cuda":
-        both = both.pin_memory().to(device, non_blocking=True)  # a copy from pageable memory would block
-    keys, factors = both.T.unsqueeze(-1)
+    keys, factors = _block_words(stream, first, count, device).T.unsqueeze(-1)
     return keys, factors
+
+
+@lru_cache(maxsize=_STREAMS_KEPT)
+def _first_block_words(stream: str, count: int, device: torch.device) -> Tensor:
+    """The first blocks' words; a search asks for the same streams at every candidate."""
+    return _block_words(stream, 0, count, device)
+
+
+def _block_words(stream: str, first: int, count: int, device: torch.device) -> Tensor:
+    """(count, 2) keys and factors of several blocks."""
+    both = torch.tensor([_block_key(stream, block) for block in range(first, first + count)], dtype=torch.int32)
+    if device.type != "cuda":
+        return both
+    return both.pin_memory().to(device, non_blocking=True)  # a copy from pageable memory would block
 
 
 @cache
 def _table(device: torch.device) -> Tensor:
     """A hash of every offset in a block, all different."""
-    words = torch.arange(_BLOCK_WORDS, dtype=torch.int32, device=device)
-    for shift, factor in _TABLE_ROUNDS:
+    words = torch.arange(BLOCK_WORDS, dtype=torch.int32, device=device)
+    for shift, factor in TABLE_ROUNDS:
         words.bitwise_xor_(_shifted(words, shift)).mul_(factor)
-    return words.bitwise_xor_(_shifted(words, _TABLE_SHIFT))
+    return words.bitwise_xor_(_shifted(words, TABLE_SHIFT))
 
 
 def _shifted(words: Tensor, bits: int) -> Tensor:

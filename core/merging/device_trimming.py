@@ -11,6 +11,7 @@ On a CPU `TrimIndex` is faster, because it searches the entries of one bin only.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -160,11 +161,28 @@ class DeviceMagnitudeTrim:
     """
 
     def __init__(self, trim: DeviceTrim) -> None:
-        self._trim = trim
+        self.trim = trim
         self._start = 0
 
     def __call__(self, values: Tensor) -> Tensor:
         """The next piece (1-D) with the trimmed entries zeroed."""
         start, self._start = self._start, self._start + values.numel()
-        after = torch.arange(start, self._start, device=values.device) >= self._trim.end
-        return torch.where(_bits(values) >= self._trim.bits + after.int(), values, values.new_zeros(()))
+        after = torch.arange(start, self._start, device=values.device) >= self.trim.end
+        return torch.where(_bits(values) >= self.trim.bits + after.int(), values, values.new_zeros(()))
+
+
+@dataclass(frozen=True)
+class RescaledTrim:
+    """TIES's mask of one tensor, whose kept entries are multiplied by a factor (mergekit's `rescale`).
+
+    Attributes:
+        keep: the mask.
+        factor: () float64.
+    """
+
+    keep: Keep
+    factor: Tensor
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """The next piece (1-D), trimmed and multiplied."""
+        return self.keep(values) * self.factor

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from core.errors import MergeError
-from core.merging.arithmetic import Keep, Parts, SumRule, Term, piece_entries, sum_rule, write_between, write_sum
+from core.merging.arithmetic import Keep, Parts, SumRule, Term, piece_entries, sum_rule
 from core.merging.dare import random_drop
-from core.merging.device_trimming import DeviceTrim, DeviceTrimIndex, count_magnitudes, trimmed_by
+from core.merging.device_trimming import DeviceTrim, DeviceTrimIndex, RescaledTrim, count_magnitudes, trimmed_by
 from core.merging.mergekit_merge import merge_tensor
 from core.merging.recipes import Recipe, by_tensor, task_weights
 from core.merging.rivals.layer_rules import merge_layer
@@ -27,6 +27,7 @@ from core.merging.rivals.similarity import Similarities
 from core.merging.rivals.sums import as_sum
 from core.merging.slerp import Arc, angle_between, factors
 from core.merging.storage import Delta, Storage, Stored
+from core.merging.tensor_writer import TensorWriter, writer_for
 from core.merging.trimming import Trim, TrimIndex
 
 State = Mapping[str, Tensor]
@@ -81,6 +82,7 @@ class MergePool:
         self._saved_dtype = saved_dtype
         self._written: str | None = None
         self._storage = storage or Storage(next(iter(self._parameters.values())).device)
+        self.writer: TensorWriter = writer_for(self._storage.device)
         for key, tensor in base.items():
             _require_finite(tensor, key, base_name)
         self._base = {key: self._storage.of_base.keep(tensor) for key, tensor in base.items()}
@@ -225,8 +227,7 @@ class MergePool:
         if not recipe.option("rescale", False):
             return trimmed_by(trim)
         factor = self._rescaling(name, key, delta, density)
-        keep = trimmed_by(trim)
-        return lambda values: keep(values) * factor
+        return RescaledTrim(trimmed_by(trim), factor)
 
     def _rescaling(self, name: str, key: str, delta: Delta, density: float) -> Tensor:
         """() factor that restores a trimmed tensor's L1 norm (mergekit's `rescale`)."""
@@ -299,7 +300,7 @@ class MergePool:
             return merge_tensor(recipe, key, *self._whole_layer(key))
         parts = self.parts(key, recipe)
         merged = torch.empty(parts.base.shape, dtype=torch.float32, device=parts.base.device)
-        write_sum(merged, parts.base, parts.terms, parts.rule)
+        self.writer.write_sum(merged, parts.base, parts.terms, parts.rule)
         return merged
 
     def _write(self, sum_of: Callable[[str], _Sum], keep: Callable[[str, str, Delta], Keep | None]) -> None:
@@ -317,7 +318,7 @@ class MergePool:
                 terms = [
                     Term(delta, used[name], keep(name, key, delta)) for name, delta in zip(names, deltas, strict=True)
                 ]
-                write_sum(self._target(key), here, terms, rule)
+                self.writer.write_sum(self._target(key), here, terms, rule)
 
     def _write_between(self, name: str, t: Mapping[str, float]) -> None:
         """SLERP at each tensor's t between the base (0) and an expert (1)."""
@@ -328,7 +329,7 @@ class MergePool:
                     self._write_base(key)
                     continue
                 arc = self.arc(key, name)
-                write_between(self._target(key), arc.base, arc.delta, factors(arc.angle, t[key]))
+                self.writer.write_between(self._target(key), arc.base, arc.delta, factors(arc.angle, t[key]))
 
     def _write_base(self, key: str) -> None:
         """Copy the base's tensor into the live model, unless it is there already, as most tensors of most pools are."""

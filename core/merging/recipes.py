@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serial
 
 from core.contracts.merge_methods import (
     METHODS,
+    TASK_ARITHMETIC,
     MergeMethod,
     MethodInfo,
     Number,
@@ -219,7 +220,7 @@ class Recipe(BaseModel):
     @property
     def _rounding_note(self) -> str:
         """What float32 arithmetic in another order changes; `tests/core/jobs/test_saved_format.py` measures it."""
-        if self.method == "task_arithmetic" and len(self.experts) == 1:
+        if self.method == TASK_ARITHMETIC and len(self.experts) == 1:
             return "`mergekit-yaml` on this configuration gives the same weights, bit for bit."
         ties = ", and it may keep other entries where magnitudes are equal at the density's limit" * bool(
             self.densities

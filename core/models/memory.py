@@ -50,6 +50,7 @@ _PROMPT_TOKENS = 96
 _LONGEST_REPLY = 512
 _ROW_TOKENS = 1024
 _GENERATION_TOKENS = 6144
+_SCORING_PART = "scoring or replies (estimate)"
 _EVERY_MODE: tuple[Mode, ...] = ("resident", "compact", "experts on the host", "streamed", "compact on the host")
 _COMPACT: tuple[Mode, ...] = ("compact", "experts on the host", "compact on the host")
 _ON_HOST: tuple[Mode, ...] = ("experts on the host", "streamed", "compact on the host")
@@ -219,6 +220,8 @@ def plan_for(
     parts.append(Part("libraries", "host", _LIBRARIES_BYTES))
     if free.device is not None:
         parts.append(Part("CUDA", "device", _CUDA_BYTES))
+        longer = _longer_rows(parts, counted, live, free)
+        parts.append(Part("longer rows of scoring (estimate)", "device", longer, _SCORING))
     return MemoryPlan(mode, tuple(part for part in parts if part.size_bytes), free, unloads_guards)
 
 
@@ -294,15 +297,16 @@ def _reading_bytes(model: ModelMetadata, compact: bool) -> int:
 
 def _scoring_parts(spec: RunSpec, counted: PoolSizes, live: int) -> list[Part]:
     """Estimates from the configuration: one row of scoring, a batch of replies, and cached hidden states."""
+    from core.models.row_budget import token_bytes
+
     config = counted.anchor.config
     hidden, heads = int(config.get("hidden_size") or 0), int(config.get("num_attention_heads") or 1)
-    vocabulary, inner = int(config.get("vocab_size") or 0), int(config.get("intermediate_size") or 0)
     longest = _PROMPT_TOKENS + min(spec.data.reply_tokens, _LONGEST_REPLY)
     tokens = max(_ROW_TOKENS, longest)
-    row = tokens * (vocabulary * (live + 2 * _F32) + live * (8 * hidden + 3 * inner))
+    row = tokens * token_bytes(config, live)
     row += tokens**2 * heads * (live + _F32)
     replies = _replies_bytes(counted.anchor, live)
-    parts = [Part("scoring or replies (estimate)", "device", max(row, replies), _COMPUTING)]
+    parts = [Part(_SCORING_PART, "device", max(row, replies), _COMPUTING)]
     copies = 1
     if _follows_gradients(spec):
         copies = 3  # for scoring, for gradients over all pairs, and for mini-batches
@@ -317,6 +321,19 @@ def _scoring_parts(spec: RunSpec, counted: PoolSizes, live: int) -> list[Part]:
             Part("cached hidden states (estimate)", "host", copies * pairs * longest * hidden * live, _SCORING)
         )
     return parts
+
+
+def _longer_rows(parts: Sequence[Part], counted: PoolSizes, live: int, free: FreeMemory) -> int:
+    """Bytes beyond a short row, or a batch of replies, that long rows take where the plan leaves memory for them."""
+    from core.models.row_budget import fitting_rows, token_bytes
+
+    if live != _BF16:  # variable-length attention needs bfloat16 or float16
+        return 0
+    needed = MemoryPlan("resident", tuple(part for part in parts if set(part.phases) & set(_SCORING)), free)
+    counted_row = next(part.size_bytes for part in parts if part.name == _SCORING_PART)
+    per_token = token_bytes(counted.anchor.config, live)
+    left = (free.device or 0) - needed.needed("device") + counted_row
+    return max(0, fitting_rows(left, free.device or 0, per_token) * per_token - counted_row)
 
 
 def _follows_gradients(spec: RunSpec) -> bool:

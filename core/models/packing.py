@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -30,13 +32,35 @@ _OPENING_TOKENS = 12
 _SLIDING = "sliding_attention"  # transformers' name
 
 
+@dataclass(frozen=True)
+class RowMask:
+    """The attention mask of a row, made when it is first read: variable-length attention needs none.
+
+    Attributes:
+        prefix: length of the shared prefix.
+        ends: index after the last token of each sample, in order.
+    """
+
+    prefix: int
+    ends: tuple[int, ...]
+
+    @cached_property
+    def whole(self) -> Tensor:
+        """(1, 1, L, L) True where a token (row) may attend to another (column)."""
+        with torch.inference_mode(False):  # a backward pass may use it later
+            starts = torch.tensor([0, self.prefix, *self.ends])
+            segments = torch.arange(len(self.ends) + 1).repeat_interleave(starts.diff())
+            same = (segments[:, None] == segments[None, :]) | (segments[None, :] == 0)
+            return same.tril()[None, None]
+
+
 class PackedRow(NamedTuple):
     """One dense row of several samples.
 
     Attributes:
         input_ids: (1, L) tokens: the shared prefix, then each sample's own tokens.
         position_ids: (1, L) positions that each sample would have alone.
-        mask: (1, 1, L, L) True where a token (row) may attend to another (column).
+        attends: which tokens a token may attend to.
         predict_at: (A,) indices in the row whose next token is an answer token.
         targets: (A,) the answer tokens.
         owner: (A,) index of the sample of each answer token, in the caller's order.
@@ -49,7 +73,7 @@ class PackedRow(NamedTuple):
 
     input_ids: Tensor
     position_ids: Tensor
-    mask: Tensor
+    attends: RowMask
     predict_at: Tensor
     targets: Tensor
     owner: Tensor
@@ -115,12 +139,10 @@ def _pack_row(pairs: Sequence[EncodedPair], group: Sequence[int], prefix: int) -
         positions += range(prefix, len(pair.input_ids))
         segments += [segment] * (len(pair.input_ids) - prefix)
         ends.append(len(tokens))
-    segment_ids = torch.tensor(segments)
-    same = (segment_ids[:, None] == segment_ids[None, :]) | (segment_ids[None, :] == 0)
     return PackedRow(
         torch.tensor([tokens]),
         torch.tensor([positions]),
-        same.tril()[None, None],
+        RowMask(prefix, tuple(ends)),
         torch.tensor(predict_at),
         torch.tensor(targets),
         torch.tensor(owner),
@@ -155,8 +177,8 @@ def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _attention_mask(model: Any, row: PackedRow, device: torch.device) -> Tensor | dict[str, Tensor]:
     """The additive mask; one per layer type where some layers have a sliding window and a sample is longer."""
-    window, kinds = _sliding_window(model), _layer_types(model)
-    mask, places = row.mask.to(device), row.position_ids[0].to(device)
+    window, kinds = sliding_window(model), _layer_types(model)
+    mask, places = row.attends.whole.to(device), row.position_ids[0].to(device)
     whole = _additive(mask, model.dtype)
     if window is None or int(row.position_ids.max()) < window:
         return whole
@@ -169,7 +191,7 @@ def _layer_types(model: Any) -> set[str]:
     return set(getattr(model.config.get_text_config(), "layer_types", None) or [_SLIDING])
 
 
-def _sliding_window(model: Any) -> int | None:
+def sliding_window(model: Any) -> int | None:
     """Width in tokens of the layers' sliding window; None where no layer has one."""
     window: int | None = getattr(model.config.get_text_config(), "sliding_window", None)
     return window if _SLIDING in _layer_types(model) else None
@@ -188,7 +210,7 @@ def decoder_inputs(model: Any, row: PackedRow) -> dict[str, Any]:
     """The row as arguments of the decoder of `model`."""
     device = next(model.parameters()).device
     inputs: dict[str, Any] = {"input_ids": row.input_ids.to(device), "position_ids": row.position_ids.to(device)}
-    window = _sliding_window(model)
+    window = sliding_window(model)
     fits_window = window is None or int(row.position_ids.max()) < window
     if supports_chunks(model) and supports_varlen(model) and fits_window:
         inputs["attention_mask"] = torch.zeros(1, 1, 1, 1, dtype=model.dtype, device=device)  # None would mean causal

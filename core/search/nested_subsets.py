@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from core.data.training_pairs import Sample
+from core.models.packing import DEFAULT_ROW_TOKENS
 from core.search.scoring import Scorer, Scores, SetScore, TrainingSet
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
@@ -33,6 +34,7 @@ class NestedSet:
         samples: K question-answer pairs.
         opening: as of `TrainingSet`.
         groups: (K,) group names; every subset has its share of each group. None = one group.
+        row_tokens: as of `TrainingSet`.
 
     Attributes:
         size: K.
@@ -42,7 +44,12 @@ class NestedSet:
     """
 
     def __init__(
-        self, tokenizer: Any, samples: Sequence[Sample], opening: int | None, groups: Sequence[str] | None = None
+        self,
+        tokenizer: Any,
+        samples: Sequence[Sample],
+        opening: int | None,
+        groups: Sequence[str] | None = None,
+        row_tokens: int = DEFAULT_ROW_TOKENS,
     ) -> None:
         self.size = len(samples)
         self.order = nested_order(groups or [""] * len(samples))
@@ -51,7 +58,9 @@ class NestedSet:
         starts = (0, *self.sizes[:-1])
         chosen = [self.order[start:end] for start, end in zip(starts, self.sizes, strict=True)]
         self._increments = [
-            TrainingSet(tokenizer, [samples[place] for place in places], opening) if places else None
+            TrainingSet(tokenizer, [samples[place] for place in places], opening, row_tokens=row_tokens)
+            if places
+            else None
             for places in chosen
         ]
         self.tokens = sum(increment.tokens for increment in self._increments if increment)

@@ -21,7 +21,16 @@ from core.errors import DataError, OutOfMemory
 from core.models.chat_format import encode_pair
 from core.models.lower_blocks import resumes_exactly, states_below, unchanged_blocks
 from core.models.out_of_memory import split_on_oom, translate_oom
-from core.models.packing import AnswerTokens, PackedRow, answer_tokens, decoder_inputs, pack, places_in, row_of
+from core.models.packing import (
+    DEFAULT_ROW_TOKENS,
+    AnswerTokens,
+    PackedRow,
+    answer_tokens,
+    decoder_inputs,
+    pack,
+    places_in,
+    row_of,
+)
 from core.search.expert_losses import ExpertShares
 
 REFUSAL_OPENING = 3
@@ -54,10 +63,16 @@ class TrainingSet:
         samples: K question-answer pairs.
         opening: number of answer tokens that count for `SetScore.greedy_share`; None = all.
         max_answer_tokens: longer answers are cut.
+        row_tokens: maximum length of a packed row (`core.models.row_budget`).
     """
 
     def __init__(
-        self, tokenizer: Any, samples: Sequence[Sample], opening: int | None, max_answer_tokens: int = 512
+        self,
+        tokenizer: Any,
+        samples: Sequence[Sample],
+        opening: int | None,
+        max_answer_tokens: int = 512,
+        row_tokens: int = DEFAULT_ROW_TOKENS,
     ) -> None:
         if not samples:
             raise DataError("A training set is empty.", "Generate or import at least one pair.", code="empty-set")
@@ -65,7 +80,7 @@ class TrainingSet:
         order = sorted(range(len(pairs)), key=lambda i: len(pairs[i].input_ids))
         self._order = torch.tensor(order)
         self._pairs = [pairs[i] for i in order]
-        self._rows: list[PackedRow] = pack(self._pairs)
+        self._rows: list[PackedRow] = pack(self._pairs, row_tokens)
         self._opening = opening
         self.size = len(pairs)
         self.tokens = sum(row.input_ids.numel() for row in self._rows)

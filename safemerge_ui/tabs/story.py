@@ -41,6 +41,8 @@ HOLD_TICKS = 12
 NARROW_PX = 760
 HEIGHTS = {True: 218, False: 440}
 """Height of a chart in pixels, in a narrow window and in a wide one."""
+ASKED = 4
+"""The act with prompts and replies."""
 FIRST_KIND: ExampleKind = "harmful"
 
 
@@ -56,7 +58,6 @@ class StoryTab:
         step: step of the replay, then ticks that autoplay has waited.
         playing: whether autoplay is on.
         screen: what the browser reports of its window; see `safemerge_ui.scripts.SCREEN`.
-        asked_act: the act in the address when the page was opened.
     """
 
     story: Story
@@ -78,7 +79,6 @@ class StoryTab:
     step: gr.State
     playing: gr.State
     screen: gr.Textbox
-    asked_act: gr.Textbox
 
     @property
     def stopped(self) -> list[Block]:
@@ -90,7 +90,18 @@ class StoryTab:
         """What `show_act` fills."""
         states: list[Block] = [self.act, self.step, self.playing, self.timer]
         buttons: list[Block] = [self.back, self.play, self.following]
-        return [*states, *buttons, self.acts, self.head, self.body, self.chart, self.plot, self.asking]
+        return [
+            *states,
+            *buttons,
+            self.acts,
+            self.head,
+            self.body,
+            self.chart,
+            self.plot,
+            self.asking,
+            self.kind,
+            self.replies,
+        ]
 
 
 def build(context: AppContext) -> StoryTab:
@@ -111,9 +122,7 @@ def build(context: AppContext) -> StoryTab:
                         container=False,
                         elem_id="story-kind",
                     )
-                    replies = gr.HTML(
-                        recorded_replies(story, FIRST_KIND), elem_id="story-replies", js_on_load=KEEP_OPENED
-                    )
+                    replies = gr.HTML(elem_id="story-replies", js_on_load=KEEP_OPENED)
                     live = gr.Button(
                         "Ask the models now",
                         size="sm",
@@ -130,9 +139,10 @@ def build(context: AppContext) -> StoryTab:
             present = gr.Button("Full screen", elem_id="story-present")
         gr.HTML(origin(story), elem_id="story-origin")
     states = (gr.Timer(TICK_S, active=False), gr.State(FIRST), gr.State(0), gr.State(False))
-    asked = (gr.Textbox(visible=False), gr.Textbox(visible=False))
     buttons = (live, back, play, following, present)
-    return StoryTab(story, acts, head, body, chart, plot, asking, kind, replies, *buttons, *states, *asked)
+    return StoryTab(
+        story, acts, head, body, chart, plot, asking, kind, replies, *buttons, *states, gr.Textbox(visible=False)
+    )
 
 
 def wire(tab: StoryTab, context: AppContext) -> None:
@@ -176,7 +186,7 @@ def show_act(tab: StoryTab, act: int, screen: str, playing: bool = False) -> Upd
         tab.following: gr.update(interactive=act < LAST),
         tab.play: gr.update(value="Pause" if playing else "Play"),
         tab.chart: gr.update(visible=act in (*PLAYED, LAST)),
-        tab.asking: gr.update(visible=act == 4),
+        tab.asking: gr.update(visible=act == ASKED),
         **_show_step(tab, act, step, screen),
     }
 
@@ -191,8 +201,14 @@ def open_act(tab: StoryTab, screen: str, event: gr.EventData) -> Updates:
     return show_act(tab, act_in(event.act), screen)
 
 
-def open_address(tab: StoryTab, screen: str, act: str) -> Updates:
-    """Show the act in the address; nothing where it names none."""
+def open_address(tab: StoryTab, asked: str) -> Updates:
+    """Show the act in the address; nothing where it names none.
+
+    Args:
+        tab: the tab.
+        asked: the window and the act, as `safemerge_ui.scripts.SCREEN_AND_ACT` reports them.
+    """
+    screen, _, act = asked.partition("|")
     return show_act(tab, act_in(act), screen) if act else {}
 
 
@@ -258,6 +274,8 @@ def _show_step(tab: StoryTab, act: int, step: int, screen: str) -> Updates:
     updates: Updates = {tab.body: act_body(tab.story, act, step)}
     if act in PLAYED:
         updates[tab.plot] = _plane(tab.story, act, step, height)
+    elif act == ASKED:
+        updates |= {tab.kind: FIRST_KIND, tab.replies: recorded_replies(tab.story, FIRST_KIND)}
     elif act == LAST:
         updates[tab.plot] = paper_figure(_our_effect(tab.story), height)
     return updates

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from core.contracts.events import Event
+from core.contracts.optimizers import EQUAL
 from core.contracts.results import ModelResult
 from core.demo.recording import (
     DOMAIN_ONLY,
@@ -163,7 +164,7 @@ def origin(story: Story) -> str:
 def _sentences(story: Story) -> tuple[tuple[str, str], ...]:
     """The sentence and the lines of each act, with the figures of the recorded run."""
     aligned = story.parents[0]
-    alone, ours, equal = story.model(DOMAIN_ONLY), story.model(OWN_SEARCH), story.model("equal")
+    alone, ours, equal = story.model(DOMAIN_ONLY), story.model(OWN_SEARCH), story.model(EQUAL)
     steps, pairs = story.view.spec["search"]["steps"], story.view.spec["data"]["safety"]["k"]
     return (
         (

@@ -13,12 +13,15 @@ import torch
 
 from benchmarks.gpu.__main__ import result_path
 from benchmarks.gpu.gradient_cost import directional_derivative
+from benchmarks.gpu.merge_speed import METHODS, compare_writers
 from benchmarks.gpu.packed_scoring import RandomSet
 from benchmarks.gpu.random_pool import EXPERT, RandomPool, build_pool
 from benchmarks.gpu.sections import Check, Figures, NotRun
 from benchmarks.gpu.targets import Target, targets_of
+from core.merging.tensor_writer import TensorWriter
 from core.models.packing import answer_tokens
 from core.settings import REPOSITORY
+from tests.core.merging.kernels_on_cpu import reference_kernel
 
 CPU = torch.device("cpu")
 
@@ -68,6 +71,17 @@ def test_a_section_that_fails_does_not_stop_the_others() -> None:
     assert check.sections == {"fails": {"before": 1}, "left out": {}, "too long": {}, "works": {"s": 2}}
     assert check.errors == {"fails": "ValueError: broken"}
     assert set(check.not_run) == {"left out", "too long"}
+
+
+def test_kernels_are_compared_with_torch(pool: RandomPool) -> None:
+    check, figures, own = Check(CPU, 60.0, tiny=True), Figures(), pool.merge.writer
+    check.sections["tiny/merge"] = {"floor_s": 1.0}
+    made = TensorWriter(reference_kernel)
+    compare_writers(check, pool, figures, made)
+    assert figures.pop("refused") == [] and pool.merge.writer is own
+    assert len(made._kernels) == 3  # TIES's thresholds of a CPU need torch's operators
+    assert set(figures) == set(METHODS)
+    assert all(row["unequal"] == 0 and row["kernel_s"] > 0 for row in figures.values())
 
 
 def test_rows_of_any_length_give_the_same_losses(pool: RandomPool) -> None:

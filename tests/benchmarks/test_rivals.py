@@ -40,12 +40,12 @@ def test_every_method_has_a_row_with_published_and_one_with_searched_parameters(
     study = load_study("demo")
     titles = [entry.title for entry in entries(study, "two")]
     assert len(set(titles)) == len(titles) == 7 + ("gradient" in OPTIMIZERS) + 2 * len(rival_methods())
-    planned = cells(study, "three", [0, 1], "demo/base", Scale(limit=4, steps=2, k=3))
+    planned = cells(study, "three", [0, 1], "demo/base", Scale(limit=4, steps=2, k=12))
     assert len(planned) == 2 * (1 + ("gradient" in OPTIMIZERS) + len(rival_methods()))
     for cell in planned:
         method = cell.spec.search.method
         assert (cell.spec.pool.ancestor is not None) == METHODS[method].needs_ancestor
-        assert (cell.spec.search.steps, cell.spec.data.safety.k, cell.spec.evaluation.limit) == (2, 3, 4)
+        assert (cell.spec.search.steps, cell.spec.data.safety.k, cell.spec.evaluation.limit) == (2, 12, 4)
         assert (cell.data_from is None) == cell.folder.startswith("three/ties/")
 
 
@@ -80,8 +80,8 @@ def study(tiny_llama: Path, tiny_expert: Path, tmp_path: Path, monkeypatch: pyte
     evaluation = {"reply_tokens": 8, "prompts": files.prompts, "benign": files.benign}
     evaluation |= {"probe_questions": files.questions}
     data = {
-        "safety": {"source": "file", "path": files.safety, "k": 3},
-        "domain": {"source": "file", "path": files.domain, "k": 3},
+        "safety": {"source": "file", "path": files.safety, "k": 5},
+        "domain": {"source": "file", "path": files.domain, "k": 5},
     }
     two = spec_of(tiny_llama, tiny_expert, files, data=data, evaluation=evaluation)
     named = {"title": "tiny", "hardware": "any", "hours": "none", "two": two.model_dump(mode="json")}
@@ -96,13 +96,13 @@ def test_a_comparison_runs_once_and_writes_its_page(
     monkeypatch.setattr("benchmarks.rivals.entries.rival_methods", lambda: methods)
     monkeypatch.setattr("benchmarks.rivals.entries.GRADIENT", "not an optimizer")
     ancestor = str(save_tiny_llama(tmp_path / "ancestor", nudge_seed=9))
-    options = ["--pool", str(study), "--out", str(tmp_path / "out"), "--seeds", "1", "--steps", "2", "--k", "3"]
+    options = ["--pool", str(study), "--out", str(tmp_path / "out"), "--seeds", "1", "--steps", "2", "--k", "5"]
     options += ["--limit", "2", "--ancestor", ancestor]
     assert main([*options, "--summarise", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["missing"]) == 3
     assert main([*options, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["missing"] == [] and found["scale"] == {"limit": 2, "steps": 2, "k": 3}
+    assert found["missing"] == [] and found["scale"] == {"limit": 2, "steps": 2, "k": 5}
     rows = {one["title"]: one for one in found["pools"]["two"]}
     assert all(one["alignment"]["n"] == 2 for one in rows.values())
     searched = rows["Safe LoRA, searched"]

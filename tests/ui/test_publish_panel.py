@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,9 +37,9 @@ def context(settings: Settings) -> AppContext:
 
 
 @pytest.fixture(scope="module")
-def panel() -> Iterator[publish_panel.PublishPanel]:
+def panel() -> publish_panel.PublishPanel:
     with gr.Blocks():
-        yield publish_panel.build(on_space=False)
+        return publish_panel.build(on_space=False)
 
 
 @pytest.fixture

@@ -108,7 +108,7 @@ def test_a_visitor_who_wants_no_motion_sees_the_end_at_once(tab: StoryTab) -> No
 
 
 def test_an_act_in_the_address_is_opened_beside_the_run(tab: StoryTab, context: AppContext, settings: Settings) -> None:
-    assert open_address(tab, WIDE, "3")[tab.act] == 3 and open_address(tab, WIDE, "") == {}
+    assert open_address(tab, f"{WIDE}|3")[tab.act] == 3 and open_address(tab, f"{WIDE}|") == {}
     write_run(settings.runs / "r", golden_events())
     run = built_page(context).run
     assert attach(context, run, "r", "3")[run.visible_tab] == "story"

@@ -66,7 +66,7 @@ def test_a_merge_is_measured_against_the_parents_it_names(
     assert list(verdict["not_measured"]) == [str(tmp_path / "gone")]
     assert set(verdict["alignment"]) == {"merge", "best_parent", "worst_parent", "to_best"}
     assert verdict["alignment"]["merge"]["n"] == 3
-    assert set(verdict["alignment"]["to_best"]) == {"difference", "p_value", "n"}
+    assert set(verdict["alignment"]["to_best"]) == {"difference", "p_value", "n", "low", "high", "undecided"}
     assert verdict["alignment"]["to_best"]["n"] == 3
     assert RunFolder(Path(found["folder"])).read_events()[-1].kind == "finished"
 

@@ -30,6 +30,7 @@ def test_baselines_keep_their_names() -> None:
         "cocktail_expert_only",
         "evomm_surrogate",
         "bayes",
+        "gradient",
     }
     assert set(searches()) == set(baselines()) | {"evomm"}
 
@@ -40,13 +41,14 @@ def test_only_searches_with_steps_search_losses() -> None:
         "evomm_expert_only",
         "evomm_surrogate",
         "bayes",
+        "gradient",
     }
     assert not searches_losses("evomm_of_another_version")
 
 
 def test_only_some_searches_use_the_safety_data() -> None:
     using = {name for name, row in searches().items() if row.uses_safety_data}
-    assert using == {"evomm", "evomm_surrogate", "bayes", "cocktail"}
+    assert using == {"evomm", "evomm_surrogate", "bayes", "gradient", "cocktail"}
     assert find_search("without org/a") is None
 
 
@@ -59,11 +61,15 @@ def test_the_schema_lists_the_names() -> None:
 
 OTHER_MEANINGS = {
     "core/models/portable_config.py": {"linear"},
+    "core/demo/recording.py": {"evomm", "evomm_expert_only"},
+    "core/publishing/published_card.py": {"safemerge"},
     "core/report/model_card.py": {"safemerge"},
+    "core/search/search_records.py": {"gradient"},
     "core/settings.py": {"safemerge"},
     "safemerge_ui/theme.py": {"safemerge"},
 }
-"""Texts that mean something else there: a kind of rope scaling, and the product's own name."""
+"""Texts that mean something else there: a kind of rope scaling, the searches of the
+recorded demonstration, the product's own name, and a key of the derivatives."""
 
 
 def quoted(path: Path) -> set[str]:

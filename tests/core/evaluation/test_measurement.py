@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from core.contracts.questions import Question
+from core.contracts.results import ProbeRates
 from core.contracts.run_spec import RunSpec, spec_from_dict
 from core.contracts.verdicts import Verdict
 from core.data.prompts import Prompt
@@ -175,7 +176,7 @@ def test_without_prompts_nothing_is_measured(model: Any, tokenizer: Any) -> None
     assert replies == []
     assert (result.alignment, result.refusal, result.degenerate, result.over_refusal) == (None,) * 4
     assert result.accuracy == {} and result.mean_accuracy is None
-    assert measurer.probe() == (None, None)
+    assert measurer.probe() == ProbeRates(None, None)
 
 
 def test_the_probe_uses_its_own_prompts_and_questions(model: Any, tokenizer: Any) -> None:

@@ -121,7 +121,7 @@ def no_header(weights: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "error", "named", "phase"),
     [
-        (one_is_not_a_number, MergeError, "model.norm.weight", "loading"),
+        (one_is_not_a_number, ModelError, "model.norm.weight", "preflight"),
         (one_is_missing, ModelError, "model.norm.weight", "preflight"),
         (cut, ModelError, "model.safetensors", "preflight"),
         (no_header, ModelError, "safetensors", "preflight"),

@@ -59,7 +59,7 @@ def test_the_numbers_of_a_recipe_never_change() -> None:
 @given(start=st.integers(0, 5000), size=st.integers(1, 700), words=st.sampled_from([1 << 3, 1 << 5, 1 << 18]))
 def test_numbers_depend_on_the_position_alone(start: int, size: int, words: int) -> None:
     with pytest.MonkeyPatch.context() as patch:  # small blocks, so that a piece holds several
-        patch.setattr(counter_masks, "_BLOCK_WORDS", words)
+        patch.setattr(counter_masks, "BLOCK_WORDS", words)
         patch.setattr(counter_masks, "_table", counter_masks._table.__wrapped__)
         whole = numbers_at(stream(), 0, start + size, CPU)
         assert torch.equal(numbers_at(stream(), start, size, CPU), whole[start:])

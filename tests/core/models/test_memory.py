@@ -199,6 +199,21 @@ def test_a_generator_and_a_guard_leave_an_8b_pair_on_an_h100(guard_parameters: s
     assert both.mode == "compact" and both.is_comfortable
 
 
+def test_long_rows_of_scoring_take_what_the_plan_leaves() -> None:
+    """They are counted while models are scored, change no mode, and leave the comfortable share free."""
+    models = [llama8b("o/base"), llama8b("o/expert0")]
+    name = "longer rows of scoring"
+    on_h100, on_l40s = (choose_plan(open_plans(wanted(1), models, [], free)) for free in (H100, L40S))
+    assert part(on_h100, name) > 5e9 and on_h100.is_comfortable
+    assert part(on_l40s, name) < part(on_h100, name)
+    assert [item.phases for item in on_h100.parts if item.name.startswith(name)] == [("measuring", "search")]
+    full = plan_for("compact", wanted(1), models, [], FreeMemory(200 * GIB, 50 * GIB))
+    assert part(full, name) == 0
+    wide = plan_for("compact", wanted(1, dtype="float32"), models, [], FreeMemory(200 * GIB, 400 * GIB))
+    assert part(wide, name) == 0  # variable-length attention needs bfloat16 or float16
+    assert part(choose_plan(open_plans(wanted(1), models, [], FreeMemory(400 * GIB))), name) == 0
+
+
 def test_each_phase_counts_what_is_in_memory_then() -> None:
     models, writer, guard = [llama8b("o/base"), llama8b("o/expert0")], llama8b("o/writer"), llama8b("o/guard")
     plan = plan_for("compact", wanted(1), models, [writer], H100, [guard])
