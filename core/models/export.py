@@ -93,8 +93,8 @@ def _repeat_note(recipe: Recipe, model: Any, tokenizer: Any, tokenizer_source: s
     if tokenizer_source is None or rows == tokens:
         return recipe.repeat_note
     return (
-        f"`mergekit-yaml` cannot repeat this merge: the embedding has {rows:,} rows and the tokenizer {tokens:,} tokens; "
-        "where vocabularies differ, mergekit makes one row for each token."
+        f"`mergekit-yaml` cannot repeat this merge: the embedding has {rows:,} rows and the tokenizer {tokens:,} "
+        "tokens; where vocabularies differ, mergekit makes one row for each token."
     )
 
 

@@ -68,6 +68,20 @@ def test_the_recipe_names_the_number_format_that_was_saved(model: Any, tokenizer
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "merged").dtype == torch.float32
 
 
+@pytest.mark.parametrize("source", [None, "org/base"])
+def test_the_card_says_where_mergekit_cannot_repeat_the_merge(
+    source: str | None, tokenizer: Any, tmp_path: Path
+) -> None:
+    padded = AutoModelForCausalLM.from_pretrained(save_tiny_llama(tmp_path / "padded", vocab_size=384))
+    card = f"# A merge\n\n{RECIPE.repeat_note}\n"
+    sha256 = sha256_of_model(padded)
+    export_model(padded, tokenizer, RECIPE, card, tmp_path / "merged", None, source, scored_sha256=sha256)
+    for name in ("README.md", "mergekit_config.yml"):
+        text = (tmp_path / "merged" / name).read_text()
+        assert ("cannot repeat" in text) == (source is not None)
+        assert (RECIPE.repeat_note in text) == (source is None)
+
+
 @pytest.mark.parametrize("method", ["ties", "linear", "slerp"])
 def test_mergekit_makes_the_same_weights_from_the_saved_recipe(
     method: Any, tiny_llama: Path, tiny_lora: Path, settings: Settings, tmp_path: Path
