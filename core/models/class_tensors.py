@@ -126,6 +126,8 @@ def unlike_configuration(shapes: Mapping[str, tuple[int, ...]], config: Mapping[
         shapes: of the tensors, by their names in the class.
         config: the model's configuration.
     """
+    if not shapes:  # pickles on the Hub, whose tensors are not known yet
+        return ""
     layers = [(key, config[key]) for key in _LAYERS if isinstance(config.get(key), int)]
     for key, number in layers:
         if number > _count_layers(shapes):

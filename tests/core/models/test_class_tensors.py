@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core.models.class_tensors import can_be_saved, expected_shapes, map_names
+from core.models.class_tensors import can_be_saved, expected_shapes, map_names, unlike_configuration
 
 LLAMA = {
     "model_type": "llama",
@@ -80,3 +80,8 @@ def test_a_class_that_cannot_be_written_back_is_found(monkeypatch: pytest.Monkey
 def test_names_stay_if_no_class_can_be_built(config: dict[str, Any]) -> None:
     names = {"h.1.attn.bias": "h.1.attn.bias"}
     assert map_names(names, config).names == names
+
+
+def test_unknown_tensors_are_no_contradiction() -> None:
+    assert unlike_configuration({}, {"model_type": "of_another_program", "num_hidden_layers": 2}) == ""
+    assert "2 layers" in unlike_configuration({"a.0.b": (1,), "a.1.b": (1,)}, {"num_hidden_layers": 3})
