@@ -7,8 +7,8 @@ from pathlib import Path
 from core.data.prompts import read_prompts
 from safemerge_ui.views.chat_replies import ExamplePrompt, PromptKind
 
-LONGEST = 28
-"""Most prompts of a list: two of each harm category. The page carries all lists."""
+LONGEST = 14
+"""Most prompts of a list: one of each harm category. The page carries all lists."""
 
 
 def read_prompt_list(folder: Path, kind: PromptKind) -> list[ExamplePrompt]:
