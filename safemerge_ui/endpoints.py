@@ -2,7 +2,7 @@
 
 Each event of the page is an endpoint that any program can call (`/gradio_api/call/launch`), whether or not its button
 is shown. `close_endpoints` puts the rule of `require_starter` before every endpoint that the table does not list, so a
-new endpoint is closed until somebody lists it. On an own machine nothing is closed.
+new endpoint is closed until somebody lists it. Nothing is closed where the dashboard runs locally.
 """
 
 from __future__ import annotations

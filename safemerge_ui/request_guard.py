@@ -1,6 +1,6 @@
 """Refuses requests that another web site sends through a visitor's browser, and uploads of unlisted visitors.
 
-A browser adds the visitor's cookie to requests of every site, and on an own machine any site can reach the port. So a
+A browser adds the visitor's cookie to requests of every site, and any site can reach a local port through it. So a
 request that changes something must come from the page itself. Locally the host must be a loopback name too: a site
 whose name is made to point to 127.0.0.1 (DNS rebinding) still sends its own name as the host.
 """

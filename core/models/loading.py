@@ -89,9 +89,7 @@ def load_tokenizer(ref: ModelReference, settings: Settings, template: str | None
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         # tokenizers raises a bare Exception for a file that it cannot read.
-        if type(error) is not Exception and not isinstance(
-            error, (OSError, *UNUSABLE)
-        ):  # tokenizers raises a bare Exception
+        if type(error) is not Exception and not isinstance(error, (OSError, *UNUSABLE)):
             raise
         raise _no_tokenizer(ref, folder, error) from error
     if tokenizer.chat_template is None:
