@@ -1,73 +1,75 @@
-"""Time of a backward pass that multiplies each gradient by a task vector and frees it immediately."""
+"""Time and memory of one step of a gradient search, next to a scoring pass of the same pairs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
 
 from benchmarks.gpu.packed_scoring import RandomSet
-from benchmarks.gpu.random_pool import EXPERT, RandomPool
+from benchmarks.gpu.random_pool import BASE, EXPERT, RandomPool
 from benchmarks.gpu.sections import Check, Figures
-from core.models.packed_attention import chunked_attention
-from core.models.packing import answer_tokens
+from core.data.training_pairs import Sample
+from core.models.chat_format import EncodedPair
+from core.models.row_budget import row_tokens
+from core.search.genome import Genome
+from core.search.gradient.backward import Differentiated, Differentiator
+from core.search.gradient.pair_parts import Pair, PairParts
+from core.search.objectives import TermWeights
+from core.search.parameter_groups import Layout, modules_of
 
 _PAIRS = 40
+_WEIGHTS = TermWeights(safety=0.0, expert=1.0)
 
 
 def measure_gradient(check: Check, pool: RandomPool, figures: Figures) -> None:
-    """Time forward passes, and forward and backward passes without and with checkpointed blocks."""
-    few = RandomSet(pool.few_pairs(_PAIRS))
-    stored = pool.merge._vectors[EXPERT].deltas
+    """Measure a step without and with checkpointed blocks.
 
-    def delta(name: str) -> Tensor:
-        expert = stored[name].values.reshape(-1).to(torch.bfloat16)
-        return expert - pool.base[name].reshape(-1)
-
-    names = [name for name in stored if ".layers." in name]
-    figures["forward_s"] = forward = check.seconds(few.score, pool.live, rounds=3)
-    figures["derivative"] = directional_derivative(pool.live, few, delta, names)
-    seconds = check.seconds(directional_derivative, pool.live, few, delta, names, rounds=2)
-    figures |= {"forward_backward_s": seconds, "over_forward": seconds / forward}
-    pool.live.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    pool.live.train()
-    try:
-        seconds = check.seconds(directional_derivative, pool.live, few, delta, names, rounds=2)
-    finally:
-        pool.live.eval().gradient_checkpointing_disable()
-    figures |= {"checkpointed_s": seconds, "checkpointed_over_forward": seconds / forward}
-
-
-def directional_derivative(live: Any, data: RandomSet, delta: Callable[[str], Tensor], names: list[str]) -> float:
-    """Derivative of the summed row losses in the direction of a task vector.
-
-    Args:
-        live: the model.
-        data: pairs to score.
-        delta: returns the task vector of a tensor, flat, in the model's number format.
-        names: names of the tensors to differentiate by.
+    A step merges a recipe with a weight for each projection of each layer, scores the pairs, and differentiates. It is
+    compared with the merge and the scoring pass of the same recipe and pairs.
     """
-    parameters = dict(live.named_parameters())
-    total = torch.zeros((), device=next(iter(parameters.values())).device)
+    steps, genome = gradient_steps(pool, pool.few_pairs(_PAIRS)), genome_of(pool)
+    point, few = [0.5] * len(genome.searched), RandomSet(pool.few_pairs(_PAIRS), row_tokens(pool.live))
+    figures["parameters"] = len(point)
 
-    def contract(name: str, parameter: Tensor) -> None:
-        gradient = parameter.grad
-        if gradient is not None:
-            total.add_(torch.dot(gradient.reshape(-1), delta(name)).float())
-            parameter.grad = None
+    def merge_and_score() -> None:
+        pool.merge.apply(genome.recipe(point))
+        few.score(pool.live)
 
-    hooks = []
-    for name in names:
-        parameter = parameters[name].requires_grad_(True)
-        hooks.append(parameter.register_post_accumulate_grad_hook(lambda p, name=name: contract(name, p)))
-    try:
-        with chunked_attention(live):  # checkpointed blocks run again during the backward pass
-            for row in data.rows:
-                answer_tokens(live, row).loss.mean().backward()  # type: ignore[no-untyped-call]
-    finally:
-        for hook in hooks:
-            hook.remove()
-        live.requires_grad_(False)
-    return float(total)
+    def step() -> Differentiated:
+        return steps.differentiate(genome, point, _WEIGHTS)
+
+    figures["scoring_s"], figures["scoring_bytes"] = scoring = _cost(check, merge_and_score)
+    for name, steps.checkpointing in (("kept", False), ("checkpointed", True)):
+        seconds, size = _cost(check, step)
+        figures[name] = {"s": seconds, "bytes": size, "over_scoring": seconds / scoring[0]}
+        if scoring[1]:
+            figures[name]["memory_over_scoring"] = size / scoring[1]
+        figures[name]["derivative"] = step().gradient[0]
+
+
+def _cost(check: Check, work: Callable[[], object]) -> tuple[float, int]:
+    """Return the seconds and the peak of the device's memory in bytes (0 without a GPU)."""
+    work()
+    if check.on_gpu:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    seconds = check.seconds(work, rounds=3)
+    return seconds, torch.cuda.max_memory_allocated() if check.on_gpu else 0
+
+
+def genome_of(pool: RandomPool) -> Genome:
+    """Return task arithmetic with a weight for each projection of each layer."""
+    blocks = pool.live.config.num_hidden_layers
+    return Genome("task_arithmetic", BASE, (EXPERT,), layout=Layout(blocks, 1, modules_of(pool.base)))
+
+
+def gradient_steps(pool: RandomPool, pairs: Sequence[EncodedPair]) -> Differentiator:
+    """Return a differentiator whose training pairs are given token ids."""
+    share, length = 1 / len(pairs), row_tokens(pool.live)
+    kept = tuple(Pair("expert", place, share, Sample("", "")) for place in range(len(pairs)))
+
+    def new_set(some: Sequence[Pair]) -> RandomSet:
+        return RandomSet([pairs[pair.place] for pair in some], length)
+
+    return Differentiator(pool.live, pool.merge, PairParts((kept,), ()), new_set)

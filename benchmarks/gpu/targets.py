@@ -10,7 +10,8 @@ CANDIDATE_PAIRS = 2000
 _MERGE_LIMITS = {"task_arithmetic": 2.0, "slerp": 2.0, "ties": 2.0, "dare_ties": 3.0}
 _MATMUL_SHARE = 0.6
 _CANDIDATE_LIMIT = 1.5
-_BACKWARD_LIMIT = 2.6
+_STEP_LIMIT = 2.6
+_STEP_MEMORY_LIMIT = 1.25
 
 Sections = Mapping[str, Mapping[str, Any]]
 
@@ -52,9 +53,11 @@ def targets_of(size: str, sections: Sections) -> Iterator[Target]:
         value = candidate_over_floors(merge, score)
         yield Target(f"{size}: TIES candidate, K = 1000 + 1000, over both floors", value, _CANDIDATE_LIMIT)
     gradient = sections.get(f"{size}/gradient", {})
-    if "checkpointed_over_forward" in gradient:
-        value = gradient["checkpointed_over_forward"]
-        yield Target(f"{size}: forward and checkpointed backward over forward", value, _BACKWARD_LIMIT)
+    if "kept" in gradient:
+        yield Target(f"{size}: gradient step over merge and score", gradient["kept"]["over_scoring"], _STEP_LIMIT)
+    if "memory_over_scoring" in gradient.get("checkpointed", {}):
+        value = gradient["checkpointed"]["memory_over_scoring"]
+        yield Target(f"{size}: memory of a checkpointed gradient step over scoring", value, _STEP_MEMORY_LIMIT)
 
 
 def candidate_over_floors(merge: Mapping[str, Any], score: Mapping[str, Any]) -> float:
