@@ -8,7 +8,8 @@ the kernel is unavailable, or disagrees with masked attention on a small example
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple, cast
 
@@ -85,8 +86,8 @@ def kernel_agrees(device: torch.device, dtype: torch.dtype, heads: int, key_head
     plan = plan_varlen(_EXAMPLE_PREFIX, _EXAMPLE_ENDS, device)
     try:
         actual = attend_varlen(query, key, value, plan, None)
-    except (RuntimeError, ImportError, AttributeError, NotImplementedError, ValueError):
-        return False
+    except (RuntimeError, ImportError, AttributeError, NotImplementedError, ValueError, TypeError):
+        return False  # TypeError: the arguments are those of another version of torch
     mask = _example_mask(length).to(device)
     key, value = (heads_of.repeat_interleave(heads // key_heads, 1).float() for heads_of in (key, value))
     expected = F.scaled_dot_product_attention(query.float(), key, value, attn_mask=mask).transpose(1, 2)
@@ -110,16 +111,12 @@ def _kernel(query: Tensor, key: Tensor, value: Tensor, plan: VarlenPlan, scale: 
     """Call torch's kernel with (T, H, d) queries, and keys and values of as many heads or fewer."""
     from torch.nn.attention.varlen import varlen_attn
 
-    result = varlen_attn(
-        query,
-        key,
-        value,
-        plan.query_ends,
-        plan.key_ends,
-        plan.longest,
-        plan.longest,
-        scale=scale,
-        window_size=(-1, 0),
-        enable_gqa=True,
-    )
-    return cast(Tensor, result)
+    bounds = (plan.query_ends, plan.key_ends, plan.longest, plan.longest)
+    options = _grouped_queries(varlen_attn)
+    return cast(Tensor, varlen_attn(query, key, value, *bounds, scale=scale, window_size=(-1, 0), **options))
+
+
+@cache
+def _grouped_queries(function: Callable[..., object]) -> dict[str, bool]:
+    """Options by which `function` accepts fewer key heads than query heads; torch 2.11 accepts them without one."""
+    return {"enable_gqa": True} if "enable_gqa" in inspect.signature(function).parameters else {}
