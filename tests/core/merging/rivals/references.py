@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping
 
 import torch
@@ -132,3 +133,35 @@ def lata(
             merge[key] = aligned[key].double() + scale * weight * update_of(one, ancestor, key)
         merges.append(merge)
     return mean(merges)
+
+
+def first_of(scores: Tensor, count: int) -> set[int]:
+    """Places of the entries with fewer than `count` larger scores, without those of score 0."""
+    values = scores.reshape(-1).tolist()
+    ascending = sorted(values)
+    return {at for at, one in enumerate(values) if one > 0 and len(values) - bisect_right(ascending, one) < count}
+
+
+def led(
+    ancestor: State,
+    members: Mapping[str, State],
+    scores: Mapping[tuple[str, str, str], Tensor],
+    ratios: Mapping[str, float],
+    scale: float,
+) -> dict[str, Tensor]:
+    """LED-Merging; `scores` by task, by the model that has them (`base` or `own`), and by tensor."""
+    merge = {}
+    for key in ancestor:
+        changing = [name for name, state in members.items() if update_of(state, ancestor, key).any()]
+        elected = {
+            name: first_of(scores[name, "base", key], int(ratios[name] * ancestor[key].numel()))
+            & first_of(scores[name, "own", key], int(ratios[name] * ancestor[key].numel()))
+            for name in changing
+        }
+        merged = ancestor[key].double().reshape(-1).clone()
+        for name in changing:
+            others = set().union(*(elected[other] for other in changing if other != name))
+            for at in elected[name] - others:
+                merged[at] += scale * update_of(members[name], ancestor, key).reshape(-1)[at]
+        merge[key] = merged.reshape(ancestor[key].shape)
+    return merge
