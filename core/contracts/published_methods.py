@@ -87,4 +87,17 @@ PUBLISHED: dict[str, MethodInfo] = {
         importance="election",
         needs_ancestor=True,
     ),
+    "alignmerge": MethodInfo(
+        "AlignMerge",
+        (
+            MethodParameter("alignment_weight", 1.0, searched=Range(0.0, 10.0, 1.0)),
+            MethodParameter("subspace_share", 0.1, searched=Range(0.0, 1.0, 0.1)),
+            MethodParameter("budget", 0.1, searched=Range(0.001, 10.0, 0.1, log=True)),
+            MethodParameter("budget_weight", 10.0, searched=Range(0.01, 1000.0, 10.0, log=True)),
+        ),
+        base="member",
+        source="arXiv 2512.16245",
+        rule=f"{_IMPORTANCE}:alignmerge",
+        importance="fisher",
+    ),
 }

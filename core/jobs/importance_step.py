@@ -19,11 +19,11 @@ from core.contracts.run_spec import RunSpec
 from core.data.training_pairs import Sample, TrainingPairs
 from core.errors import DataError, RunCancelled, RunError
 from core.jobs.live_pool import LivePool
-from core.merging.rivals.importance import ElectionRanks
+from core.merging.rivals.importance import ElectionRanks, FisherDiagonal, Importance
 from core.models.out_of_memory import translate_oom
 from core.runs.replay import Replay
 from core.search.expert_losses import expert_shares
-from core.search.importance import ImportanceSums, snip
+from core.search.importance import Contribution, ImportanceSums, snip, squared
 
 _PAIRS_PER_REPORT = 8
 
@@ -59,12 +59,11 @@ def score_importance(
     """
     if METHODS[spec.search.method].importance is None:
         return
-    started, importance = time.monotonic(), ElectionRanks(pool.merge.storage)
-    passes = _election_passes(spec, pool, pairs)
-    total, done = sum(len(one.samples) for one in passes), 0
-    sums = ImportanceSums(snip, _place(pool))
-    for one in passes:
-        names = pool.merge.changed_by(one.model)
+    started, plan = time.monotonic(), _plan(spec, pool, pairs)
+    importance, total, done = plan.importance, sum(len(one.samples) for one in plan.passes), 0
+    sums = ImportanceSums(plan.contribution, _place(pool))
+    for one in plan.passes:
+        names = pool.merge.changed_by(one.model) if one.model in pool.merge.experts else pool.merge.changing
         pool.merge.write_parent(one.written)
         own = pool.member(one.written)
         for count in sums.add(own.model, own.tokenizer, one.samples, names):
@@ -74,7 +73,7 @@ def score_importance(
                 yield _progress(done + count, total, one.written)
         with translate_oom("The order of the importance scores"):
             for key in list(sums.sums):
-                importance.note(one.model, key, sums.sums.pop(key))
+                importance.note(one.model, key, sums.sums.pop(key).div_(len(one.samples)))
         done += len(one.samples)
     yield _progress(total, total, "")
     pool.merge.facts.importance = importance
@@ -82,6 +81,21 @@ def score_importance(
         method=spec.search.method, sha256=importance.sha256(), pairs=total, seconds=time.monotonic() - started
     )
     yield _as_logged(event, replay)
+
+
+class _Plan(NamedTuple):
+    """What is computed: where the scores go, what a pair adds to them, and the passes over the pairs."""
+
+    importance: Importance
+    contribution: Contribution
+    passes: list[_Pass]
+
+
+def _plan(spec: RunSpec, pool: LivePool, pairs: TrainingPairs) -> _Plan:
+    storage = pool.merge.storage
+    if METHODS[spec.search.method].importance == "fisher":
+        return _Plan(FisherDiagonal(storage), squared, [_Pass(spec.pool.base, spec.pool.base, pairs.safety)])
+    return _Plan(ElectionRanks(storage), snip, _election_passes(spec, pool, pairs))
 
 
 def _election_passes(spec: RunSpec, pool: LivePool, pairs: TrainingPairs) -> list[_Pass]:

@@ -1,25 +1,29 @@
 """How important each weight is to the training pairs: stored once per pool, because it depends on no parameter.
 
 `core.search.importance` computes the scores from gradients. They are stored in two bytes a weight, where the pool's
-weights are stored: `ElectionRanks` for LED-Merging, which needs only the order of the scores.
+weights are stored: `ElectionRanks` for LED-Merging, which needs only the order of the scores, and `FisherDiagonal` for
+AlignMerge.
 """
 
 from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from core.errors import MergeError
 from core.merging.recipes import Recipe
+from core.merging.rivals.similarity import Layer
 from core.merging.storage import Storage
 
 MergeLayer = Callable[[str, Tensor, Mapping[str, Tensor]], Tensor]
 """Merges a layer: its name, the base's values and the float32 differences of the models that differ there."""
 _PIECE = 1 << 24
+_VALUES = 1 << 15
 _NEVER = torch.iinfo(torch.int16).max
 
 
@@ -73,9 +77,8 @@ class ElectionRanks(Importance):
 
     def note(self, model: str, key: str, scores: Tensor) -> None:
         """Take over the scores of one of the two models; the worse of a weight's ranks is kept."""
-        ranks = ranks_of(scores)
-        before = self._fetch(model, key)
-        self._keep(model, key, ranks if before is None else torch.maximum(ranks, before))
+        ranks, before = ranks_of(scores), self._stored.get((model, key))
+        self._keep(model, key, ranks if before is None else torch.maximum(ranks, before.to(ranks.device)))
 
     def elected(self, model: str, key: str, ratio: float) -> Tensor | None:
         """Which weights are among the first `ratio` of a tensor in both orders; None where no score is stored."""
@@ -84,6 +87,76 @@ class ElectionRanks(Importance):
             return None
         count = int(ratio * ranks.numel())
         return ranks < count // step_of(ranks.numel())
+
+
+class Spectrum(NamedTuple):
+    """The entries of a pool's changing tensors by their value in the Fisher diagonal.
+
+    Attributes:
+        counts: (2^15,) number of entries with each value, in the order of the values.
+        energy: (2^15,) sum over these entries of G d^2, float64; d is the mean difference of the experts.
+    """
+
+    counts: Tensor
+    energy: Tensor
+
+
+class FisherDiagonal(Importance):
+    """The diagonal G of the aligned model's empirical Fisher matrix on the safety pairs, in bfloat16.
+
+    A value of bfloat16 that is not negative is one of 2^15, whose bits have the order of the values. So counts by value
+    give the exact threshold of any share of the entries, and sums by value all that AlignMerge's solution needs.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        super().__init__(storage)
+        self._spectra: dict[tuple[str, ...], Spectrum] = {}
+
+    def note(self, model: str, key: str, scores: Tensor) -> None:
+        """Take over the mean squared gradients of the aligned model's tensor."""
+        require_finite(scores)
+        self._keep(model, key, scores.to(torch.bfloat16))
+
+    def values(self, model: str, key: str) -> Tensor | None:
+        """The diagonal at a tensor, on the live model's device; None where there is none (buffers)."""
+        return self._fetch(model, key)
+
+    def spectrum(
+        self, model: str, experts: tuple[str, ...], tensors: Collection[str], layer: Callable[[str], Layer]
+    ) -> Spectrum:
+        """Counts and energies of all entries; computed once for a set of experts.
+
+        Args:
+            model: the aligned model.
+            experts: whose mean difference from it counts.
+            tensors: names of the tensors in which they differ.
+            layer: fetches a tensor's values.
+        """
+        if experts not in self._spectra:
+            counts = torch.zeros(_VALUES, dtype=torch.int64)
+            energy = torch.zeros(_VALUES, dtype=torch.float64)
+            for key in sorted(tensors):
+                base, deltas = layer(key)
+                stored = self.values(model, key)
+                fisher = torch.zeros(base.shape, dtype=torch.bfloat16, device=base.device) if stored is None else stored
+                flat, mean = fisher.reshape(-1), mean_difference(base, deltas, experts).reshape(-1)
+                for start in range(0, flat.numel(), _PIECE):
+                    piece = flat[start : start + _PIECE].cpu()  # on a GPU the order of such sums is not fixed
+                    places = piece.view(torch.int16).long()
+                    added = piece.double() * mean[start : start + _PIECE].cpu().double().square()
+                    counts += torch.bincount(places, minlength=_VALUES)
+                    energy += torch.bincount(places, added, minlength=_VALUES)
+            self._spectra[experts] = Spectrum(counts, energy)
+        return self._spectra[experts]
+
+
+def mean_difference(base: Tensor, deltas: Mapping[str, Tensor], experts: Sequence[str]) -> Tensor:
+    """The mean of the experts' differences from the base, float32; a missing expert has the base's tensor."""
+    total = torch.zeros(base.shape, dtype=torch.float32, device=base.device)
+    for name in experts:
+        if name in deltas:
+            total += deltas[name]
+    return total.div_(len(experts))
 
 
 def step_of(entries: int) -> int:
@@ -100,9 +173,7 @@ def ranks_of(scores: Tensor) -> Tensor:
     Raises:
         MergeError: a score is not finite.
     """
-    if not bool(torch.isfinite(scores).all()):
-        message = "An importance score is not finite."
-        raise MergeError(message, "Set pool.dtype to float32, or choose another method.", code="importance-not-finite")
+    require_finite(scores)
     flat = scores.reshape(-1)
     ascending, step = flat.sort().values, step_of(flat.numel())
     ranks = torch.empty(flat.shape, dtype=torch.int16, device=flat.device)
@@ -111,6 +182,13 @@ def ranks_of(scores: Tensor) -> Tensor:
         larger = flat.numel() - torch.searchsorted(ascending, piece, right=True)
         ranks[start : start + _PIECE] = torch.where(piece > 0, larger // step, _NEVER).to(torch.int16)
     return ranks.view(scores.shape)
+
+
+def require_finite(scores: Tensor) -> None:
+    """Raise `MergeError` if a score is infinite or not a number."""
+    if not bool(torch.isfinite(scores).all()):
+        message = "An importance score is not finite."
+        raise MergeError(message, "Set pool.dtype to float32, or choose another method.", code="importance-not-finite")
 
 
 def missing_importance(recipe: Recipe) -> MergeError:

@@ -13,7 +13,9 @@ from tests.core.merging.rivals.test_rivals import (
     BY_WEIGHT,
     EXPERTS,
     SHAPES,
+    add_importance,
     assert_equal,
+    fisher_of,
     merged,
     models,
     pool_from,
@@ -62,6 +64,73 @@ def test_a_weight_that_two_models_elect_keeps_the_ancestors_value() -> None:
     both = torch.stack([scores[name, by, "norm"] > 0 for name in ("aligned", "chemistry") for by in ("base", "own")])
     kept = both.all(0)
     assert kept.any() and torch.equal(found["norm"][kept], states["ancestor"]["norm"][kept])
+
+
+ALIGNMERGE = [
+    {},
+    {"alignment_weight": 4.0, "subspace_share": 0.4},
+    {"budget": 0.0, "budget_weight": 50.0},
+    {"budget": 1e6},
+    {"budget_weight": 0.0, "subspace_share": 1.0},
+    {"alignment_weight": 0.0, "budget_weight": 0.0},
+    {"subspace_share": 0.0, "budget": 0.01},
+]
+
+
+@pytest.mark.parametrize("experts", [1, 2])
+@pytest.mark.parametrize("parameters", ALIGNMERGE)
+def test_alignmerge_equals_the_formula_and_minimizes_its_objective(parameters: dict[str, float], experts: int) -> None:
+    states = models()
+    recipe = recipe_of("alignmerge", experts, **parameters)
+    names = ("alignment_weight", "subspace_share", "budget", "budget_weight")
+    problem = references.AlignMerge(
+        states["aligned"],
+        [states[name] for name in EXPERTS[:experts]],
+        fisher_of(states),
+        *(recipe.number(name) for name in names),
+    )
+    found = merged(recipe, states)
+    assert_equal(found, problem.merge())
+    delta = problem.joined(found).requires_grad_()
+    objective = problem.objective(delta)
+    objective.backward()
+    value = float(objective.detach())
+    assert delta.grad is not None
+    assert float(delta.grad.abs().max()) < 1e-4 * float((problem.fisher * problem.mean.abs()).max())
+    at_mean, at_zero = problem.objective(problem.mean), problem.objective(torch.zeros_like(problem.mean))
+    assert value <= min(float(at_mean), float(at_zero)) + 1e-9
+    if not parameters:
+        chosen = problem.subspace()
+        assert 0 < float(chosen.sum()) <= 0.1 * len(chosen) and value < 0.999 * float(at_mean)
+
+
+def test_alignmerge_without_penalties_is_the_mean_of_the_experts() -> None:
+    states = models()
+    found = merged(recipe_of("alignmerge", 2, alignment_weight=0.0, budget_weight=0.0), states)
+    assert_equal(found, references.mean([{k: t.double() for k, t in states[name].items()} for name in EXPERTS]))
+
+
+def test_a_tighter_budget_of_alignmerge_keeps_the_predicted_rise_smaller() -> None:
+    states, fisher = models(), fisher_of(models())
+    rises = []
+    for weight in (0.0, 10.0, 1000.0):
+        found = merged(recipe_of("alignmerge", 1, alignment_weight=0.0, budget=0.01, budget_weight=weight), states)
+        rises.append(sum(float((fisher[k] * (found[k] - states["aligned"][k]) ** 2).sum()) / 2 for k in found))
+    assert rises[0] > rises[1] > rises[2] > 0.01
+
+
+def test_leaving_an_expert_out_of_alignmerge_is_the_merge_of_the_others() -> None:
+    states = models()
+    pool = pool_from(states, "aligned")
+    add_importance(pool, states, "fisher")
+    recipe = recipe_of("alignmerge", 2)
+    pool.apply(recipe)
+    pool.apply(recipe.without("geography"))
+    expected = merged(recipe_of("alignmerge", 1), {name: one for name, one in states.items() if name != "geography"})
+    changing = [key for key in SHAPES if not torch.equal(states["chemistry"][key], states["aligned"][key])]
+    assert changing
+    for key in changing:
+        assert torch.allclose(pool.live.state_dict()[key], expected[key], rtol=1e-4, atol=1e-6), key
 
 
 def test_ranks_count_larger_scores_and_ties_share_one() -> None:

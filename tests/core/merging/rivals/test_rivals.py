@@ -14,7 +14,7 @@ from core.contracts.method_info import Value
 from core.merging.engine import MergePool
 from core.merging.mergekit_config import to_mergekit
 from core.merging.recipes import Recipe
-from core.merging.rivals.importance import ElectionRanks
+from core.merging.rivals.importance import ElectionRanks, FisherDiagonal, Importance
 from core.merging.rivals.sums import as_sum
 from core.merging.storage import Storage
 from tests.core.merging.rivals import references
@@ -76,12 +76,22 @@ def scores_of(states: Mapping[str, State]) -> dict[tuple[str, str, str], Tensor]
     return {(name, by, key): draw(states[name][key]) for name in names for by in ("base", "own") for key in SHAPES}
 
 
-def add_importance(pool: MergePool, states: Mapping[str, State]) -> None:
-    ranks = ElectionRanks(pool.storage)
-    for (name, _, key), scores in scores_of(states).items():
-        if name in pool.experts and key in pool.changed_by(name):
-            ranks.note(name, key, scores)
-    pool.facts.importance = ranks
+def fisher_of(states: Mapping[str, State]) -> dict[str, Tensor]:
+    """A random Fisher diagonal that bfloat16 holds, over several orders of magnitude, with zeros."""
+    scores = scores_of(states)
+    return {key: (scores["aligned", "own", key] ** 6 * 40).bfloat16().float() for key in SHAPES}
+
+
+def add_importance(pool: MergePool, states: Mapping[str, State], kind: str | None) -> None:
+    importance: Importance = FisherDiagonal(pool.storage) if kind == "fisher" else ElectionRanks(pool.storage)
+    if isinstance(importance, FisherDiagonal):
+        for key, values in fisher_of(states).items():
+            importance.note("aligned", key, values)
+    else:
+        for (name, _, key), scores in scores_of(states).items():
+            if name in pool.experts and key in pool.changed_by(name):
+                importance.note(name, key, scores)
+    pool.facts.importance = importance
 
 
 def recipe_of(method: str, experts: int, **parameters: Value) -> Recipe:
@@ -96,7 +106,7 @@ def recipe_of(method: str, experts: int, **parameters: Value) -> Recipe:
 def merged(recipe: Recipe, states: Mapping[str, State], **storage: bool) -> dict[str, Tensor]:
     pool = pool_from(states, recipe.base, **storage)
     if recipe.info.importance:
-        add_importance(pool, states)
+        add_importance(pool, states, recipe.info.importance)
     pool.apply(recipe)
     return {key: tensor.clone() for key, tensor in pool.live.state_dict().items()}
 
@@ -181,7 +191,7 @@ def test_a_second_merge_leaves_nothing_of_the_first(method: str) -> None:
     states = models()
     recipe = recipe_of(method, 2)
     pool = pool_from(states, recipe.base)
-    add_importance(pool, states)
+    add_importance(pool, states, recipe.info.importance)
     pool.apply(recipe_of(method, 1))
     pool.apply(recipe)
     for key, tensor in merged(recipe, states).items():
