@@ -106,6 +106,8 @@ def describe_event(event: Event) -> str | None:
         case "data_ready":
             benign = f", {event.benign_kept} harmless look-alikes" if event.benign_seen else ""
             return f"data: {event.safety_kept} safety and {event.domain_kept} domain pairs{benign}"
+        case "importance_scored":
+            return f"importance scores of the weights for {event.method}: {event.seconds:.0f} s"
         case "candidate_scored":
             outcome = event.failure or f"objective {event.objective:.4f} nats/token"
             outcome += f" (estimated from {event.samples} of {event.all_samples} pairs)" if event.partial else ""
