@@ -70,9 +70,9 @@ def _demo(arguments: argparse.Namespace, settings: Settings) -> int:
     from core.jobs.worker import new_run_id
     from core.models.demo_base import ensure_base
 
-    spec = load_spec(ASSETS / "specs" / ("demo_quick.yaml" if arguments.quick else "demo.yaml"))
+    own = load_spec(ASSETS / "specs" / ("demo_quick.yaml" if arguments.quick else "demo.yaml"))
     ensure_base(settings, lambda message, done, total: say(f"{message} {done}/{total}"))
-    spec = _with_outside(spec, arguments.outside)
+    spec = _with_outside(own, arguments.outside)
     return _execute(spec, settings, arguments.out or settings.runs / new_run_id(), None)
 
 
