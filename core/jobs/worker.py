@@ -21,9 +21,9 @@ from typing import Any
 
 from core.contracts.comparison_spec import AnySpec, ComparisonSpec
 from core.contracts.events import Cancelled, CandidateScored, Event, Failed, Finished, is_terminal
+from core.durable import DISK_FULL
 from core.errors import RunCancelled, RunError, SafeMergeError
 from core.jobs.signals import ignore_interrupts, interruptible
-from core.runs.durable import DISK_FULL
 from core.runs.folder import RunFolder
 from core.runs.process import acquire_lock, mark_started, start_detached
 from core.runs.replay import Replay, read_replay
