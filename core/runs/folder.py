@@ -13,6 +13,7 @@ last line. It is removed again only when the run is resumed.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
@@ -30,13 +31,16 @@ from core.contracts.events import (
     Failed,
     Finished,
     Resumed,
+    RunStarted,
     Warned,
     is_damaged,
     is_terminal,
     parse_event,
 )
+from core.contracts.removed import RACING, removed_parts
 from core.contracts.reply_verdicts import DisputedReply
 from core.contracts.results import RunResult
+from core.contracts.spec_files import parse_mapping, read_spec_text
 from core.data.training_pairs import Dataset, Sample, write_samples
 from core.errors import RunError
 from core.evaluation.replies import ReplyRow, replies_name, rows_text
@@ -122,8 +126,8 @@ class RunFolder:
         write_atomic(self.spec_path, spec.to_yaml())
 
     def read_spec(self) -> AnySpec:
-        """The spec of this run; raises `SpecError` when it is missing or invalid."""
-        return load_any_spec(self.spec_path)
+        """The spec of this run, also of an earlier version's; raises `SpecError` when it is missing or invalid."""
+        return load_any_spec(self.spec_path, stored=True)
 
     def write_result(self, result: RunResult) -> None:
         write_atomic(self.result_path, json.dumps(result.to_json_dict(), indent=2, ensure_ascii=False) + "\n")
@@ -197,7 +201,8 @@ class RunFolder:
 
         Raises:
             RunError: a worker is at work on the run (code `run-at-work`), may be at work on another host (code
-                `worker-elsewhere`), or the run is finished (code `run-finished`).
+                `worker-elsewhere`), the run is finished (code `run-finished`), or its search needs what was removed
+                (code `search-removed`).
         """
         with locked_log(self.events_path) as fd:
             last = self._last_event(fd)
@@ -209,9 +214,25 @@ class RunFolder:
                 )
             if last is None or not is_terminal(last):
                 self.refuse_at_work()
+            self._refuse_removed()
             self.write_worker(worker)
             self.stop_path.unlink(missing_ok=True)
             self._replace_end_with_resumed(fd, last)
+
+    def _refuse_removed(self) -> None:
+        """Raise `RunError` where the run's searches need an optimizer or a key that this version lacks."""
+        events = self.read_events()
+        specs = [event.spec for event in events if isinstance(event, RunStarted)]
+        if self.spec_path.exists():
+            specs.append(parse_mapping(read_spec_text(self.spec_path)))
+        raced = any(isinstance(event, CandidateScored) and event.samples is not None for event in events)
+        removed = dict.fromkeys([*itertools.chain(*map(removed_parts, specs)), *[RACING] * raced])
+        if removed:
+            raise RunError(
+                f"The run {self.run_id} cannot be resumed: its search uses {' and '.join(removed)}, removed since.",
+                "Resume it with the version that started it, or start a new run with optimizer bayes or gradient.",
+                code="search-removed",
+            )
 
     def _replace_end_with_resumed(self, fd: int, last: Event | None) -> None:
         ended = "The worker was gone."
