@@ -209,7 +209,7 @@ class CandidateScored(_Event):
     expert_losses: dict[str, float] = Field(default_factory=dict)
     """Mean loss on each expert's own domain pairs, where there are several experts."""
     samples: int | None = None
-    """Pairs that the losses rest on, in logs of version 0.1 with racing; otherwise null: all pairs are scored."""
+    """Pairs that the losses rest on, in logs of earlier versions with racing; otherwise null: all pairs are scored."""
     all_samples: int | None = None
     """Pairs in all, in such logs. With fewer `samples` the losses are estimates, and the view leaves them out."""
     tokens: int = 0
@@ -221,7 +221,7 @@ class CandidateScored(_Event):
 
     @property
     def partial(self) -> bool:
-        """Whether the losses are estimates from a part of the pairs, as racing in version 0.1 made them."""
+        """Whether the losses are estimates from a part of the pairs."""
         return self.samples is not None and self.samples != self.all_samples
 
     @property

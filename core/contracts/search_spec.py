@@ -125,7 +125,7 @@ class SearchSpec(FrozenSpec):
     @model_validator(mode="before")
     @classmethod
     def _drop_racing(cls, data: Any, info: ValidationInfo) -> Any:
-        """Version 0.1 wrote `racing` into every spec; true is refused except in the spec of a run."""
+        """Earlier versions wrote `racing` into every spec; true is refused except in the spec of a run."""
         if isinstance(data, dict) and (data.get("racing") is False or is_stored(info)):
             return {key: value for key, value in data.items() if key != "racing"}
         return data

@@ -174,7 +174,7 @@ def _collect(event: Event, view: RunView, changes: dict[str, Any], added: _Added
 
 
 def _warn_of_estimates(event: CandidateScored, view: RunView, added: _Added) -> None:
-    """Warn once that candidates with losses estimated by racing (version 0.1) are left out of the view."""
+    """Warn once that candidates with losses estimated by racing (earlier versions) are left out of the view."""
     if all(warned.message != ESTIMATES for warned in (*view.warnings, *added.warnings)):
         added.warnings.append(Warned(at=event.at, message=ESTIMATES, hint="events.jsonl has them."))
 
