@@ -1,8 +1,7 @@
 """The events of a run, as small frozen models joined in one discriminated union.
 
 A run's `events.jsonl` holds one event a line. Live view, reload, history and report all fold this log
-(`core.runs.view.fold`), so an event carries facts, never formatting. Losses are nats per token; times are seconds. The
-text below each field describes it.
+(`core.runs.view.fold`), so an event carries facts, never formatting. Losses are nats per token; times are seconds.
 """
 
 from __future__ import annotations
@@ -178,6 +177,20 @@ class DataReady(_Event):
     """Number of dropped questions by reason."""
 
 
+class ImportanceScored(_Event):
+    """How important each weight is to the training pairs was computed, for a method that needs it."""
+
+    kind: Literal["importance_scored"] = "importance_scored"
+    method: str
+    """The merge method."""
+    sha256: str
+    """Hash of the scores; a resumed run computes them again and refuses others."""
+    pairs: int
+    """Backward passes, one for each training pair and model."""
+    seconds: float
+    """Time of computing them."""
+
+
 class CandidateScored(_Event):
     """One merge of a search, scored on the training pairs without generating text."""
 
@@ -339,6 +352,7 @@ Event = Annotated[
     | PoolLoaded
     | SampleSeen
     | DataReady
+    | ImportanceScored
     | CandidateScored
     | GradientStep
     | CandidateMeasured

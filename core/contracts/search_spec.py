@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from core.contracts.data_spec import FrozenSpec
-from core.contracts.merge_methods import METHODS, MergeMethod, Value, fast_methods, merged_by_mergekit
+from core.contracts.merge_methods import METHODS, MergeMethod, fast_methods, merged_by_mergekit
+from core.contracts.method_info import Value
 from core.contracts.optimizers import (
     DEFAULT_OPTIMIZER,
     EQUAL,

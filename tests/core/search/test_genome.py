@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.contracts.merge_methods import METHODS, FastMethod, MethodParameter, mergekit_methods
+from core.contracts.merge_methods import METHODS, FastMethod, mergekit_methods
+from core.contracts.method_info import MethodParameter
 from core.merging.mergekit_config import to_mergekit
 from core.merging.recipes import Recipe, equal_weights
 from core.search.genome import Genome, LogParameter, Parameter

@@ -1,0 +1,121 @@
+"""Sums what each training pair's gradient says about each weight, one pair and one tensor's gradient at a time.
+
+Two contributions of a pair with the loss L = -log p(answer | question), the sum over the answer's tokens: `snip`,
+|theta dL/dtheta| (arXiv 2402.05162, section 3), which LED-Merging ranks, and `squared`, (dL/dtheta)^2, whose mean is
+the diagonal of the empirical Fisher matrix. On a GPU deterministic kernels are used, so that a resumed run gets the
+same sums.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.data.training_pairs import Sample
+from core.errors import OutOfMemory
+from core.models.out_of_memory import free_cached, translate_oom
+from core.models.packed_attention import chunked_attention
+from core.search.gradient.backward import checkpointed_blocks, gradients_contracted
+from core.search.scoring import TrainingSet
+
+Contribution = Callable[[Tensor, Tensor], Tensor]
+"""What a pair adds to a weight: a function of the weight's value and its gradient, both float32."""
+
+
+def snip(values: Tensor, gradient: Tensor) -> Tensor:
+    """|theta g|, the first-order estimate of how the loss changes when a weight is set to 0."""
+    return (values * gradient).abs_()
+
+
+def squared(_values: Tensor, gradient: Tensor) -> Tensor:
+    """g^2."""
+    return gradient * gradient
+
+
+@dataclass
+class ImportanceSums:
+    """Sums of contributions over training pairs.
+
+    Attributes:
+        contribution: of one pair.
+        device: where the sums are held.
+        checkpointing: blocks are run again in the backward pass; set when their activations do not fit.
+        sums: by tensor, float32, of the pairs read so far.
+    """
+
+    contribution: Contribution
+    device: torch.device
+    checkpointing: bool = False
+    sums: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, model: Any, tokenizer: Any, samples: Sequence[Sample], names: Collection[str]) -> Iterator[int]:
+        """Start new sums and add the pairs, yielding how many are done.
+
+        Args:
+            model: holds the weights that are differentiated.
+            tokenizer: of the pairs.
+            samples: the pairs.
+            names: of the parameters; names of other tensors are left out.
+
+        Raises:
+            OutOfMemory: a single pair does not fit, even with checkpointed blocks.
+        """
+        while True:
+            try:
+                yield from self._add_all(model, tokenizer, samples, names)
+            except OutOfMemory:
+                if self.checkpointing:
+                    raise
+                free_cached()
+                self.checkpointing = True  # sums of a half-read pair are of no use: start again
+            else:
+                return
+
+    def _add_all(self, model: Any, tokenizer: Any, samples: Sequence[Sample], names: Collection[str]) -> Iterator[int]:
+        named = {name: tensor for name, tensor in model.named_parameters() if name in names}
+        self.sums = {}
+        with translate_oom("The importance scores"):
+            for name, tensor in named.items():
+                self.sums[name] = torch.zeros(tensor.shape, dtype=torch.float32, device=self.device)
+        for done, sample in enumerate(samples, start=1):
+            with translate_oom("The backward pass of a training pair"), deterministic(model.device):
+                self._add_pair(model, TrainingSet(tokenizer, [sample], opening=None), named)
+            yield done
+
+    def _add_pair(self, model: Any, pair: TrainingSet, named: dict[str, Tensor]) -> None:
+        def add(name: str, gradient: Tensor) -> None:
+            with torch.no_grad():
+                self.sums[name] += self.contribution(named[name].detach().float(), gradient.float()).to(self.device)
+
+        with (
+            chunked_attention(model),  # checkpointed blocks run again during the backward pass
+            checkpointed_blocks(model) if self.checkpointing else nullcontext(),
+            gradients_contracted(model, list(named), add),
+            torch.enable_grad(),
+        ):
+            pair.answers_of(model, 0, (0,)).loss.sum().backward()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """Within the context operations on a GPU give the same bits every time, where torch has such a kernel."""
+    if device.type == "cpu":
+        yield
+        return
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
