@@ -61,7 +61,7 @@ class GradientPool:
     benign: Sequence[Sample] = ()
     other_benign: Sequence[Sample] = ()
 
-    def scorer(self, safety: Sequence[Sample], domain: Sequence[Sample], benign: Sequence[Sample] = ()) -> Scorer[Any]:
+    def scorer(self, safety: Sequence[Sample], domain: Sequence[Sample], benign: Sequence[Sample] = ()) -> Scorer:
         """Return a scorer of some pairs."""
         sets = (TrainingSet(self.tokenizer, safety, REFUSAL_OPENING), TrainingSet(self.tokenizer, domain, None))
         shares = ExpertShares(tuple(sample.answered_by for sample in domain))
@@ -160,7 +160,7 @@ def _measure(pool: GradientPool, name: str, steps: int, seed: int) -> dict[str, 
     }
 
 
-def _differentiator(pool: GradientPool, scorer: Scorer[Any], seed: int, beta: float) -> Differentiator:
+def _differentiator(pool: GradientPool, scorer: Scorer, seed: int, beta: float) -> Differentiator:
     def new_set(pairs: Sequence[Pair]) -> TrainingSet:
         made = TrainingSet(pool.tokenizer, [pair.sample for pair in pairs], opening=None)
         made.keep_lower_blocks(pool.merge.live, scorer.blocks)

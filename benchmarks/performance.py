@@ -156,26 +156,6 @@ def roughness_table(result: dict[str, Any]) -> str:
     return "\n".join([*rows, "", tail])
 
 
-def racing_table(result: dict[str, Any]) -> str:
-    """Return the tokens that the cheaper searches read, as shares of the paper protocol's tokens."""
-    rows = [
-        "| search | until within 1 % of its best | seeds within 1 % | whole search | final objective |",
-        "|---|---|---|---|---|",
-    ]
-    for name, row in result["searches"].items():
-        seeds = len(row["seeds"])
-        near, whole = (_shares(row[key]) for key in ("share_until_near", "share_to_the_end"))
-        gap, worst = _median_and_max(row["gap"])
-        reached = f"{seeds - row['share_until_near']['missed']} of {seeds}"
-        rows.append(f"| {name} | {near} | {reached} | {whole} | {gap:+.2%} (worst {worst:+.2%}) |")
-    return "\n".join([*rows, "", f"Pool: {result['pool']}; medians over the seeds that have a value."])
-
-
-def _shares(summary: dict[str, Any]) -> str:
-    median, worst = _median_and_max(summary)
-    return "never" if median is None else f"{median:.1%} (worst {worst:.1%})"
-
-
 def _median_and_max(summary: dict[str, Any]) -> tuple[Any, Any]:
     return summary["median"], summary["max"]
 
@@ -200,7 +180,6 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "search": search_table,
     "search_float32": search_table,
     "roughness": roughness_table,
-    "racing": racing_table,
     "generate": generate_table,
     "evaluation": evaluation_table,
     "following": following_table,
@@ -212,7 +191,6 @@ _DEMO = ("--pool", "demo")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "search": ("search", *_DEMO, "--pairs", "16"),
     "search_float32": ("search", *_DEMO, "--pairs", "8", "--seeds", "3", "--dtype", "float32"),
-    "racing": ("racing", *_DEMO),
 }
 """Module and options of the benchmarks that do not run with their defaults."""
 

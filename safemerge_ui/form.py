@@ -21,7 +21,7 @@ EXPERT_SLOTS = 4
 EXPERT_FIELDS = ("model", "domain", "topic", "suite", "examples", "template")
 _SEARCH_FIELDS = ("optimizer", "method", "steps", "alpha", "safety", "seed", "stop_when_flat", "temperature")
 _GENOME_SWITCHES = ("smooth", "allow_negative_weights", "normalize")
-_OBJECTIVE_FIELDS = ("objective", "safety_tolerance", "racing", "beta", "start", "regularize")
+_OBJECTIVE_FIELDS = ("objective", "safety_tolerance", "beta", "start", "regularize")
 _COMMAND = "Run it with `python -m core run SPEC.yaml --out DIR`, or change the spec."
 
 Form = dict[str, Any]

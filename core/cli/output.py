@@ -112,7 +112,6 @@ def describe_event(event: Event) -> str | None:
             return f"importance scores of the weights for {event.method}: {event.seconds:.0f} s"
         case "candidate_scored":
             outcome = event.failure or f"objective {event.objective:.4f} nats/token"
-            outcome += f" (estimated from {event.samples} of {event.all_samples} pairs)" if event.partial else ""
             outcome += "" if event.held_out is None else f", {event.held_out:.4f} on held-out pairs"
             outcome += f", {event.violation:.4f} above the safety limit" if event.violation else ""
             return f"{event.search}: candidate {event.candidate}, generation {event.generation}: {outcome}"

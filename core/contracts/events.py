@@ -222,9 +222,9 @@ class CandidateScored(_Event):
     expert_losses: dict[str, float] = Field(default_factory=dict)
     """Mean loss on each expert's own domain pairs, where there are several experts."""
     samples: int | None = None
-    """Pairs that the figures rest on; null where candidates are not raced and all pairs are scored."""
+    """Pairs that the losses rest on, in logs of earlier versions with racing; otherwise null: all pairs are scored."""
     all_samples: int | None = None
-    """Pairs in all. With fewer `samples` the losses are estimates, made by pairing with the best candidate so far."""
+    """Pairs in all, in such logs. With fewer `samples` the losses are estimates, and the view leaves them out."""
     tokens: int = 0
     """Tokens of training pairs that were read for it."""
     ce_benign: float | None = None

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from core.contracts.comparison_spec import AnySpec, ComparisonSpec
 from core.contracts.optimizers import EQUAL, find_search
+from core.contracts.removed import REMOVED_OPTIMIZERS
 from core.contracts.results import WITHOUT, ModelResult
 from core.contracts.run_spec import RunSpec
 from core.merging.recipes import Recipe
@@ -30,6 +31,8 @@ def search_sentence(name: str, spec: RunSpec) -> str:
         return f"The run's own merge without {left_out}; all other parameters are unchanged."
     if name == EQUAL:
         return "Every model of the pool has the same weight; no search was run."
+    if name in REMOVED_OPTIMIZERS:
+        return f"Search: {name}, which was removed after this run."
     found, search = find_search(name), spec.search
     if found is None or found.optimizer is None:
         return ""
@@ -40,9 +43,8 @@ def search_sentence(name: str, spec: RunSpec) -> str:
         return optimizer.report.format(data=data, temperature=search.temperature)
     early = search.stop_when_flat or optimizer.may_stop_early
     budget = f"at most {search.steps}" if early else str(search.steps)
-    raced = ", raced on nested subsets of the pairs" if search.racing and "racing" in optimizer.options else ""
     goal = _GOALS.get(search.objective, "") if main else ""
-    terms = f"alpha {search.alpha}, safety term {'on' if safety else 'off'}{goal}{raced}"
+    terms = f"alpha {search.alpha}, safety term {'on' if safety else 'off'}{goal}"
     return f"Search: {optimizer.name}, {budget} candidates, {terms}."
 
 

@@ -44,6 +44,7 @@ from core.durable import append_line, last_line, locked_log, translate_os_errors
 from core.errors import RunError
 from core.evaluation.replies import ReplyRow, replies_name, rows_text
 from core.runs.process import ProcessMark
+from core.runs.removed_search import refuse_removed_search
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,8 @@ class RunFolder:
         self._write(self.spec_path, spec.to_yaml())
 
     def read_spec(self) -> AnySpec:
-        """The spec of this run; raises `SpecError` when it is missing or invalid."""
-        return load_any_spec(self.spec_path)
+        """The spec of this run, also of an earlier version's; raises `SpecError` when it is missing or invalid."""
+        return load_any_spec(self.spec_path, stored=True)
 
     def write_result(self, result: RunResult) -> None:
         self._write(self.result_path, json.dumps(result.to_json_dict(), indent=2, ensure_ascii=False) + "\n")
@@ -215,7 +216,8 @@ class RunFolder:
 
         Raises:
             RunError: a worker is at work on the run (code `run-at-work`), may be at work on another host (code
-                `worker-elsewhere`), or the run is finished (code `run-finished`).
+                `worker-elsewhere`), the run is finished (code `run-finished`), or its search needs what was removed
+                (code `search-removed`).
         """
         with locked_log(self.events_path) as fd:
             last = self._last_event(fd)
@@ -227,6 +229,7 @@ class RunFolder:
                 )
             if last is None or not is_terminal(last):
                 self.refuse_at_work()
+            refuse_removed_search(self.spec_path, self.read_events())
             self.write_worker(worker)
             self.stop_path.unlink(missing_ok=True)
             self._replace_end_with_resumed(fd, last)

@@ -104,10 +104,11 @@ def merged_name(view: RunView) -> str:
 
 def search_facts(search: Mapping[str, Any]) -> list[str]:
     """A spec's search in a few words: method, optimizer, and the settings that the optimizer reads."""
-    row = OPTIMIZERS.get(search.get("optimizer", DEFAULT_OPTIMIZER), OPTIMIZERS[DEFAULT_OPTIMIZER])
-    method = search.get("method", "")
+    name = search.get("optimizer", DEFAULT_OPTIMIZER)
+    row = OPTIMIZERS.get(name, OPTIMIZERS[DEFAULT_OPTIMIZER])
+    method, mention = search.get("method", ""), row.mention if name in OPTIMIZERS else name
     facts = [] if row.own_method else [method_title(method)]
-    facts += [row.mention] if row.mention else []
+    facts += [mention] if mention else []
     if "temperature" in row.options:
         facts.append(f"temperature {search.get('temperature', 1.0):g}")
     return [*facts, *_step_facts(search)] if row.takes_steps else facts
@@ -122,7 +123,7 @@ def _step_facts(search: Mapping[str, Any]) -> list[str]:
         facts.append(f"alpha {search.get('alpha')}")
     if objective not in ("constraint", "weighted"):
         facts.append(OBJECTIVES[objective].lower())
-    return [*facts, *(["raced"] if search.get("racing") else [])]
+    return facts
 
 
 def model_name(result: ModelResult, view: RunView) -> str:
