@@ -1,9 +1,8 @@
 """Sums what each training pair's gradient says about each weight, one pair and one tensor's gradient at a time.
 
-Two contributions of a pair with the loss L = -log p(answer | question), the sum over the answer's tokens: `snip`,
-|theta dL/dtheta| (arXiv 2402.05162, section 3), which LED-Merging ranks, and `squared`, (dL/dtheta)^2, whose mean is
-the diagonal of the empirical Fisher matrix. On a GPU deterministic kernels are used, so that a resumed run gets the
-same sums.
+Two contributions of a pair with the loss L = -log p(answer | question), the sum over the answer's tokens: `SNIP` (arXiv
+1810.02340), which LED-Merging ranks, and `SQUARES`, whose mean is the diagonal of the empirical Fisher matrix. On a GPU
+deterministic kernels are used, so that a resumed run gets the same sums.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,18 +23,23 @@ from core.models.packed_attention import chunked_attention
 from core.search.gradient.backward import checkpointed_blocks, gradients_contracted
 from core.search.scoring import TrainingSet
 
-Contribution = Callable[[Tensor, Tensor], Tensor]
-"""What a pair adds to a weight: a function of the weight's value and its gradient, both float32."""
+
+class Contribution(NamedTuple):
+    """What a pair adds to the sum of each weight.
+
+    Attributes:
+        add: adds a gradient's contribution to a float32 sum; it may overwrite the gradient.
+        weighted: each finished sum is multiplied by |theta|.
+    """
+
+    add: Callable[[Tensor, Tensor], object]
+    weighted: bool
 
 
-def snip(values: Tensor, gradient: Tensor) -> Tensor:
-    """|theta g|, the first-order estimate of how the loss changes when a weight is set to 0."""
-    return (values * gradient).abs_()
-
-
-def squared(_values: Tensor, gradient: Tensor) -> Tensor:
-    """g^2."""
-    return gradient * gradient
+SNIP = Contribution(lambda total, gradient: total.add_(gradient.abs_()), weighted=True)
+"""|theta dL/dtheta|, the first-order estimate of how the loss changes when a weight is set to 0."""
+SQUARES = Contribution(lambda total, gradient: total.addcmul_(gradient.float(), gradient.float()), weighted=False)
+"""(dL/dtheta)^2."""
 
 
 @dataclass
@@ -87,11 +91,13 @@ class ImportanceSums:
             with translate_oom("The backward pass of a training pair"), deterministic(model.device):
                 self._add_pair(model, TrainingSet(tokenizer, [sample], opening=None), named)
             yield done
+        for name, total in self.sums.items() if self.contribution.weighted else ():
+            total *= named[name].detach().abs().to(self.device)
 
     def _add_pair(self, model: Any, pair: TrainingSet, named: dict[str, Tensor]) -> None:
         def add(name: str, gradient: Tensor) -> None:
             with torch.no_grad():
-                self.sums[name] += self.contribution(named[name].detach().float(), gradient.float()).to(self.device)
+                self.contribution.add(self.sums[name], gradient.to(self.device))
 
         with (
             chunked_attention(model),  # checkpointed blocks run again during the backward pass

@@ -23,6 +23,7 @@ from core.jobs.worker import run_worker
 from core.models.chat_format import encode_pair
 from core.runs.candidates import find_candidate
 from core.runs.folder import RunFolder
+from core.search.importance import SNIP, SQUARES
 from core.settings import Settings
 from tests.core.data.fake_models import REFUSAL
 from tests.core.jobs.resuming import RunHarness, assert_same_end, no_work, nth
@@ -144,8 +145,8 @@ def test_a_killed_run_ends_the_same(kind: type[Event], bench: RunHarness) -> Non
 
 def test_a_resumed_run_refuses_other_scores(bench: RunHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = bench.start("changed", nth(CandidateScored, 1))
-    monkeypatch.setattr(importance_step, "snip", lambda values, gradient: values.abs() + gradient.abs())
-    monkeypatch.setattr(importance_step, "squared", lambda values, gradient: gradient.abs())
+    monkeypatch.setattr(importance_step, "SNIP", SQUARES)
+    monkeypatch.setattr(importance_step, "SQUARES", SNIP)
     bench.resume(folder)
     end = list(folder.read_events())[-1]
     assert isinstance(end, Failed) and "importance scores" in end.message and "pairs" in end.hint
