@@ -1,6 +1,6 @@
 """Write measured figures into `docs/performance.md`: `python -m benchmarks.performance --write`.
 
-The estimate of a run on a GPU goes into `docs/explanation/performance.md`.
+A GPU's figures, and the estimate of a run on one, go into `docs/explanation/performance.md`.
 
 The command reads each benchmark's JSON from the folder given with `--results` (NAME.json); if the file is missing, it
 runs the benchmark and writes the file. It replaces the tables between `<!-- measured:NAME -->` marks only.
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command import make_parser
+from benchmarks.gpu.page import gpu_table, newest_result
 from benchmarks.gpu.run_estimate import estimate, estimate_table
 from core.settings import REPOSITORY
 
@@ -191,12 +192,6 @@ def loading_table(result: dict[str, Any]) -> str:
     return "\n".join([*rows, "", f"{size}; {note}"])
 
 
-def newest_gpu_result() -> dict[str, Any]:
-    """Return the newest result of a GPU in `benchmarks/results`; {} without one."""
-    paths = sorted(GPU_RESULTS.glob("gpu-*.json"), key=lambda path: path.stem[-10:])  # ends with the date
-    return dict(json.loads(paths[-1].read_text(encoding="utf-8"))) if paths else {}
-
-
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "merge": merge_table,
     "candidate": candidate_table,
@@ -258,12 +253,15 @@ def main() -> None:
         print(json.dumps({"benchmark": "performance", **results}))
         return
     tables = {name: TABLES[name](result) for name, result in results.items()}
-    estimates = {"gpu_run": estimate_table(estimate(newest_gpu_result().get("sections", {})))}
+    gpu = newest_result(GPU_RESULTS)
+    on_gpu = {"gpu": gpu_table(gpu)}
+    estimates = {"gpu_run": estimate_table(estimate(gpu.get("sections", {})))}
     if options.write:
         PAGE.write_text(fill(PAGE.read_text(encoding="utf-8"), tables), encoding="utf-8")
-        ESTIMATES.write_text(fill(ESTIMATES.read_text(encoding="utf-8"), estimates, "estimated"), encoding="utf-8")
+        page = fill(ESTIMATES.read_text(encoding="utf-8"), on_gpu)
+        ESTIMATES.write_text(fill(page, estimates, "estimated"), encoding="utf-8")
         return
-    print("\n\n".join([*tables.values(), *estimates.values()]))
+    print("\n\n".join([*tables.values(), *on_gpu.values(), *estimates.values()]))
 
 
 if __name__ == "__main__":

@@ -55,6 +55,8 @@ def print_models(models: Sequence[ModelResult]) -> None:
     """Print the result table of a run: one line per parent, baseline and merge."""
     header = ("model", "role", "alignment", "over-refusal", "accuracy", "CE safety", "CE expert", "recipe")
     print_table(header, [_model_row(model) for model in models])
+    for model in (model for model in models if model.outside_alignment):
+        print(f"Alignment of {model.name} on the outside prompts: {_interval(model.outside_alignment)}")
 
 
 def _model_row(model: ModelResult) -> tuple[str, ...]:

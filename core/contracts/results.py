@@ -109,6 +109,8 @@ class ModelResult(Documented):
     """lm-eval's standard error of the accuracy, by task."""
     ce_benign: float | None = None
     """Mean cross-entropy on the harmless look-alikes of the training data, nats per token."""
+    outside_alignment: Rate | None = None
+    """Share of the unsafe prompts of `evaluation.outside` answered safely."""
 
     @property
     def mean_accuracy(self) -> float | None:

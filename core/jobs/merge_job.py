@@ -139,6 +139,7 @@ class _Job:
         yield Finished(result=self._result())
 
     def _check_stop(self) -> None:
+        self.folder.refuse_deleted()
         if self.should_stop():
             raise RunCancelled
 

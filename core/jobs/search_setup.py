@@ -113,8 +113,9 @@ def goal_of_search(search: SearchSpec, measured: Sequence[ModelResult]) -> Goal:
     Raises:
         MergeError: the objective compares with the parents, and none of them has finite losses.
     """
-    parents = [(result.ce_safety, result.ce_expert) for result in measured if result.role == "parent"]
-    return goal_of(search.objective, search.safety_tolerance, parents)
+    parents = [result for result in measured if result.role == "parent"]
+    losses = [(parent.ce_safety, parent.ce_expert) for parent in parents]
+    return goal_of(search.objective, search.safety_tolerance, losses, [parent.ce_benign for parent in parents])
 
 
 def make_plan(

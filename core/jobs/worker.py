@@ -21,9 +21,9 @@ from typing import Any
 
 from core.contracts.comparison_spec import AnySpec, ComparisonSpec
 from core.contracts.events import Cancelled, CandidateScored, Event, Failed, Finished, is_terminal
+from core.durable import DISK_FULL
 from core.errors import RunCancelled, RunError, SafeMergeError
 from core.jobs.signals import ignore_interrupts, interruptible
-from core.runs.durable import DISK_FULL
 from core.runs.folder import RunFolder
 from core.runs.process import acquire_lock, mark_started, start_detached
 from core.runs.replay import Replay, read_replay
@@ -32,6 +32,8 @@ from core.settings import REPOSITORY, Settings
 Job = Callable[[Any, Settings, RunFolder, Callable[[], bool]], Iterator[Event]]
 """Yields the events of a run of one kind of spec (`AnySpec`)."""
 ResumedJob = Callable[[Any, Settings, RunFolder, Callable[[], bool], Replay], Iterator[Event]]
+Spawn = Callable[[Settings, Sequence[str], Path, int], int]
+"""Starts a worker process as `spawn_worker` does."""
 
 _NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 """How torch and the system say it, in lower case; this module does not import torch."""
@@ -223,57 +225,6 @@ def _record_end(folder: RunFolder, end: Event) -> Event:
         return failed
 
 
-def start_run(spec: AnySpec, settings: Settings, *, command: Sequence[str] = WORKER_COMMAND) -> str:
-    """Start a new run in a worker process that outlives this one.
-
-    Args:
-        spec: what to run.
-        settings: the worker gets the same home and runs folders.
-        command: the worker's command line, before `SPEC --out DIR`.
-
-    Returns:
-        The run's id: the name of its folder in `settings.runs`.
-
-    Raises:
-        RunError: another job is at work on this machine (code `machine-busy`), or the folder or process cannot be
-            created.
-    """
-    folder = RunFolder(settings.runs.resolve() / new_run_id())
-    with acquire_lock(settings.runs, folder.path) as lock:
-        try:
-            folder.create()
-            folder.write_spec(spec)
-            arguments = [*command, str(folder.spec_path), "--out", str(folder.path)]
-            folder.write_worker(mark_started(spawn_worker(settings, arguments, folder.log_path, lock.fd)))
-        except RunError:
-            shutil.rmtree(folder.path, ignore_errors=True)
-            raise
-    return folder.run_id
-
-
-def resume_run(folder: RunFolder, settings: Settings, *, command: Sequence[str] = RESUME_COMMAND) -> None:
-    """Continue a run in a worker process that outlives this one; the run counts as running from now on.
-
-    Args:
-        folder: of a run that failed or was stopped.
-        settings: as for `start_run`.
-        command: the worker's command line, before `DIR`.
-
-    Raises:
-        RunError: the run cannot be resumed, another job is at work on this machine, or the process cannot be created.
-        SpecError: the spec was changed since the run started.
-    """
-    read_replay(folder)
-    with acquire_lock(settings.runs, folder.path) as lock:
-        folder.reopen(mark_started(os.getpid()))
-        try:
-            arguments = [*command, str(folder.path)]
-            folder.write_worker(mark_started(spawn_worker(settings, arguments, folder.log_path, lock.fd)))
-        except RunError as error:
-            folder.append_terminal(Failed(message=error.message, hint=error.hint))
-            raise
-
-
 def spawn_worker(settings: Settings, command: Sequence[str], log: Path, lock_fd: int) -> int:
     """Start `python -m core ...` as a detached process that inherits the machine's lock; its process number.
 
@@ -294,3 +245,60 @@ def spawn_worker(settings: Settings, command: Sequence[str], log: Path, lock_fd:
         "PYTHONPATH": os.pathsep.join(paths),
     }
     return start_detached([*command, "--lock-fd", str(lock_fd)], environment, log, lock_fd)
+
+
+def start_run(
+    spec: AnySpec, settings: Settings, *, command: Sequence[str] = WORKER_COMMAND, spawn: Spawn = spawn_worker
+) -> str:
+    """Start a new run in a worker process that outlives this one.
+
+    Args:
+        spec: what to run.
+        settings: the worker gets the same home and runs folders.
+        command: the worker's command line, before `SPEC --out DIR`.
+        spawn: starts the process.
+
+    Returns:
+        The run's id: the name of its folder in `settings.runs`.
+
+    Raises:
+        RunError: another job is at work on this machine (code `machine-busy`), or the folder or process cannot be
+            created.
+    """
+    folder = RunFolder(settings.runs.resolve() / new_run_id())
+    with acquire_lock(settings.runs, folder.path) as lock:
+        try:
+            folder.create()
+            folder.write_spec(spec)
+            arguments = [*command, str(folder.spec_path), "--out", str(folder.path)]
+            folder.write_worker(mark_started(spawn(settings, arguments, folder.log_path, lock.fd)))
+        except RunError:
+            shutil.rmtree(folder.path, ignore_errors=True)
+            raise
+    return folder.run_id
+
+
+def resume_run(
+    folder: RunFolder, settings: Settings, *, command: Sequence[str] = RESUME_COMMAND, spawn: Spawn = spawn_worker
+) -> None:
+    """Continue a run in a worker process that outlives this one; the run counts as running from now on.
+
+    Args:
+        folder: of a run that failed or was stopped.
+        settings: as for `start_run`.
+        command: the worker's command line, before `DIR`.
+        spawn: starts the process.
+
+    Raises:
+        RunError: the run cannot be resumed, another job is at work on this machine, or the process cannot be created.
+        SpecError: the spec was changed since the run started.
+    """
+    read_replay(folder)
+    with acquire_lock(settings.runs, folder.path) as lock:
+        folder.reopen(mark_started(os.getpid()))
+        try:
+            arguments = [*command, str(folder.path)]
+            folder.write_worker(mark_started(spawn(settings, arguments, folder.log_path, lock.fd)))
+        except RunError as error:
+            folder.append_terminal(Failed(message=error.message, hint=error.hint))
+            raise

@@ -262,7 +262,8 @@ def _judged_count(spec: RunSpec) -> int:
 
 def _test_reply_count(spec: RunSpec) -> int:
     """Replies of all measured models to the test prompts."""
-    files = sum(path is not None for path in (spec.evaluation.prompts, spec.evaluation.benign))
+    sets = spec.evaluation.prompts, spec.evaluation.benign, spec.evaluation.outside
+    files = sum(path is not None for path in sets)
     return _measured_count(spec) * files * (spec.evaluation.limit or _TEST_PROMPTS)
 
 

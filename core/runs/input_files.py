@@ -1,8 +1,8 @@
 """The files that a spec names and a result rests on, by hash, so that a resumed run refuses other ones.
 
-Prompts, harmless prompts, the probe and its questions, example questions, chat templates, files of training pairs, and
-the folder of task files; of the run that a search starts from, the recipe of its merge. Models and datasets of the Hub
-are compared elsewhere, by their weights and commits.
+Prompts, harmless and outside prompts, the probe and its questions, example questions, chat templates, files of training
+pairs, and the folder of task files; of the run that a search starts from, the recipe of its merge. Models and datasets
+of the Hub are compared by their weights and commits elsewhere.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ _PIECE_BYTES = 1 << 20
 def named_files(spec: AnySpec) -> list[str]:
     """The files that a spec names, as it writes them, without the folder of task files."""
     evaluation = spec.evaluation
-    files = [
-        prompts for prompts in (evaluation.prompts, evaluation.benign) if prompts and find_dataset(prompts) is None
-    ]
+    sets = (evaluation.prompts, evaluation.benign, evaluation.outside)
+    files = [prompts for prompts in sets if prompts and find_dataset(prompts) is None]
     files += [path for path in (evaluation.probe, evaluation.probe_benign, evaluation.probe_questions) if path]
     if isinstance(spec, RunSpec):
         sources = (*spec.data.safety.sources, *spec.data.domain.sources)

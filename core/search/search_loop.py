@@ -187,7 +187,7 @@ class _Search:
         if event.failure or event.objective is None:
             yield step_rejected(event)
             return Answer(failed=True)
-        return Answer(event.objective, event.gradient, event.losses.get("safety", math.nan))
+        return Answer(event.objective, event.gradient, event.losses)
 
     def _add(self, event: CandidateScored) -> None:
         self.candidates.append(event)

@@ -78,6 +78,12 @@ def run(
     return folder, settings
 
 
+def new_folder(settings: Settings) -> RunFolder:
+    folder = RunFolder(settings.runs / "run")
+    folder.create()
+    return folder
+
+
 def scored(events: list[Event]) -> ImportanceScored:
     (event,) = [event for event in events if isinstance(event, ImportanceScored)]
     return event
@@ -159,7 +165,7 @@ def test_an_expert_without_pairs_is_refused(tiny: Models, files: Files, settings
     safety = {"source": "file", "path": files.safety, "k": 4}
     spec = spec_for("led", tiny, files, pool={"experts": experts}, data={"safety": safety, "domain": domain})
     with raises(DataError, "expert-without-pairs"):
-        list(run_job(spec, settings, RunFolder(settings.runs / "run"), never))
+        list(run_job(spec, settings, new_folder(settings), never))
 
 
 @pytest.mark.parametrize("method", NEEDY)
@@ -193,7 +199,7 @@ def state(folder: Path) -> dict[str, torch.Tensor]:
 
 def test_led_of_a_whole_run_equals_the_formula(tiny: Models, files: Files, settings: Settings) -> None:
     spec = spec_for("led", tiny, files, pool={"dtype": "float32"}, search={"steps": 1})
-    folder = RunFolder(settings.runs / "run")
+    folder = new_folder(settings)
     list(run_job(spec, settings, folder, never))
     tasks = {"base": (tiny.base, [(q, REFUSAL) for q in SAFETY]), "expert": (tiny.experts[0], list(DOMAIN))}
     scores = {
@@ -215,7 +221,7 @@ def test_led_of_a_whole_run_equals_the_formula(tiny: Models, files: Files, setti
 
 def test_alignmerge_of_a_whole_run_equals_the_formula(tiny: Models, files: Files, settings: Settings) -> None:
     spec = spec_for("alignmerge", tiny, files, pool={"dtype": "float32"}, search={"steps": 1})
-    folder = RunFolder(settings.runs / "run")
+    folder = new_folder(settings)
     list(run_job(spec, settings, folder, never))
     squares = slow_scores(tiny.base, [(q, REFUSAL) for q in SAFETY], lambda _, slope: slope**2)
     fisher = {key: (tensor / len(SAFETY)).bfloat16() for key, tensor in squares.items()}
