@@ -65,7 +65,7 @@ class ImportanceSums:
             model: holds the weights that are differentiated.
             tokenizer: of the pairs.
             samples: the pairs.
-            names: of the parameters; names of other tensors are left out.
+            names: of the parameters; names of other tensors are left out. Without any, no pair is read.
 
         Raises:
             OutOfMemory: a single pair does not fit, even with checkpointed blocks.
@@ -87,7 +87,7 @@ class ImportanceSums:
         with translate_oom("The importance scores"):
             for name, tensor in named.items():
                 self.sums[name] = torch.zeros(tensor.shape, dtype=torch.float32, device=self.device)
-        for done, sample in enumerate(samples, start=1):
+        for done, sample in enumerate(samples if named else (), start=1):
             with translate_oom("The backward pass of a training pair"), deterministic(model.device):
                 self._add_pair(model, TrainingSet(tokenizer, [sample], opening=None), named)
             yield done
@@ -105,7 +105,9 @@ class ImportanceSums:
             gradients_contracted(model, list(named), add),
             torch.enable_grad(),
         ):
-            pair.answers_of(model, 0, (0,)).loss.sum().backward()  # type: ignore[no-untyped-call]
+            loss = pair.answers_of(model, 0, (0,)).loss.sum()
+            if loss.requires_grad:  # else it depends on none of the parameters
+                loss.backward()  # type: ignore[no-untyped-call]
 
 
 @contextmanager

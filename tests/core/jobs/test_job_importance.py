@@ -168,6 +168,14 @@ def test_an_expert_without_pairs_is_refused(tiny: Models, files: Files, settings
         list(run_job(spec, settings, new_folder(settings), never))
 
 
+def test_an_expert_that_is_the_ancestor_elects_nothing(tiny: Models, files: Files, settings: Settings) -> None:
+    twin = shutil.copytree(tiny.ancestor, settings.home / "twin")
+    experts = [{"model": str(one), "domain": "poetry"} for one in (tiny.experts[0], twin)]
+    spec = spec_for("led", tiny, files, pool={"experts": experts}, search={"steps": 1})
+    events = list(run_job(spec, settings, new_folder(settings), never))
+    assert isinstance(events[-1], Finished) and not any(e.failure for e in events if isinstance(e, CandidateScored))
+
+
 @pytest.mark.parametrize("method", NEEDY)
 @pytest.mark.parametrize("search", [{"optimizer": "gradient"}, {"compare": ["gradient"]}])
 def test_gradient_search_has_no_derivative(method: str, search: dict[str, Any], tiny: Models, files: Files) -> None:

@@ -65,6 +65,19 @@ def test_only_the_named_parameters_are_differentiated_and_none_keeps_a_gradient(
     assert all(tensor.grad is None for tensor in pool.live.parameters())
 
 
+def test_nothing_is_read_for_tensors_that_are_no_parameters() -> None:
+    sums = ImportanceSums(SNIP, CPU)
+    assert list(sums.add(make_pool().live, TOKENIZER, SAFETY, {"a buffer"})) == [] and sums.sums == {}
+
+
+def test_a_parameter_that_the_loss_does_not_depend_on_has_no_importance() -> None:
+    live = make_pool().live
+    live.register_parameter("spare", torch.nn.Parameter(torch.ones(3)))
+    sums = ImportanceSums(SNIP, CPU)
+    list(sums.add(live, TOKENIZER, SAFETY[:1], {"spare"}))
+    assert sums.sums["spare"].tolist() == [0, 0, 0]
+
+
 def test_the_same_pairs_give_the_same_bits() -> None:
     first, second = (sums_of(make_pool().live, SQUARES) for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
