@@ -15,13 +15,16 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from core.data.training_pairs import Sample
 from core.errors import OutOfMemory
+from core.models.chat_format import EncodedPair, encode_pair
 from core.models.out_of_memory import free_cached, translate_oom
-from core.models.packed_attention import chunked_attention
 from core.search.gradient.backward import checkpointed_blocks, gradients_contracted
-from core.search.scoring import TrainingSet
+
+_ANSWER_TOKENS = 512
+"""Longer answers are cut, as where they are scored."""
 
 
 class Contribution(NamedTuple):
@@ -38,7 +41,7 @@ class Contribution(NamedTuple):
 
 SNIP = Contribution(lambda total, gradient: total.add_(gradient.abs_()), weighted=True)
 """|theta dL/dtheta|, the first-order estimate of how the loss changes when a weight is set to 0."""
-SQUARES = Contribution(lambda total, gradient: total.addcmul_(gradient.float(), gradient.float()), weighted=False)
+SQUARES = Contribution(lambda total, gradient: total.add_(gradient.float().square_()), weighted=False)
 """(dL/dtheta)^2."""
 
 
@@ -89,25 +92,35 @@ class ImportanceSums:
                 self.sums[name] = torch.zeros(tensor.shape, dtype=torch.float32, device=self.device)
         for done, sample in enumerate(samples if named else (), start=1):
             with translate_oom("The backward pass of a training pair"), deterministic(model.device):
-                self._add_pair(model, TrainingSet(tokenizer, [sample], opening=None), named)
+                self._add_pair(model, encode_pair(tokenizer, sample.question, sample.answer, _ANSWER_TOKENS), named)
             yield done
         for name, total in self.sums.items() if self.contribution.weighted else ():
             total *= named[name].detach().abs().to(self.device)
 
-    def _add_pair(self, model: Any, pair: TrainingSet, named: dict[str, Tensor]) -> None:
+    def _add_pair(self, model: Any, pair: EncodedPair, named: dict[str, Tensor]) -> None:
         def add(name: str, gradient: Tensor) -> None:
             with torch.no_grad():
                 self.contribution.add(self.sums[name], gradient.to(self.device))
 
         with (
-            chunked_attention(model),  # checkpointed blocks run again during the backward pass
             checkpointed_blocks(model) if self.checkpointing else nullcontext(),
             gradients_contracted(model, list(named), add),
             torch.enable_grad(),
         ):
-            loss = pair.answers_of(model, 0, (0,)).loss.sum()
+            loss = negative_log_likelihood(model, pair)
             if loss.requires_grad:  # else it depends on none of the parameters
                 loss.backward()  # type: ignore[no-untyped-call]
+
+
+def negative_log_likelihood(model: Any, pair: EncodedPair) -> Tensor:
+    """() -log p(answer | question) in nats, by the model's own attention instead of that of packed rows.
+
+    The kernel that scores packed rows has no deterministic backward pass.
+    """
+    ids = torch.tensor(pair.input_ids, device=model.device)
+    places = torch.arange(pair.answer_start - 1, len(ids) - 1, device=model.device)
+    logits = model(input_ids=ids[None], use_cache=False, logits_to_keep=places).logits[0].float()
+    return F.cross_entropy(logits, ids[places + 1], reduction="sum")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch import Tensor
 from core.errors import OutOfMemory
 from core.models.chat_format import encode_pair
 from core.search import importance
-from core.search.importance import SNIP, SQUARES, ImportanceSums
+from core.search.importance import SNIP, SQUARES, ImportanceSums, deterministic
 from tests.core.search.gradient.pools import SAFETY, TOKENIZER, make_pool
 
 CPU = torch.device("cpu")
@@ -112,3 +112,12 @@ def test_a_pair_that_does_not_fit_with_checkpointed_blocks_is_an_error(monkeypat
     monkeypatch.setattr(importance, "gradients_contracted", fails)
     with pytest.raises(OutOfMemory):
         sums_of(make_pool().live, SNIP)
+
+
+def test_operations_on_a_gpu_are_deterministic_meanwhile() -> None:
+    with deterministic(torch.device("cuda")):
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.backends.cuda.math_sdp_enabled() and not torch.backends.cuda.flash_sdp_enabled()
+    assert not torch.are_deterministic_algorithms_enabled() and torch.backends.cuda.flash_sdp_enabled()
+    with deterministic(CPU):
+        assert not torch.are_deterministic_algorithms_enabled()
