@@ -11,8 +11,8 @@ from core.contracts.validation import Refusal
 
 _LEAST: dict[str, float] = {"t": 0.0, "gamma": 0.0, "epsilon": 0.0, "r": 0.0, "alpha": 0.0, "select_topk": 0.0}
 _MOST: dict[str, float] = {"density": 1.0, "select_topk": 1.0, "gamma": 1.0}
-_SHARES = ("threshold", "safety_share", "safety_ratio", "expert_ratio", "subspace_share")
-_LEAST |= dict.fromkeys((*_SHARES, "drop_rate", "alignment_weight", "budget", "budget_weight"), 0.0)
+_SHARES = ("threshold", "safety_share", "safety_ratio", "expert_ratio", "subspace_share", "budget")
+_LEAST |= dict.fromkeys((*_SHARES, "drop_rate", "alignment_weight", "budget_weight"), 0.0)
 _MOST |= {**dict.fromkeys(_SHARES, 1.0), "drop_rate": 0.99}
 
 

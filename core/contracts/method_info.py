@@ -70,6 +70,7 @@ class MethodInfo:
         importance: what it needs to know about each weight from gradients on the training pairs
             (`core.merging.rivals.importance`): `election` ranks, or the diagonal `fisher`; None = nothing.
         adds_models: it adds whole models with constant factors, so that mergekit can write the same merge.
+        own_defaults: some default of a published method is ours, because the paper gives none or it was not found.
     """
 
     title: str
@@ -94,6 +95,14 @@ class MethodInfo:
     importance: Literal["election", "fisher"] | None = None
     needs_ancestor: bool = False
     adds_models: bool = False
+    own_defaults: bool = False
+
+    @property
+    def plain_title(self) -> str:
+        """What the merge without a choice (the baseline `equal`) is for a published method; empty for others."""
+        if not self.own:
+            return ""
+        return "Default parameters" if self.own_defaults else "Published parameters"
 
     @property
     def own(self) -> bool:

@@ -23,7 +23,7 @@ from core.merging.rivals.importance import ElectionRanks, FisherDiagonal, Import
 from core.models.out_of_memory import translate_oom
 from core.runs.replay import Replay
 from core.search.expert_losses import expert_shares
-from core.search.importance import Contribution, ImportanceSums, snip, squared
+from core.search.importance import SNIP, SQUARES, Contribution, ImportanceSums
 
 _PAIRS_PER_REPORT = 8
 
@@ -94,8 +94,8 @@ class _Plan(NamedTuple):
 def _plan(spec: RunSpec, pool: LivePool, pairs: TrainingPairs) -> _Plan:
     storage = pool.merge.storage
     if METHODS[spec.search.method].importance == "fisher":
-        return _Plan(FisherDiagonal(storage), squared, [_Pass(spec.pool.base, spec.pool.base, pairs.safety)])
-    return _Plan(ElectionRanks(storage), snip, _election_passes(spec, pool, pairs))
+        return _Plan(FisherDiagonal(storage), SQUARES, [_Pass(spec.pool.base, spec.pool.base, pairs.safety)])
+    return _Plan(ElectionRanks(storage), SNIP, _election_passes(spec, pool, pairs))
 
 
 def _election_passes(spec: RunSpec, pool: LivePool, pairs: TrainingPairs) -> list[_Pass]:

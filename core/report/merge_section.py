@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from core.contracts.comparison_spec import AnySpec, ComparisonSpec
+from core.contracts.merge_methods import METHODS
 from core.contracts.optimizers import EQUAL, find_search
 from core.contracts.removed import REMOVED_OPTIMIZERS
 from core.contracts.results import WITHOUT, ModelResult
@@ -29,6 +30,9 @@ def search_sentence(name: str, spec: RunSpec) -> str:
     if name.startswith(WITHOUT):
         left_out = name.removeprefix(WITHOUT)
         return f"The run's own merge without {left_out}; all other parameters are unchanged."
+    if name == EQUAL and (info := METHODS[spec.search.method]).own:
+        source = "defaults, some of which are ours" if info.own_defaults else "published parameters"
+        return f"{info.title} ({info.source}) with its {source}; no search was run."
     if name == EQUAL:
         return "Every model of the pool has the same weight; no search was run."
     if name in REMOVED_OPTIMIZERS:

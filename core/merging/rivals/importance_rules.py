@@ -68,13 +68,14 @@ def alignmerge(
 ) -> MergeLayer:
     """theta_aligned + delta with the delta that minimizes AlignMerge's objective (arXiv 2512.16245):
 
-        sum_k lambda_k ||delta - Delta_k||_G^2 + lambda_align ||P_A delta||_G^2 + lambda_bud max(0, D(delta) - budget)^2
+        sum_k lambda_k ||delta - Delta_k||_G^2 + lambda_align ||P_A delta||_G^2 + lambda_bud B(delta)
 
     Delta_k = theta_k - theta_aligned with equal lambda_k that add up to 1; G is the diagonal Fisher matrix of the
     aligned model on the safety pairs. With a diagonal G its eigenvectors are the weights, so that the alignment
     subspace P_A, the first eigenvectors, is the `subspace_share` of the weights with the largest G. The paper's budget
-    is on AQI, which needs harmful answers; here it is on D = delta^T G delta / 2, the rise of the safety loss that the
-    Fisher matrix predicts, in nats per answer. The minimum is exact: see `pull_of`.
+    is on AQI, which needs harmful answers; here it is on D(delta) = ||delta||_G^2, twice the rise of the safety loss
+    that the Fisher matrix predicts: with the mean difference d, B = D(d) max(0, D(delta) / D(d) - budget)^2. The
+    minimum is exact: see `pull_of`.
 
     Args:
         recipe: its base is the aligned model.
@@ -100,8 +101,8 @@ def _alignmerge_layer(
 def pull_of(recipe: Recipe, spectrum: Spectrum) -> Pull:
     """The pulls at the minimum of AlignMerge's objective.
 
-    With d the mean of the Delta_k, the derivative is zero at delta = d / (1 + lambda_align P_A + mu) for mu =
-    lambda_bud max(0, D(delta) - budget). D falls as mu grows, so that one mu solves this; bisection finds it.
+    The derivative is zero at delta = d / (1 + lambda_align P_A + mu) for mu = 2 lambda_bud max(0, D(delta) / D(d) -
+    budget). D falls as mu grows, so that one mu solves this; bisection finds it.
 
     Args:
         recipe: with the parameters.
@@ -110,12 +111,12 @@ def pull_of(recipe: Recipe, spectrum: Spectrum) -> Pull:
     above = spectrum.counts.flip(0).cumsum(0).flip(0)
     allowed = recipe.number("subspace_share") * int(above[0])
     threshold = int((above > allowed).sum())
-    inside, outside = float(spectrum.energy[threshold:].sum()), float(spectrum.energy[:threshold].sum())
-    alignment, budget = recipe.number("alignment_weight"), recipe.number("budget")
+    total, alignment = float(spectrum.energy.sum()), recipe.number("alignment_weight")
+    inside = float(spectrum.energy[threshold:].sum()) / total if total else 0.0
 
     def wanted(mu: float) -> float:
-        rise = (outside / (1 + mu) ** 2 + inside / (1 + alignment + mu) ** 2) / 2
-        return recipe.number("budget_weight") * max(0.0, rise - budget)
+        rise = (1 - inside) / (1 + mu) ** 2 + inside / (1 + alignment + mu) ** 2
+        return 2 * recipe.number("budget_weight") * max(0.0, rise - recipe.number("budget"))
 
     low, high = 0.0, wanted(0.0)
     for _ in range(_BISECTIONS):

@@ -200,20 +200,22 @@ class AlignMerge:
         return torch.tensor([float(one in kept) for one in values], dtype=torch.float64)
 
     def rise(self, delta: Tensor) -> Tensor:
-        return (self.fisher * delta**2).sum() / 2
+        """Of the predicted safety loss, as a share of that of the experts' mean."""
+        return (self.fisher * delta**2).sum() / (self.fisher * self.mean**2).sum()
 
     def objective(self, delta: Tensor) -> Tensor:
         close = torch.stack([(self.fisher * (delta - one) ** 2).sum() for one in self.changes]).mean()
         motion = (self.fisher * self.subspace() * delta**2).sum()
         excess = (self.rise(delta) - self.budget).clamp_min(0.0)
-        return close + self.alignment_weight * motion + self.budget_weight * excess**2
+        budget = (self.fisher * self.mean**2).sum() * excess**2
+        return close + self.alignment_weight * motion + self.budget_weight * budget
 
     def merge(self) -> dict[str, Tensor]:
         def delta(mu: float) -> Tensor:
             return self.mean / (1 + self.alignment_weight * self.subspace() + mu)
 
         def error(mu: float) -> float:
-            return self.budget_weight * max(0.0, float(self.rise(delta(mu))) - self.budget) - mu
+            return 2 * self.budget_weight * max(0.0, float(self.rise(delta(mu))) - self.budget) - mu
 
         mu = brentq(error, 0.0, error(0.0) + 1.0, xtol=1e-13)
         parts = delta(mu).split([self.aligned[key].numel() for key in self.keys])
