@@ -15,15 +15,13 @@ import gradio as gr
 from gradio.blocks import Block
 from starlette.middleware import Middleware
 
-from core.jobs.worker import resume_run
 from core.settings import ASSETS, Settings
-from safemerge_ui import api
+from safemerge_ui import api, launching
 from safemerge_ui.access import MAX_UPLOAD_BYTES, can_sign_in, require_starter
 from safemerge_ui.app_context import AppContext, make_context
 from safemerge_ui.boundary import Updates, bind, bind_with_notice
 from safemerge_ui.endpoints import close_endpoints
 from safemerge_ui.form import Form, form_from_spec, spec_from_form
-from safemerge_ui.launching import naming_a_busy_run, start
 from safemerge_ui.page_run import (
     Followed,
     PageRun,
@@ -47,8 +45,11 @@ from safemerge_ui.scripts import (
 from safemerge_ui.slim_blocks import SlimBlocks
 from safemerge_ui.tabs import audit, chat, data, evaluate, merge, pool, runs, story
 from safemerge_ui.theme import compact_css, make_theme
+from safemerge_ui.zero_gpu import ZeroGpu, gpu_decorator
 
 POLL_S = 1.0
+WAITING_EVENTS = 256
+"""Most events of all pages that wait. gradio's own choice on ZeroGPU is one, but a page sends several as it opens."""
 UPLOADS_KEPT_S = (3600, 86400)
 """Seconds between two searches for old copies of uploads, and the age in seconds at which a copy is deleted."""
 BRAND = '<div class="sm-brand"><b>SafeMerge</b><span>safety-aware model merging</span></div>'
@@ -117,7 +118,7 @@ def create_app(settings: Settings, assets: Path = ASSETS) -> gr.Blocks:
         settings: where runs and models are stored, and who may start work.
         assets: folder with `specs/` and the demo's prompts.
     """
-    context = make_context(settings, assets)
+    context = make_context(settings, assets, ZeroGpu(settings, gpu_decorator()) if settings.zero_gpu else None)
     app: SlimBlocks
     with SlimBlocks(title="SafeMerge", analytics_enabled=False, fill_width=True, delete_cache=UPLOADS_KEPT_S) as app:
         public = api.wire(context)
@@ -136,17 +137,18 @@ def create_app(settings: Settings, assets: Path = ASSETS) -> gr.Blocks:
         _wire_tabs(page, context)
     app.keep_private(public)
     close_endpoints(app, settings)
+    app.queue(max_size=WAITING_EVENTS)
     return app
 
 
 def launch_options(settings: Settings) -> dict[str, Any]:
-    """Arguments of `launch`: listen on all interfaces on a Space only, use our theme, show no footer links, limit
+    """Arguments of `launch`: listen where the settings say, use our theme, show no footer links, limit
     uploads, and refuse requests of other sites.
 
     The app is an MCP server where the package `mcp` is installed. The browser keeps no record of calls.
     """
     return {
-        "server_name": "0.0.0.0" if settings.on_space else "127.0.0.1",
+        "server_name": settings.listen,
         "theme": make_theme(),
         "css": compact_css(),
         "footer_links": [],
@@ -264,7 +266,7 @@ def launch(context: AppContext, page: Page, values: Mapping[Any, Any], profile: 
     """Start the run that the form describes, and show it."""
     require_starter(context.settings, profile)
     spec = spec_from_form(read_form(page.fields, values))
-    return selected(page.run, start(context, spec), "merge")
+    return selected(page.run, launching.start(context, spec), "merge")
 
 
 def check(context: AppContext, page: Page, values: Mapping[Any, Any]) -> Updates:
@@ -306,8 +308,7 @@ def resume(context: AppContext, page: Page, event: gr.EventData, profile: gr.OAu
     """Resume a run of the history, and follow it on the page, which may show it already."""
     require_starter(context.settings, profile)
     run_id = runs.chosen_run(event)
-    with naming_a_busy_run(context):
-        resume_run(context.watch.folder(run_id), context.settings)
+    launching.resume(context, context.watch.folder(run_id))
     return {**select_run(context, page.run, run_id), page.run.timer: gr.Timer(active=True)}
 
 

@@ -90,6 +90,8 @@ def delete(
     """Delete the run that the visitor confirmed."""
     require_starter(context.settings, profile)
     delete_run(context.watch.folder(pending_delete), context.settings)
+    if context.storage is not None:
+        context.storage.forget(pending_delete)
     return {tab.history: show_history(context, run_id), **hide_question(tab)}
 
 

@@ -187,7 +187,7 @@ def test_resuming_shows_and_follows_the_run(
     assert 'data-resume="20260801-101500-aaaa"' in html
     assert html.count("data-resume") == 1, "a finished run has nothing to resume"
     resumed: list[RunFolder] = []
-    monkeypatch.setattr(app, "resume_run", lambda folder, settings: resumed.append(folder))
+    monkeypatch.setattr(launching, "resume_run", lambda folder, settings: resumed.append(folder))
     page, click = built_page(context), gr.EventData(None, {"run": "20260801-101500-aaaa"})
     updates = app.resume(context, page, click, None)
     assert updates[page.run.run_id] == "20260801-101500-aaaa"
