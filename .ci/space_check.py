@@ -40,6 +40,9 @@ TROUBLE = re.compile(r"Traceback|^\s*\w*(Error|Exception)\b|\bERROR\b|\bCRITICAL
 READ_ONLY = 'mount -t tmpfs -o ro tmpfs "$HOME" && exec "$@"'
 
 
+App = subprocess.Popen[str]
+
+
 class Profile(NamedTuple):
     """One kind of Space.
 
@@ -126,7 +129,7 @@ def with_read_only_home(command: list[str], home: Path) -> list[str]:
 
 
 @contextmanager
-def started(command: list[str], folder: Path, environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[str]]:
+def started(command: list[str], folder: Path, environment: dict[str, str], log: Path) -> Iterator[App]:
     """The app as a process, which is ended afterwards; its output goes to `log`."""
     with log.open("w", encoding="utf-8") as output:
         process = subprocess.Popen(
@@ -142,7 +145,7 @@ def started(command: list[str], folder: Path, environment: dict[str, str], log: 
                 process.kill()
 
 
-def wait_for_page(process: subprocess.Popen[str], url: str) -> float:
+def wait_for_page(process: App, url: str) -> float:
     """Seconds until the server answers; raises when the process ends first."""
     begun = time.monotonic()
     while time.monotonic() - begun < START_S:
@@ -194,7 +197,7 @@ def _open_tab(page: Page, name: str) -> float:
     return seconds
 
 
-def memory_bytes(process: subprocess.Popen[str]) -> int:
+def memory_bytes(process: App) -> int:
     """Resident memory of the app and its children."""
     parent = psutil.Process(process.pid)
     return sum(one.memory_info().rss for one in (parent, *parent.children(recursive=True)))

@@ -21,6 +21,7 @@ from safemerge_ui.access import MAX_UPLOAD_BYTES, can_sign_in, require_starter
 from safemerge_ui.app_context import AppContext, make_context
 from safemerge_ui.boundary import Updates, bind, bind_with_notice
 from safemerge_ui.endpoints import close_endpoints
+from safemerge_ui.errors import NoMergesHere
 from safemerge_ui.form import Form, form_from_spec, spec_from_form
 from safemerge_ui.page_run import (
     Followed,
@@ -45,6 +46,7 @@ from safemerge_ui.scripts import (
 from safemerge_ui.slim_blocks import SlimBlocks
 from safemerge_ui.tabs import audit, chat, data, evaluate, merge, pool, runs, story
 from safemerge_ui.theme import compact_css, make_theme
+from safemerge_ui.views.markup import notice
 from safemerge_ui.zero_gpu import ZeroGpu, gpu_decorator
 
 POLL_S = 1.0
@@ -176,10 +178,12 @@ def build_page(context: AppContext) -> Page:
         with _tab_item(items, "story"):
             story_tab = story.build(context)
         with _tab_item(items, "pool"):
+            _say_where_to_merge(context.settings)
             pool_tab = pool.build(context)
         with _tab_item(items, "data"):
             data_tab = data.build(form)
         with _tab_item(items, "merge"):
+            _say_where_to_merge(context.settings)
             merge_tab = merge.build(form, context.settings.on_space)
         with _tab_item(items, "evaluate"):
             evaluate_tab = evaluate.build()
@@ -204,6 +208,12 @@ def build_page(context: AppContext) -> Page:
         run=run,
         remembered=gr.BrowserState("", storage_key="safemerge-run", secret=_NOT_SECRET),
     )
+
+
+def _say_where_to_merge(settings: Settings) -> None:
+    """On ZeroGPU, say that merges run elsewhere."""
+    if settings.zero_gpu:
+        gr.HTML(notice(NoMergesHere().message, NoMergesHere().hint, "info"), elem_classes="sm-elsewhere")
 
 
 def _tab_item(items: dict[str, gr.Tab], tab_id: str) -> gr.Tab:

@@ -19,7 +19,7 @@ from core.contracts.verdicts import Verdict
 from core.errors import ModelError, RunError, SpecError
 from core.guards.phrases import PhrasesGuard
 from core.runs.folder import RunFolder
-from core.settings import Settings
+from core.settings import Settings, load_settings
 from safemerge_ui import app, launching
 from safemerge_ui.app_context import AppContext, make_context
 from safemerge_ui.boundary import Updates, bind, bind_with_notice
@@ -57,8 +57,8 @@ def _login_buttons(page: gr.Blocks) -> list[gr.LoginButton]:
 
 
 def test_it_is_reachable_from_outside_on_a_space_only(settings: Settings) -> None:
-    assert app.launch_options(settings)["server_name"] == "127.0.0.1"
-    assert app.launch_options(replace(settings, on_space=True))["server_name"] == "0.0.0.0"
+    assert app.launch_options(load_settings({}))["server_name"] == "127.0.0.1"
+    assert app.launch_options(load_settings({"SPACE_ID": "a/b"}))["server_name"] == "0.0.0.0"
 
 
 def test_the_form_opens_with_the_demo_spec(context: AppContext) -> None:
