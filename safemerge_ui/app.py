@@ -15,11 +15,13 @@ import gradio as gr
 from gradio.blocks import Block
 from starlette.middleware import Middleware
 
+from core.contracts.run_spec import RunSpec
 from core.settings import ASSETS, Settings
 from safemerge_ui import api, launching
 from safemerge_ui.access import MAX_UPLOAD_BYTES, can_sign_in, require_starter
 from safemerge_ui.app_context import AppContext, make_context
 from safemerge_ui.boundary import Updates, bind, bind_with_notice
+from safemerge_ui.downloads import MergeDownload
 from safemerge_ui.endpoints import close_endpoints
 from safemerge_ui.errors import NoMergesHere
 from safemerge_ui.form import Form, form_from_spec, spec_from_form
@@ -38,7 +40,7 @@ from safemerge_ui.request_guard import RequestGuard
 from safemerge_ui.scripts import (
     HIDE_ACT_IN_ADDRESS,
     RESIZE_CHARTS,
-    RUN_AND_ACT_IN_ADDRESS,
+    RUN_AND_TAB_IN_ADDRESS,
     SCREEN_AND_ACT,
     SHOW_RUN_IN_ADDRESS,
     TOGGLE_THEME,
@@ -103,6 +105,14 @@ class Page(NamedTuple):
         return {**self.pool.fields, **self.data.fields, **self.merge.fields}
 
     @property
+    def filled_by_run(self) -> list[Block]:
+        """What `fill_from_run` fills: every form, and what was said about an earlier one."""
+        said = [self.pool.preset, self.pool.checks, self.pool.overview, *self.pool.slots]
+        measured = [self.evaluate.references, self.audit.merge, self.audit.parents]
+        fields = [*self.fields.values(), *self.evaluate.fields.values(), *self.audit.fields.values()]
+        return [*said, *measured, *fields]
+
+    @property
     def followed(self) -> Followed:
         """The tabs that show the run on the page."""
         return {
@@ -160,7 +170,9 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "mcp_server": find_spec("mcp") is not None,
         "max_file_size": MAX_UPLOAD_BYTES,
         "enable_monitoring": False,
-        "app_kwargs": {"middleware": [Middleware(RequestGuard, settings=settings)]},
+        "app_kwargs": {
+            "middleware": [Middleware(RequestGuard, settings=settings), Middleware(MergeDownload, settings=settings)]
+        },
     }
 
 
@@ -242,15 +254,22 @@ def _wire_run(page: Page, context: AppContext, app: gr.Blocks) -> None:
     """Bind everything that selects the run on the page or follows it."""
     run, followed = page.run, page.followed
     asked = [page.remembered, page.story.screen]
-    app.load(bind(attach, context, run), asked, run.selection, show_progress="hidden", js=RUN_AND_ACT_IN_ADDRESS)
+    attached = [*run.selection, run.pill]
+    app.load(bind(attach, context, run), asked, attached, show_progress="hidden", js=RUN_AND_TAB_IN_ADDRESS)
     screen = page.story.screen
     app.load(bind(story.open_address, page.story), screen, page.story.shown, show_progress="hidden", js=SCREEN_AND_ACT)
     page.runs.history.open(bind(open_run, context, page), None, run.selection, show_progress="hidden")
-    resumed = [page.runs.notice, *run.selection, run.timer]
-    page.runs.history.resume(bind_with_notice(resume, page.runs.notice, context, page), None, resumed)
+    resumed = [*run.selection, run.timer]
+    page.runs.history.resume(
+        bind_with_notice(resume, page.runs.notice, context, page), None, [page.runs.notice, *resumed]
+    )
+    shown = [page.merge.notice, *resumed]
+    page.merge.resume.click(bind_with_notice(resume_shown, page.merge.notice, context, page), run.run_id, shown)
     inputs, outputs = follow_inputs(run, followed), follow_outputs(run, followed)
     run.timer.tick(bind(follow, context, run, followed), inputs, outputs, show_progress="hidden", concurrency_limit=8)
     run.run_id.change(bind(follow, context, run, followed), inputs, outputs, show_progress="hidden")
+    filling = bind_with_notice(fill_from_run, page.merge.notice, context, page)
+    run.run_id.change(filling, run.run_id, [page.merge.notice, *page.filled_by_run], show_progress="hidden")
     saved = run.run_id.change(bind(remember), run.run_id, page.remembered, show_progress="hidden")
     saved.then(None, page.remembered, None, js=SHOW_RUN_IN_ADDRESS)
 
@@ -309,6 +328,21 @@ def fill_file(page: Page, path: str) -> Updates:
     return fill_yaml(page, Path(path).read_text(encoding="utf-8", errors="replace"))
 
 
+def fill_from_run(context: AppContext, page: Page, run_id: str) -> Updates:
+    """Fill the forms from the run on the page, so that a launch repeats what is seen.
+
+    Raises:
+        SpecError: the run's spec cannot be read, or has keys that the page has no field for.
+    """
+    if not run_id:
+        return {}
+    spec = context.watch.folder(run_id).read_spec()
+    if isinstance(spec, RunSpec):
+        return {page.pool.preset: None, page.pool.checks: "", **_fill(page, form_from_spec(spec))}
+    audited = any(compared.role == "merged" for compared in spec.models)
+    return audit.fill(page.audit, spec) if audited else evaluate.fill(page.evaluate, spec)
+
+
 def open_run(context: AppContext, page: Page, event: gr.EventData) -> Updates:
     """Put a run of the history on the page."""
     return select_run(context, page.run, runs.chosen_run(event))
@@ -316,8 +350,12 @@ def open_run(context: AppContext, page: Page, event: gr.EventData) -> Updates:
 
 def resume(context: AppContext, page: Page, event: gr.EventData, profile: gr.OAuthProfile | None) -> Updates:
     """Resume a run of the history, and follow it on the page, which may show it already."""
+    return resume_shown(context, page, runs.chosen_run(event), profile)
+
+
+def resume_shown(context: AppContext, page: Page, run_id: str, profile: gr.OAuthProfile | None) -> Updates:
+    """Resume the run on the page, and follow it."""
     require_starter(context.settings, profile)
-    run_id = runs.chosen_run(event)
     launching.resume(context, context.watch.folder(run_id))
     return {**select_run(context, page.run, run_id), page.run.timer: gr.Timer(active=True)}
 
