@@ -235,14 +235,14 @@ class RunFolder:
             self._replace_end_with_resumed(fd, last)
 
     def _replace_end_with_resumed(self, fd: int, last: Event | None) -> None:
-        ended = "The worker was gone."
+        ended, ended_at = "The worker was gone.", None if last is None else last.at
         if isinstance(last, Failed | Cancelled):
             ended = last.message
             os.ftruncate(fd, last_line(fd)[0])
             last = self._last_event(fd)
-        if last is not None:  # otherwise nothing was done yet, and the log begins like that of a new run
+        if last is not None and ended_at is not None:  # otherwise the log begins like that of a new run
             now = time.time()
-            self._write_event(fd, Resumed(at=now, ended=ended, paused_s=max(0.0, now - last.at)), last)
+            self._write_event(fd, Resumed(at=now, ended=ended, paused_s=max(0.0, now - ended_at)), last)
 
     def refuse_at_work(self) -> None:
         """Raise `RunError` when the worker of an unfinished run is alive, or is on a host that cannot be seen."""

@@ -131,6 +131,8 @@ def end_if_worker_died(folder: RunFolder) -> None:
     """
     if _worker_is_gone(folder):
         end = Cancelled() if folder.stop_requested else _died(folder)
+        with suppress(OSError):  # the time that nobody worked is no time of the run
+            end = end.model_copy(update={"at": folder.events_path.stat().st_mtime})
         folder.append_terminal(end, only_if=lambda: _worker_is_gone(folder))  # it may be resumed at this moment
 
 

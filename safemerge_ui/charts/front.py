@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from core.contracts.events import CandidateScored
 from core.runs.view import RunView
 from core.search.ranking import pareto_front
-from safemerge_ui.charts.style import PARENT, SAFE, SKILL, frame, new_figure
+from safemerge_ui.charts.style import PARENT, SAFE, SKILL, frame, new_figure, say_empty
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -28,6 +28,8 @@ def front_figure(view: RunView) -> Figure:
     figure.update_layout(legend={"y": -0.24})
     figure.update_xaxes(title={"text": "Domain loss (nats per token)", "standoff": 6})
     figure.update_yaxes(title={"text": "Safety loss (nats per token)", "standoff": 6})
+    if not scored:
+        say_empty(figure, "No candidate is scored yet.")
     return figure
 
 

@@ -27,7 +27,7 @@ def _search_fields(fields: Fields, form: Form) -> None:
     methods = [(title, name) for name, title in offered_methods().items()]
     optimizers = [(row.title, row.name) for row in OPTIMIZERS.values()]
     comparisons = [(row.title, row.name) for row in baselines().values()]
-    gr.HTML("<h2>Search</h2>")
+    gr.HTML("<h1>Search</h1>")
     fields["safety"] = gr.Checkbox(form["safety"], label="Safety-aware", info="Off: domain data alone, as a baseline")
     fields["optimizer"] = gr.Radio(
         optimizers,

@@ -12,8 +12,11 @@ from core.contracts.events import CandidateScored
 from core.contracts.optimizers import weighs_parents
 from core.runs.view import RunView
 from core.search.ranking import pareto_front, rank
-from safemerge_ui.views.markup import empty, notice, percent, text
+from safemerge_ui.views.markup import empty, notice, percent, scrolling, text
 from safemerge_ui.views.results import candidate_facts, recipe_table
+
+SLIDER = tuple(step / 20 for step in range(41))
+"""The values of alpha that the slider of the Merge tab has."""
 
 
 def alpha_view(view: RunView, alpha: float) -> str:
@@ -33,7 +36,23 @@ def alpha_view(view: RunView, alpha: float) -> str:
     objective = (winner.ce_safety or 0.0) + alpha * (winner.ce_expert or 0.0)
     objective += run_beta(view) * (winner.ce_benign or 0.0)
     own = _own_alpha(view, candidates, winner)
-    return candidate_facts(winner, objective) + own + recipe_table(winner.recipe) + _front(ranked, winner)
+    always = _always(candidates, run_beta(view))
+    recipe = recipe_table(winner.recipe)
+    return candidate_facts(winner, objective) + always + own + recipe + _front(ranked, winner)
+
+
+def _always(candidates: Sequence[CandidateScored], beta: float) -> str:
+    """Why moving the slider changes nothing, where the same candidate wins for each of its values; else empty."""
+    winners = {rank(candidates, alpha, beta)[0].candidate for alpha in SLIDER}
+    if len(winners) > 1:
+        return ""
+    front = len(pareto_front(candidates))
+    reason = (
+        "No other candidate is better in either loss."
+        if front == 1
+        else "The others on the front gain less in the domain loss than they lose in the safety loss."
+    )
+    return notice(f"Every alpha from 0 to {SLIDER[-1]:g} selects candidate {winners.pop()}.", reason, "plain")
 
 
 def saved_view(number: int, folder: Path, sha256: str) -> str:
@@ -67,7 +86,8 @@ def _front(candidates: Sequence[CandidateScored], winner: CandidateScored) -> st
     return (
         f'<p class="sm-foot">{len(front)} of {len(candidates)} candidates are on the Pareto front: no other candidate '
         f"is better in one loss without being worse in the other.{every}</p>"
-        '<div class="sm-scroll sm-tall"><table class="sm-table"><thead><tr><th>Candidate</th>'
+        + scrolling("Pareto front", "sm-tall")
+        + '<table class="sm-table"><thead><tr><th>Candidate</th>'
         f'<th class="sm-num">Loss: safety</th><th class="sm-num">Loss: domain</th>{heads}'
         '<th class="sm-num">Alignment<small>estimated</small></th>'
         f'<th class="sm-num">Accuracy<small>estimated</small></th></tr></thead><tbody>{rows}</tbody></table></div>'

@@ -53,6 +53,15 @@ STATUS_TONES: dict[Status, str] = {
     "cancelled": "warn",
 }
 
+STATUS_TITLES: dict[Status, str] = {
+    "waiting": "Waiting",
+    "running": "Running",
+    "finished": "Finished",
+    "failed": "Failed",
+    "cancelled": "Stopped",
+}
+"""How the page names a status: what the button Stop ends is stopped."""
+
 SAFETY_AWARE = "Safety-aware merge"
 DOMAIN_ONLY = "Domain-only merge"
 

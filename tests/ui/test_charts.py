@@ -134,4 +134,4 @@ def test_generation_colors_run_from_early_to_late() -> None:
     assert colors[0] == GENERATIONS[0]
     assert colors[-1] == GENERATIONS[-1]
     assert len(set(colors)) == 4
-    assert generation_colors([0]) == [GENERATIONS[-1]]
+    assert generation_colors([0]) == [GENERATIONS[0]], "the first generation is early"
