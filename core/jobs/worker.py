@@ -167,7 +167,7 @@ def _outcome(
 def _failure(error: BaseException) -> Failed:
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         where = f" to write {error.filename}" if error.filename else ""
-        return Failed(message=f"There is no space left{where}.", hint="Free disk space and start again.")
+        return Failed(message=f"There is no space left{where}.", hint="Free disk space and resume the run.")
     if _lacks_memory(error):
         return Failed(
             message=f"There was not enough memory: {str(error)[:300] or type(error).__name__}",

@@ -23,6 +23,7 @@ from core.runs.view import RunView, fold
 from core.settings import Settings
 
 POLL_S = 0.1
+RESUME = "Resume the run: it continues with what its log holds."
 QUIET_S = 60.0
 """How long a log without `worker.json` must have been quiet before its worker counts as gone."""
 
@@ -150,9 +151,9 @@ def _lost_its_worker(folder: RunFolder) -> bool:
 
 def _died(folder: RunFolder) -> Failed:
     if not folder.worker_path.exists():
-        hint = "Resume the run: it continues with what its log holds."
-        return Failed(message="worker.json is missing, and no worker writes the log.", hint=hint)
-    hint = f"The usual cause is too little memory; the end of {folder.log_path} may show the reason."
+        return Failed(message="worker.json is missing, and no worker writes the log.", hint=RESUME)
+    causes = "The usual causes are too little memory and a full disk"
+    hint = f"{causes}; the end of {folder.log_path} may show the reason. {RESUME}"
     return Failed(message="The worker stopped without a message.", hint=hint)
 
 
