@@ -19,6 +19,7 @@ from typing import Any
 
 from core.contracts.comparison_spec import AnySpec, ComparisonSpec
 from core.contracts.events import Cancelled, CandidateScored, Event, Failed, Finished, is_terminal
+from core.contracts.steady_time import steady_time
 from core.errors import RunCancelled, RunError
 from core.jobs.failures import failure_of
 from core.jobs.signals import ignore_interrupts, interruptible
@@ -155,13 +156,21 @@ def _outcome(
     """The job boundary: the only place where every exception is caught and becomes an event."""
     end: Event
     try:
-        end = _drain(job(spec, settings, folder, should_stop), folder, on_event, should_stop)
+        events = _after(folder, job(spec, settings, folder, should_stop))
+        end = _drain(events, folder, on_event, should_stop)
     except (RunCancelled, KeyboardInterrupt):
         end = Cancelled()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the boundary: every failure is recorded
         end = failure_of(error)
     ignore_interrupts()
     return _record_end(folder, end)
+
+
+def _after(folder: RunFolder, events: Iterator[Event]) -> Iterator[Event]:
+    """The events with times after those in the log; its last one may be later if the clock was set back meanwhile."""
+    behind_s = max((event.at for event in folder.read_events()), default=0.0) - steady_time()
+    for event in events:
+        yield event.model_copy(update={"at": event.at + behind_s}) if behind_s > 0 else event
 
 
 def _drain(
