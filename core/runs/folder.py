@@ -161,7 +161,7 @@ class RunFolder:
         append_line(self.candidates_path, _candidate_line(candidate))
 
     def repair(self, candidates: Iterable[CandidateScored]) -> None:
-        """Repair what a killed worker left: remove drafts of files and models, and write `candidates.jsonl` from the log.
+        """Repair what a killed worker left: remove drafts of files and models, write `candidates.jsonl` from the log.
 
         Args:
             candidates: all candidates of the log.
