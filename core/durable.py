@@ -133,7 +133,9 @@ def translate_os_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in DISK_FULL:
             raise RunError(
-                f"There is no space left to write {path}.", "Free disk space and start again.", code="disk-full"
+                f"There is no space left to write {path}.",
+                "Free disk space and try again; a run can be resumed.",
+                code="disk-full",
             ) from error
         raise RunError(
             f"{path} cannot be written: {error.strerror or error}.",

@@ -7,13 +7,13 @@ A run's `events.jsonl` holds one event a line. Live view, reload, history and re
 from __future__ import annotations
 
 import json
-import time
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from core.contracts.reply_verdicts import DisputedReply, ReplyVerdict
 from core.contracts.results import Documented, ModelResult, Rate, RunResult
+from core.contracts.steady_time import steady_time
 
 SCHEMA_VERSION = 1
 
@@ -21,7 +21,7 @@ Phase = Literal["preflight", "loading", "data", "parents", "search", "baselines"
 
 
 class _Event(Documented):
-    at: float = Field(default_factory=time.time)
+    at: float = Field(default_factory=steady_time)
     """Seconds since the epoch."""
 
 

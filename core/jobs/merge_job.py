@@ -100,6 +100,8 @@ def run_job(
         SafeMergeError: something a person can fix (a model, the data, the disk).
         RunCancelled: `should_stop` returned True.
     """
+    if replay is None:
+        folder.create()
     replay = replay or Replay()
     yield from continue_log(_Job(spec, settings, folder, should_stop, replay).run(), replay)
 
@@ -139,7 +141,6 @@ class _Job:
         yield Finished(result=self._result())
 
     def _check_stop(self) -> None:
-        self.folder.refuse_deleted()
         if self.should_stop():
             raise RunCancelled
 

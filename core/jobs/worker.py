@@ -7,13 +7,11 @@ outlives the process that started it. Other operations on existing runs are in `
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import shutil
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,8 +19,9 @@ from typing import Any
 
 from core.contracts.comparison_spec import AnySpec, ComparisonSpec
 from core.contracts.events import Cancelled, CandidateScored, Event, Failed, Finished, is_terminal
-from core.durable import DISK_FULL
-from core.errors import RunCancelled, RunError, SafeMergeError
+from core.contracts.steady_time import steady_time
+from core.errors import RunCancelled, RunError
+from core.jobs.failures import failure_of
 from core.jobs.signals import ignore_interrupts, interruptible
 from core.runs.folder import RunFolder
 from core.runs.process import acquire_lock, mark_started, start_detached
@@ -35,8 +34,6 @@ ResumedJob = Callable[[Any, Settings, RunFolder, Callable[[], bool], Replay], It
 Spawn = Callable[[Settings, Sequence[str], Path, int], int]
 """Starts a worker process as `spawn_worker` does."""
 
-_NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
-"""How torch and the system say it, in lower case; this module does not import torch."""
 WORKER_COMMAND = (sys.executable, "-m", "core", "run")
 RESUME_COMMAND = (sys.executable, "-m", "core", "resume")
 
@@ -137,9 +134,15 @@ def resume_worker(
 
 def _work(job: Job, spec: AnySpec, settings: Settings, folder: RunFolder, on_event: Callable[[Event], None]) -> Event:
     with interruptible() as interrupted:
-        outcome = _outcome(job, spec, settings, folder, on_event, lambda: interrupted() or folder.stop_requested)
+        outcome = _outcome(job, spec, settings, folder, on_event, lambda: interrupted() or _is_stopped(folder))
     on_event(outcome)
     return outcome
+
+
+def _is_stopped(folder: RunFolder) -> bool:
+    """Whether a stop is requested; raises `RunError` when the folder was deleted, before work goes into a new one."""
+    folder.refuse_deleted()
+    return folder.stop_requested
 
 
 def _outcome(
@@ -153,43 +156,21 @@ def _outcome(
     """The job boundary: the only place where every exception is caught and becomes an event."""
     end: Event
     try:
-        end = _drain(job(spec, settings, folder, should_stop), folder, on_event, should_stop)
+        events = _after(folder, job(spec, settings, folder, should_stop))
+        end = _drain(events, folder, on_event, should_stop)
     except (RunCancelled, KeyboardInterrupt):
         end = Cancelled()
-    except SafeMergeError as error:
-        end = Failed(message=error.message, hint=error.hint)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the boundary: every failure is recorded
-        end = _failure(error)
+        end = failure_of(error)
     ignore_interrupts()
     return _record_end(folder, end)
 
 
-def _failure(error: BaseException) -> Failed:
-    if isinstance(error, OSError) and error.errno in DISK_FULL:
-        where = f" to write {error.filename}" if error.filename else ""
-        return Failed(message=f"There is no space left{where}.", hint="Free disk space and start again.")
-    if _lacks_memory(error):
-        return Failed(
-            message=f"There was not enough memory: {str(error)[:300] or type(error).__name__}",
-            hint="Close other programs, use a smaller pool or pool.memory: compact, and resume the run.",
-        )
-    return Failed(
-        message=f"Something went wrong inside the run: {type(error).__name__}: {error}",
-        hint="This is a defect of SafeMerge, not a mistake of yours: report it with the traceback.",
-        traceback=traceback.format_exc(),
-    )
-
-
-def _lacks_memory(error: BaseException) -> bool:
-    """Whether an exception, or one that caused it, says that the system or torch has no memory left."""
-    seen: BaseException | None = error
-    while seen is not None:
-        refused = isinstance(seen, OSError) and seen.errno == errno.ENOMEM
-        words = isinstance(seen, RuntimeError) and any(part in str(seen).lower() for part in _NO_MEMORY)
-        if refused or words or isinstance(seen, MemoryError):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
+def _after(folder: RunFolder, events: Iterator[Event]) -> Iterator[Event]:
+    """The events with times after those in the log; its last one may be later if the clock was set back meanwhile."""
+    behind_s = max((event.at for event in folder.read_events()), default=0.0) - steady_time()
+    for event in events:
+        yield event.model_copy(update={"at": event.at + behind_s}) if behind_s > 0 else event
 
 
 def _drain(

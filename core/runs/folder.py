@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -161,7 +162,7 @@ class RunFolder:
         append_line(self.candidates_path, _candidate_line(candidate))
 
     def repair(self, candidates: Iterable[CandidateScored]) -> None:
-        """Repair what a killed worker left: remove temporary files, and write `candidates.jsonl` from the log.
+        """Repair what a killed worker left: remove drafts of files and models, write `candidates.jsonl` from the log.
 
         Args:
             candidates: all candidates of the log.
@@ -169,6 +170,9 @@ class RunFolder:
         for pattern in (".*.tmp", "replies/.*.tmp", "data/.*.jsonl.*"):
             for temporary in self.path.glob(pattern):
                 temporary.unlink(missing_ok=True)
+        for pattern in (".*.partial", "baselines/.*.partial"):
+            for draft in self.path.glob(pattern):
+                shutil.rmtree(draft, ignore_errors=True)
         if lines := [_candidate_line(candidate) + "\n" for candidate in candidates]:
             self._write(self.candidates_path, "".join(lines))
 
