@@ -21,7 +21,7 @@ EXPERT_SLOTS = 4
 EXPERT_FIELDS = ("model", "domain", "topic", "suite", "examples", "template")
 _SEARCH_FIELDS = ("optimizer", "method", "steps", "alpha", "safety", "seed", "stop_when_flat", "temperature")
 _GENOME_SWITCHES = ("smooth", "allow_negative_weights", "normalize")
-_OBJECTIVE_FIELDS = ("objective", "safety_tolerance", "racing", "beta", "start", "regularize")
+_OBJECTIVE_FIELDS = ("objective", "safety_tolerance", "beta", "start", "regularize")
 _NO_FIELD = "Remove these keys here, or start the spec from its file, without the page."
 
 Form = dict[str, Any]

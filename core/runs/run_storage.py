@@ -18,8 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from core.contracts.events import is_terminal, parse_event
+from core.durable import last_line
 from core.errors import RunError
-from core.runs.durable import last_line
 from core.runs.folder import RunFolder
 
 MANIFEST = "saved.json"

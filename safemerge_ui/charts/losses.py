@@ -21,8 +21,7 @@ HEIGHT = 300
 
 
 def _better(one: CandidateScored, other: CandidateScored) -> CandidateScored:
-    """The better of two candidates; one scored on all pairs is better than an estimate from a part of them."""
-    return min(one, other, key=lambda candidate: (candidate.partial, candidate.rank_key))
+    return min(one, other, key=lambda candidate: candidate.rank_key)
 
 
 def losses_figure(view: RunView) -> Figure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -169,17 +168,17 @@ def show_live(tab: AuditTab, watched: Watched) -> Updates:
 
 def show_clock(tab: AuditTab, watched: Watched) -> Updates:
     """Show the elapsed time of the audit on the page."""
-    folder, view, _ = watched
+    folder, view, *_ = watched
     if not is_audit(view):
         return {}
-    return {tab.line: run_progress(view, folder.run_id, time.time())}
+    return {tab.line: run_progress(view, folder.run_id, watched.now)}
 
 
 def show(context: AppContext, tab: AuditTab, run_id: str) -> Updates:
     """Show verdict, chart and table of the audit on the page; hide them for other kinds of runs."""
     if not run_id:
         return {}
-    folder, view, _ = context.watch.look(run_id)
+    folder, view, *_ = context.watch.look(run_id)
     merge = next((model.name for model in view.models if model.role == "merged"), "")
     if not (is_audit(view) and merge):
         return {tab.body: gr.update(visible=False), tab.verdict: "", tab.table: ""}

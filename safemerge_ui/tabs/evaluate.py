@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -230,7 +229,7 @@ def show_live(tab: EvaluateTab, watched: Watched) -> Updates:
 
 def show_clock(tab: EvaluateTab, watched: Watched) -> Updates:
     """Show the elapsed time of the run."""
-    return {tab.line: run_progress(watched.view, watched.folder.run_id, time.time())}
+    return {tab.line: run_progress(watched.view, watched.folder.run_id, watched.now)}
 
 
 def show(context: AppContext, tab: EvaluateTab, run_id: str, *choices: Any) -> Updates:
@@ -238,7 +237,7 @@ def show(context: AppContext, tab: EvaluateTab, run_id: str, *choices: Any) -> U
     if not run_id:
         return {}
     reference, kind, models, *filters = choices
-    folder, view, _ = context.watch.look(run_id)
+    folder, view, *_ = context.watch.look(run_id)
     names = [(model_name(model, view), model.name) for model in view.models]
     known = {name for _, name in names}
     reference = reference if reference in known else default_reference(view.models)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from functools import partial
 
@@ -185,14 +184,14 @@ def show_live(tab: MergeTab, watched: Watched) -> Updates:
 
 def show_clock(tab: MergeTab, watched: Watched) -> Updates:
     """Show the elapsed time of the run."""
-    return {tab.line: run_line(watched.view, watched.folder.run_id, time.time())}
+    return {tab.line: run_line(watched.view, watched.folder.run_id, watched.now)}
 
 
 def show(context: AppContext, tab: MergeTab, run_id: str) -> Updates:
     """Show charts and results of the run on the page."""
     if not run_id:
         return {}
-    folder, view, _ = context.watch.look(run_id)
+    folder, view, *_ = context.watch.look(run_id)
     return {
         tab.verdict: headline_view(view, context.replies.all_rows(folder, view)),
         tab.plane: accuracy_alignment_figure(view),

@@ -140,11 +140,6 @@ def _objective_fields(fields: Fields, form: Form) -> None:
         info="Lines like `chemistry: 2`; experts left out count 1. Empty: every domain pair counts the same",
         lines=2,
     )
-    fields["racing"] = gr.Checkbox(
-        form["racing"],
-        label="Racing",
-        info=f"{optimizers_reading('racing')}: candidates that fall behind are scored on a part of the pairs",
-    )
 
 
 def _evaluation_fields(fields: Fields, form: Form) -> None:

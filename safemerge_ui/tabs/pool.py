@@ -27,6 +27,8 @@ GUARD_CHOICES = (
     "meta-llama/Meta-Llama-Guard-2-8B",
     "allenai/wildguard",
     "ibm-granite/granite-guardian-3.0-2b",
+    "ibm-granite/granite-guardian-4.1-8b",
+    "nvidia/Nemotron-Content-Safety-Reasoning-4B",
     "google/shieldgemma-2b",
 )
 """Published guards to choose from; the field also accepts any other name."""

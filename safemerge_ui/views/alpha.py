@@ -22,27 +22,23 @@ SLIDER = tuple(step / 20 for step in range(41))
 def alpha_view(view: RunView, alpha: float) -> str:
     """Return the best candidate for `alpha`, the best for the run's own alpha, and the Pareto front.
 
-    Candidates that were scored on part of the pairs are excluded, because their losses are estimates.
-
     Raises:
         SpecError: alpha is negative or not finite.
     """
-    scored = [c for c in view.candidates if c.search == view.main_search and not weighs_parents(c.search)]
-    candidates = [candidate for candidate in scored if not candidate.partial]
+    candidates = [c for c in view.candidates if c.search == view.main_search and not weighs_parents(c.search)]
     ranked = rank(candidates, alpha, run_beta(view))
     if not ranked:
         return empty(
-            "No candidate has both losses on all pairs yet.",
+            "No candidate has both losses yet.",
             "A search on safety and domain data scores such candidates.",
         )
     winner = ranked[0]
     objective = (winner.ce_safety or 0.0) + alpha * (winner.ce_expert or 0.0)
     objective += run_beta(view) * (winner.ce_benign or 0.0)
     own = _own_alpha(view, candidates, winner)
-    excluded = _excluded(len(scored) - len(candidates))
     always = _always(candidates, run_beta(view))
     recipe = recipe_table(winner.recipe)
-    return candidate_facts(winner, objective) + always + own + recipe + _front(ranked, winner) + excluded
+    return candidate_facts(winner, objective) + always + own + recipe + _front(ranked, winner)
 
 
 def _always(candidates: Sequence[CandidateScored], beta: float) -> str:
@@ -79,12 +75,6 @@ def run_beta(view: RunView) -> float:
     """The run's weight of the loss on harmless look-alikes."""
     beta = (view.spec.get("search") or {}).get("beta", 0.0)
     return float(beta) if isinstance(beta, int | float) else 0.0
-
-
-def _excluded(partial: int) -> str:
-    if partial == 0:
-        return ""
-    return f'<p class="sm-foot">Excluded, as they were scored on part of the pairs: {partial} candidates.</p>'
 
 
 def _front(candidates: Sequence[CandidateScored], winner: CandidateScored) -> str:

@@ -19,6 +19,11 @@ FEWEST_STEPS = 3
 QUIET_S = 60.0
 """After how long without an event the page says so: the worker may be stopped, or a step takes long."""
 
+QUIET_ADVICE = (
+    "a step takes long, or the worker hangs or was paused. Stop it, and resume the run on the Runs tab: "
+    "it continues from its last step"
+)
+
 
 def run_progress(view: RunView, run_id: str, now: float) -> str:
     """Return everything about a run's progress: line, phases and ending."""
@@ -41,7 +46,7 @@ def run_line(view: RunView, run_id: str, now: float) -> str:
     """Return status, name, elapsed time at `now`, and settings of a run."""
     status = badge(STATUS_TITLES[view.status], STATUS_TONES[view.status])
     elapsed = f"<span>{duration(view.elapsed_s(now))}</span>" if view.started_at is not None else ""
-    elapsed += f"<span>no event for {duration(quiet)}</span>" if (quiet := quiet_s(view, now)) else ""
+    elapsed += f"<span>no event for {duration(quiet)}: {QUIET_ADVICE}</span>" if (quiet := quiet_s(view, now)) else ""
     facts = "".join(f"<span>{text(fact)}</span>" for fact in spec_facts(view.spec))
     return f'<div class="sm-runline">{status}<b class="sm-mono">{text(run_id)}</b>{elapsed}{facts}</div>'
 

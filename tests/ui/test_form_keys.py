@@ -18,7 +18,7 @@ from tests.ui.golden import golden_spec
 
 Change = dict[str, Any]
 
-REFUSED = {"evaluation.parents"}
+REFUSED = {"evaluation.parents", "evaluation.outside"}
 """Keys that the page has no field for."""
 
 FIXED = {"search.executor", "export.hub"}
