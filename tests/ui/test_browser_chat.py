@@ -19,10 +19,35 @@ from tests.ui.conftest import Served
 pytestmark = pytest.mark.browser
 
 
-SENTENCE = (
-    "Carbon is a chemical element with the symbol C and the atomic number six; its atoms form four bonds, which is why "
-    "so many compounds contain it"
-).split()
+SENTENCE = [
+    "Carbon",
+    "is",
+    "a",
+    "chemical",
+    "element",
+    "with",
+    "the",
+    "symbol",
+    "C",
+    "and",
+    "the",
+    "atomic",
+    "number",
+    "six;",
+    "its",
+    "atoms",
+    "form",
+    "four",
+    "bonds,",
+    "which",
+    "is",
+    "why",
+    "so",
+    "many",
+    "compounds",
+    "contain",
+    "it",
+]
 
 
 @pytest.fixture(autouse=True)
