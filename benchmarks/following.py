@@ -26,7 +26,7 @@ from benchmarks.command import make_parser
 from benchmarks.timing import seconds_of, spread, timed
 from core.contracts.events import Cancelled, CandidateScored, Event, PhaseStarted, Progress, RunStarted, SampleSeen
 from core.contracts.run_spec import spec_from_dict
-from core.runs.durable import append_line
+from core.durable import append_line
 from core.runs.folder import RunFolder
 from core.runs.history import RunFollower, read_view
 from core.runs.summaries import RunList

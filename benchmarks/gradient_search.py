@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.contracts.events import CandidateScored, Event, GradientStep
 from core.contracts.run_spec import GenomeSpec
@@ -48,6 +48,8 @@ class GradientPool:
         domain: training pairs.
         other_safety: pairs that no search sees.
         other_domain: pairs that no search sees.
+        benign: training pairs of harmless look-alikes; empty leaves the third term out.
+        other_benign: look-alikes that no search sees.
     """
 
     merge: MergePool
@@ -56,12 +58,25 @@ class GradientPool:
     domain: Sequence[Sample]
     other_safety: Sequence[Sample]
     other_domain: Sequence[Sample]
+    benign: Sequence[Sample] = ()
+    other_benign: Sequence[Sample] = ()
 
-    def scorer(self, safety: Sequence[Sample], domain: Sequence[Sample]) -> Scorer[Any]:
+    def scorer(self, safety: Sequence[Sample], domain: Sequence[Sample], benign: Sequence[Sample] = ()) -> Scorer:
         """Return a scorer of some pairs."""
         sets = (TrainingSet(self.tokenizer, safety, REFUSAL_OPENING), TrainingSet(self.tokenizer, domain, None))
         shares = ExpertShares(tuple(sample.answered_by for sample in domain))
-        return Scorer(self.merge.live, *sets, self.merge.changing, shares)
+        third = TrainingSet(self.tokenizer, benign, None) if benign else None
+        return Scorer(self.merge.live, *sets, self.merge.changing, shares, third)
+
+
+class Searched(NamedTuple):
+    """A finished search of a layout."""
+
+    genome: Genome
+    scored: list[CandidateScored]
+    taken: list[GradientStep]
+    best: Recipe
+    seconds: float
 
 
 def demo_gradient_pool(pairs: int, experts: Sequence[str], dtype: str | None) -> GradientPool:
@@ -102,19 +117,25 @@ def measure_gradients(pool: GradientPool, names: Sequence[str], steps: int, seed
     return rows
 
 
-def _measure(pool: GradientPool, name: str, steps: int, seed: int) -> dict[str, Any]:
-    layout = LAYOUTS[name]
+def search(
+    pool: GradientPool, name: str, steps: int, seed: int = 0, alpha: float = ALPHA, beta: float = 0.0
+) -> Searched:
+    """Search a layout of `LAYOUTS`; `beta` of 0 leaves the look-alikes out."""
     changed = {expert: pool.merge.changed_by(expert) for expert in pool.merge.experts}
     genome = Genome("task_arithmetic", pool.merge.base_name, pool.merge.experts)
-    genome = replace(genome, layout=layout_of(layout, pool.merge.tensors, changed))
-    scorer = pool.scorer(pool.safety, pool.domain)
-    evaluator = Evaluator(pool.merge, scorer, differentiator=_differentiator(pool, scorer, seed))
-    plan = SearchPlan("gradient", genome, steps, ALPHA, safety=True, seed=seed, optimizer="gradient")
+    genome = replace(genome, layout=layout_of(LAYOUTS[name], pool.merge.tensors, changed))
+    scorer = pool.scorer(pool.safety, pool.domain, pool.benign if beta else ())
+    evaluator = Evaluator(pool.merge, scorer, differentiator=_differentiator(pool, scorer, seed, beta))
+    plan = SearchPlan("gradient", genome, steps, alpha, safety=True, seed=seed, optimizer="gradient", beta=beta)
     started = time.monotonic()
     events, best = _drain(run_search(plan, evaluator, lambda: False))
-    seconds = time.monotonic() - started
     scored = [event for event in events if isinstance(event, CandidateScored)]
     taken = [event for event in events if isinstance(event, GradientStep)]
+    return Searched(genome, scored, taken, best, time.monotonic() - started)
+
+
+def _measure(pool: GradientPool, name: str, steps: int, seed: int) -> dict[str, Any]:
+    genome, scored, taken, best, seconds = search(pool, name, steps, seed)
     forward = sorted(event.seconds for event in scored)[len(scored) // 2]
     pool.merge.apply(best)
     other = pool.scorer(pool.other_safety, pool.other_domain).score()
@@ -139,13 +160,14 @@ def _measure(pool: GradientPool, name: str, steps: int, seed: int) -> dict[str, 
     }
 
 
-def _differentiator(pool: GradientPool, scorer: Scorer[Any], seed: int) -> Differentiator:
+def _differentiator(pool: GradientPool, scorer: Scorer, seed: int, beta: float) -> Differentiator:
     def new_set(pairs: Sequence[Pair]) -> TrainingSet:
         made = TrainingSet(pool.tokenizer, [pair.sample for pair in pairs], opening=None)
         made.keep_lower_blocks(pool.merge.live, scorer.blocks)
         return made
 
-    parts = divide_pairs({"safety": pool.safety, "expert": pool.domain}, scorer.shares, seed)
+    benign = pool.benign if beta else ()
+    parts = divide_pairs({"safety": pool.safety, "expert": pool.domain, "benign": benign}, scorer.shares, seed)
     return Differentiator(pool.merge.live, pool.merge, parts, new_set)
 
 

@@ -19,11 +19,17 @@ MAX_NAME_BYTES = 200
 
 
 class Watched(NamedTuple):
-    """A run as of now; `revision` grows with every event, so a page with the same revision is up to date."""
+    """A run as of now.
+
+    Attributes:
+        revision: grows with every event, so a page with the same revision is up to date.
+        now: the present time by the clock of the log (`RunFollower.now`).
+    """
 
     folder: RunFolder
     view: RunView
     revision: int
+    now: float
 
 
 class BusyNeeds(NamedTuple):
@@ -69,7 +75,7 @@ class RunWatch:
         with self._lock:
             follower = self._follow(folder)
             view = follower.update()
-            return Watched(folder, view, follower.revision)
+            return Watched(folder, view, follower.revision, follower.now)
 
     def list_runs(self) -> list[RunSummary]:
         """All runs, newest first."""

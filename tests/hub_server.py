@@ -64,6 +64,7 @@ class HubServer:
         uploads: sha256 of each large file that was sent, in order; a file that is sent twice stands there twice.
         uploads_left: large files that are still accepted; None for any number.
         commits_left: the same for commits.
+        drops_left: connections that break in the middle of a large file, which is read or sent; None for all.
         requests: method and path with query of each request that changes something.
     """
 
@@ -81,6 +82,7 @@ class HubServer:
     uploads: list[str] = field(default_factory=list)
     uploads_left: int | None = None
     commits_left: int | None = None
+    drops_left: int | None = 0
     requests: list[str] = field(default_factory=list)
 
     def __enter__(self) -> HubServer:
@@ -191,6 +193,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         self.hub.requests.append(f"PUT {self.path}")
+        if self._drops():
+            self.rfile.read(int(self.headers.get("content-length") or 0) // 2)
+            return
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         oid = urlsplit(self.path).path.rpartition("/")[2]
         if self.hub.uploads_left == 0 or hashlib.sha256(body).hexdigest() != oid:
@@ -361,10 +366,31 @@ class _Handler(BaseHTTPRequestHandler):
             start, end = int(match[1]), min(int(match[2] or len(body)), len(body) - 1)
             headers["Content-Range"] = f"bytes {start}-{end}/{len(body)}"
             body, status = body[start : end + 1], 206
+        dropped = self.command == "GET" and name.endswith(".safetensors") and self._drops()
         if self.command == "GET":
             key = f"{repo_id}/{name}"
-            self.hub.sent[key] = self.hub.sent.get(key, 0) + len(body)
+            self.hub.sent[key] = self.hub.sent.get(key, 0) + (len(body) // 2 if dropped else len(body))
+        if dropped:
+            self._send_half(status, body, {**headers, "ETag": f'"{_git_hash(path)}"'})
+            return
         self._send(status, body, {**headers, "ETag": f'"{_git_hash(path)}"'})
+
+    def _drops(self) -> bool:
+        """Whether this connection breaks."""
+        if self.hub.drops_left == 0:
+            return False
+        if self.hub.drops_left is not None:
+            self.hub.drops_left -= 1
+        self.close_connection = True
+        return True
+
+    def _send_half(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        """Send the half of a file, and break the connection."""
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2])
 
     def _json(self, value: Any) -> None:
         self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})

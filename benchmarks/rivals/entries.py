@@ -2,7 +2,7 @@
 
 One run searches with TIES and makes the training pairs; it also gives the plain merge, grid search, domain-only EvoMM
 and LM-Cocktail. Each published method has a run of its own on the same pairs: its `equal` baseline has the published
-parameters, and EvoMM searches them.
+parameters (our defaults where a paper gives none), and EvoMM searches them.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def entries(study: Study, pool: Pool) -> list[Entry]:
     if GRADIENT in OPTIMIZERS:
         rows.append(Entry(GRADIENT, GRADIENT, OPTIMIZERS[GRADIENT].title, "search"))
     for method in rival_methods():
-        title = METHODS[method].page_title or METHODS[method].title
-        rows.append(Entry(method, EQUAL, f"{title}, published parameters", "rival"))
+        title, plain = METHODS[method].page_title or METHODS[method].title, METHODS[method].plain_title.lower()
+        rows.append(Entry(method, EQUAL, f"{title}, {plain}", "rival"))
         rows.append(Entry(method, EVOMM, f"{title}, searched", "rival"))
     return rows
 

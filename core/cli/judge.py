@@ -36,10 +36,10 @@ def add_commands(commands: Any) -> None:
 
 
 def _judge(arguments: argparse.Namespace, settings: Settings) -> int:
+    from core.durable import write_atomic
     from core.guards.guard_names import join_guards
     from core.guards.protocol import judge_replies
     from core.guards.registry import load_guard
-    from core.runs.durable import write_atomic
 
     guard = load_guard(join_guards(arguments.guard), settings)
     rows = read_rows(arguments.source)

@@ -130,8 +130,7 @@ class SearchResult(Documented):
     tokens_scored: int
     """Tokens of training pairs that the live model read for them; candidates scored before cost nothing."""
     front: tuple[int, ...] = ()
-    """Numbers of the candidates that no other beats in one loss without being worse in the other, safest first; only
-    candidates scored on all pairs."""
+    """Numbers of the candidates that no other beats in one loss without being worse in the other, safest first."""
 
 
 class RunResult(Documented):

@@ -7,8 +7,6 @@ data of another run.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
@@ -20,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from core.contracts.data_spec import TrainingSetSpec
 from core.contracts.events import SampleSeen
 from core.contracts.reply_verdicts import ReplyVerdict
+from core.durable import write_atomic
 from core.errors import DataError
 
 Dataset = Literal["safety", "domain", "benign"]
@@ -142,16 +141,12 @@ def samples_from_events(events: Iterable[object], dataset: Dataset, *marks: Prov
 
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> None:
-    """Write samples as JSONL, atomically, one object per line with its known fields."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(sample.to_row(), ensure_ascii=False) + "\n" for sample in samples)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    """Write samples as JSONL, atomically, one object per line with its known fields.
+
+    Raises:
+        RunError: the disk is full or the file cannot be written (`core.durable.write_atomic`).
+    """
+    write_atomic(path, "".join(json.dumps(sample.to_row(), ensure_ascii=False) + "\n" for sample in samples))
 
 
 def was_edited(path: Path, samples: Sequence[Sample]) -> bool:

@@ -23,9 +23,9 @@ from core.contracts.results import ModelResult
 from core.contracts.run_spec import RunSpec, load_spec
 from core.demo.facts import multiple_choice
 from core.demo.recording import DOMAIN_ONLY, RECORDED, Example, RecordedReply, Recording
+from core.durable import write_atomic
 from core.errors import RunError, SafeMergeError
 from core.evaluation.replies import ReplyRow, read_replies
-from core.runs.durable import write_atomic
 from core.runs.folder import RunFolder
 from core.runs.replay import read_replay
 from core.settings import ASSETS, Settings, load_settings

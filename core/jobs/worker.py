@@ -7,13 +7,11 @@ outlives the process that started it. Other operations on existing runs are in `
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import shutil
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,9 +19,10 @@ from typing import Any
 
 from core.contracts.comparison_spec import AnySpec, ComparisonSpec
 from core.contracts.events import Cancelled, CandidateScored, Event, Failed, Finished, is_terminal
-from core.errors import RunCancelled, RunError, SafeMergeError
+from core.contracts.steady_time import steady_time
+from core.errors import RunCancelled, RunError
+from core.jobs.failures import failure_of
 from core.jobs.signals import ignore_interrupts, interruptible
-from core.runs.durable import DISK_FULL
 from core.runs.folder import RunFolder
 from core.runs.process import acquire_lock, mark_started, start_detached
 from core.runs.replay import Replay, read_replay
@@ -32,9 +31,9 @@ from core.settings import REPOSITORY, Settings
 Job = Callable[[Any, Settings, RunFolder, Callable[[], bool]], Iterator[Event]]
 """Yields the events of a run of one kind of spec (`AnySpec`)."""
 ResumedJob = Callable[[Any, Settings, RunFolder, Callable[[], bool], Replay], Iterator[Event]]
+Spawn = Callable[[Settings, Sequence[str], Path, int], int]
+"""Starts a worker process as `spawn_worker` does."""
 
-_NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
-"""How torch and the system say it, in lower case; this module does not import torch."""
 WORKER_COMMAND = (sys.executable, "-m", "core", "run")
 RESUME_COMMAND = (sys.executable, "-m", "core", "resume")
 
@@ -135,9 +134,15 @@ def resume_worker(
 
 def _work(job: Job, spec: AnySpec, settings: Settings, folder: RunFolder, on_event: Callable[[Event], None]) -> Event:
     with interruptible() as interrupted:
-        outcome = _outcome(job, spec, settings, folder, on_event, lambda: interrupted() or folder.stop_requested)
+        outcome = _outcome(job, spec, settings, folder, on_event, lambda: interrupted() or _is_stopped(folder))
     on_event(outcome)
     return outcome
+
+
+def _is_stopped(folder: RunFolder) -> bool:
+    """Whether a stop is requested; raises `RunError` when the folder was deleted, before work goes into a new one."""
+    folder.refuse_deleted()
+    return folder.stop_requested
 
 
 def _outcome(
@@ -151,43 +156,21 @@ def _outcome(
     """The job boundary: the only place where every exception is caught and becomes an event."""
     end: Event
     try:
-        end = _drain(job(spec, settings, folder, should_stop), folder, on_event, should_stop)
+        events = _after(folder, job(spec, settings, folder, should_stop))
+        end = _drain(events, folder, on_event, should_stop)
     except (RunCancelled, KeyboardInterrupt):
         end = Cancelled()
-    except SafeMergeError as error:
-        end = Failed(message=error.message, hint=error.hint)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the boundary: every failure is recorded
-        end = _failure(error)
+        end = failure_of(error)
     ignore_interrupts()
     return _record_end(folder, end)
 
 
-def _failure(error: BaseException) -> Failed:
-    if isinstance(error, OSError) and error.errno in DISK_FULL:
-        where = f" to write {error.filename}" if error.filename else ""
-        return Failed(message=f"There is no space left{where}.", hint="Free disk space and start again.")
-    if _lacks_memory(error):
-        return Failed(
-            message=f"There was not enough memory: {str(error)[:300] or type(error).__name__}",
-            hint="Close other programs, use a smaller pool or pool.memory: compact, and resume the run.",
-        )
-    return Failed(
-        message=f"Something went wrong inside the run: {type(error).__name__}: {error}",
-        hint="This is a defect of SafeMerge, not a mistake of yours: report it with the traceback.",
-        traceback=traceback.format_exc(),
-    )
-
-
-def _lacks_memory(error: BaseException) -> bool:
-    """Whether an exception, or one that caused it, says that the system or torch has no memory left."""
-    seen: BaseException | None = error
-    while seen is not None:
-        refused = isinstance(seen, OSError) and seen.errno == errno.ENOMEM
-        words = isinstance(seen, RuntimeError) and any(part in str(seen).lower() for part in _NO_MEMORY)
-        if refused or words or isinstance(seen, MemoryError):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
+def _after(folder: RunFolder, events: Iterator[Event]) -> Iterator[Event]:
+    """The events with times after those in the log; its last one may be later if the clock was set back meanwhile."""
+    behind_s = max((event.at for event in folder.read_events()), default=0.0) - steady_time()
+    for event in events:
+        yield event.model_copy(update={"at": event.at + behind_s}) if behind_s > 0 else event
 
 
 def _drain(
@@ -223,57 +206,6 @@ def _record_end(folder: RunFolder, end: Event) -> Event:
         return failed
 
 
-def start_run(spec: AnySpec, settings: Settings, *, command: Sequence[str] = WORKER_COMMAND) -> str:
-    """Start a new run in a worker process that outlives this one.
-
-    Args:
-        spec: what to run.
-        settings: the worker gets the same home and runs folders.
-        command: the worker's command line, before `SPEC --out DIR`.
-
-    Returns:
-        The run's id: the name of its folder in `settings.runs`.
-
-    Raises:
-        RunError: another job is at work on this machine (code `machine-busy`), or the folder or process cannot be
-            created.
-    """
-    folder = RunFolder(settings.runs.resolve() / new_run_id())
-    with acquire_lock(settings.runs, folder.path) as lock:
-        try:
-            folder.create()
-            folder.write_spec(spec)
-            arguments = [*command, str(folder.spec_path), "--out", str(folder.path)]
-            folder.write_worker(mark_started(spawn_worker(settings, arguments, folder.log_path, lock.fd)))
-        except RunError:
-            shutil.rmtree(folder.path, ignore_errors=True)
-            raise
-    return folder.run_id
-
-
-def resume_run(folder: RunFolder, settings: Settings, *, command: Sequence[str] = RESUME_COMMAND) -> None:
-    """Continue a run in a worker process that outlives this one; the run counts as running from now on.
-
-    Args:
-        folder: of a run that failed or was stopped.
-        settings: as for `start_run`.
-        command: the worker's command line, before `DIR`.
-
-    Raises:
-        RunError: the run cannot be resumed, another job is at work on this machine, or the process cannot be created.
-        SpecError: the spec was changed since the run started.
-    """
-    read_replay(folder)
-    with acquire_lock(settings.runs, folder.path) as lock:
-        folder.reopen(mark_started(os.getpid()))
-        try:
-            arguments = [*command, str(folder.path)]
-            folder.write_worker(mark_started(spawn_worker(settings, arguments, folder.log_path, lock.fd)))
-        except RunError as error:
-            folder.append_terminal(Failed(message=error.message, hint=error.hint))
-            raise
-
-
 def spawn_worker(settings: Settings, command: Sequence[str], log: Path, lock_fd: int) -> int:
     """Start `python -m core ...` as a detached process that inherits the machine's lock; its process number.
 
@@ -294,3 +226,60 @@ def spawn_worker(settings: Settings, command: Sequence[str], log: Path, lock_fd:
         "PYTHONPATH": os.pathsep.join(paths),
     }
     return start_detached([*command, "--lock-fd", str(lock_fd)], environment, log, lock_fd)
+
+
+def start_run(
+    spec: AnySpec, settings: Settings, *, command: Sequence[str] = WORKER_COMMAND, spawn: Spawn = spawn_worker
+) -> str:
+    """Start a new run in a worker process that outlives this one.
+
+    Args:
+        spec: what to run.
+        settings: the worker gets the same home and runs folders.
+        command: the worker's command line, before `SPEC --out DIR`.
+        spawn: starts the process.
+
+    Returns:
+        The run's id: the name of its folder in `settings.runs`.
+
+    Raises:
+        RunError: another job is at work on this machine (code `machine-busy`), or the folder or process cannot be
+            created.
+    """
+    folder = RunFolder(settings.runs.resolve() / new_run_id())
+    with acquire_lock(settings.runs, folder.path) as lock:
+        try:
+            folder.create()
+            folder.write_spec(spec)
+            arguments = [*command, str(folder.spec_path), "--out", str(folder.path)]
+            folder.write_worker(mark_started(spawn(settings, arguments, folder.log_path, lock.fd)))
+        except RunError:
+            shutil.rmtree(folder.path, ignore_errors=True)
+            raise
+    return folder.run_id
+
+
+def resume_run(
+    folder: RunFolder, settings: Settings, *, command: Sequence[str] = RESUME_COMMAND, spawn: Spawn = spawn_worker
+) -> None:
+    """Continue a run in a worker process that outlives this one; the run counts as running from now on.
+
+    Args:
+        folder: of a run that failed or was stopped.
+        settings: as for `start_run`.
+        command: the worker's command line, before `DIR`.
+        spawn: starts the process.
+
+    Raises:
+        RunError: the run cannot be resumed, another job is at work on this machine, or the process cannot be created.
+        SpecError: the spec was changed since the run started.
+    """
+    read_replay(folder)
+    with acquire_lock(settings.runs, folder.path) as lock:
+        folder.reopen(mark_started(os.getpid()))
+        try:
+            arguments = [*command, str(folder.path)]
+            folder.write_worker(mark_started(spawn(settings, arguments, folder.log_path, lock.fd)))
+        except RunError as error:
+            folder.append_terminal(Failed(message=error.message, hint=error.hint))
+            raise

@@ -288,7 +288,8 @@ def translate_errors(ref: ModelReference, settings: Settings, what: RepositoryKi
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx2.TransportError) as error:
         raise HubUnreachable(
             f"The Hub could not be reached for {ref.source}.",
-            "Check the network (and HF_ENDPOINT, HF_HUB_OFFLINE), or use a local folder.",
+            "Check the network (and HF_ENDPOINT, HF_HUB_OFFLINE) and try again: files that were downloaded "
+            "completely are kept. Or use a local folder.",
             code="hub-unreachable",
         ) from error
     except errors.HfHubHTTPError as error:

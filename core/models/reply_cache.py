@@ -15,12 +15,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from core.durable import write_atomic
+from core.errors import RunError
 from core.models.chat_format import Conversation, encode_prompt
 from core.models.end_tokens import end_of_turn
 from core.models.own_settings import configuration_values
@@ -55,15 +57,10 @@ class ReplyCache:
 
     def put(self, key: str, replies: Sequence[str]) -> None:
         """Store replies under a key and delete old files; does nothing on a full or read-only disk."""
-        try:
+        with suppress(OSError, RunError):
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor, draft = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(list(replies), file, ensure_ascii=False)
-            Path(draft).replace(self.folder / f"{key}.json")
+            write_atomic(self.folder / f"{key}.json", json.dumps(list(replies), ensure_ascii=False))
             self._evict()
-        except OSError:
-            return
 
     def _evict(self) -> None:
         files = []

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from core.durable import write_atomic
 from core.errors import RunError
 from core.report.build_report import build_report
 from core.report.html import to_html
 from core.report.markdown import to_markdown
 from core.report.run_record import read_run
-from core.runs.durable import write_atomic
 from core.runs.folder import RunFolder
 
 

@@ -1,1 +1,1 @@
-"""The record of a run: its folder, durable writes, process marks, the replay of a log, the view of it, the history."""
+"""The record of a run: its folder, process marks, the replay of a log, the view of it, the history."""

@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from core.durable import write_atomic
 from core.errors import RunError, SafeMergeError
-from core.runs.durable import write_atomic
 from core.runs.folder import RunFolder, read_mark
 from core.runs.process import ProcessMark
 

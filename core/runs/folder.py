@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -24,12 +25,14 @@ from pydantic import ValidationError
 
 from core.contracts.comparison_spec import AnySpec, load_any_spec
 from core.contracts.events import (
+    SCHEMA_VERSION,
     Cancelled,
     CandidateScored,
     Event,
     Failed,
     Finished,
     Resumed,
+    RunStarted,
     Warned,
     is_damaged,
     is_terminal,
@@ -38,10 +41,11 @@ from core.contracts.events import (
 from core.contracts.reply_verdicts import DisputedReply
 from core.contracts.results import RunResult
 from core.data.training_pairs import Dataset, Sample, write_samples
+from core.durable import append_line, last_line, locked_log, translate_os_errors, write_atomic, write_line
 from core.errors import RunError
 from core.evaluation.replies import ReplyRow, replies_name, rows_text
-from core.runs.durable import append_line, last_line, locked_log, translate_os_errors, write_atomic, write_line
 from core.runs.process import ProcessMark
+from core.runs.removed_search import refuse_removed_search
 
 
 @dataclass(frozen=True)
@@ -118,34 +122,47 @@ class RunFolder:
         with translate_os_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
 
+    def refuse_deleted(self) -> None:
+        """Raise `RunError` (code `folder-deleted`) when the folder is gone; a write would begin it anew."""
+        if not self.path.is_dir():
+            raise RunError(
+                f"The folder {self.path} was deleted or moved while its run was at work.",
+                "What it held is gone: put the folder back and resume the run, or start a new one.",
+                code="folder-deleted",
+            )
+
+    def _write(self, path: Path, text: str) -> None:
+        self.refuse_deleted()
+        write_atomic(path, text)
+
     def write_spec(self, spec: AnySpec) -> None:
-        write_atomic(self.spec_path, spec.to_yaml())
+        self._write(self.spec_path, spec.to_yaml())
 
     def read_spec(self) -> AnySpec:
-        """The spec of this run; raises `SpecError` when it is missing or invalid."""
-        return load_any_spec(self.spec_path)
+        """The spec of this run, also of an earlier version's; raises `SpecError` when it is missing or invalid."""
+        return load_any_spec(self.spec_path, stored=True)
 
     def write_result(self, result: RunResult) -> None:
-        write_atomic(self.result_path, json.dumps(result.to_json_dict(), indent=2, ensure_ascii=False) + "\n")
+        self._write(self.result_path, json.dumps(result.to_json_dict(), indent=2, ensure_ascii=False) + "\n")
 
     def write_data(self, dataset: Dataset, samples: Iterable[Sample]) -> None:
         """Write the safety or domain pairs; `core.data.training_pairs.read_samples` reads them back."""
-        with translate_os_errors(self.data_path(dataset)):
-            write_samples(self.data_path(dataset), samples)
+        self.refuse_deleted()
+        write_samples(self.data_path(dataset), samples)
 
     def write_disputed(self, replies: Iterable[DisputedReply]) -> None:
         """Write the replies to test prompts on which guards differ, as `disputed.jsonl`."""
-        write_atomic(self.path / "disputed.jsonl", "".join(reply.model_dump_json() + "\n" for reply in replies))
+        self._write(self.path / "disputed.jsonl", "".join(reply.model_dump_json() + "\n" for reply in replies))
 
     def write_replies(self, name: str, rows: Iterable[ReplyRow]) -> None:
         """Write a model's replies to the test prompts."""
-        write_atomic(self.replies_path(name), rows_text(rows))
+        self._write(self.replies_path(name), rows_text(rows))
 
     def append_candidate(self, candidate: CandidateScored) -> None:
         append_line(self.candidates_path, _candidate_line(candidate))
 
     def repair(self, candidates: Iterable[CandidateScored]) -> None:
-        """Repair what a killed worker left: remove temporary files, and write `candidates.jsonl` from the log.
+        """Repair what a killed worker left: remove drafts of files and models, write `candidates.jsonl` from the log.
 
         Args:
             candidates: all candidates of the log.
@@ -153,15 +170,20 @@ class RunFolder:
         for pattern in (".*.tmp", "replies/.*.tmp", "data/.*.jsonl.*"):
             for temporary in self.path.glob(pattern):
                 temporary.unlink(missing_ok=True)
+        for pattern in (".*.partial", "baselines/.*.partial"):
+            for draft in self.path.glob(pattern):
+                shutil.rmtree(draft, ignore_errors=True)
         if lines := [_candidate_line(candidate) + "\n" for candidate in candidates]:
-            write_atomic(self.candidates_path, "".join(lines))
+            self._write(self.candidates_path, "".join(lines))
 
     def append_event(self, event: Event) -> None:
         """Append an event to the log. If the clock was set back, the event gets the time of the event before it.
 
         Raises:
-            RunError: the log has ended (code `log-ended`): somebody else ended the run.
+            RunError: the log has ended (code `log-ended`): somebody else ended the run; or the folder was deleted (code
+                `folder-deleted`).
         """
+        self.refuse_deleted()
         with locked_log(self.events_path) as fd:
             last = self._last_event(fd)
             if last is not None and is_terminal(last):
@@ -182,6 +204,7 @@ class RunFolder:
         Returns:
             True when `event` was written.
         """
+        self.refuse_deleted()
         with locked_log(self.events_path) as fd:
             last = self._last_event(fd)
             if (last is not None and is_terminal(last)) or not only_if():
@@ -197,7 +220,8 @@ class RunFolder:
 
         Raises:
             RunError: a worker is at work on the run (code `run-at-work`), may be at work on another host (code
-                `worker-elsewhere`), or the run is finished (code `run-finished`).
+                `worker-elsewhere`), the run is finished (code `run-finished`), or its search needs what was removed
+                (code `search-removed`).
         """
         with locked_log(self.events_path) as fd:
             last = self._last_event(fd)
@@ -209,19 +233,20 @@ class RunFolder:
                 )
             if last is None or not is_terminal(last):
                 self.refuse_at_work()
+            refuse_removed_search(self.spec_path, self.read_events())
             self.write_worker(worker)
             self.stop_path.unlink(missing_ok=True)
             self._replace_end_with_resumed(fd, last)
 
     def _replace_end_with_resumed(self, fd: int, last: Event | None) -> None:
-        ended = "The worker was gone."
+        ended, ended_at = "The worker was gone.", None if last is None else last.at
         if isinstance(last, Failed | Cancelled):
             ended = last.message
             os.ftruncate(fd, last_line(fd)[0])
             last = self._last_event(fd)
-        if last is not None:  # otherwise nothing was done yet, and the log begins like that of a new run
+        if last is not None and ended_at is not None:  # otherwise the log begins like that of a new run
             now = time.time()
-            self._write_event(fd, Resumed(at=now, ended=ended, paused_s=max(0.0, now - last.at)), last)
+            self._write_event(fd, Resumed(at=now, ended=ended, paused_s=max(0.0, now - ended_at)), last)
 
     def refuse_at_work(self) -> None:
         """Raise `RunError` when the worker of an unfinished run is alive, or is on a host that cannot be seen."""
@@ -259,7 +284,7 @@ class RunFolder:
 
     def write_worker(self, mark: ProcessMark) -> None:
         """Record which process works on this run."""
-        write_atomic(self.worker_path, json.dumps(asdict(mark)) + "\n")
+        self._write(self.worker_path, json.dumps(asdict(mark)) + "\n")
 
     def read_worker(self) -> ProcessMark | None:
         """The process that works or worked on this run; None when there was none."""
@@ -320,7 +345,8 @@ class EventTail:
             skip_damaged: replace a line that no version wrote by a warning, instead of refusing the log.
 
         Raises:
-            RunError: a complete line is not an event.
+            RunError: a complete line is not an event (code `unknown-event`), or a newer version of SafeMerge wrote the
+                log (code `log-version`).
         """
         try:
             with self.path.open("rb") as log:
@@ -344,8 +370,19 @@ class EventTail:
             message = f"A line of {self.path.name} is damaged and left out: {line[:60]!r}."
             return Warned(at=self._at, message=message, hint="The rest of the run is shown.")
         event = _parse_line(line, self.path)
+        if isinstance(event, RunStarted) and event.schema_version > SCHEMA_VERSION:
+            raise newer_log(self.path, event.schema_version)
         self._at = event.at
         return event
+
+
+def newer_log(path: Path, version: int) -> RunError:
+    """The error about a log that this version cannot read correctly."""
+    return RunError(
+        f"{path} has version {version}; this program reads versions up to {SCHEMA_VERSION}.",
+        "A newer version of SafeMerge wrote it: use that version, or a later one.",
+        code="log-version",
+    )
 
 
 def _parse_line(line: bytes, path: Path) -> Event:

@@ -23,6 +23,11 @@ from core.runs.view import RunView, fold
 from core.settings import Settings
 
 POLL_S = 0.1
+GRACE_S = 1.5
+"""How long a worker has to end after each request, so that a stop frees the device within five seconds."""
+ELSEWHERE_S = 20.0
+"""How long a worker on another host, which is only requested to stop, is waited for."""
+RESUME = "Resume the run: it continues with what its log holds."
 QUIET_S = 60.0
 """How long a log without `worker.json` must have been quiet before its worker counts as gone."""
 
@@ -40,6 +45,15 @@ class RunFollower:
         self.view = RunView()
         self.revision = 0
         self._tail = EventTail(folder.events_path)
+        self._last_written = 0.0
+
+    @property
+    def now(self) -> float:
+        """The present time by the clock of the log, with which times since its events are right.
+
+        The log's clock is its worker's; ours may differ from it or be set during the run.
+        """
+        return (self.view.updated_at or 0.0) + time.monotonic() - self._last_written
 
     def update(self) -> RunView:
         """Read new events, and end the log if the worker has died; the run as of now.
@@ -71,6 +85,16 @@ class RunFollower:
         events = self._tail.read_new(skip_damaged=True)
         self.view = fold(events, self.view)
         self.revision += len(events)
+        if events:
+            self._last_written = time.monotonic() - _age_s(self.folder)
+
+
+def _age_s(folder: RunFolder) -> float:
+    """Seconds since something was written to the log; 0 for a time in the future."""
+    try:
+        return max(0.0, time.time() - folder.events_path.stat().st_mtime)
+    except OSError:
+        return 0.0
 
 
 def read_view(folder: RunFolder) -> RunView:
@@ -82,8 +106,10 @@ def read_view(folder: RunFolder) -> RunView:
     return RunFollower(folder).update()
 
 
-def stop_run(folder: RunFolder, grace_s: float = 20.0) -> RunView:
+def stop_run(folder: RunFolder, grace_s: float = GRACE_S, *, elsewhere_s: float = ELSEWHERE_S) -> RunView:
     """End a run: request a stop, then send SIGTERM, then SIGKILL, and wait `grace_s` seconds after each.
+
+    A worker that was paused (SIGSTOP) goes on, so that it can end. One that is killed loses only its last step.
 
     Blocks until the run is over; its files stay in the folder. A worker on another host is only requested to stop.
 
@@ -98,7 +124,7 @@ def stop_run(folder: RunFolder, grace_s: float = 20.0) -> RunView:
         raise RunError(f"No worker is at work on run {folder.run_id}.", "Delete it, or resume it.", code="no-worker")
     folder.request_stop()
     if worker.state == "unknown":
-        if _ends_within(folder, grace_s):
+        if _ends_within(folder, elsewhere_s):
             return read_view(folder)
         raise folder.worker_elsewhere(worker)
     return _end_worker(folder, worker, grace_s)
@@ -107,7 +133,9 @@ def stop_run(folder: RunFolder, grace_s: float = 20.0) -> RunView:
 def _end_worker(folder: RunFolder, worker: ProcessMark, grace_s: float) -> RunView:
     for number in (None, signal.SIGTERM, signal.SIGKILL):
         if number is not None and worker.alive:
-            os.kill(worker.pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(worker.pid, number)
+                os.kill(worker.pid, signal.SIGCONT)
         if _ends_within(folder, grace_s):
             return read_view(folder)
     raise RunError(f"The run {folder.run_id} does not stop.", f"End process {worker.pid} yourself.", code="not-stopped")
@@ -131,6 +159,8 @@ def end_if_worker_died(folder: RunFolder) -> None:
     """
     if _worker_is_gone(folder):
         end = Cancelled() if folder.stop_requested else _died(folder)
+        with suppress(OSError):  # the time that nobody worked is no time of the run
+            end = end.model_copy(update={"at": folder.events_path.stat().st_mtime})
         folder.append_terminal(end, only_if=lambda: _worker_is_gone(folder))  # it may be resumed at this moment
 
 
@@ -150,9 +180,9 @@ def _lost_its_worker(folder: RunFolder) -> bool:
 
 def _died(folder: RunFolder) -> Failed:
     if not folder.worker_path.exists():
-        hint = "Resume the run: it continues with what its log holds."
-        return Failed(message="worker.json is missing, and no worker writes the log.", hint=hint)
-    hint = f"The usual cause is too little memory; the end of {folder.log_path} may show the reason."
+        return Failed(message="worker.json is missing, and no worker writes the log.", hint=RESUME)
+    causes = "The usual causes are too little memory and a full disk"
+    hint = f"{causes}; the end of {folder.log_path} may show the reason. {RESUME}"
     return Failed(message="The worker stopped without a message.", hint=hint)
 
 

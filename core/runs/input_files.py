@@ -1,20 +1,24 @@
 """The files that a spec names and a result rests on, by hash, so that a resumed run refuses other ones.
 
 Prompts, harmless and outside prompts, the probe and its questions, example questions, chat templates, files of training
-pairs, and the folder of task files. Models and datasets of the Hub are compared by their weights and commits elsewhere.
+pairs, and the folder of task files; of the run that a search starts from, the recipe of its merge. Models and datasets
+of the Hub are compared by their weights and commits elsewhere.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from core.contracts.comparison_spec import AnySpec
 from core.contracts.run_spec import RunSpec
+from core.contracts.search_spec import COCKTAIL_START, PLAIN_START
 from core.data.prompt_sets import find_dataset
 from core.errors import RunError
 from core.models.prompt_formats import is_template_file
+from core.runs.earlier_merge import read_merge
 from core.settings import is_file, is_folder, resolve_path
 
 _PIECE_BYTES = 1 << 20
@@ -37,7 +41,9 @@ def named_files(spec: AnySpec) -> list[str]:
 
 
 def hash_inputs(spec: AnySpec) -> dict[str, str]:
-    """sha256 of each file that a spec names, by its path as written; missing files are left out.
+    """sha256 of each file that a spec names, and of the recipe that its search starts from, by the path as written.
+
+    Missing files are left out.
 
     Raises:
         RunError: a file cannot be read (code `input-unreadable`).
@@ -45,7 +51,8 @@ def hash_inputs(spec: AnySpec) -> dict[str, str]:
     named = [*named_files(spec), *filter(None, [spec.evaluation.include_path])]
     found = {text: resolve_path(text) for text in named}
     try:
-        return {text: _hash(path) for text, path in found.items() if is_file(path) or is_folder(path)}
+        hashes = {text: _hash(path) for text, path in found.items() if is_file(path) or is_folder(path)}
+        return hashes | _hash_start(spec)
     except OSError as error:
         message = f"{error.filename} cannot be read: {error.strerror}."
         raise RunError(message, "Check who may read it.", code="input-unreadable") from error
@@ -65,9 +72,19 @@ def refuse_changed_inputs(spec: AnySpec, recorded: Mapping[str, str]) -> None:
     if changed:
         raise RunError(
             f"{', '.join(changed)} was changed, moved or deleted since the run started.",
-            "Restore the file, so that all models are measured on the same prompts, or start a new run.",
+            "Restore it, so that all models of the run are made and measured alike, or start a new run.",
             code="input-changed",
         )
+
+
+def _hash_start(spec: AnySpec) -> dict[str, str]:
+    """sha256 of the recipe that a search starts from, by the folder of its run; empty without one."""
+    if not isinstance(spec, RunSpec) or spec.search.start in (PLAIN_START, COCKTAIL_START):
+        return {}
+    with suppress(RunError):  # refused when the search begins
+        recipe = read_merge(resolve_path(spec.search.start)).model_dump_json()
+        return {spec.search.start: hashlib.sha256(recipe.encode()).hexdigest()}
+    return {}
 
 
 def _hash(path: Path) -> str:

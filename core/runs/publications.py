@@ -15,8 +15,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from core.contracts.results import Rate
+from core.durable import append_line, translate_os_errors
 from core.errors import RunError
-from core.runs.durable import append_line, translate_os_errors
 from core.runs.folder import RunFolder
 from core.runs.process import ProcessMark, mark_started
 

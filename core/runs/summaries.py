@@ -18,8 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 from core.contracts.comparison_spec import AnySpec, ComparisonSpec, any_spec_from_dict
 from core.contracts.optimizers import method_of
 from core.contracts.results import ModelResult
+from core.durable import write_atomic
 from core.errors import RunError, SafeMergeError, SpecError
-from core.runs.durable import write_atomic
 from core.runs.folder import RunFolder
 from core.runs.history import end_if_worker_died, read_view
 from core.runs.view import RunView, Status
@@ -167,7 +167,7 @@ def _spec_of(folder: RunFolder, view: RunView) -> AnySpec:
     except SpecError:
         if not view.spec:
             raise
-        return any_spec_from_dict(view.spec)
+        return any_spec_from_dict(view.spec, stored=True)
 
 
 def _merged(view: RunView) -> ModelResult | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +10,7 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block
 
+from core.contracts.comparison_spec import ComparisonSpec
 from core.errors import SpecError
 from core.evaluation.audit import judge_merge
 from core.evaluation.lineage import read_lineage
@@ -20,7 +20,7 @@ from safemerge_ui.access import require_starter
 from safemerge_ui.app_context import AppContext
 from safemerge_ui.boundary import Updates, bind, bind_with_notice
 from safemerge_ui.charts.alignment import alignment_figure
-from safemerge_ui.comparison_form import audit_spec, lines_of
+from safemerge_ui.comparison_form import audit_spec, form_of_comparison, lines_of
 from safemerge_ui.contrasts import broken_reasons, contrasts
 from safemerge_ui.page_run import FollowedTab
 from safemerge_ui.tabs import measuring
@@ -32,7 +32,7 @@ from safemerge_ui.views.verdict import verdict_view
 from safemerge_ui.watch import Watched
 
 INTRO = (
-    "<h2>Audit a published merge</h2><p>Is the merge as safe as the models it was merged from? One badly aligned "
+    "<h1>Audit a published merge</h1><p>Is the merge as safe as the models it was merged from? One badly aligned "
     "parent is enough to lose the refusals.</p>"
 )
 
@@ -146,6 +146,14 @@ def audit(
     return {run_id: launching.start(context, spec)}
 
 
+def fill(tab: AuditTab, spec: ComparisonSpec) -> Updates:
+    """Fill the form from an audit; raises `SpecError`."""
+    form = form_of_comparison(spec)
+    named = {role: [one.model for one in spec.models if one.role == role] for role in ("merged", "parent")}
+    texts: Updates = {tab.merge: "\n".join(named["merged"]), tab.parents: "\n".join(named["parent"])}
+    return {**texts, **{field: form[name] for name, field in tab.fields.items()}}
+
+
 def stop(context: AppContext, tab: AuditTab, run_id: str, profile: gr.OAuthProfile | None) -> Updates:
     """Stop the audit on the page."""
     return {tab.stop: launching.stop(context, run_id, profile)}
@@ -160,17 +168,17 @@ def show_live(tab: AuditTab, watched: Watched) -> Updates:
 
 def show_clock(tab: AuditTab, watched: Watched) -> Updates:
     """Show the elapsed time of the audit on the page."""
-    folder, view, _ = watched
+    folder, view, *_ = watched
     if not is_audit(view):
         return {}
-    return {tab.line: run_progress(view, folder.run_id, time.time())}
+    return {tab.line: run_progress(view, folder.run_id, watched.now)}
 
 
 def show(context: AppContext, tab: AuditTab, run_id: str) -> Updates:
     """Show verdict, chart and table of the audit on the page; hide them for other kinds of runs."""
     if not run_id:
         return {}
-    folder, view, _ = context.watch.look(run_id)
+    folder, view, *_ = context.watch.look(run_id)
     merge = next((model.name for model in view.models if model.role == "merged"), "")
     if not (is_audit(view) and merge):
         return {tab.body: gr.update(visible=False), tab.verdict: "", tab.table: ""}

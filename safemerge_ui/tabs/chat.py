@@ -284,7 +284,7 @@ def _spec_on_page(context: AppContext, watched: Watched | None) -> AnySpec:
     """The spec of the run on the page; the form's first spec if there is none."""
     if watched is None or not watched.view.spec:
         return context.default_spec
-    return any_spec_from_dict(watched.view.spec)
+    return any_spec_from_dict(watched.view.spec, stored=True)
 
 
 def _members(spec: AnySpec) -> list[str]:

@@ -128,13 +128,13 @@ def show_replies(
 
 def filter_replies(context: AppContext, panel: RepliesPanel, run_id: str, *filters: Any) -> Updates:
     """Show the first page of another selection."""
-    folder, view, _ = context.watch.look(run_id)
+    folder, view, *_ = context.watch.look(run_id)
     return show_replies(context, panel, folder, view, Filters(*filters)._replace(page=1), NO_MODEL[1])
 
 
 def turn_page(context: AppContext, panel: RepliesPanel, run_id: str, *filters: Any) -> Updates:
     """Show another page of the same selection."""
-    folder, view, _ = context.watch.look(run_id)
+    folder, view, *_ = context.watch.look(run_id)
     return {panel.cards: show_replies(context, panel, folder, view, Filters(*filters), NO_MODEL[1])[panel.cards]}
 
 

@@ -75,7 +75,7 @@ def fill_disk() -> FillDisk:
             filled.append(fd)
             return real(fd, bytes(data)[: max(1, len(data) // 2)])
 
-        monkeypatch.setattr("core.runs.durable.os.write", write)
+        monkeypatch.setattr("core.durable.os.write", write)
 
     return fill
 

@@ -19,7 +19,7 @@ from core.contracts.verdicts import Verdict
 from core.errors import ModelError, RunError, SpecError
 from core.guards.phrases import PhrasesGuard
 from core.runs.folder import RunFolder
-from core.settings import Settings
+from core.settings import Settings, load_settings
 from safemerge_ui import app, launching
 from safemerge_ui.app_context import AppContext, make_context
 from safemerge_ui.boundary import Updates, bind, bind_with_notice
@@ -57,8 +57,8 @@ def _login_buttons(page: gr.Blocks) -> list[gr.LoginButton]:
 
 
 def test_it_is_reachable_from_outside_on_a_space_only(settings: Settings) -> None:
-    assert app.launch_options(settings)["server_name"] == "127.0.0.1"
-    assert app.launch_options(replace(settings, on_space=True))["server_name"] == "0.0.0.0"
+    assert app.launch_options(load_settings({}))["server_name"] == "127.0.0.1"
+    assert app.launch_options(load_settings({"SPACE_ID": "a/b"}))["server_name"] == "0.0.0.0"
 
 
 def test_the_form_opens_with_the_demo_spec(context: AppContext) -> None:
@@ -187,7 +187,7 @@ def test_resuming_shows_and_follows_the_run(
     assert 'data-resume="20260801-101500-aaaa"' in html
     assert html.count("data-resume") == 1, "a finished run has nothing to resume"
     resumed: list[RunFolder] = []
-    monkeypatch.setattr(app, "resume_run", lambda folder, settings: resumed.append(folder))
+    monkeypatch.setattr(launching, "resume_run", lambda folder, settings: resumed.append(folder))
     page, click = built_page(context), gr.EventData(None, {"run": "20260801-101500-aaaa"})
     updates = app.resume(context, page, click, None)
     assert updates[page.run.run_id] == "20260801-101500-aaaa"

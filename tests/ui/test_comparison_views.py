@@ -42,7 +42,8 @@ def compared() -> RunView:
 def test_the_merge_tab_shows_the_models_and_no_recipe(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     context = make_context(settings)
     view = compared()
-    monkeypatch.setattr(context.watch, "look", lambda run_id: Watched(RunFolder(settings.runs / run_id), view, 5))
+    looked = Watched(RunFolder(settings.runs / "one"), view, 5, view.updated_at or 0.0)
+    monkeypatch.setattr(context.watch, "look", lambda _: looked)
     tab = built_page(context).merge
     shown = merge.show(context, tab, "one") | merge.show_live(tab, context.watch.look("one"))
     assert "lab/merged" in shown[tab.line]
@@ -66,7 +67,7 @@ def test_the_history_names_the_kind_and_the_models(tmp_path: Path) -> None:
 
 
 def test_its_models_are_offered_in_the_chat(settings: Settings, tmp_path: Path) -> None:
-    watched = Watched(RunFolder(tmp_path / "one"), compared(), 5)
+    watched = Watched(RunFolder(tmp_path / "one"), compared(), 5, 0.0)
     assert list(model_choices(make_context(settings), watched)) == [model.name for model in MODELS]
 
 

@@ -19,7 +19,8 @@ from tests.ui.golden import golden_events, write_run
 from tests.ui.served_space import ServedSpace, serve_space
 
 STARTING = {
-    "app.launch", "app.check", "app.resume", "app.fill_file", "app.fill_yaml", "tabs.data.safety_upload",
+    "app.launch", "app.check", "app.resume", "app.resume_shown", "app.fill_file", "app.fill_yaml",
+    "tabs.data.safety_upload",
     "tabs.data.domain_upload", "tabs.pair_editor.copy_pairs", "tabs.pair_editor.save_row",
     "tabs.pair_editor.drop_row", "tabs.pair_editor.append_row", "tabs.pair_editor.show_file",
     "tabs.pair_editor.turn_page", "tabs.pair_editor.edit_card", "tabs.pair_editor.preview_upload",

@@ -68,7 +68,7 @@ def row_of(table: str, name: str) -> str:
 
 
 def test_marks_say_which_models_differ_from_the_reference(context: AppContext) -> None:
-    folder, view, _ = watched(context, golden_run_with_replies)
+    folder, view, *_ = watched(context, golden_run_with_replies)
     table = side_by_side(view, "demo/aligned", contrasts(context, folder, view, "demo/aligned"), {})
     chemistry, aligned, merged = (row_of(table, name) for name in ("demo/chemistry", "demo/aligned", SAFETY_AWARE))
     assert "sm-mark-bad" in chemistry and "p &lt; 0.001" in chemistry
@@ -79,7 +79,7 @@ def test_marks_say_which_models_differ_from_the_reference(context: AppContext) -
 
 
 def test_without_replies_nothing_is_marked(context: AppContext) -> None:
-    folder, view, _ = watched(context, golden_run_with_replies)
+    folder, view, *_ = watched(context, golden_run_with_replies)
     for path in (folder.path / "replies").iterdir():
         path.unlink()
     table = side_by_side(view, "demo/aligned", contrasts(context, folder, view, "demo/aligned"), {})
@@ -87,13 +87,13 @@ def test_without_replies_nothing_is_marked(context: AppContext) -> None:
 
 
 def test_columns_without_values_are_left_out(context: AppContext) -> None:
-    _, view, _ = watched(context, golden_run_with_replies)
+    _, view, *_ = watched(context, golden_run_with_replies)
     assert "Perplexity" not in side_by_side(view, "", {}, {}).split("</thead>")[0]
     assert "sm-empty" in side_by_side(replace(view, models=()), "", {}, {})
 
 
 def test_a_broken_model_is_flagged_beside_the_reference(context: AppContext) -> None:
-    folder, view, _ = watched(context, golden_comparison)
+    folder, view, *_ = watched(context, golden_comparison)
     broken = broken_reasons(view.models, "demo/aligned")
     assert list(broken) == ["demo/broken"]
     table = side_by_side(view, "demo/aligned", contrasts(context, folder, view, "demo/aligned"), broken)
@@ -103,7 +103,7 @@ def test_a_broken_model_is_flagged_beside_the_reference(context: AppContext) -> 
 
 
 def test_categories_are_drawn_for_the_chosen_models_only(context: AppContext) -> None:
-    _, view, _ = watched(context, golden_run_with_replies)
+    _, view, *_ = watched(context, golden_run_with_replies)
     data = json.loads(category_figure(view, ["demo/aligned", "evomm"], "alignment").to_json())["data"]
     assert [trace["name"] for trace in data] == ["demo/aligned", "Safety-aware merge"]
     assert len(data[0]["y"]) == 9
@@ -148,7 +148,7 @@ def test_unsafe_prompts_are_covered() -> None:
 
 
 def test_the_merge_is_shown_beside_the_reference_and_choices_are_kept(context: AppContext) -> None:
-    folder, view, _ = watched(context, golden_run_with_replies)
+    folder, view, *_ = watched(context, golden_run_with_replies)
     panel = built_page(context).evaluate.replies
     start = Filters(None, None, "harmful", "", "all", 1)
     shown = show_replies(context, panel, folder, view, start, "demo/aligned")
@@ -161,7 +161,7 @@ def test_the_merge_is_shown_beside_the_reference_and_choices_are_kept(context: A
 
 
 def test_a_verdict_names_the_best_and_the_worst_parent(context: AppContext) -> None:
-    folder, view, _ = watched(context, golden_audit)
+    folder, view, *_ = watched(context, golden_audit)
     verdict = judge_merge(view.models, context.replies.all_rows(folder, view))
     html = verdict_view("org/merge-7b", verdict, True)
     assert "sm-verdict-bad" in html
@@ -189,7 +189,7 @@ def test_evaluate_shows_the_expert_that_lowers_alignment(context: AppContext) ->
 
 
 def test_parents_and_merge_are_drawn_from_the_safest_down(context: AppContext) -> None:
-    _, view, _ = watched(context, golden_audit)
+    _, view, *_ = watched(context, golden_audit)
     figure = json.loads(alignment_figure(view).to_json())
     assert [trace["name"] for trace in figure["data"]] == ["Parent", "Merge"]
     assert figure["layout"]["yaxis"]["categoryarray"][-1] == "org<br>chat-7b"

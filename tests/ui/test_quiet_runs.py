@@ -11,7 +11,8 @@ def test_a_quiet_run_says_for_how_long() -> None:
     view = fold(golden_running())
     last = view.updated_at or 0.0
     assert "no event for" not in run_line(view, "r", last + QUIET_S - 1)
-    assert "no event for 3 min 05 s" in run_line(view, "r", last + 185)
+    line = run_line(view, "r", last + 185)
+    assert "no event for 3 min 05 s" in line and "Stop it" in line and "resume" in line
 
 
 def test_a_run_that_is_over_is_not_quiet() -> None:

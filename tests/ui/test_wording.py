@@ -98,7 +98,7 @@ def test_numbers_are_explained(finished: RunView) -> None:
 
 def test_a_verdict_states_its_limits(settings: Settings) -> None:
     context = make_context(settings)
-    folder, view, _ = context.watch.look(golden_audit(settings.runs / "r").name)
+    folder, view, *_ = context.watch.look(golden_audit(settings.runs / "r").name)
     verdict = judge_merge(view.models, context.replies.all_rows(folder, view))
     said = text_of(verdict_view("org/merge-7b", verdict, True))
     for sentence in (

@@ -24,7 +24,7 @@ from core.search.optimizer import Terms
 
 GRADIENT_COST = 2.5
 """Work of a forward and backward pass over all pairs, in candidates."""
-PASSES = 2
+PASSES = 4
 """Passes of Adam over the training pairs."""
 RATE = 0.06
 """Adam's first step, as a share of each parameter's range; it falls to a tenth along a cosine."""

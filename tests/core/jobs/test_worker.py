@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from core.contracts.events import (
     Cancelled,
@@ -23,7 +24,7 @@ from core.contracts.events import (
 )
 from core.contracts.results import RunResult
 from core.contracts.run_spec import RunSpec, spec_from_dict
-from core.errors import DataError, RunCancelled, RunError
+from core.errors import DataError, ModelError, RunCancelled, RunError
 from core.jobs.worker import new_run_id, resume_run, resume_worker, run_worker, start_run
 from core.runs.folder import RunFolder
 from core.runs.history import read_view, stop_run
@@ -76,11 +77,20 @@ def test_an_interruption_is_a_cancellation(
     assert kinds(folder) == ["run_started", "candidate_scored", "cancelled"]
 
 
-def test_a_full_disk_anywhere_in_the_job_is_explained(spec: RunSpec, settings: Settings, folder: RunFolder) -> None:
-    error = OSError(errno.ENOSPC, "No space left on device", "/merged/model.safetensors")
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/merged/model.safetensors"), "/merged/model.safetensors"),
+        (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), "no space"),
+        (OSError("No space left on device (os error 28)"), "no space"),
+    ],
+)
+def test_a_full_disk_anywhere_in_the_job_is_explained(
+    error: Exception, named: str, spec: RunSpec, settings: Settings, folder: RunFolder
+) -> None:
     end = run_worker(spec, settings, folder, job=raising(error))
     assert isinstance(end, Failed)
-    assert "/merged/model.safetensors" in end.message
+    assert named in end.message and "disk space" in end.hint
     assert end.traceback == ""
 
 
@@ -239,6 +249,12 @@ def test_run_ids_sort_by_time_and_differ() -> None:
     assert [run_id[:15] for run_id in ids] == sorted(run_id[:15] for run_id in ids)
 
 
+def caused(error: Exception, cause: Exception) -> Exception:
+    """An error with its cause, as `raise error from cause` makes it."""
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -246,6 +262,10 @@ def test_run_ids_sort_by_time_and_differ() -> None:
         OSError(errno.ENOMEM, "Cannot allocate memory"),
         RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"),
         RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("can't start new thread"),
+        ImportError("_hashing_fast.so: failed to map segment from shared object"),
+        caused(ModelError("a/model cannot be loaded: can't start new thread"), RuntimeError("can't start new thread")),
+        caused(DataError("The rows cannot be read."), MemoryError()),
     ],
 )  # fmt: skip
 def test_a_lack_of_memory_is_called_that(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -13,10 +14,13 @@ from core.contracts.data_spec import SourceSpec
 from core.data.hub_datasets import open_dataset
 from core.data.presets import choose_dataset
 from core.errors import DataError
-from core.models.hub import HubUnreachable, describe, fetch, translate_errors
+from core.models.hub import HubUnreachable, cached, describe, fetch, translate_errors
 from core.models.references import ModelReference
 from core.settings import Settings
+from tests.hub_server import HubServer
+from tests.tiny_models import save_tiny_llama
 
+PIECE_BYTES = 4096
 MODEL = ModelReference("hub", "org/model")
 
 
@@ -52,3 +56,43 @@ def test_a_download_that_stalls_gives_an_error(error: Exception, settings: Setti
     with pytest.raises(HubUnreachable) as caught, translate_errors(MODEL, settings):
         raise error
     assert caught.value.__cause__ is error and caught.value.code == "hub-timeout"
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library waits between its tries, and writes pieces of 10 MB; here it does not wait, and pieces are small."""
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", PIECE_BYTES)
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("drops", [1, 3])
+def test_a_download_that_breaks_off_goes_on_where_it_stopped(
+    drops: int, hub: HubServer, tiny_llama: Path, settings: Settings
+) -> None:
+    hub.publish("org/model", tiny_llama)
+    hub.drops_left = drops
+    folder = fetch(MODEL, settings, weights=True)
+    weights = (tiny_llama / "model.safetensors").read_bytes()
+    assert (folder / "model.safetensors").read_bytes() == weights
+    assert hub.weight_bytes_sent() <= len(weights) + drops * PIECE_BYTES, "more than a piece was sent twice"
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_network_that_fails_during_a_download_is_an_error_and_complete_files_are_kept(
+    hub: HubServer, settings: Settings, tmp_path: Path
+) -> None:
+    source = save_tiny_llama(tmp_path / "model", max_shard_size="40KB")
+    shards = sorted(path.name for path in source.glob("*.safetensors"))
+    assert len(shards) > 1
+    hub.publish("org/model", source)
+    fetch(MODEL, settings, weights=[shards[0]])
+    hub.drops_left = None
+    with pytest.raises(HubUnreachable) as caught:
+        fetch(MODEL, settings, weights=True)
+    assert "try again" in caught.value.hint
+    assert cached(MODEL, settings) is None, "an incomplete model counts as downloaded"
+    hub.drops_left, hub.sent = 0, {}
+    folder = fetch(MODEL, settings, weights=True)
+    assert all((folder / name).read_bytes() == (source / name).read_bytes() for name in shards)
+    assert f"org/model/{shards[0]}" not in hub.sent, "a complete file is sent again"

@@ -143,6 +143,21 @@ def test_weights_that_the_storage_refused_are_sent_again(
     assert [one.state for one in read_publications(run)] == ["failed", "published"]
 
 
+def test_a_network_that_fails_during_an_upload_is_an_error_and_the_next_try_ends_it(
+    parents: HubServer, run: RunFolder, signed_in: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)  # the library waits between its tries
+    parents.drops_left = None
+    with pytest.raises(ModelError) as caught:
+        publish(run, signed_in)
+    assert caught.value.code in ("upload-failed", "hub-unreachable") and "again" in caught.value.hint
+    [failed] = read_publications(run)
+    assert failed.state == "failed" and failed.hint and not parents.uploads
+    parents.drops_left = 0
+    published = publish(run, signed_in)
+    assert sha256_of_folder(parents.repositories[REPO].folder) == published.source.sha256
+
+
 def test_publishing_again_changes_nothing(parents: HubServer, run: RunFolder, signed_in: Settings) -> None:
     first, sent = publish(run, signed_in), list(parents.uploads)
     again = publish(run, signed_in)

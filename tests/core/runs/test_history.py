@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,13 +17,13 @@ import pytest
 from core.contracts.events import Cancelled, RunStarted, is_terminal
 from core.contracts.run_spec import RunSpec
 from core.errors import RunCancelled, RunError
-from core.jobs.worker import resume_worker, run_worker
+from core.jobs.worker import resume_run, resume_worker, run_worker
 from core.runs.folder import RunFolder
 from core.runs.history import delete_run, end_if_worker_died, read_view, stop_run
 from core.runs.process import ProcessMark, mark_process
 from core.runs.summaries import list_runs
 from core.settings import Settings
-from tests.core.jobs.fake_jobs import kinds, raising, wait_for
+from tests.core.jobs.fake_jobs import FAKE, kinds, raising, wait_for
 from tests.raising import raises
 
 
@@ -63,6 +64,31 @@ def test_stop_ends_a_job_that_does_not_listen(start: Callable[[str], RunFolder],
     folder = start(how)
     assert stop_run(folder, grace_s=0.5).status == "cancelled"
     assert kinds(folder) == ["run_started", "phase_started", "cancelled"]
+
+
+@pytest.mark.parametrize("how", ["polite", "deaf", "stone"])
+def test_stop_frees_the_device_within_five_seconds(start: Callable[[str], RunFolder], how: str) -> None:
+    folder = start(how)
+    worker = folder.read_worker()
+    assert worker is not None
+    began = time.monotonic()
+    assert stop_run(folder).status == "cancelled"
+    wait_for(lambda: not worker.alive)
+    assert time.monotonic() - began < 5
+
+
+def test_a_paused_worker_is_stopped_and_its_run_resumes(start: Callable[[str], RunFolder], settings: Settings) -> None:
+    folder = start("polite")
+    worker = folder.read_worker()
+    assert worker is not None
+    os.kill(worker.pid, signal.SIGSTOP)
+    assert read_view(folder).status == "running"
+    view = stop_run(folder, grace_s=0.5)
+    assert view.status == "cancelled"
+    wait_for(lambda: not worker.alive)
+    resume_run(folder, settings, command=(sys.executable, str(FAKE), "polite"))
+    assert read_view(folder).status == "running"
+    assert stop_run(folder).status == "cancelled"
 
 
 def test_stop_without_a_worker_says_so(folder: RunFolder, spec: RunSpec) -> None:
@@ -128,7 +154,7 @@ def test_a_worker_on_another_host_is_asked_to_stop_and_never_killed(start: Calla
     assert worker is not None
     deaf.write_worker(replace(worker, host="another-host"))
     with raises(RunError, "worker-elsewhere"):
-        stop_run(deaf, grace_s=0.3)
+        stop_run(deaf, elsewhere_s=0.3)
     assert worker.alive and deaf.stop_requested
     deaf.write_worker(worker)
 

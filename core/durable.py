@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,7 +29,7 @@ def write_atomic(path: Path, text: str) -> None:
         RunError: the disk is full (code `disk-full`) or the file cannot be written (code `not-writable`); an old file
             is then unchanged.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     with translate_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -132,7 +133,9 @@ def translate_os_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in DISK_FULL:
             raise RunError(
-                f"There is no space left to write {path}.", "Free disk space and start again.", code="disk-full"
+                f"There is no space left to write {path}.",
+                "Free disk space and try again; a run can be resumed.",
+                code="disk-full",
             ) from error
         raise RunError(
             f"{path} cannot be written: {error.strerror or error}.",

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from core.durable import append_line, write_atomic
 from core.errors import RunError
-from core.runs.durable import append_line, write_atomic
 from tests.core.conftest import FillDisk
 from tests.raising import raises
 
