@@ -25,6 +25,25 @@ element.addEventListener('click', (event) => {
 """
 )
 
+CHAT = (
+    KEEP_OPENED
+    + """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('[data-guess]');
+  if (button) trigger('guess', { place: button.dataset.guess });
+});
+"""
+)
+
+SAVE_TEXT = """(text) => {
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(new Blob([text], { type: 'application/json' }));
+  link.download = 'safemerge-chat.json';
+  if (text) link.click();
+  return [];
+}"""
+"""Saves a text as a file of the visitor."""
+
 ROWS = (
     KEEP_OPENED
     + """

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from core.errors import DataError
 from core.models.chat_format import Conversation, encode_prompt
 from core.models.decoding import decoding_settings
 from core.models.end_tokens import end_token_ids, padding_id
@@ -50,11 +51,14 @@ def stream_reply(model: Any, tokenizer: Any, conversation: Conversation, decodin
 
     Raises:
         ModelError: the chat template does not accept the conversation.
+        DataError: the conversation fills the model's context (code `context-full`).
         OutOfMemory: the conversation does not fit into memory.
     """
     from transformers import TextIteratorStreamer
 
-    prompt = torch.tensor([encode_prompt(tokenizer, conversation)], device=model.device)
+    tokens = encode_prompt(tokenizer, conversation)
+    decoding = decoding._replace(max_new_tokens=min(decoding.max_new_tokens, _room(model, len(tokens), decoding)))
+    prompt = torch.tensor([tokens], device=model.device)
     streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, timeout=WAIT_S, skip_special_tokens=True)
     stopped, written = threading.Event(), ""
     with ThreadPoolExecutor(1, thread_name_prefix="reply") as executor, translate_oom("Writing a reply"):
@@ -68,6 +72,14 @@ def stream_reply(model: Any, tokenizer: Any, conversation: Conversation, decodin
             stopped.set()
         writing.result()
     yield written.strip()
+
+
+def _room(model: Any, prompt: int, decoding: Decoding) -> int:
+    """Tokens of the model's context that `prompt` tokens leave; raises `DataError` if none are left."""
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", prompt + decoding.max_new_tokens)
+    if context <= prompt:
+        raise DataError("The conversation is as long as the model's context.", "Start a new chat.", code="context-full")
+    return int(context - prompt)
 
 
 def _write(

@@ -146,9 +146,12 @@ def test_a_phase_without_an_estimate_shows_the_time_left_by_its_pace() -> None:
     assert seconds_left(early) is None
 
 
+RECIPE = {"method": "ties", "weights": [], "experts": [], "base": "org/a"}
+
+
 def scored(number: int, safety: float, domain: float) -> CandidateScored:
     return CandidateScored(
-        candidate=number, search="evomm", generation=number, recipe={"method": "ties", "weights": [], "experts": [], "base": "org/a"}, ce_safety=safety, ce_expert=domain,
+        candidate=number, search="evomm", generation=number, recipe=RECIPE, ce_safety=safety, ce_expert=domain,
         objective=safety + 0.3 * domain, seconds=1.0,
     )  # fmt: skip
 

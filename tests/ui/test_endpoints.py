@@ -29,7 +29,8 @@ STARTING = {
     "tabs.evaluate.write_report", "tabs.evaluate.stop", "tabs.measuring.use_prompts", "tabs.audit.find_parents",
     "api.preflight", "api.download_report", "api.launch", "api.stop", "api.resume", "api.evaluate", "api.audit",
     "api.chat", "tabs.publish_panel.forget_token", "tabs.publish_panel.check", "tabs.publish_panel.publish",
-    "tabs.audit.audit", "tabs.audit.stop", "tabs.chat.ask", "tabs.runs.ask_to_delete", "tabs.runs.delete",
+    "tabs.audit.audit", "tabs.audit.stop", "tabs.chat.ask", "tabs.chat.answer",
+    "tabs.chat.regenerate", "tabs.runs.ask_to_delete", "tabs.runs.delete",
     "tabs.story.ask",
 }  # fmt: skip
 """Endpoints that reach the Hub, the disk or the device, or change something."""
