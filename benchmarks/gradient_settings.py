@@ -4,7 +4,7 @@ Each setting (groups of parameters, alpha, beta, passes, step size) is searched 
 are compared by losses on pairs that no search saw, and by alignment, over-refusal and accuracy on the probe's prompts,
 never on test prompts. `choose` applies the rule by which the product's settings were chosen. DIR is the data folder of
 a finished run with both experts, such as one of `assets/specs/demo_gradient.yaml`. `--write` puts a result's table into
-docs/explanation/search.md, and that of the recorded gradient searches (`benchmarks.search --only-gradient`).
+docs/explanation/gradient-search.md, and that of the recorded gradient searches (`benchmarks.search --only-gradient`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from core.data.prompts import Prompt
     from core.data.training_pairs import Sample
 
-PAGE = REPOSITORY / "docs" / "explanation" / "search.md"
+PAGE = REPOSITORY / "docs" / "explanation" / "gradient-search.md"
 SECTION, SEARCHES = "gradient settings", "gradient searches"
 RESULT = REPOSITORY / "benchmarks" / "results" / "gradient-settings-nvidia-h200-2026-11-27.json"
 MOST_OVER_REFUSAL = 0.05
@@ -217,7 +217,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="data folder of a finished run with both experts")
     parser.add_argument("--pairs", type=int, default=64, help="pairs of each kind that a search uses")
     parser.add_argument("--result", type=Path, default=RESULT, help="a result to write or print instead of measuring")
-    parser.add_argument("--write", action="store_true", help="write the table into docs/explanation/search.md")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/explanation/gradient-search.md")
     options = parser.parse_args()
     try:
         result = _result(options.data, options.pairs) if options.data else json.loads(options.result.read_text())
