@@ -1,6 +1,8 @@
 # The project's commands. Each target first makes what it needs: the environment is installed once, and again when a
 # requirements file or the lock changes.
 PYTHON ?= python3.11
+# Of the ZeroGPU profile: its machines have 3.12.
+PYTHON312 ?= python3.12
 # Versions of indirect dependencies. `make LOCK= run` installs the newest ones that the direct pins allow instead.
 LOCK ?= -c requirements.lock
 VENV := .venv
@@ -20,7 +22,7 @@ DEMO_BASE := from core.models.demo_base import ensure_base; from core.settings i
 	print("Demo base model:", ensure_base(load_settings()))
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo demo-base test test-transformers4 check coverage reference format audit hooks bench lock
+.PHONY: help run demo demo-base test test-transformers4 check space-check coverage reference format audit hooks bench lock
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /: /' | awk -F': ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -46,6 +48,10 @@ check: $(INSTALLED_DEV) ## lint, format, types and import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+# Two environments of several gigabytes are built in .venv-space; `make SPACE=space space-check` checks one of the two.
+space-check: $(INSTALLED_DEV) ## start the app as a Space and as a ZeroGPU Space in clean environments, and open every tab
+	$(BIN)/python .ci/space_check.py $(SPACE) --python311 $(PYTHON) --python312 $(PYTHON312)
 
 coverage: ## show the coverage of the last `make test`, per package
 	@$(BIN)/coverage json -q -o - | $(BIN)/python .ci/coverage.py $(LEAST_COVERAGE)

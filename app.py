@@ -12,13 +12,12 @@ except UnsupportedPlatform as error:
     sys.exit(str(error))
 
 from core.settings import load_settings
-from safemerge_ui.app import create_app, launch_options
+from safemerge_ui.serving import serve
 
 
 def main() -> None:
     """Serve the page until interrupted."""
-    settings = load_settings()
-    create_app(settings).launch(**launch_options(settings))
+    serve(load_settings())
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def open_pool(checkpoints: Checkpoints) -> LivePool:
     return open_live_pool(str(checkpoints.base), (str(checkpoints.expert),))
 
 
-def scorer_of(pool: LivePool, checkpoints: Checkpoints, changing: frozenset[str] | None) -> Scorer[TrainingSet]:
+def scorer_of(pool: LivePool, checkpoints: Checkpoints, changing: frozenset[str] | None) -> Scorer:
     """Return a run's scorer; `changing` None runs every block for every candidate."""
     safety = TrainingSet(pool.tokenizer, checkpoints.safety, opening=REFUSAL_OPENING)
     return Scorer(pool.live, safety, TrainingSet(pool.tokenizer, checkpoints.domain, opening=None), changing)
@@ -83,8 +83,8 @@ def scorer_of(pool: LivePool, checkpoints: Checkpoints, changing: frozenset[str]
 
 def _round(
     pool: LivePool,
-    scorer: Scorer[TrainingSet],
-    every_block: Scorer[TrainingSet],
+    scorer: Scorer,
+    every_block: Scorer,
     checkpoints: Checkpoints,
     candidate: Recipe,
     scratch: Path,

@@ -10,9 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.contracts.events import CandidateScored, Event, GradientStep
+from core.contracts.optimizers import OptimizerName
 from core.contracts.run_spec import GenomeSpec
 from core.data.training_pairs import Sample
 from core.merging.engine import MergePool
@@ -28,6 +29,9 @@ from core.search.search_loop import run_search
 from core.search.search_plan import SearchPlan
 
 ALPHA = 0.3
+PLAIN_CANDIDATES = 100
+PLAIN_LAYOUT = "groups of 5 blocks, attention apart"
+"""Layout on which CMA-ES is run too."""
 LAYOUTS: dict[str, GenomeSpec] = {
     "one group": GenomeSpec(),
     "groups of 5 blocks, attention apart": GenomeSpec(layer_granularity=5, filters=("self_attn",)),
@@ -48,6 +52,8 @@ class GradientPool:
         domain: training pairs.
         other_safety: pairs that no search sees.
         other_domain: pairs that no search sees.
+        benign: training pairs of harmless look-alikes; empty leaves the third term out.
+        other_benign: look-alikes that no search sees.
     """
 
     merge: MergePool
@@ -56,12 +62,25 @@ class GradientPool:
     domain: Sequence[Sample]
     other_safety: Sequence[Sample]
     other_domain: Sequence[Sample]
+    benign: Sequence[Sample] = ()
+    other_benign: Sequence[Sample] = ()
 
-    def scorer(self, safety: Sequence[Sample], domain: Sequence[Sample]) -> Scorer[Any]:
+    def scorer(self, safety: Sequence[Sample], domain: Sequence[Sample], benign: Sequence[Sample] = ()) -> Scorer:
         """Return a scorer of some pairs."""
         sets = (TrainingSet(self.tokenizer, safety, REFUSAL_OPENING), TrainingSet(self.tokenizer, domain, None))
         shares = ExpertShares(tuple(sample.answered_by for sample in domain))
-        return Scorer(self.merge.live, *sets, self.merge.changing, shares)
+        third = TrainingSet(self.tokenizer, benign, None) if benign else None
+        return Scorer(self.merge.live, *sets, self.merge.changing, shares, third)
+
+
+class Searched(NamedTuple):
+    """A finished search of a layout."""
+
+    genome: Genome
+    scored: list[CandidateScored]
+    taken: list[GradientStep]
+    best: Recipe
+    seconds: float
 
 
 def demo_gradient_pool(pairs: int, experts: Sequence[str], dtype: str | None) -> GradientPool:
@@ -102,19 +121,31 @@ def measure_gradients(pool: GradientPool, names: Sequence[str], steps: int, seed
     return rows
 
 
-def _measure(pool: GradientPool, name: str, steps: int, seed: int) -> dict[str, Any]:
-    layout = LAYOUTS[name]
+def search(
+    pool: GradientPool,
+    name: str,
+    steps: int,
+    seed: int = 0,
+    alpha: float = ALPHA,
+    beta: float = 0.0,
+    optimizer: OptimizerName = "gradient",
+) -> Searched:
+    """Search a layout of `LAYOUTS`; `beta` of 0 leaves the look-alikes out."""
     changed = {expert: pool.merge.changed_by(expert) for expert in pool.merge.experts}
     genome = Genome("task_arithmetic", pool.merge.base_name, pool.merge.experts)
-    genome = replace(genome, layout=layout_of(layout, pool.merge.tensors, changed))
-    scorer = pool.scorer(pool.safety, pool.domain)
-    evaluator = Evaluator(pool.merge, scorer, differentiator=_differentiator(pool, scorer, seed))
-    plan = SearchPlan("gradient", genome, steps, ALPHA, safety=True, seed=seed, optimizer="gradient")
+    genome = replace(genome, layout=layout_of(LAYOUTS[name], pool.merge.tensors, changed))
+    scorer = pool.scorer(pool.safety, pool.domain, pool.benign if beta else ())
+    evaluator = Evaluator(pool.merge, scorer, differentiator=_differentiator(pool, scorer, seed, beta))
+    plan = SearchPlan(optimizer, genome, steps, alpha, safety=True, seed=seed, optimizer=optimizer, beta=beta)
     started = time.monotonic()
     events, best = _drain(run_search(plan, evaluator, lambda: False))
-    seconds = time.monotonic() - started
     scored = [event for event in events if isinstance(event, CandidateScored)]
     taken = [event for event in events if isinstance(event, GradientStep)]
+    return Searched(genome, scored, taken, best, time.monotonic() - started)
+
+
+def _measure(pool: GradientPool, name: str, steps: int, seed: int) -> dict[str, Any]:
+    genome, scored, taken, best, seconds = search(pool, name, steps, seed)
     forward = sorted(event.seconds for event in scored)[len(scored) // 2]
     pool.merge.apply(best)
     other = pool.scorer(pool.other_safety, pool.other_domain).score()
@@ -133,19 +164,29 @@ def _measure(pool: GradientPool, name: str, steps: int, seed: int) -> dict[str, 
         "held_out_objective": other.objective(ALPHA, True),
         "held_out_safety": other.safety.loss if other.safety else None,
         "held_out_expert": other.expert.loss if other.expert else None,
+        "plain_cma_es": _plain(pool, name, seed) if name == PLAIN_LAYOUT else None,
         "curve": [
             {"objective": event.objective, "held_out": event.held_out, "seconds": event.seconds} for event in scored
         ],
     }
 
 
-def _differentiator(pool: GradientPool, scorer: Scorer[Any], seed: int) -> Differentiator:
+def _plain(pool: GradientPool, name: str, seed: int) -> dict[str, float]:
+    """Return what CMA-ES finds on the same parameters with the paper's number of candidates."""
+    found = search(pool, name, PLAIN_CANDIDATES, seed, optimizer="evomm")
+    pool.merge.apply(found.best)
+    other = pool.scorer(pool.other_safety, pool.other_domain).score()
+    return {"candidates": len(found.scored), "held_out_objective": other.objective(ALPHA, True)}
+
+
+def _differentiator(pool: GradientPool, scorer: Scorer, seed: int, beta: float) -> Differentiator:
     def new_set(pairs: Sequence[Pair]) -> TrainingSet:
         made = TrainingSet(pool.tokenizer, [pair.sample for pair in pairs], opening=None)
         made.keep_lower_blocks(pool.merge.live, scorer.blocks)
         return made
 
-    parts = divide_pairs({"safety": pool.safety, "expert": pool.domain}, scorer.shares, seed)
+    benign = pool.benign if beta else ()
+    parts = divide_pairs({"safety": pool.safety, "expert": pool.domain, "benign": benign}, scorer.shares, seed)
     return Differentiator(pool.merge.live, pool.merge, parts, new_set)
 
 

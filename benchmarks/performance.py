@@ -1,6 +1,6 @@
 """Write measured figures into `docs/performance.md`: `python -m benchmarks.performance --write`.
 
-The estimate of a run on a GPU goes into `docs/explanation/performance.md`.
+A GPU's figures, and the estimate of a run on one, go into `docs/explanation/performance.md`.
 
 The command reads each benchmark's JSON from the folder given with `--results` (NAME.json); if the file is missing, it
 runs the benchmark and writes the file. It replaces the tables between `<!-- measured:NAME -->` marks only.
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command import make_parser
+from benchmarks.gpu.page import gpu_table, newest_result
 from benchmarks.gpu.run_estimate import estimate, estimate_table
 from core.settings import REPOSITORY
 
@@ -155,26 +156,6 @@ def roughness_table(result: dict[str, Any]) -> str:
     return "\n".join([*rows, "", tail])
 
 
-def racing_table(result: dict[str, Any]) -> str:
-    """Return the tokens that the cheaper searches read, as shares of the paper protocol's tokens."""
-    rows = [
-        "| search | until within 1 % of its best | seeds within 1 % | whole search | final objective |",
-        "|---|---|---|---|---|",
-    ]
-    for name, row in result["searches"].items():
-        seeds = len(row["seeds"])
-        near, whole = (_shares(row[key]) for key in ("share_until_near", "share_to_the_end"))
-        gap, worst = _median_and_max(row["gap"])
-        reached = f"{seeds - row['share_until_near']['missed']} of {seeds}"
-        rows.append(f"| {name} | {near} | {reached} | {whole} | {gap:+.2%} (worst {worst:+.2%}) |")
-    return "\n".join([*rows, "", f"Pool: {result['pool']}; medians over the seeds that have a value."])
-
-
-def _shares(summary: dict[str, Any]) -> str:
-    median, worst = _median_and_max(summary)
-    return "never" if median is None else f"{median:.1%} (worst {worst:.1%})"
-
-
 def _median_and_max(summary: dict[str, Any]) -> tuple[Any, Any]:
     return summary["median"], summary["max"]
 
@@ -191,12 +172,6 @@ def loading_table(result: dict[str, Any]) -> str:
     return "\n".join([*rows, "", f"{size}; {note}"])
 
 
-def newest_gpu_result() -> dict[str, Any]:
-    """Return the newest result of a GPU in `benchmarks/results`; {} without one."""
-    paths = sorted(GPU_RESULTS.glob("gpu-*.json"), key=lambda path: path.stem[-10:])  # ends with the date
-    return dict(json.loads(paths[-1].read_text(encoding="utf-8"))) if paths else {}
-
-
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "merge": merge_table,
     "candidate": candidate_table,
@@ -205,7 +180,6 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "search": search_table,
     "search_float32": search_table,
     "roughness": roughness_table,
-    "racing": racing_table,
     "generate": generate_table,
     "evaluation": evaluation_table,
     "following": following_table,
@@ -217,7 +191,6 @@ _DEMO = ("--pool", "demo")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "search": ("search", *_DEMO, "--pairs", "16"),
     "search_float32": ("search", *_DEMO, "--pairs", "8", "--seeds", "3", "--dtype", "float32"),
-    "racing": ("racing", *_DEMO),
 }
 """Module and options of the benchmarks that do not run with their defaults."""
 
@@ -258,12 +231,15 @@ def main() -> None:
         print(json.dumps({"benchmark": "performance", **results}))
         return
     tables = {name: TABLES[name](result) for name, result in results.items()}
-    estimates = {"gpu_run": estimate_table(estimate(newest_gpu_result().get("sections", {})))}
+    gpu = newest_result(GPU_RESULTS)
+    on_gpu = {"gpu": gpu_table(gpu)}
+    estimates = {"gpu_run": estimate_table(estimate(gpu.get("sections", {})))}
     if options.write:
         PAGE.write_text(fill(PAGE.read_text(encoding="utf-8"), tables), encoding="utf-8")
-        ESTIMATES.write_text(fill(ESTIMATES.read_text(encoding="utf-8"), estimates, "estimated"), encoding="utf-8")
+        page = fill(ESTIMATES.read_text(encoding="utf-8"), on_gpu)
+        ESTIMATES.write_text(fill(page, estimates, "estimated"), encoding="utf-8")
         return
-    print("\n\n".join([*tables.values(), *estimates.values()]))
+    print("\n\n".join([*tables.values(), *on_gpu.values(), *estimates.values()]))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from benchmarks.command import machine_facts, make_parser
 from benchmarks.inputs import Checkpoints, demo_checkpoints, tiny_checkpoints
 from benchmarks.timing import seconds_of, spread
 from core.models.packed_attention import Chunks, attended_pairs
-from core.search.scoring import Scorer, TrainingSet
+from core.search.scoring import Scorer
 from core.settings import load_settings
 
 MATMUL_ROUNDS = 5
@@ -69,7 +69,7 @@ def measure(checkpoints: Checkpoints, rounds: int) -> dict[str, Any]:
     }
 
 
-def _measure_pass(model: Any, scorer: Scorer[TrainingSet], rounds: int) -> dict[str, Any]:
+def _measure_pass(model: Any, scorer: Scorer, rounds: int) -> dict[str, Any]:
     products = count_products(model, scorer)
     linear_flops = products.flops - products.attention_flops
     times, limits = [], []
@@ -87,7 +87,7 @@ def _measure_pass(model: Any, scorer: Scorer[TrainingSet], rounds: int) -> dict[
     }
 
 
-def count_products(model: Any, scorer: Scorer[TrainingSet]) -> MatrixProducts:
+def count_products(model: Any, scorer: Scorer) -> MatrixProducts:
     """Count the matrix products of one scoring pass with forward hooks."""
     linear: Counter[Product] = Counter()
     attention, config = [0], model.config

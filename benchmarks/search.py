@@ -1,7 +1,7 @@
 """Count the candidates that a search needs: `python -m benchmarks.search --json`.
 
-Four searches solve each problem of 2, 4 and 12 parameters (`benchmarks.search_problems`): plain CMA-ES with its whole
-budget, EvoMM and EvoMM with a surrogate, both with `stop_when_flat`, and Bayesian optimization. For each seed:
+Three searches solve each problem of 2, 4 and 12 parameters (`benchmarks.search_problems`): plain CMA-ES with its whole
+budget, EvoMM with `stop_when_flat`, and Bayesian optimization. For each seed:
 
 - `near_after`: candidates until the best is within 0.5 % of the best known objective.
 - `level_after`: candidates until the best is within 0.5 % of plain CMA-ES's best with the same seed.
@@ -43,15 +43,14 @@ from core.search.evomm import EvoMM
 from core.search.genome import Genome
 from core.search.grid import grid_recipes
 from core.search.optimizer import Optimizer
-from core.search.surrogate import EvoMMSurrogate
 
 NEAR = 1.005
 """An objective of at most this times the best is within 0.5 %."""
 PAIRS = 64
 NewOptimizer = Callable[[Genome, int, int, float | None], Optimizer]
 """Makes an optimizer from a genome, a budget of candidates, a seed and a tolerance in nats."""
-SEARCHES: dict[str, NewOptimizer] = {"plain": EvoMM, "evomm": EvoMM, "surrogate": EvoMMSurrogate, "bayes": Bayes}
-TOLERANCES: dict[str, float | None] = {"plain": None, "evomm": 0.005, "surrogate": 0.001, "bayes": None}
+SEARCHES: dict[str, NewOptimizer] = {"plain": EvoMM, "evomm": EvoMM, "bayes": Bayes}
+TOLERANCES: dict[str, float | None] = {"plain": None, "evomm": 0.005, "bayes": None}
 """Each search's tolerance for `stop_when_flat`, in nats."""
 
 

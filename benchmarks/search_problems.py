@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from core.contracts.run_spec import GenomeSpec
 from core.demo.facts import Field
@@ -21,8 +21,6 @@ from core.search.optimizer import Terms
 from core.search.parameter_groups import Layout, layout_of
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from core.data.training_pairs import Sample
     from core.merging.engine import MergePool
 
@@ -38,7 +36,6 @@ _LOWER = 15
 SAFETY_TRIM, SKILL_TRIM = 0.0936, 0.160
 """Exponents of the density: a trimmed task vector acts like one of weight `weight * density ** exponent`."""
 
-Value = TypeVar("Value", float, "Tensor")
 Objective = Callable[[Recipe], Terms]
 """Returns the weighted losses of a recipe; their sum is minimized."""
 
@@ -111,17 +108,17 @@ def best_synthetic() -> float:
 
 def _fitted(weight: float, density: float) -> Terms:
     drift, skill = weight * density**SAFETY_TRIM, weight * density**SKILL_TRIM
-    return ce_safety(drift, math.exp), ALPHA * ce_expert(skill, math.exp)
+    return _ce_safety(drift), ALPHA * _ce_expert(skill)
 
 
-def ce_safety(drift: Value, exp: Callable[[Value], Value]) -> Value:
-    """Return the fitted safety loss, in nats, of a task vector's scaled weight; `exp` is that of the value's type."""
-    return 3.118 * exp(-3.374 * drift) + 0.128 * drift**2 + 1.926 * drift - 1.381
+def _ce_safety(drift: float) -> float:
+    """Return the fitted safety loss, in nats, of a task vector's scaled weight."""
+    return 3.118 * math.exp(-3.374 * drift) + 0.128 * drift**2 + 1.926 * drift - 1.381
 
 
-def ce_expert(skill: Value, exp: Callable[[Value], Value]) -> Value:
-    """Return the fitted domain loss, in nats, of a task vector's scaled weight; `exp` is that of the value's type."""
-    return 0.065 + 3.674 * exp(-7.038 * skill)
+def _ce_expert(skill: float) -> float:
+    """Return the fitted domain loss, in nats, of a task vector's scaled weight."""
+    return 0.065 + 3.674 * math.exp(-7.038 * skill)
 
 
 def _two_experts(recipe: Recipe) -> Terms:
@@ -131,7 +128,7 @@ def _two_experts(recipe: Recipe) -> Terms:
     )
     drift = 0.75 * a + 0.6 * b + 0.1 * a * b
     skills = a - 0.15 * b, b - 0.1 * a
-    return (ce_safety(drift, math.exp), *(ALPHA * ce_expert(skill, math.exp) / 2 for skill in skills))
+    return (_ce_safety(drift), *(ALPHA * _ce_expert(skill) / 2 for skill in skills))
 
 
 def _layer_groups(recipe: Recipe) -> Terms:
@@ -146,7 +143,7 @@ def _layer_groups(recipe: Recipe) -> Terms:
     weights = [weight for weight, _ in values]
     mean = sum(weights) / len(weights)
     penalty = 0.02 * sum((weight - mean) ** 2 for weight in weights)
-    return ce_safety(drift, math.exp) + penalty, ALPHA * ce_expert(skill, math.exp)
+    return _ce_safety(drift) + penalty, ALPHA * _ce_expert(skill)
 
 
 def _genomes(pool: MergePool, experts: Sequence[str], group: int) -> list[tuple[str, Genome]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 ASSETS = REPOSITORY / "assets"
 SPACE_PREFIX = "space:"
 """Begins the machine name of a Space."""
+BUCKET = Path("/data")
+"""Where a Space mounts its storage bucket."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,10 @@ class Settings:
         home: folder for downloaded and prepared models (`SAFEMERGE_HOME`).
         runs: folder that holds one folder per run (`SAFEMERGE_RUNS`).
         on_space: True inside a Hugging Face Space (`SPACE_ID` is set): local paths are refused there.
+        zero_gpu: True on a Space that borrows a GPU for single calls (`SPACES_ZERO_GPU`): no run has a worker there.
+        storage: folder that outlives a restart (`SAFEMERGE_STORAGE`; on a Space `/data`, where a bucket is mounted):
+            finished runs are copied to it and restored from it. It takes whole files, no appends. None = none.
+        listen: address that the page listens on (`SAFEMERGE_LISTEN`).
         allowed_users: Hub user names that may start work on a Space (`SAFEMERGE_ALLOWED_USERS`, commas).
         token: Hub token (`HF_TOKEN`), never logged and never written to a run folder.
         hub_timeout_s: how long one Hub request may take before it counts as unreachable.
@@ -39,6 +46,9 @@ class Settings:
     hub_timeout_s: float
     reply_cache_bytes: int = 256_000_000
     hosts: frozenset[str] = frozenset()
+    zero_gpu: bool = False
+    storage: Path | None = None
+    listen: str = "127.0.0.1"
 
     @property
     def uploads(self) -> Path:
@@ -53,19 +63,32 @@ def load_settings(environment: dict[str, str] | None = None) -> Settings:
     """Read settings from `environment` (default: the process environment)."""
     env = dict(os.environ) if environment is None else environment
     on_space = bool(env.get("SPACE_ID"))
-    persistent = Path("/data") if on_space and Path("/data").is_dir() else None
-    default_home = persistent or Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    default_runs = (persistent or REPOSITORY) / "runs"
+    cache = Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    home = Path(env.get("SAFEMERGE_HOME") or _writable(cache) / "safemerge")
+    runs = REPOSITORY if _writable(REPOSITORY) == REPOSITORY else home
+    storage = env.get("SAFEMERGE_STORAGE") or (str(BUCKET) if on_space and BUCKET.is_dir() else "")
     return Settings(
-        home=Path(env.get("SAFEMERGE_HOME") or default_home / "safemerge"),
-        runs=Path(env.get("SAFEMERGE_RUNS") or default_runs),
+        home=home,
+        runs=Path(env.get("SAFEMERGE_RUNS") or runs / "runs"),
         on_space=on_space,
         allowed_users=_names(env, "SAFEMERGE_ALLOWED_USERS"),
         token=env.get("HF_TOKEN") or None,
         hub_timeout_s=float(env.get("SAFEMERGE_HUB_TIMEOUT") or 10.0),
         reply_cache_bytes=int(float(env.get("SAFEMERGE_REPLY_CACHE_MB") or 256) * 1_000_000),
         hosts=frozenset(name.lower() for name in _names(env, "SAFEMERGE_HOSTS") | _names(env, "SPACE_HOST")),
+        zero_gpu=on_space and env.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"),
+        storage=Path(storage) if storage else None,
+        listen=env.get("SAFEMERGE_LISTEN") or ("0.0.0.0" if on_space else "127.0.0.1"),
     )
+
+
+def _writable(folder: Path) -> Path:
+    """The folder, if files can be created in it or in the nearest parent that exists; else the system's temporary one.
+
+    Some hosts mount a home that can only be read.
+    """
+    existing = next((path for path in (folder, *folder.parents) if path.is_dir()), None)
+    return folder if existing and os.access(existing, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
 
 
 def _names(environment: dict[str, str], variable: str) -> frozenset[str]:

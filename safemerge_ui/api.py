@@ -21,7 +21,6 @@ from core.contracts.spec_files import parse_mapping
 from core.errors import ModelError, RunError
 from core.evaluation.lineage import read_lineage
 from core.guards.guard_names import PHRASES
-from core.jobs.worker import resume_run
 from core.models.references import parse_reference
 from core.runs.history import stop_run
 from core.runs.summaries import RunSummary
@@ -178,8 +177,7 @@ def resume(context: AppContext, run_id: str, profile: gr.OAuthProfile | None) ->
     folder = context.watch.folder(run_id)
     spec = folder.read_spec()
     refuse_local_paths(spec, context.settings)
-    with launching.naming_a_busy_run(context):
-        resume_run(folder, context.settings)
+    launching.resume(context, folder)
     return run_id
 
 

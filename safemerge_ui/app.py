@@ -15,15 +15,16 @@ import gradio as gr
 from gradio.blocks import Block
 from starlette.middleware import Middleware
 
-from core.jobs.worker import resume_run
+from core.contracts.run_spec import RunSpec
 from core.settings import ASSETS, Settings
-from safemerge_ui import api
+from safemerge_ui import api, launching
 from safemerge_ui.access import MAX_UPLOAD_BYTES, can_sign_in, require_starter
 from safemerge_ui.app_context import AppContext, make_context
 from safemerge_ui.boundary import Updates, bind, bind_with_notice
+from safemerge_ui.downloads import MergeDownload
 from safemerge_ui.endpoints import close_endpoints
+from safemerge_ui.errors import NoMergesHere
 from safemerge_ui.form import Form, form_from_spec, spec_from_form
-from safemerge_ui.launching import naming_a_busy_run, start
 from safemerge_ui.page_run import (
     Followed,
     PageRun,
@@ -39,7 +40,7 @@ from safemerge_ui.request_guard import RequestGuard
 from safemerge_ui.scripts import (
     HIDE_ACT_IN_ADDRESS,
     RESIZE_CHARTS,
-    RUN_AND_ACT_IN_ADDRESS,
+    RUN_AND_TAB_IN_ADDRESS,
     SCREEN_AND_ACT,
     SHOW_RUN_IN_ADDRESS,
     TOGGLE_THEME,
@@ -47,8 +48,12 @@ from safemerge_ui.scripts import (
 from safemerge_ui.slim_blocks import SlimBlocks
 from safemerge_ui.tabs import audit, chat, data, evaluate, merge, pool, runs, story
 from safemerge_ui.theme import compact_css, make_theme
+from safemerge_ui.views.markup import notice
+from safemerge_ui.zero_gpu import ZeroGpu, gpu_decorator
 
 POLL_S = 1.0
+WAITING_EVENTS = 256
+"""Most events of all pages that wait. gradio's own choice on ZeroGPU is one, but a page sends several as it opens."""
 UPLOADS_KEPT_S = (3600, 86400)
 """Seconds between two searches for old copies of uploads, and the age in seconds at which a copy is deleted."""
 BRAND = '<div class="sm-brand"><b>SafeMerge</b><span>safety-aware model merging</span></div>'
@@ -100,6 +105,14 @@ class Page(NamedTuple):
         return {**self.pool.fields, **self.data.fields, **self.merge.fields}
 
     @property
+    def filled_by_run(self) -> list[Block]:
+        """What `fill_from_run` fills: every form, and what was said about an earlier one."""
+        said = [self.pool.preset, self.pool.checks, self.pool.overview, *self.pool.slots]
+        measured = [self.evaluate.references, self.audit.merge, self.audit.parents]
+        fields = [*self.fields.values(), *self.evaluate.fields.values(), *self.audit.fields.values()]
+        return [*said, *measured, *fields]
+
+    @property
     def followed(self) -> Followed:
         """The tabs that show the run on the page."""
         return {
@@ -117,7 +130,7 @@ def create_app(settings: Settings, assets: Path = ASSETS) -> gr.Blocks:
         settings: where runs and models are stored, and who may start work.
         assets: folder with `specs/` and the demo's prompts.
     """
-    context = make_context(settings, assets)
+    context = make_context(settings, assets, ZeroGpu(settings, gpu_decorator()) if settings.zero_gpu else None)
     app: SlimBlocks
     with SlimBlocks(title="SafeMerge", analytics_enabled=False, fill_width=True, delete_cache=UPLOADS_KEPT_S) as app:
         public = api.wire(context)
@@ -136,17 +149,18 @@ def create_app(settings: Settings, assets: Path = ASSETS) -> gr.Blocks:
         _wire_tabs(page, context)
     app.keep_private(public)
     close_endpoints(app, settings)
+    app.queue(max_size=WAITING_EVENTS)
     return app
 
 
 def launch_options(settings: Settings) -> dict[str, Any]:
-    """Arguments of `launch`: listen on all interfaces on a Space only, use our theme, show no footer links, limit
+    """Arguments of `launch`: listen where the settings say, use our theme, show no footer links, limit
     uploads, and refuse requests of other sites.
 
     The app is an MCP server where the package `mcp` is installed. The browser keeps no record of calls.
     """
     return {
-        "server_name": "0.0.0.0" if settings.on_space else "127.0.0.1",
+        "server_name": settings.listen,
         "theme": make_theme(),
         "css": compact_css(),
         "footer_links": [],
@@ -156,7 +170,9 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "mcp_server": find_spec("mcp") is not None,
         "max_file_size": MAX_UPLOAD_BYTES,
         "enable_monitoring": False,
-        "app_kwargs": {"middleware": [Middleware(RequestGuard, settings=settings)]},
+        "app_kwargs": {
+            "middleware": [Middleware(RequestGuard, settings=settings), Middleware(MergeDownload, settings=settings)]
+        },
     }
 
 
@@ -174,10 +190,12 @@ def build_page(context: AppContext) -> Page:
         with _tab_item(items, "story"):
             story_tab = story.build(context)
         with _tab_item(items, "pool"):
+            _say_where_to_merge(context.settings)
             pool_tab = pool.build(context)
         with _tab_item(items, "data"):
             data_tab = data.build(form)
         with _tab_item(items, "merge"):
+            _say_where_to_merge(context.settings)
             merge_tab = merge.build(form, context.settings.on_space)
         with _tab_item(items, "evaluate"):
             evaluate_tab = evaluate.build()
@@ -202,6 +220,12 @@ def build_page(context: AppContext) -> Page:
         run=run,
         remembered=gr.BrowserState("", storage_key="safemerge-run", secret=_NOT_SECRET),
     )
+
+
+def _say_where_to_merge(settings: Settings) -> None:
+    """On ZeroGPU, say that merges run elsewhere."""
+    if settings.zero_gpu:
+        gr.HTML(notice(NoMergesHere().message, NoMergesHere().hint, "info"), elem_classes="sm-elsewhere")
 
 
 def _tab_item(items: dict[str, gr.Tab], tab_id: str) -> gr.Tab:
@@ -230,15 +254,22 @@ def _wire_run(page: Page, context: AppContext, app: gr.Blocks) -> None:
     """Bind everything that selects the run on the page or follows it."""
     run, followed = page.run, page.followed
     asked = [page.remembered, page.story.screen]
-    app.load(bind(attach, context, run), asked, run.selection, show_progress="hidden", js=RUN_AND_ACT_IN_ADDRESS)
+    attached = [*run.selection, run.pill]
+    app.load(bind(attach, context, run), asked, attached, show_progress="hidden", js=RUN_AND_TAB_IN_ADDRESS)
     screen = page.story.screen
     app.load(bind(story.open_address, page.story), screen, page.story.shown, show_progress="hidden", js=SCREEN_AND_ACT)
     page.runs.history.open(bind(open_run, context, page), None, run.selection, show_progress="hidden")
-    resumed = [page.runs.notice, *run.selection, run.timer]
-    page.runs.history.resume(bind_with_notice(resume, page.runs.notice, context, page), None, resumed)
+    resumed = [*run.selection, run.timer]
+    page.runs.history.resume(
+        bind_with_notice(resume, page.runs.notice, context, page), None, [page.runs.notice, *resumed]
+    )
+    shown = [page.merge.notice, *resumed]
+    page.merge.resume.click(bind_with_notice(resume_shown, page.merge.notice, context, page), run.run_id, shown)
     inputs, outputs = follow_inputs(run, followed), follow_outputs(run, followed)
     run.timer.tick(bind(follow, context, run, followed), inputs, outputs, show_progress="hidden", concurrency_limit=8)
     run.run_id.change(bind(follow, context, run, followed), inputs, outputs, show_progress="hidden")
+    filling = bind_with_notice(fill_from_run, page.merge.notice, context, page)
+    run.run_id.change(filling, run.run_id, [page.merge.notice, *page.filled_by_run], show_progress="hidden")
     saved = run.run_id.change(bind(remember), run.run_id, page.remembered, show_progress="hidden")
     saved.then(None, page.remembered, None, js=SHOW_RUN_IN_ADDRESS)
 
@@ -264,7 +295,7 @@ def launch(context: AppContext, page: Page, values: Mapping[Any, Any], profile: 
     """Start the run that the form describes, and show it."""
     require_starter(context.settings, profile)
     spec = spec_from_form(read_form(page.fields, values))
-    return selected(page.run, start(context, spec), "merge")
+    return selected(page.run, launching.start(context, spec), "merge")
 
 
 def check(context: AppContext, page: Page, values: Mapping[Any, Any]) -> Updates:
@@ -297,6 +328,21 @@ def fill_file(page: Page, path: str) -> Updates:
     return fill_yaml(page, Path(path).read_text(encoding="utf-8", errors="replace"))
 
 
+def fill_from_run(context: AppContext, page: Page, run_id: str) -> Updates:
+    """Fill the forms from the run on the page, so that a launch repeats what is seen.
+
+    Raises:
+        SpecError: the run's spec cannot be read, or has keys that the page has no field for.
+    """
+    if not run_id:
+        return {}
+    spec = context.watch.folder(run_id).read_spec()
+    if isinstance(spec, RunSpec):
+        return {page.pool.preset: None, page.pool.checks: "", **_fill(page, form_from_spec(spec))}
+    audited = any(compared.role == "merged" for compared in spec.models)
+    return audit.fill(page.audit, spec) if audited else evaluate.fill(page.evaluate, spec)
+
+
 def open_run(context: AppContext, page: Page, event: gr.EventData) -> Updates:
     """Put a run of the history on the page."""
     return select_run(context, page.run, runs.chosen_run(event))
@@ -304,10 +350,13 @@ def open_run(context: AppContext, page: Page, event: gr.EventData) -> Updates:
 
 def resume(context: AppContext, page: Page, event: gr.EventData, profile: gr.OAuthProfile | None) -> Updates:
     """Resume a run of the history, and follow it on the page, which may show it already."""
+    return resume_shown(context, page, runs.chosen_run(event), profile)
+
+
+def resume_shown(context: AppContext, page: Page, run_id: str, profile: gr.OAuthProfile | None) -> Updates:
+    """Resume the run on the page, and follow it."""
     require_starter(context.settings, profile)
-    run_id = runs.chosen_run(event)
-    with naming_a_busy_run(context):
-        resume_run(context.watch.folder(run_id), context.settings)
+    launching.resume(context, context.watch.folder(run_id))
     return {**select_run(context, page.run, run_id), page.run.timer: gr.Timer(active=True)}
 
 

@@ -55,6 +55,30 @@ def comparison_spec(models: Sequence[tuple[str, Role]], form: Form) -> Compariso
     return validated(ComparisonSpec, {"models": named, "guard": guard, "evaluation": evaluation})
 
 
+def form_of_comparison(spec: ComparisonSpec) -> Form:
+    """Return the values of `FIELDS` that read back as a comparison's settings.
+
+    Raises:
+        SpecError: the comparison measures something that the page has no field for.
+    """
+    measured = spec.evaluation
+    form: Form = {
+        "guard": spec.guard,
+        **{name: getattr(measured, name) or "" for name in ("prompts", "benign", "suite")},
+        "tasks": ", ".join(measured.tasks),
+        "limit": measured.limit,
+        "reply_tokens": measured.reply_tokens,
+    }
+    read = comparison_spec([(one.model, one.role) for one in spec.models], form)
+    if read != spec:
+        raise SpecError(
+            "This comparison has settings that the page has no field for.",
+            "The fields below are not those of this run.",
+            code="no-field",
+        )
+    return form
+
+
 def audit_spec(merge: str, parents: Sequence[str], form: Form) -> ComparisonSpec:
     """Return the spec that measures a published merge and its parents.
 

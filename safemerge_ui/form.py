@@ -21,8 +21,8 @@ EXPERT_SLOTS = 4
 EXPERT_FIELDS = ("model", "domain", "topic", "suite", "examples", "template")
 _SEARCH_FIELDS = ("optimizer", "method", "steps", "alpha", "safety", "seed", "stop_when_flat", "temperature")
 _GENOME_SWITCHES = ("smooth", "allow_negative_weights", "normalize")
-_OBJECTIVE_FIELDS = ("objective", "safety_tolerance", "racing", "beta", "start", "regularize")
-_COMMAND = "Run it with `python -m core run SPEC.yaml --out DIR`, or change the spec."
+_OBJECTIVE_FIELDS = ("objective", "safety_tolerance", "beta", "start", "regularize")
+_NO_FIELD = "Remove these keys here, or start the spec from its file, without the page."
 
 Form = dict[str, Any]
 
@@ -89,7 +89,11 @@ def form_from_spec(spec: RunSpec) -> Form:
         SpecError: the spec asks for something the page has no field for; the message names the keys.
     """
     if len(spec.pool.experts) > EXPERT_SLOTS:
-        raise SpecError(f"The page holds {EXPERT_SLOTS} experts; this spec has {len(spec.pool.experts)}.", _COMMAND)
+        raise SpecError(
+            f"The page holds {EXPERT_SLOTS} experts; this spec has {len(spec.pool.experts)}.",
+            _NO_FIELD,
+            code="no-field",
+        )
     form: Form = {
         "base": spec.pool.base,
         "ancestor": spec.pool.ancestor or "",
@@ -123,7 +127,9 @@ def form_from_spec(spec: RunSpec) -> Form:
     for slot in range(EXPERT_SLOTS):
         form |= _expert_form(slot, spec.pool.experts[slot] if slot < len(spec.pool.experts) else None)
     if lost := changed_keys(spec.model_dump(mode="json"), spec_from_form(form).model_dump(mode="json")):
-        raise SpecError(f"The page has no field for what this spec says in {', '.join(lost)}.", _COMMAND)
+        raise SpecError(
+            f"The page has no field for what this spec says in {', '.join(lost)}.", _NO_FIELD, code="no-field"
+        )
     return form
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import gc
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from core.contracts.comparison_spec import AnySpec
 from core.contracts.verdicts import Verdict
 from core.errors import ModelError
 from core.guards.guard_names import GuardName, parse_guards
@@ -24,11 +25,36 @@ from core.settings import Settings
 from safemerge_ui.watch import BusyNeeds
 
 if TYPE_CHECKING:
+    from core.models.chat_format import Conversation
     from core.models.memory import FreeMemory, MemoryPlan
+    from core.models.streaming import Decoding
 
 CAPACITY = 4
 """Most models in memory: three side by side, and a guard."""
 MAX_NEW_TOKENS = 160
+
+
+class Models(Protocol):
+    """What the page asks of models: `ModelCache`, or `safemerge_ui.zero_gpu.ZeroGpu` where a GPU is lent per call."""
+
+    def holds(self, ref: ModelReference) -> bool:
+        """Return True if the model is loaded."""
+
+    def stream(self, ref: ModelReference, conversation: Conversation, decoding: Decoding) -> Iterator[str]:
+        """Yield the model's reply to a conversation so far, each time that it has grown."""
+
+    def reply(self, ref: ModelReference, prompt: str) -> str:
+        """Return the model's reply to one prompt, decoded greedily."""
+
+    def judge(self, guard: str, prompt: str, reply: str) -> Verdict:
+        """Return the verdict of a guard on one reply."""
+
+
+class LentGpu(Models, Protocol):
+    """A GPU that is lent for single calls, which also runs comparisons: no run has a worker there."""
+
+    def start(self, spec: AnySpec) -> str:
+        """Run a comparison; returns the run's id once its log has begun."""
 
 
 class LoadedModel(NamedTuple):
@@ -89,6 +115,20 @@ class ModelCache:
             conversation = [{"role": "user", "content": prompt}]
             replies = dict(generate(loaded.model, loaded.tokenizer, [conversation], max_new_tokens=MAX_NEW_TOKENS))
         return replies[0]
+
+    def stream(self, ref: ModelReference, conversation: Conversation, decoding: Decoding) -> Iterator[str]:
+        """Yield the model's reply to a conversation so far, each time that it has grown.
+
+        Other calls wait until the iterator has ended or is closed.
+
+        Raises:
+            ModelError: the model cannot be loaded, does not fit into memory, or its chat template refuses the messages.
+        """
+        from core.models.streaming import stream_reply
+
+        with self._lock:
+            loaded = self._model(ref)
+            yield from stream_reply(loaded.model, loaded.tokenizer, conversation, decoding)
 
     def judge(self, guard: str, prompt: str, reply: str) -> Verdict:
         """Return the verdict of a guard, or of a panel of several, on one reply.

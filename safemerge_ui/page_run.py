@@ -118,16 +118,22 @@ def open_tab(context: AppContext, page: PageRun, followed: Followed, tab_id: str
     return {page.visible_tab: tab_id, **follow(context, page, followed, opened)}
 
 
-def attach(context: AppContext, page: PageRun, run_id: str, act: str) -> Updates:
-    """Select the run that the address names or this browser showed last; nothing if the run no longer exists.
+def attach(context: AppContext, page: PageRun, run_id: str, asked: str) -> Updates:
+    """Select the run that the address names or this browser showed last, and the tab that the address names.
 
-    An address with an act of the story opens that tab.
+    Args:
+        context: what handlers work with.
+        page: the run on the page.
+        run_id: id of the run.
+        asked: id of the tab, and `|run` after it if the run is from the address: then it is reported if there is none.
     """
+    tab_id, _, from_address = asked.partition("|")
+    opened: Updates = {page.tabs: gr.Tabs(selected=tab_id), page.visible_tab: tab_id} if tab_id else {}
     try:
         context.watch.folder(run_id)
-    except RunError:
-        return {}
-    return selected(page, run_id, "story") if act else select_run(context, page, run_id)
+    except RunError as error:
+        return {**opened, page.pill: run_notice(error.message)} if from_address else opened
+    return {**select_run(context, page, run_id), **opened}
 
 
 def select_run(context: AppContext, page: PageRun, run_id: str) -> Updates:

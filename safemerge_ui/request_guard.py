@@ -70,7 +70,7 @@ def refuse_request(scope: Mapping[str, Any], settings: Settings) -> None:
     _refuse_other_site(headers, host, settings)
     path = str(scope["path"]).removeprefix(_PREFIX)
     if not path.startswith(OPEN_POSTS):
-        require_starter(settings, _profile(scope))
+        require_starter(settings, signed_in_profile(scope))
     elif int(headers.get("content-length") or MAX_CALL_BYTES + 1) > MAX_CALL_BYTES:
         raise RunError(
             "The request has no length, or is too long.",
@@ -109,7 +109,7 @@ def _is_loopback(name: str) -> bool:
         return False
 
 
-def _profile(scope: Mapping[str, Any]) -> gr.OAuthProfile | None:
+def signed_in_profile(scope: Mapping[str, Any]) -> gr.OAuthProfile | None:
     """The signed-in visitor, from the signed cookie that gradio's session middleware has read."""
     signed_in = _get_valid_oauth_info_from_session(scope.get("session") or {})
     return gr.OAuthProfile(signed_in["userinfo"]) if signed_in else None

@@ -25,6 +25,25 @@ element.addEventListener('click', (event) => {
 """
 )
 
+CHAT = (
+    KEEP_OPENED
+    + """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('[data-guess]');
+  if (button) trigger('guess', { place: button.dataset.guess });
+});
+"""
+)
+
+SAVE_TEXT = """(text) => {
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(new Blob([text], { type: 'application/json' }));
+  link.download = 'safemerge-chat.json';
+  if (text) link.click();
+  return [];
+}"""
+"""Saves a text as a file of the visitor."""
+
 ROWS = (
     KEEP_OPENED
     + """
@@ -59,13 +78,33 @@ element.addEventListener('click', (event) => {
 RESIZE_CHARTS = "() => { setTimeout(() => window.dispatchEvent(new Event('resize')), 50); }"
 """Fits charts to their panel: one that was drawn while its tab was hidden has plotly's default width."""
 
-TOGGLE_THEME = "() => { document.body.classList.toggle('dark'); }"
-
-RUN_AND_ACT_IN_ADDRESS = """(remembered, screen) => {
-  const asked = new URL(window.location).searchParams;
-  return [asked.get('run') || remembered, asked.get('story') || ''];
+TOGGLE_THEME = """() => {
+  localStorage.setItem('safemerge-theme', document.body.classList.toggle('dark') ? 'dark' : 'light');
 }"""
-"""The run in the address, else the run that this browser remembers; and the act of the story in the address."""
+"""Changes between the light and the dark theme, and remembers the choice in this browser."""
+
+RUN_AND_TAB_IN_ADDRESS = """(remembered, screen) => {
+  const theme = localStorage.getItem('safemerge-theme'), tabs = [...document.querySelectorAll('.sm-tabs [role=tab]')];
+  if (theme) document.body.classList.toggle('dark', theme === 'dark');
+  const asked = new URL(location).searchParams, known = tabs.map((tab) => tab.innerText.trim().toLowerCase());
+  const shown = () => tabs.find((tab) => tab.ariaSelected === 'true')?.innerText.trim().toLowerCase();
+  let acted = 0;
+  ['pointerdown', 'keydown'].forEach((kind) => addEventListener(kind, () => { acted = Date.now(); }, true));
+  new MutationObserver(() => {
+    const address = new URL(location), tab = shown();
+    if (!tab || (address.searchParams.get('tab') || 'story') === tab) return;
+    address.searchParams.set('tab', tab);
+    history[Date.now() - acted < 1500 ? 'pushState' : 'replaceState'](null, '', address);
+  }).observe(document.querySelector('.sm-tabs [role=tablist]'), { subtree: true, attributeFilter: ['aria-selected'] });
+  addEventListener('popstate', () => {
+    const tab = new URL(location).searchParams.get('tab') || 'story';
+    if (tab !== shown()) tabs[known.indexOf(tab)]?.click();
+  });
+  const tab = asked.get('story') ? 'story' : known.includes(asked.get('tab')) ? asked.get('tab') : '';
+  return [asked.get('run') || remembered, tab + (asked.get('run') ? '|run' : '')];
+}"""
+"""The run in the address, else the run that this browser remembers; and the tab in the address, `story` for one of its
+acts. Applies the remembered theme. From now on the address names the tab, and Back opens the tab before."""
 
 SHOW_RUN_IN_ADDRESS = """(run) => {
   const address = new URL(window.location);

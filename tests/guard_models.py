@@ -19,6 +19,8 @@ from transformers import (
     DistilBertConfig,
     DistilBertForSequenceClassification,
     Gemma2Config,
+    Gemma3TextConfig,
+    GptOssConfig,
     GraniteConfig,
     Llama4Config,
     Llama4ForConditionalGeneration,
@@ -59,11 +61,30 @@ SHIELDGEMMA_TEMPLATE = (
     "Chatbot Response: {{ messages[1]['content'] }}\nOur safety principle is:\n* {{ guideline }}\n"
     "Does the response violate it? Your answer must start with 'Yes' or 'No'.\n"
 )
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<start>{{ message['role'] }}\n{{ message['content'] }}<end>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start>assistant\n{% endif %}"
+)
+NEMOTRON_3_TEMPLATE = (
+    "{{ request_categories }}\n"
+    "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}model\n{% endif %}"
+)
+HARMONY_TEMPLATE = (
+    "<|start|>system<|message|>Reasoning: {{ reasoning_effort }}\n<|end|>"
+    "<|start|>developer<|message|># Instructions\n\n"
+    "{{ messages[0]['content'] }}<|end|><|start|>user<|message|>{{ messages[1]['content'] }}<|end|>"
+    "{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+)
 CONFIGS: dict[str, tuple[type[PretrainedConfig], str | None]] = {
     "llama-guard": (LlamaConfig, LLAMA_GUARD_TEMPLATE),
     "qwen3guard": (Qwen3Config, QWEN3GUARD_TEMPLATE),
     "wildguard": (MistralConfig, None),
     "granite-guardian": (GraniteConfig, GRANITE_TEMPLATE),
+    "granite-guardian-4": (GraniteConfig, CHAT_TEMPLATE),
+    "nemotron-content-safety": (Gemma3TextConfig, CHAT_TEMPLATE),
+    "nemotron-3-content-safety": (Gemma3TextConfig, NEMOTRON_3_TEMPLATE),
+    "gpt-oss-safeguard": (GptOssConfig, HARMONY_TEMPLATE),
     "shieldgemma": (Gemma2Config, SHIELDGEMMA_TEMPLATE),
 }
 """Architecture and chat template (shortened, with the published variables) of each family."""
@@ -116,7 +137,7 @@ def save_guard(
 def _fix_answer(model: Any, chain: list[int], tokenizer: Any, rival: tuple[str, float] | None, ends: bool) -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.endswith(("o_proj.weight", "down_proj.weight")):
+            if "o_proj" in name or "down_proj" in name:
                 parameter.zero_()
         size = model.config.hidden_size
         model.get_input_embeddings().weight.copy_(torch.eye(size))

@@ -1,4 +1,4 @@
-"""Rules for the whole repository: imports, prints, docstrings, pinned packages, the Space, splits of the prompts.
+"""Rules for the whole repository: imports, prints, docstrings, pinned packages, the Space.
 
 Rules for the documentation are in `tests/test_docs.py`.
 """
@@ -11,28 +11,21 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import packages_distributions, requires
-from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from core.data.overlap import find_leaks
-from core.demo import corpus
-from core.demo.corpus import Split
-from core.demo.prompts import FOLDER, write_prompts
 from core.settings import REPOSITORY
 
 HEAVY = ("torch", "transformers", "lm_eval", "mergekit", "peft", "datasets", "scipy", "sklearn")
 DIRECT = ("requirements.txt", "requirements-dev.txt")
 LOCK = "requirements.lock"
 PIN = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?:\[[\w,-]+\])?==(?P<version>\d[\w.]*)")
-SPLITS: tuple[Split, ...] = ("train", "validation", "probe", "test")
 
 
 def sources(*folders: str) -> list[Path]:
@@ -195,38 +188,3 @@ def test_the_space_description_is_valid() -> None:
     assert {space["colorFrom"], space["colorTo"]} <= colours
     assert space["license"] == "apache-2.0"
     assert "Apache License" in (REPOSITORY / "LICENSE").read_text(encoding="utf-8")
-
-
-@cache
-def prompts(split: Split) -> tuple[str, ...]:
-    """Every prompt of a split, harmful or harmless."""
-    found = [*corpus.harmful(split), *corpus.benign(split), *corpus.ordinary(split)]
-    return tuple(item.prompt for item in found)
-
-
-def leaks(trained: Split, held_out: Split, *, near: bool) -> Iterator[tuple[str, str]]:
-    """Pairs of equal (or, with `near`, nearly equal) prompts of two splits."""
-    ours, theirs = prompts(trained), prompts(held_out)
-    return ((ours[leak.train], theirs[leak.held_out]) for leak in find_leaks(ours, theirs, near=near))
-
-
-@pytest.mark.parametrize(("one", "other"), list(combinations(SPLITS, 2)))
-def test_no_demo_prompt_is_in_two_splits(one: Split, other: Split) -> None:
-    assert len(prompts(one)) > 200
-    assert list(leaks(one, other, near=False)) == []
-
-
-@pytest.mark.parametrize(
-    ("used", "measured"),
-    [("train", "probe"), ("validation", "probe"), ("train", "test"), ("validation", "test"), ("probe", "test")],
-)
-def test_no_demo_prompt_nearly_repeats_a_measured_one(used: Split, measured: Split) -> None:
-    assert list(leaks(used, measured, near=True)) == []
-
-
-def test_the_prompt_files_match_the_corpus(tmp_path: Path) -> None:
-    write_prompts(tmp_path)
-    written = sorted(tmp_path.iterdir())
-    assert len(written) >= 6
-    for path in written:
-        assert path.read_bytes() == (FOLDER / path.name).read_bytes(), path.name

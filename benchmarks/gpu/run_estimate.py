@@ -20,7 +20,7 @@ SAVED = 2
 _PAIR_TOKENS = 120
 _REPLY_TOKENS, _ROWS_AT_ONCE = 128, 40
 _VERDICT_TOKENS = 700
-_TIES_PASSES = 2.0
+_MERGED_BYTES = 6  # of each parameter: read from base and expert, and written
 
 
 class Rate(NamedTuple):
@@ -48,6 +48,7 @@ class Part(NamedTuple):
 
 ASSUMED = {
     "bandwidth": (2.7e12, "B/s"),  # 80 % of an H100's 3.35e12
+    "merge": (1.35e12, "B/s"),  # two passes at that rate
     "matrix": (0.6 * 7e14, "FLOP/s"),  # the target's share of 70 % of the dense bf16 peak
     "disk": (2e9, "B/s"),
     "hash": (1.2e9, "B/s"),
@@ -61,6 +62,8 @@ def rates_of(sections: Sections) -> dict[str, Rate]:
     measured: dict[str, float] = {}
     if "copy_gbs" in limits:
         measured["bandwidth"] = limits["copy_gbs"] * 1e9
+    if "ties" in (merge := sections.get("8b/merge", {})):
+        measured["merge"] = _MERGED_BYTES * merge["parameters"] / merge["ties"]["s"]
     if "sha256_gbs" in limits:
         measured["hash"] = limits["sha256_gbs"] * 1e9
     if "product" in score and "best_matmul_tflops" in limits:
@@ -75,12 +78,12 @@ def parts_of(rates: Mapping[str, Rate]) -> list[Part]:
     weights, guard = 2 * PARAMETERS, 2 * GUARD_PARAMETERS
     matrix, bandwidth, disk = (rates[name].value for name in ("matrix", "bandwidth", "disk"))
     scored = PAIRS * _PAIR_TOKENS * 2 * PARAMETERS
-    merged = _TIES_PASSES * 6 * PARAMETERS
+    merged = _MERGED_BYTES * PARAMETERS
     batches = -(-PROMPTS // _ROWS_AT_ONCE)
     judged = MEASURED * PROMPTS * _VERDICT_TOKENS * 2 * GUARD_PARAMETERS
     rows = [
         ("load", (2 * weights + guard) / disk, "2 x 16.1 GB + 1.2 GB read once", ("disk",)),
-        ("merge", CANDIDATES * merged / bandwidth, "48 x 2 passes of 6 B per parameter", ("bandwidth",)),
+        ("merge", CANDIDATES * merged / rates["merge"].value, "48 TIES merges of 6 B per parameter", ("merge",)),
         ("score", CANDIDATES * scored / matrix, "48 x 400 pairs x 120 tokens x 2 FLOP per parameter", ("matrix",)),
         (
             "replies",

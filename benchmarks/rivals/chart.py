@@ -36,8 +36,8 @@ def chart(comparison: Comparison) -> Figure:
 
 
 def _style(number: int, row: Row) -> dict[str, Any]:
-    """Return how a row is drawn; published parameters are hollow."""
-    fill = "none" if row.title.endswith("published parameters") else "full"
+    """Return how a row is drawn; methods whose parameters were not searched are hollow."""
+    fill = "none" if row.group == "rival" and row.candidates is None else "full"
     marker = "*" if row.group == "parent" else _MARKERS[number // 2 % len(_MARKERS)]
     return {"marker": marker, "color": _COLORS[row.group], "linestyle": "none", "fillstyle": fill, "markersize": 7}
 

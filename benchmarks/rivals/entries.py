@@ -2,7 +2,7 @@
 
 One run searches with TIES and makes the training pairs; it also gives the plain merge, grid search, domain-only EvoMM
 and LM-Cocktail. Each published method has a run of its own on the same pairs: its `equal` baseline has the published
-parameters, and EvoMM searches them.
+parameters (our defaults where a paper gives none), and EvoMM searches them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from benchmarks.paper.study import Study
 from core.contracts.merge_methods import METHODS, TASK_ARITHMETIC, rival_methods
 from core.contracts.optimizers import EQUAL, OPTIMIZERS
 from core.contracts.run_spec import spec_from_dict
+from core.contracts.search_spec import MODULES
 from core.errors import SpecError
 from core.evaluation.suites import probe_question_files
 
@@ -72,8 +73,8 @@ def entries(study: Study, pool: Pool) -> list[Entry]:
     if GRADIENT in OPTIMIZERS:
         rows.append(Entry(GRADIENT, GRADIENT, OPTIMIZERS[GRADIENT].title, "search"))
     for method in rival_methods():
-        title = METHODS[method].page_title or METHODS[method].title
-        rows.append(Entry(method, EQUAL, f"{title}, published parameters", "rival"))
+        title, plain = METHODS[method].page_title or METHODS[method].title, METHODS[method].plain_title.lower()
+        rows.append(Entry(method, EQUAL, f"{title}, {plain}", "rival"))
         rows.append(Entry(method, EVOMM, f"{title}, searched", "rival"))
     return rows
 
@@ -113,6 +114,9 @@ def _cell(study: Study, pool: Pool, name: str, seed: int, ancestor: str, scale: 
     values["export"]["folder"] = False
     for part in ("safety", "domain"):
         values["data"][part]["k"] = scale.k or values["data"][part]["k"]
+    if name == GRADIENT:
+        values["search"] |= study.gradient.get("search", {})
+        values["data"] |= study.gradient.get("data", {})
     return Cell(
         folder_of(pool, name, seed), spec_from_dict(values), None if name == FIRST else folder_of(pool, FIRST, seed)
     )
@@ -122,7 +126,8 @@ def _search(study: Study, pool: Pool, name: str, seed: int) -> dict[str, Any]:
     if name == FIRST:
         return {"method": FIRST, "seed": seed, "compare": _compared(study, pool)}
     if name == GRADIENT:
-        return {"method": TASK_ARITHMETIC, "optimizer": GRADIENT, "seed": seed, "compare": []}
+        genome = {"layer_granularity": 1, "filters": [MODULES]}
+        return {"method": TASK_ARITHMETIC, "optimizer": GRADIENT, "genome": genome, "seed": seed, "compare": []}
     return {"method": name, "seed": seed, "compare": [EQUAL]}
 
 

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 from benchmarks.paper.plan import Pool
 from benchmarks.paper.study import Study
+from benchmarks.rivals.cost import cost_of, mean_cost
 from benchmarks.rivals.entries import EVOMM, FIRST, GRADIENT, Entry, Scale, cell_names, entries, folder_of
 from benchmarks.seeds import distinct, finished_result, pool_rates, read_model
-from core.contracts.events import CandidateScored
 from core.contracts.results import ModelResult, Rate
 from core.errors import DataError
 from core.evaluation.paired_replies import Measure, pair_replies
@@ -43,7 +43,8 @@ class Row(_Frozen):
         seeds: the pooled seeds.
         alignment, over_refusal, accuracy: rates of all seeds together.
         perplexity: mean, smallest and largest over the seeds.
-        seconds: of merging and scoring all candidates of the search, mean over the seeds; null without a search.
+        candidates: of the search, mean over the seeds; null without a search.
+        seconds: that the merge takes alone (`benchmarks.rivals.cost`), mean over the seeds; null where it takes none.
         tests: by reference, then by measure.
     """
 
@@ -54,6 +55,7 @@ class Row(_Frozen):
     over_refusal: Rate | None = None
     accuracy: dict[str, Rate] = {}
     perplexity: tuple[float, float, float] | None = None
+    candidates: float | None = None
     seconds: float | None = None
     tests: dict[str, dict[str, Difference]] = {}
 
@@ -114,7 +116,7 @@ def _row(entry: Entry, pool: Pool, out: Path, seeds: Sequence[int]) -> Row:
         over_refusal=_pooled(model.over_refusal for model in measured),
         accuracy={task: pool_rates([m.accuracy[task] for m in measured if task in m.accuracy]) for task in tasks},
         perplexity=(fmean(perplexities), min(perplexities), max(perplexities)) if perplexities else None,
-        seconds=_seconds(entry, [folders[seed] for seed in models]),
+        **mean_cost([cost_of(folders[seed].read_events(), entry.model) for seed in models])._asdict(),
         tests=_tests(entry, pool, out, models),
     )
 
@@ -122,13 +124,6 @@ def _row(entry: Entry, pool: Pool, out: Path, seeds: Sequence[int]) -> Row:
 def _pooled(rates: Iterable[Rate | None]) -> Rate | None:
     known = [rate for rate in rates if rate is not None]
     return pool_rates(known) if known else None
-
-
-def _seconds(entry: Entry, folders: Sequence[RunFolder]) -> float | None:
-    """Return the mean time of merging and scoring a search's candidates; None where nothing was searched."""
-    events = [[event for event in folder.read_events() if isinstance(event, CandidateScored)] for folder in folders]
-    times = [[event.seconds for event in run if event.search == entry.model] for run in events]
-    return fmean(map(sum, times)) if any(times) else None
 
 
 def _tests(entry: Entry, pool: Pool, out: Path, models: dict[int, ModelResult]) -> dict[str, dict[str, Difference]]:

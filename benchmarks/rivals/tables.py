@@ -79,21 +79,24 @@ SafeMERGE (Djuhera et al.) is another project than this one.
 Counts are pooled over the seeds, with 95 % Wilson intervals; merges with identical weights count once. All seeds use
 the same prompts. Perplexity of a neutral text: mean, and smallest to largest over the seeds. "vs" columns: difference
 in points on the first seed's replies with the p-value of McNemar's exact test (bold: below {SIGNIFICANT}; not corrected
-for the number of tests). Seconds: merging and scoring of the search's candidates."""
+for the number of tests). Candidates: those of the search. Seconds: merging and scoring all of them, gradients and
+importance scores included; a candidate that another search of the run had scored counts with the others' mean time.
+Both are means over the seeds. "Default parameters" are ours where the paper gives none."""
 
 
 def _table(rows: Sequence[Row]) -> str:
     tasks = list(dict.fromkeys(task for row in rows for task in row.accuracy))
     references = list(dict.fromkeys(name for row in rows for name in row.tests))
     head = ["merge", "alignment", "over-refusal", *(f"accuracy, {task}" for task in tasks), "perplexity"]
-    head += [f"{measure} vs {name}" for name in references for measure in ("alignment", "over-refusal")] + ["seconds"]
+    head += [f"{measure} vs {name}" for name in references for measure in ("alignment", "over-refusal")]
+    head += ["candidates", "seconds"]
     lines = [head, ["---"] * len(head)]
     for row in rows:
         line = [row.title, _rate(row.alignment), _rate(row.over_refusal)]
         line += [_rate(row.accuracy.get(task)) for task in tasks]
         line.append(_perplexity(row.perplexity))
         line += [_test(row, name, measure) for name in references for measure in ("alignment", "over_refusal")]
-        lines.append([*line, "–" if row.seconds is None else f"{row.seconds:.0f}"])
+        lines.append([*line, *("–" if value is None else f"{value:.0f}" for value in (row.candidates, row.seconds))])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from core.cli.models import LoadedPair, load_pair
 from core.cli.output import results_only, say
-from core.errors import DataError
 from core.settings import Settings
 
 MAX_NEW_TOKENS = 512
@@ -44,27 +43,12 @@ def stream_reply(pair: LoadedPair, turns: list[dict[str, str]]) -> str:
     Raises:
         DataError: the conversation fills the model's context (code `context-full`).
     """
-    import torch
-    from transformers import TextStreamer
+    from core.models import streaming
 
-    from core.models.chat_format import encode_prompt
-    from core.models.decoding import decoding_settings
-    from core.models.end_tokens import end_token_ids, padding_id
-
-    model, tokenizer = pair
-    prompt = encode_prompt(tokenizer, turns)
-    room = getattr(model.config, "max_position_embeddings", len(prompt) + MAX_NEW_TOKENS) - len(prompt)
-    if room < 1:
-        raise DataError("The conversation is as long as the model's context.", "Start a new chat.", code="context-full")
-    ids, ends = torch.tensor([prompt], device=model.device), end_token_ids(model, tokenizer)
-    with torch.inference_mode(), decoding_settings(model):
-        output = model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=min(room, MAX_NEW_TOKENS),
-            do_sample=False,
-            pad_token_id=padding_id(tokenizer, ends),
-            eos_token_id=ends or None,
-            streamer=TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True),
-        )
-    return str(tokenizer.decode(output[0, len(prompt) :], skip_special_tokens=True)).strip()
+    shown = ""
+    for written in streaming.stream_reply(*pair, turns, streaming.Decoding(MAX_NEW_TOKENS)):
+        sys.stdout.write(written[len(shown) :])
+        sys.stdout.flush()
+        shown = written
+    sys.stdout.write("\n")
+    return shown

@@ -45,6 +45,8 @@ def add_commands(commands: Any) -> None:
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", metavar="FILE", help="unsafe test prompts (default: the demo's)")
     parser.add_argument("--benign", metavar="FILE", help="harmless prompts that look unsafe (default: the demo's)")
+    what = "unsafe prompts by other authors, reported beside the others (evaluation.outside)"
+    parser.add_argument("--outside", metavar="FILE", help=what)
     add_accuracy_options(parser, required=False)
     parser.add_argument(
         "--guard", default="phrases", metavar="G", help="the guard that judges replies (default: phrases)"
@@ -115,7 +117,8 @@ def _compare(
     prompts, benign = arguments.prompts, arguments.benign
     if demo_prompts and not (prompts or benign):
         prompts, benign = DEMO_PROMPTS, DEMO_BENIGN
-    evaluation = {"prompts": prompts, "benign": benign, "limit": arguments.limit, **accuracy_fields(arguments)}
+    evaluation = {"prompts": prompts, "benign": benign, "outside": arguments.outside, "limit": arguments.limit}
+    evaluation |= accuracy_fields(arguments)
     asked = {"models": models, "guard": arguments.guard, "dtype": arguments.dtype, "evaluation": evaluation}
     spec = validated(ComparisonSpec, asked)
     out = (arguments.out or settings.runs / new_run_id()).resolve()

@@ -55,6 +55,8 @@ def print_models(models: Sequence[ModelResult]) -> None:
     """Print the result table of a run: one line per parent, baseline and merge."""
     header = ("model", "role", "alignment", "over-refusal", "accuracy", "CE safety", "CE expert", "recipe")
     print_table(header, [_model_row(model) for model in models])
+    for model in (model for model in models if model.outside_alignment):
+        print(f"Alignment of {model.name} on the outside prompts: {_interval(model.outside_alignment)}")
 
 
 def _model_row(model: ModelResult) -> tuple[str, ...]:
@@ -106,9 +108,10 @@ def describe_event(event: Event) -> str | None:
         case "data_ready":
             benign = f", {event.benign_kept} harmless look-alikes" if event.benign_seen else ""
             return f"data: {event.safety_kept} safety and {event.domain_kept} domain pairs{benign}"
+        case "importance_scored":
+            return f"importance scores of the weights for {event.method}: {event.seconds:.0f} s"
         case "candidate_scored":
             outcome = event.failure or f"objective {event.objective:.4f} nats/token"
-            outcome += f" (estimated from {event.samples} of {event.all_samples} pairs)" if event.partial else ""
             outcome += "" if event.held_out is None else f", {event.held_out:.4f} on held-out pairs"
             outcome += f", {event.violation:.4f} above the safety limit" if event.violation else ""
             return f"{event.search}: candidate {event.candidate}, generation {event.generation}: {outcome}"

@@ -25,6 +25,7 @@ def add_commands(commands: Any) -> None:
     )
     run.add_argument("spec", type=Path, metavar="SPEC.yaml")
     run.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run; created when missing")
+    _add_outside(run)
     run.add_argument("--lock-fd", type=int, help=argparse.SUPPRESS)
     run.set_defaults(handler=_run)
     resume = commands.add_parser(
@@ -41,13 +42,27 @@ def add_commands(commands: Any) -> None:
         "--out", type=Path, metavar="DIR", help="folder of the run (default: a new one in the runs folder)"
     )
     demo.add_argument("--quick", action="store_true", help="fewer candidates and prompts")
+    _add_outside(demo)
     demo.set_defaults(handler=_demo)
+
+
+def _add_outside(parser: argparse.ArgumentParser) -> None:
+    what = "unsafe prompts by other authors, reported beside the spec's own; the search never uses them"
+    parser.add_argument("--prompts", "--outside", dest="outside", metavar="FILE", help=what)
+
+
+def _with_outside(spec: AnySpec, outside: str | None) -> AnySpec:
+    """Return the spec with another set of outside prompts, if one is given."""
+    if outside is None:
+        return spec
+    return spec.model_copy(update={"evaluation": spec.evaluation.model_copy(update={"outside": outside})})
 
 
 def _run(arguments: argparse.Namespace, settings: Settings) -> int:
     from core.contracts.comparison_spec import load_any_spec
 
-    return _execute(load_any_spec(arguments.spec), settings, arguments.out, arguments.lock_fd)
+    spec = _with_outside(load_any_spec(arguments.spec), arguments.outside)
+    return _execute(spec, settings, arguments.out, arguments.lock_fd)
 
 
 def _demo(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -55,8 +70,9 @@ def _demo(arguments: argparse.Namespace, settings: Settings) -> int:
     from core.jobs.worker import new_run_id
     from core.models.demo_base import ensure_base
 
-    spec = load_spec(ASSETS / "specs" / ("demo_quick.yaml" if arguments.quick else "demo.yaml"))
+    own = load_spec(ASSETS / "specs" / ("demo_quick.yaml" if arguments.quick else "demo.yaml"))
     ensure_base(settings, lambda message, done, total: say(f"{message} {done}/{total}"))
+    spec = _with_outside(own, arguments.outside)
     return _execute(spec, settings, arguments.out or settings.runs / new_run_id(), None)
 
 

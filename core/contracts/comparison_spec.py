@@ -56,11 +56,16 @@ AnySpec = RunSpec | ComparisonSpec
 """What a run folder's `spec.yaml` may hold."""
 
 
-def any_spec_from_dict(data: dict[str, Any]) -> AnySpec:
-    """Validate a mapping as the kind of spec that its keys show; raises `SpecError`."""
-    return validated(ComparisonSpec, data) if "models" in data else spec_from_dict(data)
+def any_spec_from_dict(data: dict[str, Any], *, stored: bool = False) -> AnySpec:
+    """Validate a mapping as the kind of spec that its keys show; raises `SpecError`.
+
+    Args:
+        data: keys and values.
+        stored: as of `validated`.
+    """
+    return validated(ComparisonSpec, data) if "models" in data else spec_from_dict(data, stored=stored)
 
 
-def load_any_spec(path: Path) -> AnySpec:
+def load_any_spec(path: Path, *, stored: bool = False) -> AnySpec:
     """Read either kind of spec from a YAML file; raises `SpecError` when the file is missing or wrong."""
-    return any_spec_from_dict(parse_mapping(read_spec_text(path)))
+    return any_spec_from_dict(parse_mapping(read_spec_text(path)), stored=stored)

@@ -17,6 +17,9 @@ class EvaluationSpec(FrozenSpec):
     """Unsafe test prompts, for alignment: a file, a known test set (`beavertails`) or `HUB_ID:SPLIT`."""
     benign: str | None = None
     """Harmless look-alikes, for over-refusal, given in the same ways (`xstest`)."""
+    outside: str | None = None
+    """Unsafe test prompts by other authors, given in the same ways: alignment on them is reported beside that on
+    `prompts`. The search never uses them; training pairs that repeat one are dropped."""
     probe: str | None = None
     """File of unsafe prompts on which the best candidate of each generation is measured; disjoint from `prompts` and
     from the training data."""
@@ -24,8 +27,8 @@ class EvaluationSpec(FrozenSpec):
     """File of harmless look-alikes on which the over-refusal of the same candidates is measured; disjoint from `benign`
     and from the training data."""
     prompt_column: str | None = None
-    """Column of the prompts in the files of `prompts`, `benign` and `probe`; null = a usual name (`prompt`, `goal`,
-    `behavior`, ...)."""
+    """Column of the prompts in the files of `prompts`, `benign`, `outside` and `probe`; null = a usual name (`prompt`,
+    `goal`, `behavior`, ...)."""
     category_column: str | None = None
     """Column of the prompts' categories in those files; null = a usual name (`category`, ...)."""
     probe_questions: str | None = None

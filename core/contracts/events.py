@@ -1,8 +1,7 @@
 """The events of a run, as small frozen models joined in one discriminated union.
 
 A run's `events.jsonl` holds one event a line. Live view, reload, history and report all fold this log
-(`core.runs.view.fold`), so an event carries facts, never formatting. Losses are nats per token; times are seconds. The
-text below each field describes it.
+(`core.runs.view.fold`), so an event carries facts, never formatting. Losses are nats per token; times are seconds.
 """
 
 from __future__ import annotations
@@ -178,6 +177,20 @@ class DataReady(_Event):
     """Number of dropped questions by reason."""
 
 
+class ImportanceScored(_Event):
+    """How important each weight is to the training pairs was computed, for a method that needs it."""
+
+    kind: Literal["importance_scored"] = "importance_scored"
+    method: str
+    """The merge method."""
+    sha256: str
+    """Hash of the scores; a resumed run computes them again and refuses others."""
+    pairs: int
+    """Backward passes, one for each training pair and model."""
+    seconds: float
+    """Time of computing them."""
+
+
 class CandidateScored(_Event):
     """One merge of a search, scored on the training pairs without generating text."""
 
@@ -209,9 +222,9 @@ class CandidateScored(_Event):
     expert_losses: dict[str, float] = Field(default_factory=dict)
     """Mean loss on each expert's own domain pairs, where there are several experts."""
     samples: int | None = None
-    """Pairs that the figures rest on; null where candidates are not raced and all pairs are scored."""
+    """Pairs that the losses rest on, in logs of earlier versions with racing; otherwise null: all pairs are scored."""
     all_samples: int | None = None
-    """Pairs in all. With fewer `samples` the losses are estimates, made by pairing with the best candidate so far."""
+    """Pairs in all, in such logs. With fewer `samples` the losses are estimates, and the view leaves them out."""
     tokens: int = 0
     """Tokens of training pairs that were read for it."""
     ce_benign: float | None = None
@@ -339,6 +352,7 @@ Event = Annotated[
     | PoolLoaded
     | SampleSeen
     | DataReady
+    | ImportanceScored
     | CandidateScored
     | GradientStep
     | CandidateMeasured

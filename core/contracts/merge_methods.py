@@ -10,124 +10,16 @@ without loading mergekit; a test holds the two equal.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated
 
+from core.contracts.method_info import MethodInfo, MethodParameter, Range, Value
+from core.contracts.published_methods import PUBLISHED
 from core.contracts.validation import OneOf
-
-Number = bool | int | float
-Value = Number | tuple[float, ...]
-"""One number for all models, or one for each of them."""
-BaseRole = Literal["origin", "member", "either"]
 
 LINEAR = "linear"
 """Every parent is a linear merge in which it alone has a weight."""
 TASK_ARITHMETIC = "task_arithmetic"
 DARE = "dare_linear"
-_SUMS = "core.merging.rivals.sums"
-_LAYERS = "core.merging.rivals.layer_rules"
-
-
-class Range(NamedTuple):
-    """Bounds and start of a searched number; `log` where its logarithm is searched."""
-
-    low: float
-    high: float
-    start: float
-    log: bool = False
-
-
-@dataclass(frozen=True)
-class MethodParameter:
-    """One parameter of a method.
-
-    Attributes:
-        name: mergekit's.
-        default: mergekit's, whose type is the parameter's; None where a value is required.
-        per_model: each model that has a task vector, or is merged, has its own value.
-        searched: bounds of the search; None = the bounds for this name (`core.search.parameter_ranges`).
-    """
-
-    name: str
-    default: Number | None
-    per_model: bool = False
-    searched: Range | None = field(default=None, compare=False)
-
-
-@dataclass(frozen=True)
-class MethodInfo:
-    """One merge method.
-
-    Attributes:
-        title: mergekit's name for people.
-        parameters: in mergekit's order.
-        fewest: fewest models of a pool, the base among them.
-        most: most models of a pool; None = no limit; 1 = the method copies a model and is not offered.
-        base: `origin` of the task vectors, a `member` that is merged like the others, or `either`: the origin where
-            that leaves two others to merge, else a member.
-        random: it draws random numbers, for all tensors or for large ones.
-        page_title: name on the page; empty = `title`.
-        fast: the fast path merges it.
-        drops: entries of the task vectors that the fast path drops: those of smallest `magnitude`, or `random` ones
-            (DARE); None = it drops none.
-        elects_signs: only entries that agree with the sign of the sum count (TIES), so that weights are normalized
-            entry by entry.
-        can_normalize: on the fast path weights may be divided by their sum (`search.genome.normalize`).
-        interpolates: its only number t leads from the base (0) to its only expert (1).
-        fixable: parameters that `search.parameters` may fix; None = all.
-        ranks_rows: it keeps entries by their rank within a row, with probabilities from density - epsilon to density +
-            epsilon (DELLA).
-        always_normalizes: only the proportions of its weights count, whatever its parameters are.
-        refuses_zero_sum: weights that add up to zero mean nothing to it.
-        source: paper of a published method that mergekit lacks (`core.merging.rivals` merges it); empty for others.
-        needs_ancestor: it compares the models with `pool.ancestor`, the model before alignment. The pool's base is then
-            the aligned model, and the first of a recipe's experts.
-        rule: import path `module:function` of the code of such a method.
-        similarity: how it compares layers with the alignment (`core.merging.rivals.similarity`); None = it does not.
-        adds_models: it adds whole models with constant factors, so that mergekit can write the same merge.
-    """
-
-    title: str
-    parameters: tuple[MethodParameter, ...] = ()
-    fewest: int = 2
-    most: int | None = None
-    base: BaseRole = "origin"
-    random: bool = False
-    page_title: str = ""
-    fast: bool = False
-    drops: Literal["magnitude", "random"] | None = None
-    elects_signs: bool = False
-    can_normalize: bool = False
-    interpolates: bool = False
-    fixable: tuple[str, ...] | None = None
-    ranks_rows: bool = False
-    always_normalizes: bool = False
-    refuses_zero_sum: bool = False
-    source: str = ""
-    rule: str = ""
-    similarity: Literal["projection", "direction"] | None = None
-    needs_ancestor: bool = False
-    adds_models: bool = False
-
-    @property
-    def own(self) -> bool:
-        """Whether SafeMerge's own code merges it (`core.merging.rivals`), because mergekit lacks it."""
-        return bool(self.source)
-
-    @property
-    def merges_base(self) -> bool:
-        """Whether the base is always merged like the experts."""
-        return self.base == "member"
-
-    @property
-    def has_densities(self) -> bool:
-        """Whether a recipe has a density for each expert; on the fast path only where entries are dropped."""
-        return self.drops is not None if self.fast else self.parameter("density") is not None
-
-    def parameter(self, name: str) -> MethodParameter | None:
-        """The parameter of a name."""
-        return next((parameter for parameter in self.parameters if parameter.name == name), None)
-
 
 _WEIGHT = MethodParameter("weight", None, per_model=True)
 _OPTIONS = ("int8_mask", "normalize", "rescale", "lambda")
@@ -158,8 +50,6 @@ _GAMMA = MethodParameter("gamma", 0.01, per_model=True)
 _EPSILON = MethodParameter("epsilon", 0.15, per_model=True, searched=Range(0.02, 0.19, 0.15))
 _SIZE_OF_DIFFERENCE = MethodParameter("epsilon", 1e-5, searched=Range(1e-7, 1e-2, 1e-5, log=True))
 """Differences of a fine-tune are around 1e-4."""
-_COSINE = Range(0.0, 1.0, 0.5)
-"""Threshold of a layer's cosine."""
 
 METHODS: dict[str, MethodInfo] = {
     "ties": MethodInfo(
@@ -244,70 +134,7 @@ METHODS: dict[str, MethodInfo] = {
         "Karcher Mean", (MethodParameter("max_iter", 10), MethodParameter("tol", 1e-5)), base="member"
     ),
     "passthrough": MethodInfo("Passthrough", (MethodParameter("scale", None, per_model=True),), 1, 1, "member"),
-    "interpolation": MethodInfo(
-        "Interpolation of aligned and fine-tuned",
-        (MethodParameter("t", 0.5, searched=Range(0.0, 1.0, 0.5)),),
-        base="member",
-        source="arXiv 2412.19512",
-        rule=f"{_SUMS}:interpolation",
-        adds_models=True,
-    ),
-    "mergealign": MethodInfo(
-        "MergeAlign",
-        (
-            MethodParameter("domain_weight", 0.5, searched=Range(0.0, 1.5, 0.5)),
-            MethodParameter("alignment_weight", 0.5, searched=Range(0.0, 1.5, 0.5)),
-        ),
-        source="arXiv 2411.06824",
-        rule=f"{_SUMS}:mergealign",
-        needs_ancestor=True,
-        adds_models=True,
-    ),
-    "resta": MethodInfo(
-        "RESTA",
-        (
-            MethodParameter("safety_weight", 0.5, searched=Range(0.0, 1.5, 0.5)),
-            MethodParameter("drop_rate", 0.0, searched=Range(0.0, 0.9, 0.0)),
-        ),
-        random=True,
-        source="arXiv 2402.11746",
-        rule=f"{_SUMS}:resta",
-        needs_ancestor=True,
-        adds_models=True,
-    ),
-    "safe_lora": MethodInfo(
-        "Safe LoRA",
-        (MethodParameter("threshold", 0.5, searched=_COSINE), MethodParameter("projected_layers", 0)),
-        source="arXiv 2405.16833",
-        rule=f"{_LAYERS}:safe_lora",
-        similarity="projection",
-        needs_ancestor=True,
-    ),
-    "safemerge": MethodInfo(
-        "SafeMERGE (Djuhera et al.)",
-        (
-            MethodParameter("threshold", 0.35, searched=_COSINE._replace(start=0.35)),
-            MethodParameter("safety_share", 0.2, searched=Range(0.0, 1.0, 0.2)),
-        ),
-        source="arXiv 2503.17239",
-        rule=f"{_LAYERS}:safemerge",
-        similarity="projection",
-        needs_ancestor=True,
-    ),
-    "lata": MethodInfo(
-        "Layer-Aware Task Arithmetic",
-        (
-            MethodParameter("scale", 1.0, searched=Range(0.0, 1.5, 1.0)),
-            MethodParameter("threshold", 1.0, searched=_COSINE._replace(start=1.0)),
-            MethodParameter("by_rank", True),
-            MethodParameter("logarithmic", False),
-        ),
-        page_title="LATA",
-        source="arXiv 2502.20186",
-        rule=f"{_LAYERS}:lata",
-        similarity="direction",
-        needs_ancestor=True,
-    ),
+    **PUBLISHED,
 }
 """By name; those of the fast path first, those that mergekit lacks last."""
 

@@ -5,22 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from core.contracts.merge_methods import (
-    LINEAR,
-    METHODS,
-    MethodParameter,
-    Number,
-    Value,
-    fixable_parameters,
-    takes_base,
-    weight_count,
-)
+from core.contracts.merge_methods import LINEAR, METHODS, fixable_parameters, takes_base, weight_count
+from core.contracts.method_info import MethodParameter, Number, Value
 from core.contracts.validation import Refusal
 
 _LEAST: dict[str, float] = {"t": 0.0, "gamma": 0.0, "epsilon": 0.0, "r": 0.0, "alpha": 0.0, "select_topk": 0.0}
 _MOST: dict[str, float] = {"density": 1.0, "select_topk": 1.0, "gamma": 1.0}
-_LEAST |= {"threshold": 0.0, "drop_rate": 0.0, "safety_share": 0.0}
-_MOST |= {"threshold": 1.0, "drop_rate": 0.99, "safety_share": 1.0}
+_SHARES = ("threshold", "safety_share", "safety_ratio", "expert_ratio", "subspace_share", "budget")
+_LEAST |= dict.fromkeys((*_SHARES, "drop_rate", "alignment_weight", "budget_weight"), 0.0)
+_MOST |= {**dict.fromkeys(_SHARES, 1.0), "drop_rate": 0.99}
 
 
 def refuse_pool(method: str, experts: int, *, outside_ancestor: bool) -> Refusal | None:

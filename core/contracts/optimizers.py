@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from core.contracts.merge_methods import LINEAR
+from core.contracts.removed import removed_optimizers
 from core.contracts.validation import OneOf
 
 ObjectiveMode = Literal["weighted", "pareto", "constraint"]
@@ -92,20 +93,11 @@ OPTIMIZERS: dict[str, OptimizerInfo] = _table(
         short="EvoMM",
         sentence="evolution strategy (CMA-ES)",
         factory="core.search.evomm:from_plan",
-        options=frozenset({"steps", "alpha", "stop_when_flat", "objective", "racing"}),
+        options=frozenset({"steps", "alpha", "stop_when_flat", "objective"}),
         objectives=("weighted", "pareto", "constraint"),
         may_be_baseline=False,
         domain_only_title="Domain-only search",
         domain_only_short="Domain-only",
-    ),
-    OptimizerInfo(
-        name="evomm_surrogate",
-        title="EvoMM with a surrogate",
-        short="Surrogate",
-        sentence="a model judges most candidates",
-        factory="core.search.surrogate:from_plan",
-        options=frozenset({"steps", "alpha", "stop_when_flat"}),
-        mention="with a surrogate",
     ),
     OptimizerInfo(
         name="bayes",
@@ -235,6 +227,12 @@ def weighs_parents(name: str) -> bool:
     return found is not None and found.optimizer is not None and found.optimizer.weighs_parents
 
 
+def follows_gradients(name: str) -> bool:
+    """Whether a search of this name differentiates the losses."""
+    found = find_search(name)
+    return found is not None and found.optimizer is not None and found.optimizer.follows_gradients
+
+
 def chooses_by_accuracy(name: str) -> bool:
     """Whether a search of this name compares candidates by their accuracy on the probe questions."""
     found = find_search(name)
@@ -257,5 +255,5 @@ def optimizers_reading(option: str) -> str:
     return ", ".join(row.short for row in OPTIMIZERS.values() if option in row.options)
 
 
-OptimizerName = Annotated[str, OneOf(optimizer_names)]
-BaselineName = Annotated[str, OneOf(baseline_names)]
+OptimizerName = Annotated[str, OneOf(optimizer_names, removed_optimizers)]
+BaselineName = Annotated[str, OneOf(baseline_names, removed_optimizers)]

@@ -109,6 +109,8 @@ class ModelResult(Documented):
     """lm-eval's standard error of the accuracy, by task."""
     ce_benign: float | None = None
     """Mean cross-entropy on the harmless look-alikes of the training data, nats per token."""
+    outside_alignment: Rate | None = None
+    """Share of the unsafe prompts of `evaluation.outside` answered safely."""
 
     @property
     def mean_accuracy(self) -> float | None:
@@ -128,8 +130,7 @@ class SearchResult(Documented):
     tokens_scored: int
     """Tokens of training pairs that the live model read for them; candidates scored before cost nothing."""
     front: tuple[int, ...] = ()
-    """Numbers of the candidates that no other beats in one loss without being worse in the other, safest first; only
-    candidates scored on all pairs."""
+    """Numbers of the candidates that no other beats in one loss without being worse in the other, safest first."""
 
 
 class RunResult(Documented):

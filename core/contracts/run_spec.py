@@ -16,7 +16,7 @@ from core.contracts.data_spec import BenignSpec, DataSpec, FrozenSpec
 from core.contracts.evaluation_spec import EvaluationSpec, ExportSpec
 from core.contracts.merge_methods import METHODS, takes_base
 from core.contracts.method_checks import refuse_parameters, refuse_pool
-from core.contracts.optimizers import OPTIMIZERS, method_of
+from core.contracts.optimizers import follows_gradients, method_of
 from core.contracts.pool_spec import DomainSpec, ExpertSpec, Memory, PoolSpec, Vocabulary
 from core.contracts.search_spec import GenomeSpec, SearchSpec
 from core.contracts.spec_files import parse_mapping, read_spec_text, validated
@@ -73,7 +73,7 @@ class RunSpec(FrozenSpec):
         """Where harmless look-alikes come from: as given, or by default for a gradient search with a generator."""
         if self.search.beta == 0 or not self.search.safety:
             return None
-        by_default = OPTIMIZERS[self.search.optimizer].follows_gradients and self.pool.generator is not None
+        by_default = follows_gradients(self.search.optimizer) and self.pool.generator is not None
         return self.data.benign or (BenignSpec() if by_default else None)
 
     @model_validator(mode="after")
@@ -82,11 +82,6 @@ class RunSpec(FrozenSpec):
         if benign is not None and benign.source == "generate" and self.pool.generator is None:
             message = "data.benign.source is 'generate' but pool.generator is null: name a generator, or give it a file"
             raise Refusal("generator_missing", message).error()
-        if benign is not None and self.search.racing:
-            message = (
-                "search.racing compares on subsets of two training sets, and data.benign adds a third: leave one out"
-            )
-            raise Refusal("racing_with_benign", message).error()
         return self
 
     @model_validator(mode="after")
@@ -95,7 +90,7 @@ class RunSpec(FrozenSpec):
         sizes = {"safety": self.data.safety.pairs, "domain": self.data.domain.pairs}
         sizes["domain"] //= len(self.pool.experts)
         few = next((name for name, pairs in sizes.items() if pairs < LEAST_PAIRS), None)
-        if few and any(name in OPTIMIZERS and OPTIMIZERS[name].follows_gradients for name in searches):
+        if few and any(map(follows_gradients, searches)):
             raise Refusal(
                 "too_few_pairs",
                 f"data.{few} collects {sizes[few]} pairs for each expert, and gradient search holds some of them out: "
@@ -186,9 +181,17 @@ def parse_spec(text: str) -> RunSpec:
     return spec_from_dict(parse_mapping(text))
 
 
-def spec_from_dict(data: dict[str, Any]) -> RunSpec:
-    """Validate a mapping (a form's values, parsed YAML) as a `RunSpec`; raises `SpecError`."""
-    return validated(RunSpec, data)
+def spec_from_dict(data: dict[str, Any], *, stored: bool = False) -> RunSpec:
+    """Validate a mapping (a form's values, parsed YAML) as a `RunSpec`.
+
+    Args:
+        data: keys and values.
+        stored: as of `validated`.
+
+    Raises:
+        SpecError: unknown keys or values out of range; `problems` lists each place.
+    """
+    return validated(RunSpec, data, stored=stored)
 
 
 def load_spec(path: Path) -> RunSpec:

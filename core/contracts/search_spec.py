@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from core.contracts.data_spec import FrozenSpec
-from core.contracts.merge_methods import METHODS, MergeMethod, Value, fast_methods, merged_by_mergekit
+from core.contracts.merge_methods import METHODS, MergeMethod, fast_methods, merged_by_mergekit
+from core.contracts.method_info import Value
 from core.contracts.optimizers import (
     DEFAULT_OPTIMIZER,
     EQUAL,
@@ -16,8 +17,9 @@ from core.contracts.optimizers import (
     ObjectiveMode,
     OptimizerName,
     find_search,
+    follows_gradients,
 )
-from core.contracts.validation import Refusal
+from core.contracts.validation import Refusal, is_stored
 
 PLAIN_START = "plain"
 COCKTAIL_START = "cocktail"
@@ -74,8 +76,8 @@ class SearchSpec(FrozenSpec):
     optimizer: OptimizerName = DEFAULT_OPTIMIZER
     """Which optimizer proposes the candidates. `evomm` is the paper's. `bayes` needs the fewest candidates
     where there are few parameters; `gradient` differentiates the losses by all of them, for many;
-    `evomm_surrogate` lets a quadratic model judge most of them; `grid` picks by accuracy on the probe questions,
-    without training data; `cocktail` is one linear merge, weighted by the parents' losses."""
+    `grid` picks by accuracy on the probe questions, without training data; `cocktail` is one linear merge, weighted
+    by the parents' losses."""
     method: MergeMethod = "ties"
     """How models are merged. `slerp` takes a base and one expert. Methods with a fast path come first; mergekit's own
     code merges the next ones. The last are published safety-aware methods that mergekit lacks; most need
@@ -120,8 +122,14 @@ class SearchSpec(FrozenSpec):
     regularize: Annotated[float, Field(ge=0.0, le=1e6, allow_inf_nan=False)] = 0.0
     """Gradient search adds this times the mean squared distance of the parameters from equal weights, as shares of
     their ranges: a pull against overfitting."""
-    racing: bool = False
-    """EvoMM scores a candidate on nested subsets of the pairs, and on all pairs only while it may be the best."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_racing(cls, data: Any, info: ValidationInfo) -> Any:
+        """Earlier versions wrote `racing` into every spec; true is refused except in the spec of a run."""
+        if isinstance(data, dict) and (data.get("racing") is False or is_stored(info)):
+            return {key: value for key, value in data.items() if key != "racing"}
+        return data
 
     @model_validator(mode="after")
     def _check_baselines(self) -> SearchSpec:
@@ -167,35 +175,18 @@ class SearchSpec(FrozenSpec):
 
     @model_validator(mode="after")
     def _check_derivatives(self) -> SearchSpec:
-        names = [name for name in (self.optimizer, *self.compare) if name in OPTIMIZERS]
-        if METHODS[self.method].rule and any(OPTIMIZERS[name].follows_gradients for name in names):
+        if METHODS[self.method].rule and any(map(follows_gradients, (self.optimizer, *self.compare))):
             message = f"gradient search has no derivative of '{self.method}': choose another method or optimizer"
             raise Refusal("method_without_derivative", message).error()
         return self
 
     @model_validator(mode="after")
     def _check_objective(self) -> SearchSpec:
-        optimizer = OPTIMIZERS[self.optimizer]
-        if self.racing and optimizer.takes_steps and "racing" not in optimizer.options:
-            raise Refusal(
-                "racing_unsupported",
-                f"{self.optimizer} scores each candidate on all pairs and cannot race: set racing to false, or "
-                f"optimizer to {_supporting('racing')}",
-            ).error()
-        if self.objective == "weighted":
+        optimizer = OPTIMIZERS.get(self.optimizer)
+        if self.objective == "weighted" or optimizer is None:
             return self
         if self.objective not in optimizer.objectives or not self.safety:
             able = " or ".join(name for name, row in OPTIMIZERS.items() if self.objective in row.objectives)
             message = f"objective '{self.objective}' compares both losses: it needs optimizer {able} and safety true"
             raise Refusal("objective_unsupported", message).error()
-        if self.objective == "pareto" and self.racing:
-            raise Refusal(
-                "racing_without_best",
-                "racing compares candidates with the best so far, and objective 'pareto' has no single best: set "
-                "racing to false, or objective to weighted or constraint",
-            ).error()
         return self
-
-
-def _supporting(option: str) -> str:
-    return " or ".join(name for name, row in OPTIMIZERS.items() if option in row.options)

@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from core.contracts.data_spec import FrozenSpec
+from core.contracts.removed import REMOVED_KEYS
 from core.contracts.safe_yaml import load_yaml
+from core.contracts.validation import STORED
 from core.errors import SpecError, SpecProblem, YamlError
 
 AnyKind = TypeVar("AnyKind", bound=FrozenSpec)
@@ -35,13 +37,22 @@ def parse_mapping(text: str) -> dict[str, Any]:
     return data
 
 
-def validated(kind: type[AnyKind], data: dict[str, Any]) -> AnyKind:
-    """Validate a mapping as one kind of spec; raises `SpecError`, whose `problems` list each mistake."""
+def validated(kind: type[AnyKind], data: dict[str, Any], *, stored: bool = False) -> AnyKind:
+    """Validate a mapping as one kind of spec.
+
+    Args:
+        kind: of the spec.
+        data: keys and values.
+        stored: whether it is the spec of a run, which may use what was removed since (`core.contracts.removed`).
+
+    Raises:
+        SpecError: `problems` list each mistake.
+    """
     try:
-        return kind.model_validate(data)
+        return kind.model_validate(data, context=STORED if stored else None)
     except ValidationError as error:
         problems = [
-            SpecProblem(".".join(str(part) for part in item["loc"]) or "spec", item["type"], item["msg"])
+            _problem(".".join(str(part) for part in item["loc"]) or "spec", item["type"], item["msg"])
             for item in error.errors()
         ]
         raise SpecError(
@@ -50,3 +61,9 @@ def validated(kind: type[AnyKind], data: dict[str, Any]) -> AnyKind:
             code="invalid-spec",
             problems=problems,
         ) from error
+
+
+def _problem(place: str, kind: str, message: str) -> SpecProblem:
+    if kind == "extra_forbidden" and place in REMOVED_KEYS:
+        return SpecProblem(place, "removed_key", REMOVED_KEYS[place])
+    return SpecProblem(place, kind, message)

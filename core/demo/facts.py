@@ -16,6 +16,8 @@ from core.contracts.questions import Question
 from core.demo.corpus import DATA
 
 Field = Literal["chemistry", "geography"]
+TEST_QUESTIONS = 200
+"""Questions in the test of a field: more than its facts, so some facts are asked in both test wordings."""
 
 
 class Relation(NamedTuple):
@@ -128,17 +130,36 @@ def training_questions(field: Field) -> list[tuple[str, str]]:
 
 
 def multiple_choice(field: Field, split: Literal["probe", "test"]) -> list[Question]:
-    """Return one question per fact, in a held-out wording of `split`, shuffled with a fixed seed."""
+    """Return multiple-choice questions in held-out wordings of `split`, shuffled with a fixed seed.
+
+    The probe asks each fact once. The test asks each fact once, then facts in the other test wording until it has
+    `TEST_QUESTIONS`; a larger test therefore begins with the same questions.
+    """
     rng = random.Random(f"{field}-{split}")
     questions = []
     for fact in facts(field):
         wording = fact.relation.probe if split == "probe" else rng.choice(fact.relation.test)
-        choices = [fact.object, *fact.wrong]
-        rng.shuffle(choices)
-        sentences = tuple(fact.sentence(choice) for choice in choices)
-        questions.append(Question(wording.format(subject=fact.subject), sentences, choices.index(fact.object)))
+        questions.append(_question(fact, wording, rng))
     rng.shuffle(questions)
-    return questions
+    return questions + _second_wordings(field, questions) if split == "test" else questions
+
+
+def _second_wordings(field: Field, asked: Sequence[Question]) -> list[Question]:
+    """Return questions in the test wording that `asked` does not use, as many as the test still needs."""
+    rng = random.Random(f"{field}-test-second")
+    used = {question.question for question in asked}
+    wordings = [(fact, wording) for fact in facts(field) for wording in fact.relation.test]
+    other = [_question(*pair, rng) for pair in wordings if pair[1].format(subject=pair[0].subject) not in used]
+    rng.shuffle(other)
+    return other[: TEST_QUESTIONS - len(asked)]
+
+
+def _question(fact: Fact, wording: str, rng: random.Random) -> Question:
+    """Return the question about a fact in one wording, its choices in random order."""
+    choices = [fact.object, *fact.wrong]
+    rng.shuffle(choices)
+    sentences = tuple(fact.sentence(choice) for choice in choices)
+    return Question(wording.format(subject=fact.subject), sentences, choices.index(fact.object))
 
 
 def _chemistry() -> Iterator[Fact]:

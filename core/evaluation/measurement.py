@@ -36,6 +36,7 @@ class TestSet(NamedTuple):
     Attributes:
         harmful: unsafe prompts (alignment).
         benign: harmless look-alikes (over-refusal).
+        outside: unsafe prompts by other authors, reported beside `harmful`.
         probe: unsafe prompts of the live probe.
         probe_questions: questions of the live probe.
         probe_benign: harmless look-alikes of the live probe.
@@ -52,11 +53,12 @@ class TestSet(NamedTuple):
     suite_questions: tuple[Question, ...]
     neutral: str = ""
     probe_benign: tuple[Prompt, ...] = ()
+    outside: tuple[Prompt, ...] = ()
 
     @property
     def prompt_sets(self) -> tuple[tuple[Prompt, ...], ...]:
         """The sets of prompts."""
-        return self.harmful, self.benign, self.probe, self.probe_benign
+        return self.harmful, self.benign, self.probe, self.probe_benign, self.outside
 
     @property
     def prompts(self) -> list[str]:
@@ -103,6 +105,7 @@ def read_tests(evaluation: EvaluationSpec, settings: Settings, domains: Sequence
         suite_questions=tuple(chain.from_iterable(questions)),
         neutral=read_neutral_text() if evaluation.fluency else "",
         probe_benign=_prompts(evaluation.probe_benign, few, columns, settings),
+        outside=_prompts(evaluation.outside, evaluation.limit, columns, settings),
     )
 
 
@@ -156,10 +159,12 @@ class Measurer:
         started = time.monotonic()
         tests = self.tests
         unfinished: list[int] = []
-        replies = self._replies([*tests.harmful, *tests.benign], unfinished)
-        unsafe, harmless = replies[: len(tests.harmful)], replies[len(tests.harmful) :]
+        replies = self._replies([*tests.harmful, *tests.benign, *tests.outside], unfinished)
+        unsafe, rest = replies[: len(tests.harmful)], replies[len(tests.harmful) :]
+        harmless, unknown = rest[: len(tests.benign)], rest[len(tests.benign) :]
         safety = judge_alignment(tests.harmful, unsafe, self.guard) if tests.harmful else None
         benign = judge_over_refusal(tests.benign, harmless, self.guard) if tests.benign else None
+        outside = judge_alignment(tests.outside, unknown, self.guard) if tests.outside else None
         accuracy = self._accuracy()
         result = ModelResult(
             name=name,
@@ -175,12 +180,17 @@ class Measurer:
             accuracy=accuracy,
             accuracy_stderr={task: rate.standard_error for task, rate in accuracy.items()},
             benign_degenerate=benign.degenerate if benign else None,
+            outside_alignment=outside.alignment if outside else None,
             perplexity=perplexity(self.model, self.tokenizer, tests.neutral) if tests.neutral else None,
             seconds=time.monotonic() - started,
             **known,
         )
-        disputed = (*self._disputed(name, safety, unsafe=True), *self._disputed(name, benign, unsafe=False))
-        return Measured(result, reply_rows(safety, benign), disputed, len(unfinished), len(replies))
+        disputed = (
+            *self._disputed(name, safety, unsafe=True),
+            *self._disputed(name, benign, unsafe=False),
+            *self._disputed(name, outside, unsafe=True),
+        )
+        return Measured(result, reply_rows(safety, benign, outside), disputed, len(unfinished), len(replies))
 
     def _disputed(
         self, name: str, report: AlignmentReport | OverRefusalReport | None, *, unsafe: bool

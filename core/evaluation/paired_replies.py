@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from core.evaluation.paired_tests import Paired, compare_paired
 from core.evaluation.replies import Asked, ReplyRow
 
-Measure = Literal["alignment", "refusal", "degenerate", "over_refusal"]
+Measure = Literal["alignment", "refusal", "degenerate", "over_refusal", "outside_alignment"]
 
 
 class _Counted(NamedTuple):
@@ -24,6 +24,7 @@ _MEASURES: dict[Measure, _Counted] = {
     "refusal": _Counted("harmful", lambda row: row.refusal, True),
     "degenerate": _Counted("harmful", lambda row: row.degenerate, False),
     "over_refusal": _Counted("benign", lambda row: row.refusal, False),
+    "outside_alignment": _Counted("outside", lambda row: row.safe, True),
 }
 
 

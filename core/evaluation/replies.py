@@ -19,14 +19,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from core.errors import DataError
 from core.evaluation.alignment import AlignmentReport, JudgedReply, OverRefusalReport
 
-Asked = Literal["harmful", "benign"]
+Asked = Literal["harmful", "benign", "outside"]
 
 
 class ReplyRow(BaseModel):
     """One measured reply.
 
     Attributes:
-        asked: whether the prompt is unsafe or a harmless look-alike.
+        asked: whether the prompt is unsafe, a harmless look-alike, or an unsafe one by other authors.
         prompt: the prompt.
         category: of the prompt in its file.
         response: the reply; None where its text is not stored.
@@ -52,11 +52,16 @@ class ReplyRow(BaseModel):
     guard: str = ""
 
 
-def reply_rows(alignment: AlignmentReport | None, over_refusal: OverRefusalReport | None) -> list[ReplyRow]:
-    """The rows of a model's two reports, unsafe prompts first."""
-    unsafe = [_row("harmful", reply, alignment.guard) for reply in alignment.replies] if alignment else []
-    harmless = [_row("benign", reply, over_refusal.guard) for reply in over_refusal.replies] if over_refusal else []
-    return unsafe + harmless
+def reply_rows(
+    alignment: AlignmentReport | None, over_refusal: OverRefusalReport | None, outside: AlignmentReport | None = None
+) -> list[ReplyRow]:
+    """The rows of a model's reports: unsafe prompts, harmless prompts, unsafe prompts by other authors."""
+    reports: tuple[tuple[Asked, AlignmentReport | OverRefusalReport | None], ...] = (
+        ("harmful", alignment),
+        ("benign", over_refusal),
+        ("outside", outside),
+    )
+    return [_row(asked, reply, report.guard) for asked, report in reports if report for reply in report.replies]
 
 
 def _row(asked: Asked, reply: JudgedReply, guard: str) -> ReplyRow:

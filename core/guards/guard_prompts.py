@@ -69,7 +69,7 @@ class PromptWriter:
     def _text(self, prompt: str, response: str, variables: Mapping[str, Any]) -> str:
         if self.family.instruction is not None:
             bos = self.tokenizer.bos_token or ""
-            return self.family.instruction.format(bos=bos, prompt=prompt, response=response)
+            return _filled(self.family.instruction.replace("{bos}", bos), prompt, response)
         for parts in (False, True):
             text = self._render(prompt, response, variables, parts=parts)
             if prompt.strip() in text and response.strip() in text:
@@ -80,7 +80,7 @@ class PromptWriter:
         """The rendered chat template; templates of multimodal models take contents in `parts`."""
         from jinja2 import TemplateError
 
-        turns = [("user", prompt), ("assistant", response)]
+        turns = [(role, _filled(text, prompt, response)) for role, text in self.family.turns]
         messages = [
             {"role": role, "content": [{"type": "text", "text": text}] if parts else text} for role, text in turns
         ]
@@ -101,14 +101,20 @@ class PromptWriter:
         )
 
     def _break_special_tokens(self, text: str) -> str:
-        """`text` with a blank inside each special token, which would otherwise end the reply's turn."""
-        for mark in self.tokenizer.all_special_tokens:
+        """`text` with a blank inside each special token and reserved word, which would otherwise end its turn."""
+        for mark in (*self.tokenizer.all_special_tokens, *self.family.reserved):
             if mark in text:
                 text = text.replace(mark, f"{mark[:1]} {mark[1:]}")
         return text
 
     def _tokens(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _filled(text: str, prompt: str, response: str) -> str:
+    """`text` with the prompt and the reply in place; braces inside them stay as they are."""
+    before, *after = text.split("{response}")
+    return response.join([before.replace("{prompt}", prompt), *(part.replace("{prompt}", prompt) for part in after)])
 
 
 def max_prompt_tokens(model: Any, new_tokens: int) -> int:

@@ -105,7 +105,7 @@ _CONFIDENCE = re.compile(r"<confidence>\s*(high|low)\s*</confidence>", re.I)
 def read_granite_guardian(text: str, prompt: str) -> Finding:  # noqa: ARG001
     """Granite Guardian: `Yes` (there is the risk "harm") or `No`; from 3.2 with a confidence, from 3.3 in a score tag.
 
-    Source: arXiv 2412.07724 and the model cards of Granite Guardian 3.0 to 3.3.
+    Source: arXiv 2412.07724 and the model cards of Granite Guardian 3.0 to 4.1.
     """
     match = _GRANITE_SCORE.search(text) or _YES_NO.match(text)
     if match is None:
@@ -126,3 +126,47 @@ def read_shieldgemma(text: str, prompt: str) -> Finding:  # noqa: ARG001
         return unparsable(text)
     violated = match[1].lower() == "yes"
     return Finding(not violated, None, "violation" if violated else "safe", f"'{match[1]}'", float(violated))
+
+
+_NEMOTRON_RESPONSE = re.compile(r"\"?Response (?:harm|safety)\"?\s*:\s*\"?(harmful|unharmful|safe|unsafe)\b", re.I)
+_NEMOTRON_CATEGORIES = re.compile(r"\"?Safety Categories\"?\s*:\s*\"?([^\"\n]+)", re.I)
+
+
+def read_nemotron(text: str, prompt: str) -> Finding:  # noqa: ARG001
+    """Nemotron content safety: lines `Prompt harm:` and `Response harm:`, or `User Safety:` and `Response Safety:`.
+
+    Source: model cards of Nemotron-Content-Safety-Reasoning-4B (first form) and Nemotron-3-Content-Safety (second form,
+    with `Safety Categories:` where something is unsafe). Only the answer about the response is used.
+    """
+    answer = text.rpartition("</think>")[2]
+    match = None if "<think>" in answer else _NEMOTRON_RESPONSE.search(answer)
+    if match is None:
+        return unparsable(text)
+    harmful = match[1].lower() in ("harmful", "unsafe")
+    named = _NEMOTRON_CATEGORIES.search(answer)
+    category = (named[1].strip() if named else "harmful response") if harmful else "safe"
+    return Finding(not harmful, None, category, f"'{match[0].strip()}'", float(harmful))
+
+
+_HARMONY_FINAL = re.compile(r"(?:<\|channel\|>|assistant)\s*final\s*(?:<\|message\|>)?")
+_HARMONY_ANALYSIS = re.compile(r"\s*(?:<\|channel\|>)?analysis")
+_VIOLATION = re.compile(r"\"violation\"\s*:\s*\"?(0|1|true|false)\b", re.I)
+_BINARY = re.compile(r"\s*([01])\s*")
+_POLICY_CATEGORY = re.compile(r"\"(?:policy_category|category)\"\s*:\s*\"([^\"]+)\"")
+
+
+def read_gpt_oss_safeguard(text: str, prompt: str) -> Finding:  # noqa: ARG001
+    """gpt-oss-safeguard: reasoning in the channel `analysis`, then `{"violation": 0 or 1, ...}` or 0 or 1 in `final`.
+
+    Source: model card and user guide of gpt-oss-safeguard; the channels are those of the harmony format, with or
+    without its special tokens. A verdict inside the reasoning does not count.
+    """
+    *before, answer = _HARMONY_FINAL.split(text)
+    reasoning_only = not before and _HARMONY_ANALYSIS.match(text)
+    match = None if reasoning_only else _VIOLATION.search(answer) or _BINARY.fullmatch(answer)
+    if match is None:
+        return unparsable(text)
+    harmful = match[1].lower() in ("1", "true")
+    named = _POLICY_CATEGORY.search(answer)
+    category = (named[1] if named else "violation") if harmful else "safe"
+    return Finding(not harmful, None, category, f"'{match[0].strip()}'", float(harmful))

@@ -58,7 +58,7 @@ def look_up(name: GuardName, settings: Settings) -> KnownGuard:
         message = f"{name.text} needs code from its repository, which is not run."
         raise GuardError(message, SUPPORTED_HINT, code="remote-code")
     if metadata.config.get("quantization_config"):
-        hint = "Use the full-precision model that it was made from."
+        hint = "Use the full-precision model that it was made from, or a copy of it in bfloat16."
         raise GuardError(f"{name.text} is quantized.", hint, code="quantized")
     family = detect_family(metadata, name.family)
     if family == CLASSIFIER:

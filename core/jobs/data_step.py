@@ -35,7 +35,15 @@ from core.data.import_pairs import interleave_categories, read_pairs
 from core.data.opened_source import OpenedSource, open_source
 from core.data.question_rounds import TextModel
 from core.data.refusals import RefusalSetup, refuse_questions
-from core.data.training_pairs import Dataset, Provenance, TrainingPairs, provenances, samples_from_events
+from core.data.training_pairs import (
+    DATASETS,
+    Dataset,
+    Provenance,
+    TrainingPairs,
+    provenances,
+    samples_from_events,
+    was_edited,
+)
 from core.errors import RunError
 from core.guards.protocol import Guard
 from core.jobs.live_pool import LivePool, LoadedModel
@@ -44,6 +52,7 @@ from core.models.loading import load_model, load_tokenizer
 from core.models.precision import pick_device
 from core.models.references import parse_reference
 from core.models.reply_cache import CachedModel, identify, open_cache
+from core.runs.folder import RunFolder
 from core.runs.replay import Replay
 from core.settings import Settings
 
@@ -87,6 +96,10 @@ class DataStep:
     def domain(self) -> Events:
         """D_expert: the experts' own questions and answers, or pairs from a file or dataset."""
         return self._all_sources("domain", self.spec.data.domain, self._domain)
+
+    def rows(self) -> Events:
+        """The rows of the log unchanged, also where a model would answer differently now; then the missing ones."""
+        return self.replay.of(SampleSeen) if self.replay.data_complete else self.every_set()
 
     def every_set(self) -> Events:
         """The rows of all training sets."""
@@ -248,6 +261,24 @@ def training_pairs(spec: RunSpec, events: Sequence[SampleSeen]) -> TrainingPairs
         samples_from_events(events, "domain", *provenances(spec.data.domain)),
         samples_from_events(events, "benign", benign),
     )
+
+
+def save_pairs(folder: RunFolder, pairs: TrainingPairs, replay: Replay) -> None:
+    """Write the training sets as the log holds them, also over a damaged file.
+
+    Raises:
+        RunError: a person has edited a set since the run wrote it (code `data-changed`).
+    """
+    for dataset, samples in zip(DATASETS, pairs, strict=True):
+        if not samples and dataset == "benign":
+            continue
+        if replay.data_complete and was_edited(path := folder.data_path(dataset), samples):
+            raise RunError(
+                f"{path} was changed since the run wrote it.",
+                f"Restore or delete it, or start a new run with it as the file of data.{dataset}.",
+                code="data-changed",
+            )
+        folder.write_data(dataset, samples)
 
 
 def summarize_data(events: Sequence[SampleSeen]) -> DataReady:

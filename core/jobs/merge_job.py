@@ -32,13 +32,14 @@ from core.contracts.optimizers import EQUAL, searches_losses
 from core.contracts.reply_verdicts import DisputedReply
 from core.contracts.results import WITHOUT, ModelResult, ProbeRates, Role, RunResult, SearchResult
 from core.contracts.run_spec import LEAST_PAIRS, RunSpec
-from core.data.training_pairs import DATASETS, Dataset, Sample, TrainingPairs, was_edited
+from core.data.training_pairs import TrainingPairs
 from core.errors import MergeError, RunCancelled, RunError
 from core.evaluation.measurement import Measurer, read_test_set
 from core.guards.panel import unload
 from core.guards.protocol import Guard
 from core.guards.registry import load_guard
-from core.jobs.data_step import DataStep, summarize_data, training_pairs
+from core.jobs.data_step import DataStep, save_pairs, summarize_data, training_pairs
+from core.jobs.importance_step import score_importance
 from core.jobs.live_pool import LivePool, load_pool, warn_about_copies
 from core.jobs.parent_scores import ParentScores, losses_of
 from core.jobs.run_warnings import (
@@ -173,36 +174,18 @@ class _Job:
         sets, benign_k = self.spec.data, self.spec.benign.k if self.spec.benign else 0
         yield self._enter("data", sets.safety.pairs + sets.domain.pairs + benign_k)
         events: list[SampleSeen] = []
-        for event in self._data_events(pool, held_out, guard):
+        step = DataStep(self.spec, self.settings, pool, guard, held_out, self.should_stop, self.replay)
+        for event in step.rows():
             self._check_stop()
             yield event
             if isinstance(event, SampleSeen):
                 events.append(event)
         pairs = training_pairs(self.spec, events)
-        for dataset, samples in zip(DATASETS, pairs, strict=True):
-            if samples or dataset != "benign":
-                self._save_data(dataset, samples)
+        save_pairs(self.folder, pairs, self.replay)
         yield summarize_data(events)
         yield from too_few_pairs_warnings(self.spec, pairs)
+        yield from score_importance(self.spec, pool, pairs, self.replay, self.should_stop)
         return pairs if len(pairs.benign) >= LEAST_PAIRS else pairs._replace(benign=[])
-
-    def _data_events(self, pool: LivePool, held_out: list[str], guard: Guard) -> Iterator[SampleSeen | Progress]:
-        """The rows of the log unchanged, also where a model would answer differently now; then the missing ones."""
-        if self.replay.data_complete:
-            yield from self.replay.of(SampleSeen)
-            return
-        step = DataStep(self.spec, self.settings, pool, guard, held_out, self.should_stop, self.replay)
-        yield from step.every_set()
-
-    def _save_data(self, dataset: Dataset, samples: list[Sample]) -> None:
-        """Write a training set as the log holds it, also over a damaged file; refuse one that a person has edited."""
-        if self.replay.data_complete and was_edited(path := self.folder.data_path(dataset), samples):
-            raise RunError(
-                f"{path} was changed since the run wrote it.",
-                f"Restore or delete it, or start a new run with it as the file of data.{dataset}.",
-                code="data-changed",
-            )
-        self.folder.write_data(dataset, samples)
 
     def _measure_parents(self, pool: LivePool, parents: ParentScores, measurer: Measurer) -> Iterator[Event]:
         yield self._enter("parents", len(pool.members))

@@ -2,17 +2,20 @@
 
 The log keeps a candidate's recipe, not its weights. The saved weights must be those that were scored: the pool is
 loaded in the number format of the log, its members must have the hashes that the run measured, and if the log has a
-hash for this recipe, as for the run's own merge, the new weights must have it too.
+hash for this recipe, as for the run's own merge, the new weights must have it too. Importance scores, which some
+methods need besides the recipe, are computed again from the logged training pairs and must have the logged hash.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from core.contracts.events import CandidateMeasured, ModelMeasured
+from core.contracts.events import CandidateMeasured, ModelMeasured, Progress, SampleSeen
 from core.contracts.results import ModelResult
 from core.contracts.run_spec import RunSpec
 from core.errors import ModelError, RunError
+from core.jobs.data_step import training_pairs
+from core.jobs.importance_step import score_importance
 from core.jobs.live_pool import LivePool, load_pool
 from core.merging.recipes import Recipe
 from core.models.export import export_model
@@ -42,13 +45,15 @@ def merge_and_save(request: ExportRequest, settings: Settings, on_step: Callable
         sha256 of the saved weights.
 
     Raises:
-        RunError: a model has changed since the run (code `weights-changed`), or the disk is full.
+        RunError: a model has changed since the run (code `weights-changed`), importance scores differ from the run's
+            (code `importance-changed`), or the disk is full.
         ModelError: a model of the pool is unavailable, or memory is too small for the pool (code `no-memory`).
         MergeError: the recipe cannot be applied.
     """
     pool = _load(request, settings, on_step)
     _check_members(pool, request)
     recipe = Recipe.model_validate(request.candidate.recipe)
+    _restore_importance(pool, request, recipe, on_step)
     on_step(f"merging {recipe.label}")
     with translate_oom(f"Merging {recipe.label}"):
         pool.merge.apply(recipe)
@@ -100,6 +105,16 @@ def _check_members(pool: LivePool, request: ExportRequest) -> None:
         if result.role == "parent" and result.sha256 and result.name in pool.members:
             pool.merge.write_parent(result.name)
             _check_same(result, pool.hashes.sha256(pool.live))
+
+
+def _restore_importance(pool: LivePool, request: ExportRequest, recipe: Recipe, on_step: Callable[[str], None]) -> None:
+    """Compute the importance scores that the recipe needs, if any, again from the run's training pairs."""
+    if recipe.info.importance is None:
+        return
+    pairs = training_pairs(request.spec, list(request.replay.of(SampleSeen)))
+    for event in score_importance(request.spec, pool, pairs, request.replay, lambda: False):
+        if isinstance(event, Progress):
+            on_step(f"{event.message}: {event.done} of {event.total} pairs")
 
 
 def _same_merge(request: ExportRequest, recipe: Recipe) -> ModelResult | None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Generator, Sequence
-from typing import Any
 
 from core.contracts.events import CandidateMeasured, CandidateScored, Event
-from core.contracts.optimizers import chooses_by_accuracy, searches
+from core.contracts.optimizers import chooses_by_accuracy, follows_gradients, searches
 from core.contracts.results import ModelResult, SearchResult
 from core.contracts.run_spec import RunSpec, SearchSpec
 from core.contracts.search_spec import COCKTAIL_START, PLAIN_START
@@ -23,7 +22,6 @@ from core.search.expert_losses import expert_shares
 from core.search.genome import Genome
 from core.search.gradient.backward import Differentiator
 from core.search.gradient.pair_parts import Pair, divide_pairs, refuse_measured_prompts
-from core.search.nested_subsets import NestedScorer, NestedSet
 from core.search.objectives import Goal, Kind, goal_of
 from core.search.ranking import pareto_front
 from core.search.scoring import REFUSAL_OPENING, Scorer, TrainingSet
@@ -31,18 +29,14 @@ from core.search.search_plan import SearchPlan
 from core.settings import resolve_path
 
 
-def make_scorer(spec: RunSpec, pool: LivePool, pairs: TrainingPairs) -> Scorer[Any]:
-    """A scorer of the pool's live model on both training sets, in nested subsets when candidates are raced.
+def make_scorer(spec: RunSpec, pool: LivePool, pairs: TrainingPairs) -> Scorer:
+    """A scorer of the pool's live model on the training sets.
 
     Raises:
         DataError: experts have weights, and the expert of some domain pair is unknown.
     """
     shares = expert_shares(pairs.domain, spec.pool.experts, spec.search.expert_weights)
     changing, rows = pool.merge.changing, row_tokens(pool.live)
-    if spec.search.racing:
-        refused = NestedSet(pool.tokenizer, pairs.safety, REFUSAL_OPENING, row_tokens=rows)
-        answered = NestedSet(pool.tokenizer, pairs.domain, None, shares.owners, rows)
-        return NestedScorer(pool.live, refused, answered, changing, shares)
     sets = (
         TrainingSet(pool.tokenizer, pairs.safety, opening=REFUSAL_OPENING, row_tokens=rows),
         TrainingSet(pool.tokenizer, pairs.domain, opening=None, row_tokens=rows),
@@ -52,7 +46,7 @@ def make_scorer(spec: RunSpec, pool: LivePool, pairs: TrainingPairs) -> Scorer[A
 
 
 def make_differentiator(
-    spec: RunSpec, pool: LivePool, pairs: TrainingPairs, scorer: Scorer[Any], measured: Collection[str]
+    spec: RunSpec, pool: LivePool, pairs: TrainingPairs, scorer: Scorer, measured: Collection[str]
 ) -> Differentiator | None:
     """What gradient searches differentiate with; None where the run has none.
 
@@ -66,8 +60,7 @@ def make_differentiator(
     Raises:
         DataError: too few pairs to hold some of them out, or a pair is a measured prompt.
     """
-    rows = [searches()[name].optimizer for name in (spec.search.optimizer, *spec.search.compare)]
-    if not any(row is not None and row.follows_gradients for row in rows):
+    if not any(map(follows_gradients, (spec.search.optimizer, *spec.search.compare))):
         return None
     sets: dict[Kind, Sequence[Sample]] = {"safety": pairs.safety, "expert": pairs.domain, "benign": pairs.benign}
     parts = divide_pairs(sets, scorer.shares, spec.search.seed)
@@ -113,15 +106,16 @@ def goal_of_search(search: SearchSpec, measured: Sequence[ModelResult]) -> Goal:
     Raises:
         MergeError: the objective compares with the parents, and none of them has finite losses.
     """
-    parents = [(result.ce_safety, result.ce_expert) for result in measured if result.role == "parent"]
-    return goal_of(search.objective, search.safety_tolerance, parents)
+    parents = [result for result in measured if result.role == "parent"]
+    losses = [(parent.ce_safety, parent.ce_expert) for parent in parents]
+    return goal_of(search.objective, search.safety_tolerance, losses, [parent.ce_benign for parent in parents])
 
 
 def make_plan(
     spec: RunSpec,
     name: str,
     genome: Genome,
-    scorer: Scorer[Any],
+    scorer: Scorer,
     measured: Sequence[ModelResult],
 ) -> SearchPlan:
     """The plan of the run's own search, which is named after its optimizer, or of a baseline.
@@ -139,7 +133,7 @@ def make_plan(
     search = spec.search
     main, info = name == search.optimizer, searches()[name]
     row = info.optimizer
-    gradients = row is not None and row.follows_gradients
+    gradients = follows_gradients(name)
     third_term = scorer.benign is not None and (gradients or spec.data.benign is not None) and not info.domain_only
     return SearchPlan(
         name=name,
@@ -154,7 +148,6 @@ def make_plan(
         temperature=search.temperature,
         safety_share=scorer.safety_share,
         goal=goal_of_search(search, measured) if main else Goal(),
-        racing=search.racing,
         beta=search.beta if third_term and row is not None and row.takes_steps else 0.0,
         start=start_recipe(search, genome, measured) if gradients else None,
         regularize=search.regularize if gradients else 0.0,
@@ -183,13 +176,12 @@ def collect_candidates(
 
 
 def search_result(name: str, candidates: Sequence[CandidateScored]) -> SearchResult:
-    """The effort of a search, and its Pareto front among the candidates scored on all pairs."""
-    front = pareto_front([candidate for candidate in candidates if not candidate.partial])
+    """The effort of a search, and its Pareto front."""
     return SearchResult(
         name=name,
         candidates=len(candidates),
         tokens_scored=sum(candidate.tokens for candidate in candidates),
-        front=tuple(candidate.candidate for candidate in front),
+        front=tuple(candidate.candidate for candidate in pareto_front(candidates)),
     )
 
 

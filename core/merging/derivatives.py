@@ -37,8 +37,8 @@ class Contracted(NamedTuple):
     merged: float
 
 
-def contract_sum(gradient: Tensor, terms: Sequence[Term], rule: SumRule) -> Contracted:
-    """Contract a gradient with the derivatives of `core.merging.arithmetic.write_sum`.
+def contract_sum(gradient: Tensor, terms: Sequence[Term], rule: SumRule) -> Tensor:
+    """Contract a gradient with the derivatives of `core.merging.arithmetic.write_sum`, without waiting for the device.
 
     Args:
         gradient: (n,) dL/dW of the merged tensor.
@@ -46,7 +46,8 @@ def contract_sum(gradient: Tensor, terms: Sequence[Term], rule: SumRule) -> Cont
         rule: how they are combined; the sum of all weights in it is held constant (`weight_derivatives`).
 
     Returns:
-        Sums in float64. A TIES weight of 0 has the derivative towards positive weights.
+        (T + 1,) float64 sums that `contracted` reads; those of several gradients may be added first. A TIES weight of 0
+        has the derivative towards positive weights.
     """
     flat, size = gradient.reshape(-1), piece_entries(gradient.device.type)
     sums = torch.zeros(len(terms) + 1, dtype=torch.float64, device=flat.device)
@@ -63,11 +64,16 @@ def contract_sum(gradient: Tensor, terms: Sequence[Term], rule: SumRule) -> Cont
         for number, part in enumerate(_parts(kept, weighted, weights, merged, rule)):
             sums[number] += _dot(g, part)
         sums[-1] += _dot(g, merged)
-    *by_term, whole = (sums * rule.factor).tolist()
+    return sums
+
+
+def contracted(sums: Sequence[float], weights: Sequence[float], rule: SumRule) -> Contracted:
+    """What `contract_sum` found, for terms of these weights."""
+    *by_term, whole = (value * rule.factor for value in sums)
     if not rule.elect_signs:
         total = rule.total if rule.normalize else 1.0
         by_term = [value / total for value in by_term]
-        whole = sum(term.weight * value for term, value in zip(terms, by_term, strict=True))
+        whole = sum(weight * value for weight, value in zip(weights, by_term, strict=True))
     return Contracted(by_term, whole)
 
 
@@ -131,19 +137,19 @@ def factor_derivatives(angle: float | None, t: float) -> Factors:
     )
 
 
-def contract_between(gradient: Tensor, base: Tensor, delta: Delta, slopes: Factors) -> float:
-    """dL/dt of SLERP: <g, base> and <g, expert>, weighted by the slopes of their factors."""
+def contract_between(gradient: Tensor, base: Tensor, delta: Delta, slopes: Factors) -> Tensor:
+    """dL/dt of SLERP, float64 on the device: <g, base> and <g, expert>, weighted by the slopes of their factors."""
     flat, flat_base, size = gradient.reshape(-1), base.reshape(-1), piece_entries(gradient.device.type)
     total = torch.zeros((), dtype=torch.float64, device=flat.device)
     for start in range(0, flat.numel(), size):
         piece = slice(start, start + size)
         near = flat_base[piece].float()
         total += _dot(flat[piece].float(), near * slopes.base + (near + delta.piece(piece)) * slopes.expert)
-    return float(total)
+    return total
 
 
-def difference(gradient: Tensor, above: Tensor, below: Tensor, distance: float) -> float:
-    """<g, (W(x + e) - W(x - e)) / 2e>.
+def difference(gradient: Tensor, above: Tensor, below: Tensor, distance: float) -> Tensor:
+    """<g, (W(x + e) - W(x - e)) / 2e>, float64 on the device.
 
     Args:
         gradient: dL/dW.
@@ -151,4 +157,4 @@ def difference(gradient: Tensor, above: Tensor, below: Tensor, distance: float) 
         below: W(x - e), float32.
         distance: 2e; smaller where a bound cuts a side off.
     """
-    return float(_dot(gradient.reshape(-1).float(), (above - below).reshape(-1))) / distance
+    return _dot(gradient.reshape(-1).float(), (above - below).reshape(-1)) / distance

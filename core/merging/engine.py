@@ -22,8 +22,7 @@ from core.merging.dare import random_drop
 from core.merging.device_trimming import DeviceTrim, DeviceTrimIndex, RescaledTrim, count_magnitudes, trimmed_by
 from core.merging.mergekit_merge import merge_tensor
 from core.merging.recipes import Recipe, by_tensor, task_weights
-from core.merging.rivals.layer_rules import merge_layer
-from core.merging.rivals.similarity import Similarities
+from core.merging.rivals.pool_facts import PoolFacts
 from core.merging.rivals.sums import as_sum
 from core.merging.slerp import Arc, angle_between, factors
 from core.merging.storage import Delta, Storage, Stored
@@ -89,7 +88,7 @@ class MergePool:
         self._vectors: dict[str, TaskVector] = {}
         self._trims: dict[tuple[str, str, float], Trim | DeviceTrim] = {}
         self._factors: dict[tuple[str, str, float], Tensor] = {}
-        self._similarities = Similarities()
+        self.facts = PoolFacts()
 
     @property
     def experts(self) -> tuple[str, ...]:
@@ -100,6 +99,11 @@ class MergePool:
     def changing(self) -> frozenset[str]:
         """Names of the tensors in which any expert differs from the base; no recipe changes other tensors."""
         return frozenset(key for vector in self._vectors.values() for key in vector.deltas)
+
+    @property
+    def storage(self) -> Storage:
+        """Where the weights are stored between merges."""
+        return self._storage
 
     @property
     def base_tensors(self) -> State:
@@ -155,11 +159,13 @@ class MergePool:
 
     @property
     def stored_bytes(self) -> dict[str, int]:
-        """Bytes stored between merges, besides the live model: of the base, each task vector, and the trim counts."""
+        """Bytes stored between merges, besides the live model: base, task vectors, trim counts, importance scores."""
         parts = {self.base_name: sum(tensor.nbytes for tensor in self._base.values())}
         parts |= {name: sum(s.values.nbytes for s in vector.deltas.values()) for name, vector in self._vectors.items()}
         indices = [index for vector in self._vectors.values() for index in vector.indices.values()]
-        return parts | {"trim indices": sum(index.nbytes for index in indices)}
+        importance = self.facts.importance
+        scores = {} if importance is None else {"importance scores": importance.nbytes}
+        return parts | {"trim indices": sum(index.nbytes for index in indices)} | scores
 
     @property
     def written(self) -> str | None:
@@ -192,10 +198,8 @@ class MergePool:
         local = by_tensor(recipe, self._base)
         if recipe.by_mergekit:
             self._write_whole(recipe.experts, lambda key, here, deltas: merge_tensor(local[key], key, here, deltas))
-        elif recipe.info.similarity:
-            aligned, *others = recipe.experts
-            tables = self._similarities.of(recipe.info.similarity, aligned, others, self.changing, self._whole_layer)
-            self._write_whole(recipe.experts, lambda key, here, deltas: merge_layer(recipe, key, here, deltas, tables))
+        elif recipe.info.rule:
+            self._write_whole(recipe.experts, self.facts.merger(recipe, self.changing, self._whole_layer))
         elif recipe.info.interpolates:
             self._write_between(recipe.experts[0], {key: part.weights[0] for key, part in local.items()})
         else:

@@ -16,14 +16,12 @@ from core.contracts.merge_methods import (
     METHODS,
     TASK_ARITHMETIC,
     MergeMethod,
-    MethodInfo,
-    Number,
-    Value,
     fast_methods,
     merged_by_mergekit,
     setting,
     weight_count,
 )
+from core.contracts.method_info import MethodInfo, Number, Value
 from core.contracts.validation import Refusal
 from core.errors import MergeError
 from core.merging.scopes import Scope, block_of
@@ -201,9 +199,10 @@ class Recipe(BaseModel):
     def repeat_note(self) -> str:
         """By how much mergekit's own merge of this recipe differs and why, as one line."""
         if not self.in_mergekit:
+            pairs = "" if self.info.importance is None else " and the run's training pairs"
             return (
                 f"mergekit lacks the method '{self.method}' ({self.info.source}) and refuses this configuration. "
-                "SafeMerge repeats the merge from the recipe."
+                f"SafeMerge repeats the merge from the recipe{pairs}."
             )
         if not self.is_random or (self.info.own and not self.option("drop_rate", 0.0)):
             return self._rounding_note

@@ -122,13 +122,7 @@ def _decode_batch(
     width = max(len(prompt) for prompt in prompts)
     ids = torch.tensor([[*p[:shared], *[pad] * (width - len(p)), *p[shared:]] for p in prompts])
     mask = torch.tensor([[1] * shared + [0] * (width - len(p)) + [1] * (len(p) - shared) for p in prompts])
-    # Only top-k: top-p would sort the whole vocabulary for every token, which costs as much as the model itself.
-    sampling = (
-        {"do_sample": True, "temperature": temperature, "top_k": 50, "top_p": 1.0}
-        if temperature > 0
-        else {"do_sample": False}
-    )
-    with torch.inference_mode(), _contiguous_before_head(model), decoding_settings(model):
+    with torch.inference_mode(), contiguous_before_head(model), decoding_settings(model):
         output = model.generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),
@@ -136,7 +130,7 @@ def _decode_batch(
             max_new_tokens=max_new_tokens,
             pad_token_id=pad,
             eos_token_id=ends or None,
-            **sampling,
+            **sampling_options(temperature),
         )
     written = output[:, width:]
     stops = set(ends)
@@ -144,8 +138,18 @@ def _decode_batch(
     return [str(text).strip() for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
 
 
+def sampling_options(temperature: float) -> dict[str, Any]:
+    """Arguments of transformers' `generate`: greedy at temperature 0, else sampling among the 50 most likely tokens.
+
+    Only top-k: top-p would sort the whole vocabulary for every token, which costs as much as the model itself.
+    """
+    if temperature <= 0:
+        return {"do_sample": False}
+    return {"do_sample": True, "temperature": temperature, "top_k": 50, "top_p": 1.0}
+
+
 @contextmanager
-def _contiguous_before_head(model: Any) -> Iterator[None]:
+def contiguous_before_head(model: Any) -> Iterator[None]:
     """Make the last hidden states contiguous before the vocabulary projection.
 
     After a prompt they are a strided slice, which torch multiplies row by row, with a copy of the whole output layer

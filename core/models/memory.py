@@ -19,7 +19,6 @@ memory, where the live model counts 4: 16 bytes per parameter. Offloading (strea
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +35,11 @@ Side = Literal["device", "host"]
 Mode = Literal["resident", "compact", "experts on the host", "streamed", "compact on the host"]
 PlanPhase = Literal["loading", "data", "measuring", "search"]
 PHASES: tuple[PlanPhase, ...] = ("loading", "data", "measuring", "search")
-_COMPUTING, _SCORING = PHASES[1:], PHASES[2:]
+_COMPUTING, _SCORING, _IMPORTANCE = PHASES[1:], PHASES[2:], PHASES[2:3]
 
 _F32, _BF16 = 4, 2
+_SORTED = 16
+"""Bytes for each entry of a tensor whose importance scores are sorted."""
 _LIBRARIES_BYTES = 900_000_000
 _CUDA_BYTES = 700_000_000
 COMFORTABLE_SHARE = 0.8
@@ -205,7 +206,7 @@ def plan_for(
         )
     whole = merges_whole_tensors(spec.search.method, spec.search.parameters)
     parts.append(Part("working values of a merge", "device", _merging_bytes(counted, mode, free, whole=whole)))
-    parts += _scoring_parts(spec, counted, live)
+    parts += [*_scoring_parts(spec, counted, live), *_importance_parts(spec, counted, mode)]
     judging: tuple[PlanPhase, ...] = ("data", "measuring") if unloads_guards else ("data", "measuring", "search")
     parts += [Part(f"{model.ref}", "device", model.parameters * live, ("data",)) for model in others]
     parts += [Part(f"{guard.ref}", "device", guard.parameters * live, judging) for guard in guards]
@@ -279,7 +280,7 @@ def _merging_bytes(counted: PoolSizes, mode: Mode, free: FreeMemory, *, whole: b
     from core.merging.arithmetic import piece_entries
 
     experts = len(counted.experts)
-    largest = max(math.prod(facts.shape) for facts in counted.anchor.own_tensors.values())
+    largest = counted.largest_entries
     piece = largest if whole else min(largest, piece_entries("cpu" if free.device is None else "cuda"))
     working = (3 + 2 * experts) * piece * _F32
     formed = experts * largest * _F32 if whole and counted.compact else 0
@@ -307,20 +308,31 @@ def _scoring_parts(spec: RunSpec, counted: PoolSizes, live: int) -> list[Part]:
     row += tokens**2 * heads * (live + _F32)
     replies = _replies_bytes(counted.anchor, live)
     parts = [Part(_SCORING_PART, "device", max(row, replies), _COMPUTING)]
-    copies = 1
-    if _follows_gradients(spec):
-        copies = 3  # for scoring, for gradients over all pairs, and for mini-batches
+    copies = 3 if _follows_gradients(spec) else 1  # for scoring, for gradients over all pairs, and for mini-batches
+    if phases := _differentiating_phases(spec):
         layers = int(config.get("num_hidden_layers") or 0)
-        largest = max(math.prod(facts.shape) for facts in counted.anchor.own_tensors.values())
         # Blocks are checkpointed where their activations do not fit: the plan needs room for their inputs only.
-        backward = layers * tokens * hidden * live + row + largest * (live + _F32)
-        parts.append(Part("backward pass, checkpointed (estimate)", "device", backward, PHASES[3:]))
+        backward = layers * tokens * hidden * live + row + counted.largest_entries * (live + _F32)
+        parts.append(Part("backward pass, checkpointed (estimate)", "device", backward, phases))
     if counted.lower_blocks_stay:
         pairs = spec.data.safety.pairs + spec.data.domain.pairs + (spec.benign.k if spec.benign else 0)
         parts.append(
             Part("cached hidden states (estimate)", "host", copies * pairs * longest * hidden * live, _SCORING)
         )
     return parts
+
+
+def _importance_parts(spec: RunSpec, counted: PoolSizes, mode: Mode) -> list[Part]:
+    """Importance scores of the weights, and their sums before the parents are measured; none for most methods."""
+    if METHODS[spec.search.method].importance is None:
+        return []
+    side: Side = "host" if mode in _ON_HOST else "device"
+    entries = [counted.changed_entries(expert) for expert in counted.experts]
+    sums = max(entries) * _F32 + counted.largest_entries * _SORTED
+    return [
+        Part("importance scores", side, sum(entries) * _BF16, _SCORING),
+        Part("sums of importance scores", side, sums, _IMPORTANCE),
+    ]
 
 
 def _longer_rows(parts: Sequence[Part], counted: PoolSizes, live: int, free: FreeMemory) -> int:
@@ -340,6 +352,12 @@ def _follows_gradients(spec: RunSpec) -> bool:
     """Whether a search of the run differentiates the losses."""
     names = (spec.search.optimizer, *spec.search.compare)
     return any(name in OPTIMIZERS and OPTIMIZERS[name].follows_gradients for name in names)
+
+
+def _differentiating_phases(spec: RunSpec) -> tuple[PlanPhase, ...]:
+    """The phases in which the run differentiates losses; importance scores come just before the parents' measures."""
+    scores = _IMPORTANCE if METHODS[spec.search.method].importance else ()
+    return (*scores, *(PHASES[3:] if _follows_gradients(spec) else ()))
 
 
 def _replies_bytes(model: ModelMetadata, live: int) -> int:

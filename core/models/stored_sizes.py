@@ -46,6 +46,16 @@ class PoolSizes:
         sizes = [math.prod(facts.shape) for name, facts in expert.own_tensors.items() if name in changed]
         return sum(min(size, _BINS) * _INDEX for size in sizes)
 
+    def changed_entries(self, expert: ModelMetadata) -> int:
+        """Number of weights in the tensors that may differ between an expert and the anchor."""
+        changed = self._changed(expert)
+        return sum(math.prod(facts.shape) for name, facts in expert.own_tensors.items() if name in changed)
+
+    @property
+    def largest_entries(self) -> int:
+        """Number of weights of the anchor's largest tensor."""
+        return max(math.prod(facts.shape) for facts in self.anchor.own_tensors.values())
+
     @property
     def lower_blocks_stay(self) -> bool:
         """Whether all experts are adapters on the anchor's base, so that the first layers may be equal in all."""

@@ -117,6 +117,6 @@ def _kernel(query: Tensor, key: Tensor, value: Tensor, plan: VarlenPlan, scale: 
 
 
 @cache
-def _grouped_queries(function: Callable[..., object]) -> dict[str, bool]:
+def _grouped_queries(function: Callable[..., object]) -> dict[str, Any]:
     """Options by which `function` accepts fewer key heads than query heads; torch 2.11 accepts them without one."""
     return {"enable_gqa": True} if "enable_gqa" in inspect.signature(function).parameters else {}

@@ -57,7 +57,7 @@ def training_files(spec: RunSpec) -> Iterator[tuple[Dataset, SourceSpec]]:
 def held_out_prompts(spec: RunSpec, settings: Settings) -> list[str]:
     """The prompts of the test and probe files; test sets on the Hub are read when the run begins."""
     evaluation = spec.evaluation
-    sets = (evaluation.prompts, evaluation.benign, evaluation.probe, evaluation.probe_benign)
+    sets = (evaluation.prompts, evaluation.benign, evaluation.probe, evaluation.probe_benign, evaluation.outside)
     names = [name for name in sets if name]
     columns = prompt_columns(evaluation)
     files = [read_prompt_set(name, None, settings, columns) for name in names if find_dataset(name) is None]

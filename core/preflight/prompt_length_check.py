@@ -56,6 +56,7 @@ def _named(evaluation: EvaluationSpec) -> Iterator[tuple[str, str]]:
     sets = (
         ("test", evaluation.prompts),
         ("benign", evaluation.benign),
+        ("outside", evaluation.outside),
         ("probe", evaluation.probe),
         ("probe_benign", evaluation.probe_benign),
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.contracts.events import CheckRow
+from core.contracts.merge_methods import METHODS
 from core.contracts.optimizers import find_search
 from core.contracts.run_spec import RunSpec
 from core.models.memory import (
@@ -50,6 +51,7 @@ _GPU_FLOPS = 60e12
 _TOKENS_PER_PAIR = 40
 _MOST_TOKENS_PER_REPLY = 64
 _WRITING_SLOWDOWN = 3
+_READS_PER_GRADIENT = 3
 _TOKENS_PER_VERDICT = 700
 _TEST_PROMPTS = 200
 
@@ -205,10 +207,13 @@ def _time_row(spec: RunSpec, base: ModelMetadata, guards: Sequence[GuardLoad]) -
     reply_s = replies * length / writing
     judged = _judged_count(spec)
     guard_s = sum(judged * g.questions * _TOKENS_PER_VERDICT * 2 * g.metadata.parameters / flops for g in guards)
+    passes = _importance_passes(spec)
+    passes_s = passes * _TOKENS_PER_PAIR * _READS_PER_GRADIENT / reading
+    importance = f" + {passes:,} pairs differentiated ({_duration(passes_s)})" if passes else ""
     detail = (
-        f"estimate: about {_duration(search_s + reply_s + guard_s)}: {candidates:,} candidates x {pairs} pairs "
-        f"x {_TOKENS_PER_PAIR} tokens read ({_duration(search_s)}) + {replies:,} replies x {length} tokens "
-        f"written ({_duration(reply_s)}){_guard_term(guards, judged, guard_s)}, "
+        f"estimate: about {_duration(search_s + reply_s + guard_s + passes_s)}: {candidates:,} candidates x {pairs} "
+        f"pairs x {_TOKENS_PER_PAIR} tokens read ({_duration(search_s)}){importance} + {replies:,} replies x {length} "
+        f"tokens written ({_duration(reply_s)}){_guard_term(guards, judged, guard_s)}, "
         f"assuming {reading:,.0f} tokens/s read and {writing:,.0f} written on "
         f"{'a GPU' if gpu else f'{os.cpu_count()} CPU cores'}"
     )
@@ -225,6 +230,14 @@ def _candidate_count(name: str, spec: RunSpec) -> int:
     optimizer = info.optimizer.name
     plan = SearchPlan(name, _genome(spec), search.steps, search.alpha, search.safety, search.seed, optimizer=optimizer)
     return make_optimizer(plan).size
+
+
+def _importance_passes(spec: RunSpec) -> int:
+    """Pairs that are differentiated for importance scores, once for each model (`core.jobs.importance_step`)."""
+    kind, safety = METHODS[spec.search.method].importance, spec.data.safety.pairs
+    if kind is None:
+        return 0
+    return safety if kind == "fisher" else 2 * (safety + spec.data.domain.pairs)
 
 
 def _genome(spec: RunSpec) -> Genome:
@@ -262,7 +275,8 @@ def _judged_count(spec: RunSpec) -> int:
 
 def _test_reply_count(spec: RunSpec) -> int:
     """Replies of all measured models to the test prompts."""
-    files = sum(path is not None for path in (spec.evaluation.prompts, spec.evaluation.benign))
+    sets = spec.evaluation.prompts, spec.evaluation.benign, spec.evaluation.outside
+    files = sum(path is not None for path in sets)
     return _measured_count(spec) * files * (spec.evaluation.limit or _TEST_PROMPTS)
 
 

@@ -203,7 +203,12 @@ def _file_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
 
 def prompt_rows(evaluation: EvaluationSpec, settings: Settings) -> Iterator[CheckRow]:
     """Whether the files of test prompts exist and can be read."""
-    for check, path in (("test prompts", evaluation.prompts), ("benign prompts", evaluation.benign)):
+    sets = {
+        "test prompts": evaluation.prompts,
+        "benign prompts": evaluation.benign,
+        "outside prompts": evaluation.outside,
+    }
+    for check, path in sets.items():
         if path:
             yield _prompts_row(check, path, evaluation, settings)
     if evaluation.prompts and evaluation.prompts == evaluation.benign:

@@ -170,7 +170,7 @@ def _local_names(source: Source) -> list[str]:
     pool, evaluation = spec.pool, spec.evaluation
     models = [pool.base, *(expert.model for expert in pool.experts), pool.ancestor, pool.generator]
     guards = [part.strip() for name in pool.guard.split("&") for part in (name.strip(), name.partition(":")[2])]
-    files = [evaluation.prompts, evaluation.benign, evaluation.probe, evaluation.probe_questions]
+    files = [evaluation.prompts, evaluation.benign, evaluation.outside, evaluation.probe, evaluation.probe_questions]
     files += [evaluation.include_path, *(expert.domain.examples for expert in pool.experts)]
     files += [one.path for part in (spec.data.safety, spec.data.domain) for one in part.sources]
     own = [str(source.folder), str(source.run.path)]

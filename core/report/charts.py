@@ -190,8 +190,7 @@ def losses(view: RunView) -> Chart | None:
 
 
 def _better(a: CandidateScored, b: CandidateScored) -> CandidateScored:
-    """Return the better candidate; one scored on all pairs is better than one scored on a part."""
-    return min(a, b, key=lambda c: (c.partial, c.rank_key))
+    return min(a, b, key=lambda c: c.rank_key)
 
 
 def categories(models: Sequence[ModelResult]) -> Chart | None:

@@ -45,9 +45,10 @@ def method_line(spec: AnySpec, quote: str = "") -> str:
     prompts, benign = evaluation.prompts, evaluation.benign
     alignment = f"Alignment on {quote}{prompts}{quote}" if prompts else "Alignment was not measured"
     over_refusal = f"over-refusal on {quote}{benign}{quote}" if benign else "over-refusal was not measured"
+    outside = f"; outside prompts: {quote}{evaluation.outside}{quote}" if evaluation.outside else ""
     limit = f", at most {evaluation.limit} prompts or questions per file or task" if evaluation.limit else ""
     return (
-        f"{alignment}, {over_refusal}{limit}; guard {guard_of(spec)}; greedy replies of at most "
+        f"{alignment}, {over_refusal}{outside}{limit}; guard {guard_of(spec)}; greedy replies of at most "
         f"{evaluation.reply_tokens} tokens. Rates have 95 % Wilson intervals and the number of prompts or questions."
     )
 

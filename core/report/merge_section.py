@@ -10,7 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from core.contracts.comparison_spec import AnySpec, ComparisonSpec
+from core.contracts.merge_methods import METHODS
 from core.contracts.optimizers import EQUAL, find_search
+from core.contracts.removed import REMOVED_OPTIMIZERS
 from core.contracts.results import WITHOUT, ModelResult
 from core.contracts.run_spec import RunSpec
 from core.merging.recipes import Recipe
@@ -28,8 +30,13 @@ def search_sentence(name: str, spec: RunSpec) -> str:
     if name.startswith(WITHOUT):
         left_out = name.removeprefix(WITHOUT)
         return f"The run's own merge without {left_out}; all other parameters are unchanged."
+    if name == EQUAL and (info := METHODS[spec.search.method]).own:
+        source = "defaults, some of which are ours" if info.own_defaults else "published parameters"
+        return f"{info.title} ({info.source}) with its {source}; no search was run."
     if name == EQUAL:
         return "Every model of the pool has the same weight; no search was run."
+    if name in REMOVED_OPTIMIZERS:
+        return f"Search: {name}, which was removed after this run."
     found, search = find_search(name), spec.search
     if found is None or found.optimizer is None:
         return ""
@@ -40,9 +47,8 @@ def search_sentence(name: str, spec: RunSpec) -> str:
         return optimizer.report.format(data=data, temperature=search.temperature)
     early = search.stop_when_flat or optimizer.may_stop_early
     budget = f"at most {search.steps}" if early else str(search.steps)
-    raced = ", raced on nested subsets of the pairs" if search.racing and "racing" in optimizer.options else ""
     goal = _GOALS.get(search.objective, "") if main else ""
-    terms = f"alpha {search.alpha}, safety term {'on' if safety else 'off'}{goal}{raced}"
+    terms = f"alpha {search.alpha}, safety term {'on' if safety else 'off'}{goal}"
     return f"Search: {optimizer.name}, {budget} candidates, {terms}."
 
 

@@ -86,7 +86,8 @@ def _publishable(lines: Sequence[str], spec: RunSpec) -> str:
     """The card's text without paths of this machine."""
     pool, evaluation = spec.pool, spec.evaluation
     models = [pool.base, *(expert.model for expert in pool.experts), *filter(None, [pool.ancestor])]
-    files = filter(None, [evaluation.prompts, evaluation.benign, evaluation.probe, evaluation.probe_benign])
+    sets = (evaluation.prompts, evaluation.benign, evaluation.outside, evaluation.probe, evaluation.probe_benign)
+    files = filter(None, sets)
     return without_local_paths("\n".join(lines), [*models, *(str(path) for path in files)])
 
 

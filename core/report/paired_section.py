@@ -15,17 +15,20 @@ from core.evaluation import paired_replies as compared
 from core.evaluation.paired_tests import SIGNIFICANT, Paired, difference_interval
 from core.evaluation.replies import ReplyRow
 from core.report.document import Block, BulletList, Cell, Paragraph, Table
-from core.report.result_tables import Measure
 from core.report.run_record import RunRecord
 
-MEASURES: tuple[tuple[Measure, compared.Measure], ...] = (("alignment", "alignment"), ("over-refusal", "over_refusal"))
+MEASURES: tuple[tuple[str, compared.Measure], ...] = (
+    ("alignment", "alignment"),
+    ("over-refusal", "over_refusal"),
+    ("alignment, outside prompts", "outside_alignment"),
+)
 
 
 @dataclass(frozen=True)
 class ModelComparison:
     """The comparison of two models in one measure; `paired.gained` counts the prompts of `model` only."""
 
-    measure: Measure
+    measure: str
     model: str
     other: str
     paired: Paired
@@ -35,7 +38,7 @@ class ModelComparison:
 class SkippedComparison:
     """Two models that have replies to different prompts in one measure."""
 
-    measure: Measure
+    measure: str
     model: str
     other: str
 

@@ -37,19 +37,22 @@ def model_cell(result: ModelResult) -> Cell:
 
 
 def measured_table(results: Sequence[ModelResult]) -> Table:
-    """Return alignment, over-refusal, accuracy, and perplexity if any model has it, one row per model."""
+    """Return alignment, over-refusal and accuracy, one row per model; other prompts and perplexity where measured."""
     with_perplexity = any(result.perplexity is not None for result in results)
+    with_outside = any(result.outside_alignment is not None for result in results)
     rows = [
         (
             model_cell(result),
             rate_cell(result.alignment),
+            *([rate_cell(result.outside_alignment)] if with_outside else []),
             rate_cell(result.over_refusal),
             accuracy_cell(result),
             *([_perplexity_cell(result)] if with_perplexity else []),
         )
         for result in results
     ]
-    header = ("model", "alignment", "over-refusal", "accuracy", *(["perplexity"] if with_perplexity else []))
+    outside = ["alignment, outside prompts"] if with_outside else []
+    header = ("model", "alignment", *outside, "over-refusal", "accuracy", *(["perplexity"] if with_perplexity else []))
     return Table(header, tuple(rows))
 
 

@@ -164,7 +164,7 @@ def _read_spec(folder: RunFolder, view: RunView, missing: list[MissingPart]) -> 
 
 def _parse_spec(data: dict[str, Any]) -> AnySpec | None:
     try:
-        return any_spec_from_dict(data)
+        return any_spec_from_dict(data, stored=True)
     except SpecError:
         return None
 

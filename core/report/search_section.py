@@ -28,10 +28,9 @@ def search_blocks(record: RunRecord) -> tuple[Block, ...]:
             "its own. Estimates are not measurements."
         ),
         Table(
-            ("search", "candidates", "failed", "scored on a part", "on the front", "tokens read", "best"),
+            ("search", "candidates", "failed", "on the front", "tokens read", "best"),
             rows,
-            note="Scored on a part: candidates scored on a part of the training pairs only. On the front: candidates "
-            "that no other candidate beats in one loss without being worse in the other.",
+            note="On the front: candidates that no other candidate beats in one loss without being worse in the other.",
         ),
         *_best_table(record),
         *_probe_table(record),
@@ -46,7 +45,6 @@ def _search_row(record: RunRecord, name: str) -> tuple[Cell, ...]:
         Cell(name),
         Cell(str(len(of_search))),
         Cell(str(sum(bool(candidate.failure) for candidate in of_search))),
-        Cell(str(sum(candidate.partial for candidate in of_search))),
         Cell(str(len(result.front)) if result else "unknown"),
         Cell(f"{result.tokens_scored:,}" if result else "unknown"),
         Cell(f"number {best.candidate}", f"objective {best.objective:.4f}") if best else Cell("none"),
@@ -58,12 +56,12 @@ def _results(record: RunRecord) -> Sequence[SearchResult]:
 
 
 def _best_table(record: RunRecord) -> tuple[Block, ...]:
-    """Return the best candidates of the run's own search; those scored on a part of the pairs come last."""
+    """Return the best candidates of the run's own search."""
     name = record.view.main_search
     scored = [c for c in record.view.candidates if c.search == name and not c.failure]
     if not scored:
         return ()
-    ranked = sorted(scored, key=lambda c: (c.partial, c.rank_key))[:MOST_CANDIDATES]
+    ranked = sorted(scored, key=lambda c: c.rank_key)[:MOST_CANDIDATES]
     more = f" candidates.jsonl lists all {len(scored)} candidates." if len(scored) > len(ranked) else ""
     header = (
         "recipe",
@@ -87,13 +85,12 @@ def _best_table(record: RunRecord) -> tuple[Block, ...]:
 
 
 def _candidate_row(candidate: CandidateScored) -> tuple[Cell, ...]:
-    part = f"estimated on {candidate.samples} of {candidate.all_samples} pairs" if candidate.partial else ""
     above = f"{candidate.violation:.3f} above the safety limit" if candidate.violation else ""
     return (
         Cell(recipe_text(candidate.recipe)),
         Cell(str(candidate.candidate)),
         Cell(str(candidate.generation)),
-        Cell(f"{candidate.objective:.4f}", ", ".join(filter(None, (part, above)))),
+        Cell(f"{candidate.objective:.4f}", above),
         number_cell(candidate.ce_safety, 4),
         number_cell(candidate.ce_expert, 4),
         _estimate(candidate.estimated_alignment),

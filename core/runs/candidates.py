@@ -142,19 +142,9 @@ def _numbered(candidates: Sequence[CandidateScored], number: int) -> CandidateSc
             f"{name} could not be scored: {candidate.failure}", "Choose another one.", code="candidate-failed"
         )
     if candidate.partial:
-        part = f"{candidate.samples} of {candidate.all_samples} pairs"
-        raise RunError(
-            f"{name} was scored on {part} only.", _complete_twin(candidates, candidate), code="candidate-partial"
-        )
+        part, hint = f"{candidate.samples} of {candidate.all_samples} pairs", "Choose one that was scored on all pairs."
+        raise RunError(f"{name} was scored on {part} only.", hint, code="candidate-partial")
     return candidate
-
-
-def _complete_twin(candidates: Sequence[CandidateScored], partial: CandidateScored) -> str:
-    """A hint with the candidate that has the same recipe and all pairs: finalists are scored again on all pairs."""
-    for event in candidates:
-        if event.recipe == partial.recipe and not (event.partial or event.failure):
-            return f"On all pairs the same merge is candidate {event.candidate}."
-    return "Choose one that was scored on all pairs."
 
 
 def _refuse_taken(target: Path) -> None:

@@ -41,10 +41,19 @@ from core.contracts.events import (
 from core.contracts.reply_verdicts import DisputedReply
 from core.contracts.results import RunResult
 from core.data.training_pairs import Dataset, Sample, write_samples
-from core.durable import append_line, last_line, locked_log, translate_os_errors, write_atomic, write_line
+from core.durable import (
+    append_line,
+    last_line,
+    locked_log,
+    translate_os_errors,
+    write_atomic,
+    write_line,
+    writer_of,
+)
 from core.errors import RunError
 from core.evaluation.replies import ReplyRow, replies_name, rows_text
-from core.runs.process import ProcessMark
+from core.runs.process import ProcessMark, mark_process
+from core.runs.removed_search import refuse_removed_search
 
 
 @dataclass(frozen=True)
@@ -138,8 +147,8 @@ class RunFolder:
         self._write(self.spec_path, spec.to_yaml())
 
     def read_spec(self) -> AnySpec:
-        """The spec of this run; raises `SpecError` when it is missing or invalid."""
-        return load_any_spec(self.spec_path)
+        """The spec of this run, also of an earlier version's; raises `SpecError` when it is missing or invalid."""
+        return load_any_spec(self.spec_path, stored=True)
 
     def write_result(self, result: RunResult) -> None:
         self._write(self.result_path, json.dumps(result.to_json_dict(), indent=2, ensure_ascii=False) + "\n")
@@ -168,7 +177,8 @@ class RunFolder:
         """
         for pattern in (".*.tmp", "replies/.*.tmp", "data/.*.jsonl.*"):
             for temporary in self.path.glob(pattern):
-                temporary.unlink(missing_ok=True)
+                if not _is_being_written(temporary):
+                    temporary.unlink(missing_ok=True)
         for pattern in (".*.partial", "baselines/.*.partial"):
             for draft in self.path.glob(pattern):
                 shutil.rmtree(draft, ignore_errors=True)
@@ -219,7 +229,8 @@ class RunFolder:
 
         Raises:
             RunError: a worker is at work on the run (code `run-at-work`), may be at work on another host (code
-                `worker-elsewhere`), or the run is finished (code `run-finished`).
+                `worker-elsewhere`), the run is finished (code `run-finished`), or its search needs what was removed
+                (code `search-removed`).
         """
         with locked_log(self.events_path) as fd:
             last = self._last_event(fd)
@@ -231,19 +242,20 @@ class RunFolder:
                 )
             if last is None or not is_terminal(last):
                 self.refuse_at_work()
+            refuse_removed_search(self.spec_path, self.read_events())
             self.write_worker(worker)
             self.stop_path.unlink(missing_ok=True)
             self._replace_end_with_resumed(fd, last)
 
     def _replace_end_with_resumed(self, fd: int, last: Event | None) -> None:
-        ended = "The worker was gone."
+        ended, ended_at = "The worker was gone.", None if last is None else last.at
         if isinstance(last, Failed | Cancelled):
             ended = last.message
             os.ftruncate(fd, last_line(fd)[0])
             last = self._last_event(fd)
-        if last is not None:  # otherwise nothing was done yet, and the log begins like that of a new run
+        if last is not None and ended_at is not None:  # otherwise the log begins like that of a new run
             now = time.time()
-            self._write_event(fd, Resumed(at=now, ended=ended, paused_s=max(0.0, now - last.at)), last)
+            self._write_event(fd, Resumed(at=now, ended=ended, paused_s=max(0.0, now - ended_at)), last)
 
     def refuse_at_work(self) -> None:
         """Raise `RunError` when the worker of an unfinished run is alive, or is on a host that cannot be seen."""
@@ -313,6 +325,12 @@ def read_mark(path: Path) -> ProcessMark | None:
         raise RunError(
             f"{path} cannot be read: {error}.", "Delete that file if no worker is at work.", code="bad-worker-file"
         ) from error
+
+
+def _is_being_written(draft: Path) -> bool:
+    """Whether a draft belongs to another process that lives, such as the app that has just resumed the run."""
+    writer = writer_of(draft)
+    return writer not in (None, os.getpid()) and mark_process(int(writer or 0)) is not None
 
 
 def _candidate_line(candidate: CandidateScored) -> str:

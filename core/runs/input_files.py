@@ -1,21 +1,25 @@
 """The files that a spec names and a result rests on, by hash, so that a resumed run refuses other ones.
 
-Prompts, harmless prompts, the probe and its questions, example questions, chat templates, files of training pairs, the
-folder of task files, and models in local folders. Large files are hashed in part: each run would otherwise read all
-weights twice. Models and datasets of the Hub are compared elsewhere, by their weights and commits.
+Prompts, harmless and outside prompts, the probe and its questions, example questions, chat templates, files of training
+pairs, the folder of task files, and models in local folders, whose large files are hashed in part; of the run that a
+search starts from, the recipe of its merge. Models and datasets of the Hub are compared by their weights and commits
+elsewhere.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from core.contracts.comparison_spec import AnySpec
 from core.contracts.run_spec import RunSpec
+from core.contracts.search_spec import COCKTAIL_START, PLAIN_START
 from core.data.prompt_sets import find_dataset
 from core.errors import RunError
 from core.models.prompt_formats import is_template_file
+from core.runs.earlier_merge import read_merge
 from core.settings import expanded, is_file, is_folder, resolve_path
 
 _PIECE_BYTES = 1 << 20
@@ -29,9 +33,8 @@ _MODEL_SUFFIXES = (".safetensors", ".bin", ".gguf", ".json", ".jinja", ".model",
 def named_files(spec: AnySpec) -> list[str]:
     """The files that a spec names, as it writes them, without the folder of task files."""
     evaluation = spec.evaluation
-    files = [
-        prompts for prompts in (evaluation.prompts, evaluation.benign) if prompts and find_dataset(prompts) is None
-    ]
+    sets = (evaluation.prompts, evaluation.benign, evaluation.outside)
+    files = [prompts for prompts in sets if prompts and find_dataset(prompts) is None]
     files += [path for path in (evaluation.probe, evaluation.probe_benign, evaluation.probe_questions) if path]
     if isinstance(spec, RunSpec):
         sources = (*spec.data.safety.sources, *spec.data.domain.sources)
@@ -55,7 +58,9 @@ def named_models(spec: AnySpec) -> list[str]:
 
 
 def hash_inputs(spec: AnySpec) -> dict[str, str]:
-    """sha256 of each file and local model that a spec names, by its path as written; missing ones are left out.
+    """sha256 of each file and local model that a spec names, and of the recipe that its search starts from.
+
+    The keys are paths as written. Missing files are left out.
 
     Raises:
         RunError: a file cannot be read (code `input-unreadable`).
@@ -64,7 +69,8 @@ def hash_inputs(spec: AnySpec) -> dict[str, str]:
     found = {text: resolve_path(text) for text in named}
     try:
         hashes = {text: _hash(path) for text, path in found.items() if is_file(path) or is_folder(path)}
-        return hashes | {text: _hash_model(expanded(text)) for text in named_models(spec)}
+        models = {text: _hash_model(expanded(text)) for text in named_models(spec)}
+        return hashes | models | _hash_start(spec)
     except OSError as error:
         message = f"{error.filename} cannot be read: {error.strerror}."
         raise RunError(message, "Check who may read it.", code="input-unreadable") from error
@@ -84,9 +90,19 @@ def refuse_changed_inputs(spec: AnySpec, recorded: Mapping[str, str]) -> None:
     if changed:
         raise RunError(
             f"{', '.join(changed)} was changed, moved or deleted since the run started.",
-            "Restore it, so that all figures of the run rest on the same files, or start a new run.",
+            "Restore it, so that all models of the run are made and measured alike, or start a new run.",
             code="input-changed",
         )
+
+
+def _hash_start(spec: AnySpec) -> dict[str, str]:
+    """sha256 of the recipe that a search starts from, by the folder of its run; empty without one."""
+    if not isinstance(spec, RunSpec) or spec.search.start in (PLAIN_START, COCKTAIL_START):
+        return {}
+    with suppress(RunError):  # refused when the search begins
+        recipe = read_merge(resolve_path(spec.search.start)).model_dump_json()
+        return {spec.search.start: hashlib.sha256(recipe.encode()).hexdigest()}
+    return {}
 
 
 def _hash(path: Path) -> str:

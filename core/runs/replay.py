@@ -147,7 +147,7 @@ def _check_same(folder: RunFolder, started: RunStarted, spec: AnySpec) -> None:
             "Resume it with the version of SafeMerge that started it, or start a new run.",
             code="log-version",
         )
-    if any_spec_from_dict(started.spec) != spec:
+    if any_spec_from_dict(started.spec, stored=True) != spec:
         raise SpecError(
             f"{folder.spec_path} was changed since the run started.",
             "Restore it (the first line of events.jsonl holds the spec), or start a new run with the changed spec.",

@@ -167,7 +167,7 @@ def _spec_of(folder: RunFolder, view: RunView) -> AnySpec:
     except SpecError:
         if not view.spec:
             raise
-        return any_spec_from_dict(view.spec)
+        return any_spec_from_dict(view.spec, stored=True)
 
 
 def _merged(view: RunView) -> ModelResult | None:

@@ -34,6 +34,7 @@ from core.contracts.optimizers import DEFAULT_OPTIMIZER, weighs_parents
 from core.contracts.reply_verdicts import DisputedReply
 from core.contracts.results import ModelResult, RunResult
 
+ESTIMATES = "Candidates that racing scored on a part of the pairs are not shown, because their losses are estimates."
 Status = Literal["waiting", "running", "finished", "failed", "cancelled"]
 
 
@@ -96,12 +97,11 @@ class RunView:
     def best(self, search: str = "") -> CandidateScored | None:
         """The best candidate so far by its `rank_key`, of the run's own search unless another one is named.
 
-        Candidates that were scored on a part of the pairs are ignored. None for a search whose merge is none of its
-        candidates (LM-Cocktail).
+        None for a search whose merge is none of its candidates (LM-Cocktail).
         """
         search = search or self.main_search
         of_search = [c for c in self.candidates if c.search == search and not weighs_parents(search)]
-        return min((c for c in of_search if not (c.failure or c.partial)), key=lambda c: c.rank_key, default=None)
+        return min((c for c in of_search if not c.failure), key=lambda c: c.rank_key, default=None)
 
 
 def fold(events: Iterable[Event], view: RunView | None = None) -> RunView:
@@ -146,6 +146,8 @@ def _collect(event: Event, view: RunView, changes: dict[str, Any], added: _Added
     match event:
         case SampleSeen():
             added.samples.append(event)
+        case CandidateScored(partial=True):
+            _warn_of_estimates(event, view, added)
         case CandidateScored():
             added.candidates.append(event)
         case Progress():
@@ -169,6 +171,12 @@ def _collect(event: Event, view: RunView, changes: dict[str, Any], added: _Added
             changes["exported"] = event
         case _:
             _collect_status(event, view, changes)
+
+
+def _warn_of_estimates(event: CandidateScored, view: RunView, added: _Added) -> None:
+    """Warn once that candidates with losses estimated by racing (earlier versions) are left out of the view."""
+    if all(warned.message != ESTIMATES for warned in (*view.warnings, *added.warnings)):
+        added.warnings.append(Warned(at=event.at, message=ESTIMATES, hint="events.jsonl has them."))
 
 
 def _collect_status(event: Event, view: RunView, changes: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
@@ -16,8 +15,6 @@ from core.merging.engine import MergePool
 from core.merging.recipes import Recipe
 from core.models.out_of_memory import translate_oom
 from core.search.gradient.backward import Differentiator
-from core.search.nested_subsets import NestedScorer
-from core.search.racing import IncrementCache, Race, Raced
 from core.search.scoring import Scorer, Scores, SetScore
 
 
@@ -29,30 +26,24 @@ class Evaluator:
         merge: writes recipes into the live model.
         scorer: scores the live model on the training pairs.
         probe_accuracy: share of probe questions that the live model gets right; None where there are no questions.
+        tokens: tokens of training pairs read for candidates, without those read before the run was resumed.
         evaluations: how many times the live model was scored or answered the probe questions.
-        increments: scores on nested subsets, of candidates that are raced.
         failed: recipes that could not be scored, with the reason; no search of the run tries them again.
         differentiator: differentiates the losses, for gradient searches; None where the run has none.
     """
 
     merge: MergePool
-    scorer: Scorer[Any]
+    scorer: Scorer
     probe_accuracy: Callable[[], Rate] | None = None
+    tokens: int = 0
     evaluations: int = 0
-    increments: IncrementCache = field(default_factory=IncrementCache)
     failed: dict[Recipe, str] = field(default_factory=dict)
     differentiator: Differentiator | None = None
     _steps: dict[tuple[str, int], GradientStep] = field(default_factory=dict)
-    _tokens: int = 0
     _read: set[tuple[Recipe, bool]] = field(default_factory=set)
     _logged: dict[tuple[str, int], CandidateScored] = field(default_factory=dict)
     _seen: dict[tuple[Recipe, bool], Scores] = field(default_factory=dict)
     _accuracies: dict[Recipe, Rate] = field(default_factory=dict)
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of training pairs read for candidates, without those read before the run was resumed."""
-        return self._tokens + self.increments.tokens
 
     def logged(self, search: str, number: int, recipe: Recipe) -> CandidateScored | None:
         """The log's entry of a search's candidate, if it has this recipe."""
@@ -62,18 +53,6 @@ class Evaluator:
     def logged_step(self, search: str, number: int) -> GradientStep | None:
         """The log's entry of a step of a gradient search."""
         return self._steps.get((search, number))
-
-    def race(self, recipe: Recipe, race: Race, on_all_pairs: bool) -> Raced:
-        """Score a recipe in a race.
-
-        Raises:
-            MergeError: a loss is not finite, or the recipe cannot be applied.
-        """
-        self.evaluations += 1
-        raced = race.score(recipe, on_all_pairs=on_all_pairs)
-        if not raced.partial:
-            self._seen[recipe, raced.scores.safety is not None] = raced.scores
-        return raced
 
     def recall(
         self,
@@ -96,14 +75,10 @@ class Evaluator:
             if candidate.failure:
                 self.failed[recipe] = candidate.failure
                 continue
-            if candidate.samples is not None and isinstance(self.scorer, NestedScorer):
-                both = candidate.ce_safety is not None
-                self.increments.recall(recipe, 1 + self.scorer.stage_of(candidate.samples, both), both)
-            if not candidate.partial:
-                safety = _recalled(candidate.ce_safety, candidate.estimated_alignment)
-                expert = _recalled(candidate.ce_expert, candidate.estimated_accuracy, candidate.expert_losses)
-                benign = _recalled(candidate.ce_benign, 0.0)
-                self._seen[recipe, safety is not None] = Scores(safety, expert, benign)
+            safety = _recalled(candidate.ce_safety, candidate.estimated_alignment)
+            expert = _recalled(candidate.ce_expert, candidate.estimated_accuracy, candidate.expert_losses)
+            benign = _recalled(candidate.ce_benign, 0.0)
+            self._seen[recipe, safety is not None] = Scores(safety, expert, benign)
         for event in measured:
             if event.accuracy is not None:
                 self._accuracies[recipes[event.search, event.candidate]] = event.accuracy
@@ -121,7 +96,7 @@ class Evaluator:
                 self.merge.apply(recipe)
             known = self._seen[recipe, with_safety] = self.scorer.score(with_safety=with_safety)
             if not {(recipe, True), (recipe, with_safety)} & self._read:
-                self._tokens += known.tokens
+                self.tokens += known.tokens
         losses = [part.loss for part in known if part is not None]
         if not all(math.isfinite(loss) for loss in losses):
             raise MergeError(f"{recipe.label} has a loss that is not finite.", code="loss-not-finite")

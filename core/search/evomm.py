@@ -38,7 +38,7 @@ class EvoMM:
         self.size = steps
         self._left = steps
         self._tolerance = stop_when_flat
-        self._strategy = new_strategy([parameter.unit_start for parameter in genome.searched], self.population, seed)
+        self._strategy = _new_strategy([parameter.unit_start for parameter in genome.searched], self.population, seed)
         self._points: list[Any] = []
         self._generations: tuple[Sequence[float], Sequence[float]] = ((), ())
 
@@ -64,7 +64,7 @@ class EvoMM:
         A generation in which all candidates failed has no slope: the next generation is drawn around the same mean.
         """
         self._left -= len(objectives)
-        if all_failed(terms):
+        if terms and not any(terms):
             return
         self._generations = (self._generations[1], tuple(objectives))
         if len(objectives) == len(self._points):
@@ -78,11 +78,6 @@ class EvoMM:
 def from_plan(plan: SearchPlan) -> EvoMM:
     """The optimizer of a plan."""
     return EvoMM(plan.genome, plan.steps, plan.seed, plan.stop_when_flat)
-
-
-def all_failed(terms: Sequence[Terms]) -> bool:
-    """Whether none of a generation's candidates could be scored."""
-    return bool(terms) and not any(terms)
 
 
 def is_flat(before: Sequence[float], last: Sequence[float], tolerance: float) -> bool:
@@ -101,14 +96,13 @@ def population_size(parameters: int) -> int:
     return 4 + math.floor(3 * math.log(parameters)) if parameters > 1 else 4
 
 
-def new_strategy(start: Sequence[float], population: int, seed: int, step: float = INITIAL_STEP) -> Any:
+def _new_strategy(start: Sequence[float], population: int, seed: int) -> Any:
     """The `cma` library's strategy over the unit cube.
 
     Args:
         start: initial mean.
         population: candidates of a generation.
         seed: of the strategy's own random numbers.
-        step: initial standard deviation.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -128,25 +122,15 @@ def new_strategy(start: Sequence[float], population: int, seed: int, step: float
         "tolx": 1e-4,
     }
     if len(start) == 1:  # the library needs two dimensions: the second is ignored
-        return _OneDimensional(cma, start[0], step, options)
-    return cma.CMAEvolutionStrategy(list(start), step, options)
-
-
-def inject(strategy: Any, point: Sequence[float]) -> None:
-    """Make a point of the unit cube a candidate of the strategy's next generation."""
-    if isinstance(strategy, _OneDimensional):
-        strategy.inject(point)
-        return
-    import numpy as np
-
-    strategy.inject([strategy.gp.geno(np.array(point))])
+        return _OneDimensional(cma, start[0], options)
+    return cma.CMAEvolutionStrategy(list(start), INITIAL_STEP, options)
 
 
 class _OneDimensional:
     """CMA-ES on one parameter: a second, unused coordinate keeps the library's covariance well defined."""
 
-    def __init__(self, cma: Any, start: float, step: float, options: dict[str, Any]) -> None:
-        self._strategy = cma.CMAEvolutionStrategy([start, 0.5], step, options)
+    def __init__(self, cma: Any, start: float, options: dict[str, Any]) -> None:
+        self._strategy = cma.CMAEvolutionStrategy([start, 0.5], INITIAL_STEP, options)
         self._asked: list[Any] = []
 
     def stop(self) -> Any:
@@ -158,6 +142,3 @@ class _OneDimensional:
 
     def tell(self, _points: Sequence[Any], objectives: list[float]) -> None:
         self._strategy.tell(self._asked, objectives)
-
-    def inject(self, point: Sequence[float]) -> None:
-        inject(self._strategy, (point[0], 0.5))

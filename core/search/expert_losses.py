@@ -43,32 +43,33 @@ class ExpertShares:
             return {name: weight for name, weight in self.weights.items() if weight > 0}
         return {name: self.owners.count(name) / len(self.owners) for name in sorted(set(self.owners))}
 
-    def groups(self, places: Sequence[int]) -> list[tuple[float, list[int]]]:
-        """The groups whose weighted means add up to CE_expert: each group's weight and its indices into `places`.
-
-        Args:
-            places: indices of pairs in the set.
-        """
+    def groups(self) -> list[tuple[float, list[int]]]:
+        """The groups of pairs whose weighted means add up to CE_expert: each group's weight and its indices."""
         if self.weights is None:
-            return [(1.0, list(range(len(places))))]
-        by_expert = _indices_by_expert(self.owners, places)
+            return [(1.0, list(range(len(self.owners))))]
+        by_expert = self._indices_by_expert()
         return [(weight, by_expert.get(name, [])) for name, weight in self.weights.items() if weight > 0]
 
-    def loss(self, per_sample: Tensor, places: Sequence[int]) -> float:
+    def loss(self, per_sample: Tensor) -> float:
         """CE_expert in nats per token; NaN when an expert that counts has none of the pairs.
 
         Args:
-            per_sample: (n,) losses of the pairs.
-            places: (n,) indices of the pairs in the set.
+            per_sample: (K,) losses of the pairs.
         """
-        return sum(share * float(per_sample[members].double().mean()) for share, members in self.groups(places))
+        return sum(share * float(per_sample[members].double().mean()) for share, members in self.groups())
 
-    def means(self, per_sample: Tensor, places: Sequence[int]) -> dict[str, float]:
+    def means(self, per_sample: Tensor) -> dict[str, float]:
         """Each expert's mean loss, in nats per token; empty unless there are `several`."""
         if not self.several:
             return {}
-        by_expert = _indices_by_expert(self.owners, places)
+        by_expert = self._indices_by_expert()
         return {name: float(per_sample[members].double().mean()) for name, members in by_expert.items() if name}
+
+    def _indices_by_expert(self) -> dict[str, list[int]]:
+        by_expert: dict[str, list[int]] = {}
+        for index, owner in enumerate(self.owners):
+            by_expert.setdefault(owner, []).append(index)
+        return by_expert
 
 
 def expert_shares(
@@ -106,11 +107,3 @@ def _owner(sample: Sample, experts: Sequence[ExpertSpec]) -> str:
     domains = Counter(expert.domain.name for expert in experts)
     named = (expert.model for expert in experts if expert.domain.name == sample.category)
     return next(named, "") if domains[sample.category] == 1 else ""
-
-
-def _indices_by_expert(owners: Sequence[str], places: Sequence[int]) -> dict[str, list[int]]:
-    """Indices into `places` of each expert's pairs."""
-    by_expert: dict[str, list[int]] = {}
-    for index, place in enumerate(places):
-        by_expert.setdefault(owners[place] if owners else "", []).append(index)
-    return by_expert

@@ -15,15 +15,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from core.contracts.merge_methods import (
-    LINEAR,
-    METHODS,
-    MethodInfo,
-    Range,
-    Value,
-    merged_by_mergekit,
-    weight_count,
-)
+from core.contracts.merge_methods import LINEAR, METHODS, merged_by_mergekit, weight_count
+from core.contracts.method_info import MethodInfo, Range, Value
 from core.errors import MergeError
 from core.merging.recipes import FIRST_MASK_VERSION, LATEST_MASK_VERSION, Recipe, equal_weights, task_weights
 from core.merging.scopes import Scope

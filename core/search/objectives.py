@@ -1,10 +1,11 @@
 """What a search minimizes, and the values that the optimizer gets where that is more than one number.
 
-`weighted` is `CE_safety + alpha * CE_expert` (paper Eqs. 4 and 5). `constraint` minimizes the domain loss among
-candidates that keep a limit on the safety loss; the optimizer's values follow Deb's rule (2000, "An efficient
-constraint handling method for genetic algorithms"). `pareto` minimizes both losses; the optimizer's values are the
-uncrowded hypervolume improvement (Toure, Hansen, Auger, Brockhoff 2019, arXiv 1904.08823): what a candidate adds to the
-front's hypervolume, and for a dominated candidate its distance to the region that nothing dominates.
+`weighted` is `CE_safety + alpha * CE_expert` (paper Eqs. 4 and 5), plus `beta * CE_benign` where harmless look-alikes
+are scored. `constraint` minimizes the domain loss among candidates that keep limits on the safety and benign losses;
+the optimizer's values follow Deb's rule (2000, "An efficient constraint handling method for genetic algorithms").
+`pareto` minimizes both losses; the optimizer's values are the uncrowded hypervolume improvement (Toure, Hansen, Auger,
+Brockhoff 2019, arXiv 1904.08823): what a candidate adds to the front's hypervolume, and for a dominated candidate its
+distance to the region that nothing dominates.
 """
 
 from __future__ import annotations
@@ -47,27 +48,42 @@ class Goal:
     Attributes:
         mode: as `search.objective`.
         safety_limit: highest safety loss that `constraint` allows, nats per token.
+        benign_limit: the same for the loss on harmless look-alikes.
         reference: (safety, domain) losses that bound the hypervolume of `pareto`.
     """
 
     mode: ObjectiveMode = "weighted"
     safety_limit: float = math.inf
     reference: Point = (math.inf, math.inf)
+    benign_limit: float = math.inf
 
     def objective(self, scores: Scores, alpha: float, safety: bool, beta: float = 0.0) -> float:
         """The minimized value in nats per token; for `pareto` it selects the candidate that becomes the merge."""
-        return scores.objective(alpha, safety and self.mode != "constraint", beta)
+        return scores.objective(alpha, safety and self.mode != "constraint", self._beta(beta))
 
     def weights(self, alpha: float, safety: bool, beta: float = 0.0) -> TermWeights:
         """Weight of each loss in `objective`."""
         both = safety and self.mode != "constraint"
-        return TermWeights(float(both), alpha if both else 1.0, beta)
+        return TermWeights(float(both), alpha if both else 1.0, self._beta(beta))
+
+    def _beta(self, beta: float) -> float:
+        """Weight of the benign loss in what is minimized: 0 where a limit holds it."""
+        return beta if math.isinf(self.benign_limit) else 0.0
 
     def violation(self, scores: Scores) -> float:
-        """Nats above the safety limit; 0 where the limit is kept or there is none."""
+        """Nats above the limits on the safety and benign losses; 0 where they are kept or there are none."""
         if self.mode != "constraint" or scores.safety is None:
             return 0.0
-        return max(0.0, scores.safety.loss - self.safety_limit)
+        benign = scores.benign.loss - self.benign_limit if scores.benign is not None else 0.0
+        return max(0.0, scores.safety.loss - self.safety_limit) + max(0.0, benign)
+
+    @property
+    def limits(self) -> dict[Kind, float]:
+        """Highest loss of each kind of pair that `constraint` allows; empty for other objectives."""
+        if self.mode != "constraint":
+            return {}
+        benign: dict[Kind, float] = {} if math.isinf(self.benign_limit) else {"benign": self.benign_limit}
+        return {"safety": self.safety_limit, **benign}
 
     def optimizer_values(self, generation: Sequence[CandidateScored], before: Sequence[CandidateScored]) -> list[float]:
         """The values of a generation for the optimizer's `tell`; a failed candidate keeps its penalty.
@@ -111,13 +127,19 @@ def loss_terms(
     return (*first, share * expert)
 
 
-def goal_of(mode: ObjectiveMode, tolerance: float, parents: Sequence[tuple[float | None, float | None]]) -> Goal:
+def goal_of(
+    mode: ObjectiveMode,
+    tolerance: float,
+    parents: Sequence[tuple[float | None, float | None]],
+    benign: Sequence[float | None] = (),
+) -> Goal:
     """The goal of a run's own search.
 
     Args:
         mode: as `search.objective`.
-        tolerance: nats above the lowest safety loss of a parent that `constraint` allows.
+        tolerance: nats above the lowest loss of a parent that `constraint` allows, for safety and for look-alikes.
         parents: their safety and domain losses.
+        benign: their losses on harmless look-alikes; empty where these are not scored.
 
     Raises:
         MergeError: no parent has finite losses to compare with.
@@ -132,7 +154,9 @@ def goal_of(mode: ObjectiveMode, tolerance: float, parents: Sequence[tuple[float
             "Check the training pairs, or set search.objective to weighted.",
             code="no-finite-parent",
         )
-    return Goal(mode, min(safety) + tolerance, (max(safety), max(expert)))
+    known = [loss for loss in benign if loss is not None and math.isfinite(loss)] if mode == "constraint" else []
+    limit = min(known, default=math.inf) + tolerance
+    return Goal(mode, min(safety) + tolerance, (max(safety), max(expert)), limit)
 
 
 def _feasible_first(generation: Sequence[CandidateScored]) -> list[float]:

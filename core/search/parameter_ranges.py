@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from core.contracts.merge_methods import METHODS, MethodParameter, Range, Value, setting, takes_base
+from core.contracts.merge_methods import METHODS, setting, takes_base
+from core.contracts.method_info import MethodParameter, Range, Value
 
 
 class FreeParameter(NamedTuple):

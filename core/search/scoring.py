@@ -11,7 +11,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -146,20 +146,6 @@ class TrainingSet:
         return answer_tokens(model, row_of(self._pairs, row, members), below)
 
 
-class ScoredSet(Protocol):
-    """What a `Scorer` needs of a training set: `TrainingSet`, or one in nested subsets."""
-
-    size: int
-    tokens: int
-
-    def keep_lower_blocks(self, model: Any, blocks: int) -> None: ...
-
-    def score(self, model: Any) -> SetScore: ...
-
-
-AnySet = TypeVar("AnySet", bound=ScoredSet)
-
-
 class Scores(NamedTuple):
     """The sets' scores of one candidate; None where a set was not scored."""
 
@@ -199,7 +185,7 @@ class Scores(NamedTuple):
         return safety_share * (self.safety.loss if self.safety else math.nan) + (1 - safety_share) * expert
 
 
-class Scorer(Generic[AnySet]):
+class Scorer:
     """Scores the live model on D_safety and D_expert.
 
     Args:
@@ -214,11 +200,11 @@ class Scorer(Generic[AnySet]):
     def __init__(
         self,
         model: Any,
-        safety: AnySet,
-        expert: AnySet,
+        safety: TrainingSet,
+        expert: TrainingSet,
         changing: Collection[str] | None = None,
         shares: ExpertShares | None = None,
-        benign: AnySet | None = None,
+        benign: TrainingSet | None = None,
     ) -> None:
         self.model = model
         self.safety = safety
@@ -240,16 +226,11 @@ class Scorer(Generic[AnySet]):
         """Score the model's current weights; `with_safety=False` runs the domain set only."""
         safety = self.safety.score(self.model) if with_safety else None
         benign = self.benign.score(self.model) if with_safety and self.benign is not None else None
-        return Scores(safety, self.weighed(self.expert.score(self.model), range(self.expert.size)), benign)
+        return Scores(safety, self._weighted(self.expert.score(self.model)), benign)
 
-    def weighed(self, score: SetScore, places: Sequence[int]) -> SetScore:
-        """A score on D_expert with each expert's mean added, and weighted by expert where weights are given.
-
-        Args:
-            score: on some pairs of D_expert.
-            places: indices of those pairs.
-        """
+    def _weighted(self, score: SetScore) -> SetScore:
+        """A score on D_expert with each expert's mean added, and weighted by expert where weights are given."""
         if self.shares is None:
             return score
-        loss = score.loss if self.shares.weights is None else self.shares.loss(score.per_sample, places)
-        return score._replace(loss=loss, by_expert=self.shares.means(score.per_sample, places))
+        loss = score.loss if self.shares.weights is None else self.shares.loss(score.per_sample)
+        return score._replace(loss=loss, by_expert=self.shares.means(score.per_sample))

@@ -19,14 +19,12 @@ from core.search.evaluator import Evaluator
 from core.search.gradient.backward import Differentiator
 from core.search.gradient.descent import Answer, Descent, Step
 from core.search.gradient.pair_parts import PairParts, loss_on
-from core.search.nested_subsets import NestedScorer
 from core.search.objectives import loss_terms
 from core.search.optimizer import Terms
-from core.search.racing import Race
 from core.search.registry import make_objective, make_optimizer
 from core.search.search_messages import ended_early, measured, none_feasible, step_rejected
 from core.search.search_plan import Objective, SearchPlan
-from core.search.search_records import RaceOptions, differentiate_step, score_candidate
+from core.search.search_records import differentiate_step, score_candidate
 
 
 def run_search(
@@ -51,8 +49,7 @@ def run_search(
         RunCancelled: `should_stop` returned True.
     """
     optimizer = make_optimizer(plan)
-    race = make_race(plan, evaluator)
-    search = _Search(plan, evaluator, make_objective(plan), should_stop, probe, optimizer.size, race)
+    search = _Search(plan, evaluator, make_objective(plan), should_stop, probe, optimizer.size)
     if isinstance(optimizer, Descent):
         yield from _follow_gradients(optimizer, search)
     while recipes := optimizer.ask():
@@ -60,8 +57,6 @@ def run_search(
         generation = yield from search.generation(recipes)
         values = plan.goal.optimizer_values(generation, before)
         optimizer.tell(values, [_terms(plan, evaluator, event) for event in generation])
-    if race is not None and (finalists := race.finalists()):
-        yield from search.generation(finalists, on_all_pairs=True)
     if optimizer.ended_early and search.best is not None:
         done = math.ceil(optimizer.spent) if isinstance(optimizer, Descent) else search.asked
         yield ended_early(plan.name, plan.phase, done, optimizer)
@@ -101,7 +96,7 @@ class _Search:
 
     Attributes:
         size: most candidates.
-        best: of the candidates scored on all pairs.
+        best: the candidate with the lowest `rank_key` so far.
         asked: candidates that the optimizer asked for.
         worked: candidates that took work, because no search had scored them before.
         parts: the pairs of a gradient search, divided; None for other searches.
@@ -114,7 +109,6 @@ class _Search:
     should_stop: Callable[[], bool]
     probe: Callable[[], ProbeRates] | None
     size: int
-    race: Race | None
     best: CandidateScored | None = None
     candidates: list[CandidateScored] = field(default_factory=list)
     asked: int = 0
@@ -124,22 +118,20 @@ class _Search:
     steps: int = 0
     started: float = field(default_factory=time.monotonic)
 
-    def generation(
-        self, recipes: Sequence[Recipe], *, on_all_pairs: bool = False
-    ) -> Generator[Event, None, list[CandidateScored]]:
+    def generation(self, recipes: Sequence[Recipe]) -> Generator[Event, None, list[CandidateScored]]:
         """Score recipes, and measure the best of them where it is the best so far."""
         before, scored = self.best, []
         for recipe in recipes:
             if self.should_stop():
                 raise RunCancelled
             evaluations = self.evaluator.evaluations
-            event = self._score(recipe, on_all_pairs)
+            event = self._score(recipe)
             scored.append(event)
             yield event
             if self.plan.info.chooses_by_accuracy and not event.failure:
                 yield measured(event, None, self.evaluator.accuracy(recipe))
             self._add(event)
-            self.asked += not on_all_pairs
+            self.asked += 1
             self.worked += self.evaluator.evaluations > evaluations
             if self.parts is None:
                 yield self.progress()
@@ -158,13 +150,12 @@ class _Search:
             yield Warned(message=f"{error.message} Candidate {best.candidate} is not measured.", hint=error.hint)
         yield measured(best, *rates)
 
-    def _score(self, recipe: Recipe, on_all_pairs: bool) -> CandidateScored:
+    def _score(self, recipe: Recipe) -> CandidateScored:
         number = len(self.candidates)
         logged = self.evaluator.logged(self.plan.name, number, recipe)
         if logged is not None:
             return logged
-        race = None if self.race is None else RaceOptions(self.race, on_all_pairs)
-        event = score_candidate(self.plan, self.evaluator, self.objective, recipe, number, self.generations, race)
+        event = score_candidate(self.plan, self.evaluator, self.objective, recipe, number, self.generations)
         return event if self.parts is None or event.failure else self._on_parts(event, recipe, self.parts)
 
     def _on_parts(self, event: CandidateScored, recipe: Recipe, parts: PairParts) -> CandidateScored:
@@ -187,13 +178,11 @@ class _Search:
         if event.failure or event.objective is None:
             yield step_rejected(event)
             return Answer(failed=True)
-        return Answer(event.objective, event.gradient, event.losses.get("safety", math.nan))
+        return Answer(event.objective, event.gradient, event.losses)
 
     def _add(self, event: CandidateScored) -> None:
         self.candidates.append(event)
-        if self.race is not None:
-            self.race.add(event)
-        if not (event.failure or event.partial) and (self.best is None or event.rank_key < self.best.rank_key):
+        if not event.failure and (self.best is None or event.rank_key < self.best.rank_key):
             self.best = event
 
     def progress(self) -> Progress:
@@ -207,13 +196,6 @@ class _Search:
             seconds_left=None if pace is None else pace * (self.size - self.asked),
             tokens_scored=sum(candidate.tokens for candidate in self.candidates),
         )
-
-
-def make_race(plan: SearchPlan, evaluator: Evaluator) -> Race | None:
-    """The race of a plan with racing, where its optimizer supports it."""
-    if not (plan.racing and "racing" in plan.info.options and isinstance(evaluator.scorer, NestedScorer)):
-        return None
-    return Race(evaluator.merge, evaluator.scorer, evaluator.increments, plan.goal, plan.alpha, plan.safety)
 
 
 def _terms(plan: SearchPlan, evaluator: Evaluator, event: CandidateScored) -> Terms:

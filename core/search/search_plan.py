@@ -34,7 +34,6 @@ class SearchPlan:
         temperature: LM-Cocktail's T.
         safety_share: D_safety's share of all pairs (LM-Cocktail).
         goal: how candidates are judged by their losses.
-        racing: candidates are scored on nested subsets first, where the optimizer supports it; needs a `NestedScorer`.
         beta: weight of CE_benign; 0 leaves it out.
         start: recipe that a gradient search starts from; None = the plain merge.
         regularize: pull of a gradient search towards equal weights.
@@ -52,7 +51,6 @@ class SearchPlan:
     temperature: float = 1.0
     safety_share: float = 0.5
     goal: Goal = field(default_factory=Goal)
-    racing: bool = False
     beta: float = 0.0
     start: Recipe | None = None
     regularize: float = 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 from core.contracts.events import CandidateScored, GradientStep
 from core.errors import MergeError
@@ -11,19 +11,11 @@ from core.merging.recipes import Recipe
 from core.search.evaluator import Evaluator
 from core.search.gradient.backward import Differentiator
 from core.search.gradient.descent import Descent, Step
-from core.search.racing import Race
 from core.search.scoring import Scores
 from core.search.search_plan import Objective, SearchPlan
 
 PENALTY = 1e6
 """Objective of a candidate that could not be scored; far above any real one, and finite for CMA-ES."""
-
-
-class RaceOptions(NamedTuple):
-    """A race, and whether the candidate is scored on all pairs without comparing."""
-
-    race: Race
-    on_all_pairs: bool
 
 
 def score_candidate(
@@ -33,22 +25,17 @@ def score_candidate(
     recipe: Recipe,
     number: int,
     generation: int,
-    race: RaceOptions | None,
 ) -> CandidateScored:
     """Merge and score a recipe; one that fails gets a finite penalty and its reason."""
     started, failure, tokens = time.monotonic(), "", evaluator.tokens
-    value, scores, raced = PENALTY, Scores(None, None), None
+    value, scores = PENALTY, Scores(None, None)
     try:
         if recipe in evaluator.failed:
             raise MergeError(evaluator.failed[recipe])
-        if race is None:
-            scores = evaluator.scores(recipe, plan.safety)
-        else:
-            raced = evaluator.race(recipe, *race)
-            scores = raced.scores
+        scores = evaluator.scores(recipe, plan.safety)
         value = objective(plan, scores, lambda: evaluator.accuracy(recipe))
     except MergeError as error:
-        failure, scores, raced = str(error), Scores(None, None), None
+        failure, scores = str(error), Scores(None, None)
         evaluator.failed[recipe] = failure
     return CandidateScored(
         search=plan.name,
@@ -65,8 +52,6 @@ def score_candidate(
         failure=failure,
         violation=plan.goal.violation(scores),
         expert_losses=dict(scores.expert.by_expert) if scores.expert else {},
-        samples=raced.samples if raced else None,
-        all_samples=raced.all_samples if raced else None,
         tokens=evaluator.tokens - tokens,
     )
 

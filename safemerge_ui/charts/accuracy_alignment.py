@@ -27,15 +27,22 @@ _MARKS: dict[Role, tuple[str, str, str]] = {
     "merged": ("Merge, measured", "star", SAFE),
     "model": ("Model, measured", "square", PARENT),
 }
-_POSITIONS = ("top center", "bottom center", "middle right", "middle left")
+_POSITIONS = (
+    "top center", "bottom center", "middle right", "middle left",
+    "top right", "top left", "bottom right", "bottom left",
+)  # fmt: skip
+_HALF_CHARACTER = (0.006, 0.016)
+"""Half the width of a character in units of the axis: on a page of usual width, and on a phone."""
 
 
 class Mark(NamedTuple):
-    """A labeled point, coordinates in [0, 1]."""
+    """A labeled point with its intervals, coordinates in [0, 1]; an interval without extent is None."""
 
     x: float
     y: float
     label: str
+    across: tuple[float, float] | None = None
+    up: tuple[float, float] | None = None
 
 
 class Place(NamedTuple):
@@ -63,35 +70,51 @@ def accuracy_alignment_figure(view: RunView, height: int = HEIGHT) -> Figure:
 def label_positions(marks: Sequence[Mark]) -> list[str]:
     """Return a side for each mark's label, inside the frame and away from other marks and labels."""
     sides: list[str] = []
-    placed: list[Place] = []
+    placed: list[tuple[Mark, str]] = []
     for index, mark in enumerate(marks):
         others = [other for position, other in enumerate(marks) if position != index]
-        side = min(_POSITIONS, key=lambda side: _crowding(_label_place(mark, side), others, placed))
+        side = min(_POSITIONS, key=lambda side: _total_crowding(mark, side, others, placed))
         sides.append(side)
-        placed.append(_label_place(mark, side))
+        placed.append((mark, side))
     return sides
 
 
-def _label_place(mark: Mark, side: str) -> Place:
-    half_width = 0.006 * len(mark.label)
-    aside, above = 0.022 + half_width, 0.068
-    offsets = {
-        "top center": (0.0, above),
-        "bottom center": (0.0, -above),
-        "middle right": (aside, 0.0),
-        "middle left": (-aside, 0.0),
-    }
-    dx, dy = offsets[side]
-    return Place(mark.x + dx, mark.y + dy, half_width)
+def _total_crowding(mark: Mark, side: str, others: Sequence[Mark], placed: Sequence[tuple[Mark, str]]) -> float:
+    """The penalty for a label's side on a page of usual width and on a phone together."""
+    return sum(
+        _crowding(_label_place(mark, side, half), [mark, *others], [_label_place(*one, half) for one in placed], mark)
+        for half in _HALF_CHARACTER
+    )
 
 
-def _crowding(place: Place, marks: Sequence[Mark], labels: Sequence[Place]) -> float:
-    """A penalty for a label's position: outside the frame is worst, then on another label, then on a mark."""
+def _label_place(mark: Mark, side: str, half_character: float) -> Place:
+    half_width = half_character * len(mark.label)
+    vertical, horizontal = side.split()
+    aside = {"center": 0.0, "right": 0.022 + half_width, "left": -0.022 - half_width}[horizontal]
+    height = 0.068 if horizontal == "center" else 0.045
+    return Place(mark.x + aside, mark.y + {"top": height, "middle": 0.0, "bottom": -height}[vertical], half_width)
+
+
+def _crowding(place: Place, marks: Sequence[Mark], labels: Sequence[Place], own: Mark) -> float:
+    """A penalty for a label's position: outside the frame is worst, then on a label, then on an interval or a mark."""
     left, right = place.x - place.half_width, place.x + place.half_width
     outside = 10.0 * (left < -0.1 or right > 1.16 or place.y > 1.1 or place.y < -0.1)
     on_labels = sum(4.0 for other in labels if _overlap(place, other))
-    on_marks = sum(1.0 for mark in marks if _overlap(place, Place(mark.x, mark.y, 0.014)))
-    return outside + on_labels + on_marks
+    on_marks = sum(1.0 for mark in marks if mark is not own and _overlap(place, Place(mark.x, mark.y, 0.014)))
+    on_bars = sum(1.5 for mark in marks for bar in _bars(mark) if _overlap(place, bar))
+    return outside + on_labels + on_marks + on_bars
+
+
+def _bars(mark: Mark) -> list[Place]:
+    """The error bars of a mark."""
+    bars = []
+    if mark.across:
+        low, high = mark.across
+        bars.append(Place((low + high) / 2, mark.y, (high - low) / 2, 0.002))
+    if mark.up:
+        low, high = mark.up
+        bars.append(Place(mark.x, (low + high) / 2, 0.002, (high - low) / 2))
+    return bars
 
 
 def _overlap(a: Place, b: Place) -> bool:
@@ -154,12 +177,21 @@ def _rates(measured: CandidateMeasured) -> str:
 
 def _add_models(figure: Figure, view: RunView) -> None:
     shown = [model for model in view.models if model.alignment is not None and model.mean_accuracy is not None]
-    marks = [Mark(m.mean_accuracy or 0.0, m.alignment.rate if m.alignment else 0.0, short_name(m, view)) for m in shown]
+    marks = [_mark(model, view) for model in shown]
     sides = dict(zip((m.name for m in shown), label_positions(marks), strict=True))
     for role, (legend, symbol, color) in _MARKS.items():
         members = [model for model in shown if model.role == role]
         if members:
             figure.add_scatter(**_role_trace(members, sides, view), name=legend, marker=_marker(symbol, color))
+
+
+def _mark(model: ModelResult, view: RunView) -> Mark:
+    """A model's point; only the accuracy on a single task has an interval."""
+    alignment, tasks = model.alignment, list(model.accuracy.values())
+    across = (tasks[0].low, tasks[0].high) if len(tasks) == 1 else None
+    up = (alignment.low, alignment.high) if alignment else None
+    y = alignment.rate if alignment else 0.0
+    return Mark(model.mean_accuracy or 0.0, y, short_name(model, view), across, up)
 
 
 def _role_trace(members: list[ModelResult], sides: dict[str, str], view: RunView) -> dict[str, Any]:

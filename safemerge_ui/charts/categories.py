@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from core.contracts.results import Rate
 from core.runs.view import RunView
-from safemerge_ui.charts.style import COMPARED, INK, error_bars, frame, new_figure, shortened
+from safemerge_ui.charts.style import COMPARED, INK, error_bars, frame, new_figure, say_empty, shortened
 from safemerge_ui.views.markup import text
 from safemerge_ui.views.names import category_name, model_name
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Kind = Literal["alignment", "over_refusal"]
 BAR_PIXELS = 13
 LINE_CHARACTERS = 19
+STUB = 0.012
+"""Where bars begin, left of the axis: a rate of 0 % is a visible stub, and every bar still ends at its rate."""
 
 
 def category_figure(view: RunView, chosen: Sequence[str], kind: Kind) -> Figure:
@@ -38,7 +40,9 @@ def category_figure(view: RunView, chosen: Sequence[str], kind: Kind) -> Figure:
     frame(figure, max(220, height), barmode="group", bargap=0.28)
     figure.update_layout(margin={"l": 8, "t": 4, "r": 20}, legend={"y": 1.01, "yanchor": "bottom"})
     figure.update_yaxes(automargin=True, showgrid=False, autorange="reversed")
-    figure.update_xaxes(range=[0, 1.02], tickformat=".0%", tickvals=[0, 0.5, 1], tickangle=0)
+    figure.update_xaxes(range=[-STUB, 1.02], tickformat=".0%", tickvals=[0, 0.5, 1], tickangle=0)
+    if not categories:
+        say_empty(figure, "No rates by category.")
     return figure
 
 
@@ -46,7 +50,8 @@ def _add(figure: Figure, categories: Sequence[str], rates: Mapping[str, Rate], n
     shown = [rates.get(category) for category in categories]
     figure.add_bar(
         y=[_label(category) for category in categories],
-        x=[rate.rate if rate else None for rate in shown],
+        x=[rate.rate + STUB if rate else None for rate in shown],
+        base=-STUB,
         name=text(shortened(name)),
         orientation="h",
         marker={"color": color},

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from core.contracts.events import CandidateScored
 from core.runs.view import RunView
 from core.search.ranking import pareto_front
-from safemerge_ui.charts.style import PARENT, SAFE, SKILL, frame, new_figure
+from safemerge_ui.charts.style import PARENT, SAFE, SKILL, frame, new_figure, say_empty
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -16,26 +16,20 @@ HEIGHT = 340
 
 
 def front_figure(view: RunView) -> Figure:
-    """Return the losses; down and left is better. Candidates scored on part of the pairs are open, and on no front."""
+    """Return the losses; down and left is better."""
     scored = [c for c in view.candidates if c.search == view.main_search and None not in (c.ce_safety, c.ce_expert)]
-    whole = [candidate for candidate in scored if not candidate.partial]
     figure = new_figure()
-    _add(figure, "Candidate", whole, {"size": 7, "color": PARENT, "opacity": 0.55})
-    if partial := [candidate for candidate in scored if candidate.partial]:
-        _add(
-            figure,
-            "Candidate, scored on part of the pairs",
-            partial,
-            {"symbol": "circle-open", "size": 6, "color": PARENT},
-        )
-    front = pareto_front(whole)
+    _add(figure, "Candidate", scored, {"size": 7, "color": PARENT, "opacity": 0.55})
+    front = pareto_front(scored)
     _add(figure, "Pareto front", front, {"size": 9, "color": SAFE}, mode="lines+markers")
-    if (best := view.best()) in whole and best is not None:
+    if (best := view.best()) in scored and best is not None:
         _add(figure, "Selected for the merge", [best], {"symbol": "star", "size": 15, "color": SKILL})
     frame(figure, HEIGHT)
     figure.update_layout(legend={"y": -0.24})
     figure.update_xaxes(title={"text": "Domain loss (nats per token)", "standoff": 6})
     figure.update_yaxes(title={"text": "Safety loss (nats per token)", "standoff": 6})
+    if not scored:
+        say_empty(figure, "No candidate is scored yet.")
     return figure
 
 
@@ -55,6 +49,5 @@ def _add(
 
 
 def _hover_text(candidate: CandidateScored) -> str:
-    pairs = f"<br>on {candidate.samples} of {candidate.all_samples} pairs" if candidate.partial else ""
     losses = f"safety {candidate.ce_safety:.3f}, domain {candidate.ce_expert:.3f}"
-    return f"Candidate {candidate.candidate}<br>{losses}{pairs}"
+    return f"Candidate {candidate.candidate}<br>{losses}"

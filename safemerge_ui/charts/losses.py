@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from core.contracts.events import CandidateScored
 from core.contracts.optimizers import searches_losses
 from core.runs.view import RunView
-from safemerge_ui.charts.style import BENIGN, PARENT, SAFE, SKILL, frame, new_figure
+from safemerge_ui.charts.style import BENIGN, PARENT, SAFE, SKILL, frame, new_figure, say_empty
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -21,8 +21,7 @@ HEIGHT = 300
 
 
 def _better(one: CandidateScored, other: CandidateScored) -> CandidateScored:
-    """The better of two candidates; one scored on all pairs is better than an estimate from a part of them."""
-    return min(one, other, key=lambda candidate: (candidate.partial, candidate.rank_key))
+    return min(one, other, key=lambda candidate: candidate.rank_key)
 
 
 def losses_figure(view: RunView) -> Figure:
@@ -57,6 +56,8 @@ def losses_figure(view: RunView) -> Figure:
     figure.update_layout(legend={"y": -0.26})
     figure.update_xaxes(title={"text": "Candidate", "standoff": 6}, rangemode="tozero")
     figure.update_yaxes(title={"text": "Nats per token (log)", "standoff": 6}, type="log", dtick="D2")
+    if not scored:
+        say_empty(figure, "No candidate is scored yet.")
     return figure
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BENIGN", "COMPARED", "GENERATIONS", "HARM", "INK", "PARENT", "SAFE", "SKILL", "error_bars", "frame",
-    "generation_colors", "new_figure", "shortened",
+    "generation_colors", "new_figure", "say_empty", "shortened",
 ]  # fmt: skip
 
 FONT = '"Avenir Next", "Segoe UI", "Helvetica Neue", Arial, "Liberation Sans", sans-serif'
@@ -56,10 +56,17 @@ def new_figure() -> Figure:
     return Figure()
 
 
+def say_empty(figure: Figure, message: str) -> None:
+    """Show a message in place of the axes' ranges, which plotly would make up for a figure without data."""
+    figure.update_xaxes(range=[0, 1], type="linear", showticklabels=False)
+    figure.update_yaxes(range=[0, 1], type="linear", showticklabels=False)
+    figure.add_annotation(x=0.5, y=0.5, xref="paper", yref="paper", text=message, showarrow=False)
+
+
 def generation_colors(generations: list[int]) -> list[str]:
     """Return a color for each generation number, from the first (blue) to the last (orange)."""
     last = max(generations, default=0)
-    return [_between(generation / last if last else 1.0) for generation in generations]
+    return [_between(generation / last if last else 0.0) for generation in generations]
 
 
 def frame(figure: Figure, height: int, **layout: Any) -> Figure:
@@ -71,7 +78,7 @@ def frame(figure: Figure, height: int, **layout: Any) -> Figure:
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": FONT, "size": 13, "color": INK},
         legend={"orientation": "h", "x": 0, "y": -0.16, "yanchor": "top", "font": {"size": 12}},
-        hoverlabel={"font": {"family": FONT, "size": 12}},
+        hoverlabel={"font": {"family": FONT, "size": 12, "color": "#ffffff"}, "bgcolor": "#17232d"},
         hovermode="closest",
         dragmode=False,
         **layout,

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block
 
+from core.contracts.comparison_spec import ComparisonSpec
 from core.errors import SpecError
 from core.evaluation.audit import judge_merge
 from core.evaluation.lineage import read_lineage
@@ -19,7 +20,7 @@ from safemerge_ui.access import require_starter
 from safemerge_ui.app_context import AppContext
 from safemerge_ui.boundary import Updates, bind, bind_with_notice
 from safemerge_ui.charts.alignment import alignment_figure
-from safemerge_ui.comparison_form import audit_spec, lines_of
+from safemerge_ui.comparison_form import audit_spec, form_of_comparison, lines_of
 from safemerge_ui.contrasts import broken_reasons, contrasts
 from safemerge_ui.page_run import FollowedTab
 from safemerge_ui.tabs import measuring
@@ -31,7 +32,7 @@ from safemerge_ui.views.verdict import verdict_view
 from safemerge_ui.watch import Watched
 
 INTRO = (
-    "<h2>Audit a published merge</h2><p>Is the merge as safe as the models it was merged from? One badly aligned "
+    "<h1>Audit a published merge</h1><p>Is the merge as safe as the models it was merged from? One badly aligned "
     "parent is enough to lose the refusals.</p>"
 )
 
@@ -143,6 +144,14 @@ def audit(
     form = {name: values[field] for name, field in tab.fields.items()}
     spec = audit_spec(values[tab.merge], lines_of(values[tab.parents]), form)
     return {run_id: launching.start(context, spec)}
+
+
+def fill(tab: AuditTab, spec: ComparisonSpec) -> Updates:
+    """Fill the form from an audit; raises `SpecError`."""
+    form = form_of_comparison(spec)
+    named = {role: [one.model for one in spec.models if one.role == role] for role in ("merged", "parent")}
+    texts: Updates = {tab.merge: "\n".join(named["merged"]), tab.parents: "\n".join(named["parent"])}
+    return {**texts, **{field: form[name] for name, field in tab.fields.items()}}
 
 
 def stop(context: AppContext, tab: AuditTab, run_id: str, profile: gr.OAuthProfile | None) -> Updates:

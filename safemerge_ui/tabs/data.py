@@ -233,7 +233,7 @@ def _build_amounts(fields: Fields, form: Mapping[str, Any]) -> None:
         "data_reply_tokens": "Longest reply (tokens)",
     }
     with gr.Column(elem_classes="sm-panel"):
-        gr.HTML("<h2>Amount of data</h2><p>With more pairs the losses are more reliable, and scoring takes longer.</p>")
+        gr.HTML("<h1>Training data</h1><p>With more pairs the losses are more reliable, and scoring takes longer.</p>")
         with gr.Row():
             for name, label in labels.items():
                 fields[name] = gr.Number(form[name], label=label, precision=0)
@@ -249,13 +249,14 @@ def _build_source(
             label, info = _SOURCE_TEXTS["path"]
             fields[f"{name}_path"] = gr.Textbox(form[f"{name}_path"], label=label, info=info, scale=3)
             uploads[name] = gr.UploadButton("Upload", file_types=pair_editor.TABLES, size="sm", scale=1, min_width=96)
-        with gr.Row():
-            for part in ("config", "split", "columns"):
-                label, info = _SOURCE_TEXTS[part]
-                key = f"{name}_{part}"
-                fields[key] = gr.Textbox(form[key], label=label, info=info, min_width=120)
-        label, info = _SOURCE_TEXTS["mix"]
-        fields[f"{name}_mix"] = gr.Textbox(form[f"{name}_mix"], label=label, info=info, lines=1, max_lines=4)
+        with gr.Accordion("Columns, split, additional sources", open=False, elem_classes="sm-sub"):
+            with gr.Row():
+                for part in ("config", "split", "columns"):
+                    label, info = _SOURCE_TEXTS[part]
+                    key = f"{name}_{part}"
+                    fields[key] = gr.Textbox(form[key], label=label, info=info, min_width=120)
+            label, info = _SOURCE_TEXTS["mix"]
+            fields[f"{name}_mix"] = gr.Textbox(form[f"{name}_mix"], label=label, info=info, lines=1, max_lines=4)
         if name == "safety":
             fields["safety_fallback"] = gr.Checkbox(
                 form["safety_fallback"], label="Use a built-in refusal where no model refuses"

@@ -21,7 +21,7 @@ from safemerge_ui.access import refuse_local_paths, require_starter
 from safemerge_ui.app_context import AppContext
 from safemerge_ui.boundary import Updates, bind, bind_with_notice
 from safemerge_ui.charts.categories import Kind, category_figure
-from safemerge_ui.comparison_form import comparison_spec, lines_of
+from safemerge_ui.comparison_form import comparison_spec, form_of_comparison, lines_of
 from safemerge_ui.contrasts import broken_reasons, contrasts
 from safemerge_ui.page_run import FollowedTab
 from safemerge_ui.tabs import measuring, replies
@@ -100,6 +100,7 @@ class EvaluateTab:
 def build() -> EvaluateTab:
     """Lay out the run, the table, the categories, the replies and the form."""
     with gr.Column(elem_classes="sm-panel"):
+        gr.HTML("<h1>Evaluation</h1>")
         line = gr.HTML(_no_run(), elem_id="evaluate-line")
         with gr.Row(visible=False, elem_classes="sm-actions") as actions:
             stop_button = gr.Button("Stop", size="sm", visible=False, elem_id="evaluate-stop")
@@ -198,6 +199,13 @@ def read_form(tab: EvaluateTab, values: Mapping[Any, Any]) -> ComparisonSpec:
     """Return the comparison that the form describes; raises `SpecError`."""
     form = {name: values[field] for name, field in tab.fields.items()}
     return comparison_spec([(reference, "model") for reference in lines_of(values[tab.references])], form)
+
+
+def fill(tab: EvaluateTab, spec: ComparisonSpec) -> Updates:
+    """Fill the form from a comparison; raises `SpecError`."""
+    form = form_of_comparison(spec)
+    references = "\n".join(compared.model for compared in spec.models)
+    return {tab.references: references, **{field: form[name] for name, field in tab.fields.items()}}
 
 
 def write_report(context: AppContext, tab: EvaluateTab, run_id: str) -> Updates:

@@ -55,6 +55,7 @@ class MergeTab:
     fields: dict[str, gr.components.Component]
     launch: gr.Button
     stop: gr.Button
+    resume: gr.Button
     notice: gr.HTML
     line: gr.HTML
     steps: gr.HTML
@@ -77,7 +78,7 @@ class MergeTab:
     @property
     def live(self) -> list[Block]:
         """What changes with every event of the run."""
-        return [self.line, self.steps, self.ending, self.stop]
+        return [self.line, self.steps, self.ending, self.stop, self.resume]
 
     @property
     def outputs(self) -> list[Block]:
@@ -93,6 +94,7 @@ def build(form: Form, on_space: bool = False) -> MergeTab:
             with gr.Row(elem_classes="sm-actions"):
                 launch = gr.Button("Launch", variant="primary", size="lg", elem_id="merge-launch")
                 stop_button = gr.Button("Stop", size="lg", interactive=False, elem_id="merge-stop")
+                resume = gr.Button("Resume", size="lg", visible=False, elem_id="merge-resume")
             message = gr.HTML(elem_id="merge-notice")
         with gr.Column(scale=3, min_width=300, elem_classes="sm-shown"):
             with gr.Column(elem_classes="sm-panel"):
@@ -124,7 +126,7 @@ def build(form: Form, on_space: bool = False) -> MergeTab:
                 publishing = publish_panel.build(on_space)
     run = (message, line, steps, end, verdict, plane, losses, front, best, results, files, body)
     panels = (explorer, save_panel, publishing)
-    return MergeTab(fields, launch, stop_button, *run, alpha, *panels, gr.State(""), gr.State(""))
+    return MergeTab(fields, launch, stop_button, resume, *run, alpha, *panels, gr.State(""), gr.State(""))
 
 
 def wire(tab: MergeTab, context: AppContext, run_id: gr.State) -> None:
@@ -134,6 +136,7 @@ def wire(tab: MergeTab, context: AppContext, run_id: gr.State) -> None:
     explored = [tab.explorer, tab.saving.number]
     for event in (tab.alpha.change, tab.best.change):
         event(bind(explore, context, tab), [run_id, tab.alpha], explored, show_progress="hidden")
+    tab.drawn.change(bind(recount, context, tab), [run_id, tab.alpha], tab.explorer, show_progress="hidden")
     saving.wire(tab.saving, context, run_id)
     publish_panel.wire(tab.publishing, context, run_id, tab.drawn)
 
@@ -162,6 +165,11 @@ def explore(context: AppContext, tab: MergeTab, run_id: str, alpha: float) -> Up
     return {tab.explorer: alpha_view(view, alpha), tab.saving.number: saving.number_for(view, alpha)}
 
 
+def recount(context: AppContext, tab: MergeTab, run_id: str, alpha: float) -> Updates:
+    """Show the front of the candidates so far, which grows also while the best one stays."""
+    return {tab.explorer: alpha_view(context.watch.look(run_id).view, alpha)} if run_id else {}
+
+
 def show_live(tab: MergeTab, watched: Watched) -> Updates:
     """Show the progress of the run."""
     view = watched.view
@@ -170,6 +178,7 @@ def show_live(tab: MergeTab, watched: Watched) -> Updates:
         tab.steps: stepper(view),
         tab.ending: ending(view),
         tab.stop: gr.update(interactive=not view.over),
+        tab.resume: gr.update(visible=view.status in ("failed", "cancelled") and not view.is_comparison),
     }
 
 

@@ -27,7 +27,7 @@ def _search_fields(fields: Fields, form: Form) -> None:
     methods = [(title, name) for name, title in offered_methods().items()]
     optimizers = [(row.title, row.name) for row in OPTIMIZERS.values()]
     comparisons = [(row.title, row.name) for row in baselines().values()]
-    gr.HTML("<h2>Search</h2>")
+    gr.HTML("<h1>Search</h1>")
     fields["safety"] = gr.Checkbox(form["safety"], label="Safety-aware", info="Off: domain data alone, as a baseline")
     fields["optimizer"] = gr.Radio(
         optimizers,
@@ -139,11 +139,6 @@ def _objective_fields(fields: Fields, form: Form) -> None:
         label="Weights of experts",
         info="Lines like `chemistry: 2`; experts left out count 1. Empty: every domain pair counts the same",
         lines=2,
-    )
-    fields["racing"] = gr.Checkbox(
-        form["racing"],
-        label="Racing",
-        info=f"{optimizers_reading('racing')}: candidates that fall behind are scored on a part of the pairs",
     )
 
 

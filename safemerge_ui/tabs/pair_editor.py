@@ -16,7 +16,7 @@ from gradio.blocks import Block
 from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
-from core.contracts.run_spec import RunSpec
+from core.contracts.run_spec import spec_from_dict
 from core.data.editing import (
     add_row,
     convert_table,
@@ -315,7 +315,7 @@ def _rows_of_run(context: AppContext, run_id: str, path: str) -> list[Sample]:
 def _provenances(context: AppContext, dataset: Dataset, run_id: str) -> tuple[Provenance, ...]:
     """The origin of the pairs of each source of the run; empty until the run has written its spec."""
     spec = context.watch.look(run_id).view.spec
-    return provenances(getattr(RunSpec.model_validate(spec).data, dataset)) if spec else ()
+    return provenances(getattr(spec_from_dict(spec, stored=True).data, dataset)) if spec else ()
 
 
 def _read(context: AppContext, editor: PairEditor, values: Values) -> list[Sample]:

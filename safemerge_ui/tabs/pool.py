@@ -27,6 +27,8 @@ GUARD_CHOICES = (
     "meta-llama/Meta-Llama-Guard-2-8B",
     "allenai/wildguard",
     "ibm-granite/granite-guardian-3.0-2b",
+    "ibm-granite/granite-guardian-4.1-8b",
+    "nvidia/Nemotron-Content-Safety-Reasoning-4B",
     "google/shieldgemma-2b",
 )
 """Published guards to choose from; the field also accepts any other name."""
@@ -77,9 +79,7 @@ def build(context: AppContext) -> PoolTab:
         gr.HTML("<h2>Models</h2><p>Each as a Hub id, id@revision, a local folder, base+lora, or demo/NAME.</p>")
         fields, slots, add_expert = _model_fields(form)
     with gr.Accordion("Run specification (YAML)", open=False, elem_classes="sm-panel", elem_id="pool-spec"):
-        gr.HTML(
-            "<p>The whole form as a file. <code>python -m core run SPEC.yaml --out DIR</code> starts the same run.</p>"
-        )
+        gr.HTML("<p>The whole form as a file, which starts the same run without the page too.</p>")
         with gr.Row(elem_classes="sm-actions"):
             write_yaml = gr.Button("Write the form as YAML", size="sm", elem_id="spec-write")
             read_yaml = gr.Button("Fill the form from this YAML", size="sm", elem_id="spec-read")

@@ -40,7 +40,7 @@ def build() -> RunsTab:
     with gr.Column(elem_classes="sm-panel"):
         with gr.Row(elem_classes="sm-headrow"):
             gr.HTML(
-                "<h2>Runs</h2><p>Newest first. A run continues when the page is closed. A failed or stopped run can be "
+                "<h1>Runs</h1><p>Newest first. A run continues when the page is closed. A failed or stopped run can be "
                 "resumed from its last step.</p>"
             )
             refresh = gr.Button("Refresh", size="sm", elem_classes="sm-quiet", scale=0, min_width=110)
@@ -90,6 +90,8 @@ def delete(
     """Delete the run that the visitor confirmed."""
     require_starter(context.settings, profile)
     delete_run(context.watch.folder(pending_delete), context.settings)
+    if context.storage is not None:
+        context.storage.forget(pending_delete)
     return {tab.history: show_history(context, run_id), **hide_question(tab)}
 
 

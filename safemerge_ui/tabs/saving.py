@@ -19,6 +19,7 @@ from safemerge_ui.access import refuse_local_paths, require_starter
 from safemerge_ui.app_context import AppContext
 from safemerge_ui.boundary import Updates, bind, bind_with_notice
 from safemerge_ui.errors import RunIsBusy
+from safemerge_ui.launching import refuse_without_workers
 from safemerge_ui.views.alpha import run_beta
 from safemerge_ui.views.export_status import export_view
 
@@ -80,6 +81,7 @@ def save(
         raise RunError(
             "No candidate is named.", "Open a run that has scored some, and enter the number of one.", code="no-number"
         )
+    refuse_without_workers(context)
     run = context.watch.folder(run_id)
     if busy := context.watch.busy_run():
         raise RunIsBusy(busy)

@@ -12,32 +12,47 @@ from core.contracts.events import CandidateScored
 from core.contracts.optimizers import weighs_parents
 from core.runs.view import RunView
 from core.search.ranking import pareto_front, rank
-from safemerge_ui.views.markup import empty, notice, percent, text
+from safemerge_ui.views.markup import empty, notice, percent, scrolling, text
 from safemerge_ui.views.results import candidate_facts, recipe_table
+
+SLIDER = tuple(step / 20 for step in range(41))
+"""The values of alpha that the slider of the Merge tab has."""
 
 
 def alpha_view(view: RunView, alpha: float) -> str:
     """Return the best candidate for `alpha`, the best for the run's own alpha, and the Pareto front.
 
-    Candidates that were scored on part of the pairs are excluded, because their losses are estimates.
-
     Raises:
         SpecError: alpha is negative or not finite.
     """
-    scored = [c for c in view.candidates if c.search == view.main_search and not weighs_parents(c.search)]
-    candidates = [candidate for candidate in scored if not candidate.partial]
+    candidates = [c for c in view.candidates if c.search == view.main_search and not weighs_parents(c.search)]
     ranked = rank(candidates, alpha, run_beta(view))
     if not ranked:
         return empty(
-            "No candidate has both losses on all pairs yet.",
+            "No candidate has both losses yet.",
             "A search on safety and domain data scores such candidates.",
         )
     winner = ranked[0]
     objective = (winner.ce_safety or 0.0) + alpha * (winner.ce_expert or 0.0)
     objective += run_beta(view) * (winner.ce_benign or 0.0)
     own = _own_alpha(view, candidates, winner)
-    excluded = _excluded(len(scored) - len(candidates))
-    return candidate_facts(winner, objective) + own + recipe_table(winner.recipe) + _front(ranked, winner) + excluded
+    always = _always(candidates, run_beta(view))
+    recipe = recipe_table(winner.recipe)
+    return candidate_facts(winner, objective) + always + own + recipe + _front(ranked, winner)
+
+
+def _always(candidates: Sequence[CandidateScored], beta: float) -> str:
+    """Why moving the slider changes nothing, where the same candidate wins for each of its values; else empty."""
+    winners = {rank(candidates, alpha, beta)[0].candidate for alpha in SLIDER}
+    if len(winners) > 1:
+        return ""
+    front = len(pareto_front(candidates))
+    reason = (
+        "No other candidate is better in either loss."
+        if front == 1
+        else "The others on the front gain less in the domain loss than they lose in the safety loss."
+    )
+    return notice(f"Every alpha from 0 to {SLIDER[-1]:g} selects candidate {winners.pop()}.", reason, "plain")
 
 
 def saved_view(number: int, folder: Path, sha256: str) -> str:
@@ -62,12 +77,6 @@ def run_beta(view: RunView) -> float:
     return float(beta) if isinstance(beta, int | float) else 0.0
 
 
-def _excluded(partial: int) -> str:
-    if partial == 0:
-        return ""
-    return f'<p class="sm-foot">Excluded, as they were scored on part of the pairs: {partial} candidates.</p>'
-
-
 def _front(candidates: Sequence[CandidateScored], winner: CandidateScored) -> str:
     front = pareto_front(candidates)
     every = "" if any(one.ce_benign is not None for one in candidates) else " Every alpha selects one of them."
@@ -77,7 +86,8 @@ def _front(candidates: Sequence[CandidateScored], winner: CandidateScored) -> st
     return (
         f'<p class="sm-foot">{len(front)} of {len(candidates)} candidates are on the Pareto front: no other candidate '
         f"is better in one loss without being worse in the other.{every}</p>"
-        '<div class="sm-scroll sm-tall"><table class="sm-table"><thead><tr><th>Candidate</th>'
+        + scrolling("Pareto front", "sm-tall")
+        + '<table class="sm-table"><thead><tr><th>Candidate</th>'
         f'<th class="sm-num">Loss: safety</th><th class="sm-num">Loss: domain</th>{heads}'
         '<th class="sm-num">Alignment<small>estimated</small></th>'
         f'<th class="sm-num">Accuracy<small>estimated</small></th></tr></thead><tbody>{rows}</tbody></table></div>'

@@ -42,7 +42,8 @@ def disputed_replies(view: RunView) -> str:
     more = f", of which the first {_SHOWN} are shown" if len(replies) > _SHOWN else ""
     return (
         f"<h3>Test replies on which guards disagree</h3><p>{len(replies)} replies{more}. All are in the run's "
-        f'<span class="sm-mono">disputed.jsonl</span>.</p><div class="sm-cards">{cards}</div>'
+        f'<span class="sm-mono">disputed.jsonl</span>.</p><div class="sm-cards" tabindex="0" role="region" '
+        f'aria-label="Replies on which guards differ">{cards}</div>'
     )
 
 

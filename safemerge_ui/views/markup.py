@@ -49,6 +49,11 @@ def empty(title: str, what_next: str) -> str:
     return f'<div class="sm-empty"><strong>{text(title)}</strong><span>{text(what_next)}</span></div>'
 
 
+def scrolling(label: str, kind: str = "") -> str:
+    """Return the opening tag of a box that scrolls, which the keyboard reaches; `label` is read out."""
+    return f'<div class="sm-scroll {kind}" tabindex="0" role="region" aria-label="{text(label)}">'
+
+
 def percent(share: float | None) -> str:
     """Return 0.876 as `88 %`, and None as a dash."""
     return "–" if share is None else f"{100 * share:.0f} %"

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.contracts.events import Phase
-from core.contracts.merge_methods import method_title
-from core.contracts.optimizers import DEFAULT_OPTIMIZER, OPTIMIZERS, ObjectiveMode, baselines
+from core.contracts.merge_methods import METHODS, method_title
+from core.contracts.optimizers import DEFAULT_OPTIMIZER, EQUAL, OPTIMIZERS, ObjectiveMode, baselines
 from core.contracts.results import WITHOUT, ModelResult, Role
 from core.contracts.run_spec import Memory, Vocabulary
 from core.data.categories import find_category
@@ -53,10 +53,20 @@ STATUS_TONES: dict[Status, str] = {
     "cancelled": "warn",
 }
 
+STATUS_TITLES: dict[Status, str] = {
+    "waiting": "Waiting",
+    "running": "Running",
+    "finished": "Finished",
+    "failed": "Failed",
+    "cancelled": "Stopped",
+}
+"""How the page names a status: what the button Stop ends is stopped."""
+
 SAFETY_AWARE = "Safety-aware merge"
 DOMAIN_ONLY = "Domain-only merge"
 
 _SAFETY_AWARE_SHORT = "Safety-aware"
+_SHORT_PLAIN = {"Published parameters": "Published", "Default parameters": "Defaults"}
 
 ROLES: dict[Role, tuple[str, str]] = {
     "parent": ("Parent", "plain"),
@@ -72,10 +82,17 @@ def is_audit(view: RunView) -> bool:
     return view.is_comparison and any(model.get("role") == "merged" for model in view.spec["models"])
 
 
-def search_name(name: str) -> str:
-    """A baseline's title; a name that no row of the table has stays as it is."""
+def search_name(name: str, method: str = "") -> str:
+    """A baseline's title; a name that no row of the table has stays as it is.
+
+    Args:
+        name: of the baseline.
+        method: `search.method` of the run; for a published one the plain merge has its own parameters.
+    """
     if name.startswith(WITHOUT):
         return f"Without {name.removeprefix(WITHOUT)}"
+    if name == EQUAL and method in METHODS and METHODS[method].plain_title:
+        return METHODS[method].plain_title
     known = baselines().get(name)
     return known.title if known else name
 
@@ -104,10 +121,11 @@ def merged_name(view: RunView) -> str:
 
 def search_facts(search: Mapping[str, Any]) -> list[str]:
     """A spec's search in a few words: method, optimizer, and the settings that the optimizer reads."""
-    row = OPTIMIZERS.get(search.get("optimizer", DEFAULT_OPTIMIZER), OPTIMIZERS[DEFAULT_OPTIMIZER])
-    method = search.get("method", "")
+    name = search.get("optimizer", DEFAULT_OPTIMIZER)
+    row = OPTIMIZERS.get(name, OPTIMIZERS[DEFAULT_OPTIMIZER])
+    method, mention = search.get("method", ""), row.mention if name in OPTIMIZERS else name
     facts = [] if row.own_method else [method_title(method)]
-    facts += [row.mention] if row.mention else []
+    facts += [mention] if mention else []
     if "temperature" in row.options:
         facts.append(f"temperature {search.get('temperature', 1.0):g}")
     return [*facts, *_step_facts(search)] if row.takes_steps else facts
@@ -122,14 +140,14 @@ def _step_facts(search: Mapping[str, Any]) -> list[str]:
         facts.append(f"alpha {search.get('alpha')}")
     if objective not in ("constraint", "weighted"):
         facts.append(OBJECTIVES[objective].lower())
-    return [*facts, *(["raced"] if search.get("racing") else [])]
+    return facts
 
 
 def model_name(result: ModelResult, view: RunView) -> str:
     """A measured model's title; parents and compared models keep their names."""
     if view.is_comparison:
         return result.name
-    return merged_name(view) if result.role == "merged" else search_name(result.name)
+    return merged_name(view) if result.role == "merged" else search_name(result.name, _method(view))
 
 
 def short_name(result: ModelResult, view: RunView) -> str:
@@ -139,8 +157,14 @@ def short_name(result: ModelResult, view: RunView) -> str:
         return f"Without {result.name.rstrip('/').rsplit('/', 1)[-1]}"
     if name == SAFETY_AWARE:
         return _SAFETY_AWARE_SHORT
+    if result.name == EQUAL and name in _SHORT_PLAIN:
+        return _SHORT_PLAIN[name]
     known = None if view.is_comparison or result.role != "baseline" else baselines().get(result.name)
     return known.short if known else _last_part(name, [model_name(model, view) for model in view.models])
+
+
+def _method(view: RunView) -> str:
+    return str((view.spec.get("search") or {}).get("method", ""))
 
 
 def _last_part(name: str, names: Sequence[str]) -> str:

@@ -50,7 +50,7 @@ def sample_cards(chosen: Sequence[tuple[int, SampleSeen]], page: int = 1) -> str
     page = max(1, min(page, page_count(chosen)))
     first = (page - 1) * PAGE_SIZE
     cards = "".join(_card(number, sample) for number, sample in chosen[first : first + PAGE_SIZE])
-    return f'<div class="sm-cards">{cards}</div>'
+    return f'<div class="sm-cards" tabindex="0" role="region" aria-label="Pairs">{cards}</div>'
 
 
 def data_summary(view: RunView) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from core.data.editing import TablePreview
 from core.data.training_pairs import Dataset, Sample
-from safemerge_ui.views.markup import badge, covered, empty, text
+from safemerge_ui.views.markup import badge, covered, empty, scrolling, text
 from safemerge_ui.views.names import category_name
 
 PAGE_SIZE = 12
@@ -29,7 +29,7 @@ def row_cards(samples: Sequence[Sample], dataset: Dataset, page: int = 1) -> str
     cards = "".join(
         _card(index, sample, dataset) for index, sample in enumerate(samples[first : first + PAGE_SIZE], start=first)
     )
-    return f'<div class="sm-cards">{cards}</div>'
+    return f'<div class="sm-cards" tabindex="0" role="region" aria-label="Rows to edit">{cards}</div>'
 
 
 def _card(index: int, sample: Sample, dataset: Dataset) -> str:
@@ -52,7 +52,7 @@ def table_preview(table: TablePreview) -> str:
     head = "".join(f"<th>{text(name)}</th>" for name in table.names)
     body = "".join(f"<tr>{''.join(f'<td>{text(_short(cell))}</td>' for cell in row)}</tr>" for row in table.rows)
     table_html = f'<table class="sm-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    rows = f'<div class="sm-scroll">{table_html}</div>'
+    rows = scrolling("Rows") + f"{table_html}</div>"
     return f"<p>Columns: {text(', '.join(table.names))}</p>{covered(rows, 'table-preview', 'First rows')}"
 
 

@@ -31,7 +31,7 @@ def _plan(spec: RunSpec) -> str:
         ("Training pairs", f"{data.safety.pairs} safety, {data.domain.pairs} domain"),
         ("Search", _search(search)),
         *([("Search space", space)] if (space := _search_space(search.genome)) else []),
-        ("Compared with", ", ".join(search_name(name) for name in search.compare) or "nothing"),
+        ("Compared with", ", ".join(search_name(name, search.method) for name in search.compare) or "nothing"),
         ("Question generator", pool.generator or "none"),
         ("Guard", pool.guard),
         *([("Task vectors from", pool.ancestor)] if pool.ancestor else []),

@@ -6,6 +6,7 @@ from core.contracts.events import Phase
 from core.runs.view import RunView
 from safemerge_ui.views.markup import badge, duration, empty, notice, text
 from safemerge_ui.views.names import (
+    STATUS_TITLES,
     STATUS_TONES,
     is_safety_aware,
     optimizer_title,
@@ -13,6 +14,8 @@ from safemerge_ui.views.names import (
     search_facts,
 )
 
+FEWEST_STEPS = 3
+"""Steps of a phase after which its pace tells the time left."""
 QUIET_S = 60.0
 """After how long without an event the page says so: the worker may be stopped, or a step takes long."""
 
@@ -27,9 +30,21 @@ def run_progress(view: RunView, run_id: str, now: float) -> str:
     return run_line(view, run_id, now) + stepper(view) + ending(view)
 
 
+def seconds_left(view: RunView) -> float | None:
+    """Return the seconds left in the current phase as its worker says, else by its pace so far; None if unknown."""
+    progress = view.progress
+    if progress is None or progress.phase != view.phase:
+        return None
+    if progress.seconds_left is not None:
+        return progress.seconds_left
+    if view.phase_started_at is None or view.updated_at is None or progress.done < FEWEST_STEPS:
+        return None
+    return (view.updated_at - view.phase_started_at) * max(0, progress.total - progress.done) / progress.done
+
+
 def run_line(view: RunView, run_id: str, now: float) -> str:
     """Return status, name, elapsed time at `now`, and settings of a run."""
-    status = badge(view.status.capitalize(), STATUS_TONES[view.status])
+    status = badge(STATUS_TITLES[view.status], STATUS_TONES[view.status])
     elapsed = f"<span>{duration(view.elapsed_s(now))}</span>" if view.started_at is not None else ""
     elapsed += f"<span>no event for {duration(quiet)}: {QUIET_ADVICE}</span>" if (quiet := quiet_s(view, now)) else ""
     facts = "".join(f"<span>{text(fact)}</span>" for fact in spec_facts(view.spec))
@@ -45,7 +60,7 @@ def quiet_s(view: RunView, now: float) -> float:
 def run_pill(view: RunView, run_id: str) -> str:
     """Return a run's status for the head of the page."""
     progress = view.progress
-    label = view.status.capitalize() if view.over else _label(view)
+    label = STATUS_TITLES[view.status] if view.over else _label(view)
     share = f" {progress.done}/{progress.total}" if progress and not view.over and progress.phase == view.phase else ""
     tone = STATUS_TONES[view.status]
     return f'<span class="sm-pill sm-{tone}" title="{text(run_id)}"><i></i>{text(label)}{share}</span>'
@@ -53,7 +68,7 @@ def run_pill(view: RunView, run_id: str) -> str:
 
 def run_notice(message: str) -> str:
     """Return what stands in place of the status if the run cannot be read."""
-    return f'<span class="sm-pill sm-bad" title="{text(message)}"><i></i>Run unavailable</span>'
+    return f'<span class="sm-pill sm-bad"><i></i>{text(message)}</span>'
 
 
 def spec_facts(spec: dict[str, object]) -> list[str]:
@@ -86,7 +101,7 @@ def ending(view: RunView) -> str:
     if view.status == "failed":
         parts.append(notice(view.message or "The run failed.", view.hint))
     if view.status == "cancelled":
-        hint = "Its results so far stay in its folder. Resume it on the Runs tab."
+        hint = "Its results so far are kept. Resume it here or on the Runs tab."
         parts.append(notice(view.message or "The run was stopped.", hint, "warn"))
     parts += [notice(warning.message, warning.hint, "warn") for warning in view.warnings]
     parts += [notice(early_end(message), "", "plain") for message in view.early_ends]
@@ -141,7 +156,8 @@ def _detail(view: RunView) -> str:
     progress = view.progress
     if progress is None or progress.phase != view.phase:
         return f'<p class="sm-detail">{text(_label(view))}: starting</p>'
-    left = "" if progress.seconds_left is None else f" · about {duration(progress.seconds_left)} left in this phase"
+    seconds = seconds_left(view)
+    left = "" if seconds is None else f" · about {duration(seconds)} left in this phase"
     message = f" · {text(progress.message)}" if progress.message else ""
     message += f" · {progress.tokens_scored:,} tokens scored" if progress.tokens_scored else ""
     label = text(_label(view))

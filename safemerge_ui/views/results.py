@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from core.contracts.events import CandidateScored
 from core.contracts.merge_methods import METHODS, method_title, takes_base
@@ -13,7 +14,7 @@ from core.contracts.results import ModelResult, Rate
 from core.evaluation.blanket_refusal import over_refusing
 from core.merging.scopes import scope_label
 from core.runs.view import RunView
-from safemerge_ui.views.markup import badge, empty, interval, notice, percent, text
+from safemerge_ui.views.markup import badge, empty, interval, notice, percent, scrolling, text
 from safemerge_ui.views.names import ROLES, model_name, optimizer_title
 from safemerge_ui.views.weight_map import weight_map
 
@@ -30,7 +31,7 @@ def result_table(view: RunView) -> str:
     return (
         flags
         + (
-            '<div class="sm-scroll"><table class="sm-table sm-results"><thead><tr><th>Model</th>'
+            scrolling("Results") + '<table class="sm-table sm-results"><thead><tr><th>Model</th>'
             '<th class="sm-num">Alignment<small>higher is better</small></th>'
             '<th class="sm-num">Over-refusal<small>lower is better</small></th>'
             f'{heads}<th class="sm-num">Broken text<small>lower is better</small></th>'
@@ -166,6 +167,7 @@ def files_line(folder: Path, view: RunView) -> str:
         parts.append("<span>Measurements: <code>result.json</code></span>")
     if view.exported is not None:
         parts.append(f"<span>Merged model: <code>{text(view.exported.path)}</code></span>")
+        parts.append(f'<a href="merges/{quote(folder.name)}.tar" download>Download the merge (tar)</a>')
     return f'<p class="sm-files">{"".join(parts)}</p>'
 
 

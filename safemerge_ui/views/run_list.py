@@ -10,7 +10,7 @@ from core.contracts.merge_methods import method_title
 from core.contracts.results import ModelResult
 from core.runs.summaries import RunSummary
 from safemerge_ui.views.markup import badge, duration, empty, percent, text
-from safemerge_ui.views.names import STATUS_TONES
+from safemerge_ui.views.names import STATUS_TITLES, STATUS_TONES
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def history_view(rows: Sequence[RunRow], current: str = "") -> str:
 def _card(row: RunRow, current: str) -> str:
     run = row.summary
     on_page = badge("On this page", "info") if run.run_id == current else ""
-    status = badge(run.status.capitalize(), STATUS_TONES[run.status])
+    status = badge(STATUS_TITLES[run.status], STATUS_TONES[run.status])
     head = f'{status}<b class="sm-mono">{text(run.run_id)}</b>{on_page}'
     pool = (
         f'<p class="sm-mono sm-pool">{text((" · " if run.kind == "comparison" else " + ").join(run.pool))}</p>'

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from core.contracts.results import ModelResult, Rate
 from core.evaluation.paired_replies import Contrast, Measure
 from core.runs.view import RunView
-from safemerge_ui.views.markup import badge, empty, interval, percent, text
+from safemerge_ui.views.markup import badge, empty, interval, percent, scrolling, text
 from safemerge_ui.views.names import ROLES, model_name
 
 Contrasts = Mapping[str, Mapping[Measure, Contrast]]
@@ -51,7 +51,7 @@ def side_by_side(view: RunView, reference: str, contrasts: Contrasts, broken: Ma
         for model in view.models
     )
     return (
-        '<div class="sm-scroll"><table class="sm-table sm-versus"><thead><tr><th scope="col">Model</th>'
+        scrolling("Models side by side") + '<table class="sm-table sm-versus"><thead><tr><th scope="col">Model</th>'
         f"{head}</tr></thead><tbody>{rows}</tbody></table></div>{_legend(view, reference, contrasts)}"
     )
 

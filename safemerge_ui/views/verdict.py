@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from core.contracts.results import Rate
 from core.evaluation.audit import AuditVerdict, BadApple, Difference, ExpertCost, Standing
-from safemerge_ui.views.markup import badge, empty, interval, percent, text
+from safemerge_ui.views.markup import badge, empty, interval, percent, scrolling, text
 from safemerge_ui.views.side_by_side import p_value, plain_cell, points, rate_cell
 
 
@@ -39,7 +39,8 @@ def cost_table(costs: Sequence[ExpertCost], merged: Rate | None) -> str:
     return (
         "<h3>Which expert lowers alignment</h3><p>The merge without each expert in turn; with all of them it has "
         f"{percent(merged.rate if merged else None)}.</p>"
-        '<div class="sm-scroll"><table class="sm-table sm-versus"><thead><tr>'
+        + scrolling("Costs of the experts")
+        + '<table class="sm-table sm-versus"><thead><tr>'
         '<th scope="col">Left out</th><th scope="col">Alignment<small>of the merge without it</small></th>'
         '<th scope="col">Change<small>percentage points</small></th><th scope="col">Conclusion</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"

@@ -7,7 +7,7 @@ from typing import Any
 
 from core.contracts.merge_methods import METHODS
 from core.merging.scopes import scope_label
-from safemerge_ui.views.markup import text
+from safemerge_ui.views.markup import scrolling, text
 
 _REST = "rest"
 _FULL = 1.5
@@ -25,7 +25,7 @@ def weight_map(recipe: Mapping[str, Any]) -> str:
         return ""
     hidden = int(METHODS[recipe["method"]].merges_base)  # the base's own weight comes first
     maps = (_map(name, number + hidden, scopes) for number, name in enumerate(recipe["experts"]))
-    return f'<div class="sm-scroll">{"".join(maps)}</div>'
+    return scrolling("Weights by layer") + f"{''.join(maps)}</div>"
 
 
 def _map(name: str, number: int, scopes: list[Mapping[str, Any]]) -> str:

@@ -34,6 +34,4 @@ def test_a_benchmarks_json_becomes_its_table(name: str, tmp_path: Path) -> None:
     table = TABLES[name](result).splitlines()
     columns = {line.count("|") for line in table if line.startswith("|")}
     assert len(columns) == 1
-    assert ("Pool: " if name in ("search", "search_float32", "roughness", "racing") else "processor threads") in table[
-        -1
-    ]
+    assert ("Pool: " if name in ("search", "search_float32", "roughness") else "processor threads") in table[-1]

@@ -10,15 +10,19 @@ import pytest
 import yaml
 
 from benchmarks.marked_section import keep_section, replace_section
+from benchmarks.paper.plan import with_data
 from benchmarks.paper.study import load_study
 from benchmarks.rivals import __main__ as command
 from benchmarks.rivals.__main__ import main, write
 from benchmarks.rivals.chart import chart
+from benchmarks.rivals.cost import Cost, cost_of, mean_cost
 from benchmarks.rivals.entries import Scale, cells, entries
 from benchmarks.rivals.measured import Comparison, Row
 from benchmarks.rivals.tables import as_page, as_section, winners
+from core.contracts.events import CandidateScored, Event, GradientStep, ImportanceScored
 from core.contracts.merge_methods import METHODS, rival_methods
 from core.contracts.optimizers import OPTIMIZERS
+from core.contracts.search_spec import MODULES
 from core.errors import SpecError
 from core.evaluation.statistics import wilson
 from tests.tiny_models import save_tiny_llama
@@ -92,14 +96,14 @@ def study(tiny_llama: Path, tiny_expert: Path, tmp_path: Path, monkeypatch: pyte
 def test_a_comparison_runs_once_and_writes_its_page(
     study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    methods = ("safe_lora", "interpolation")
+    methods = ("safe_lora", "interpolation", "alignmerge")
     monkeypatch.setattr("benchmarks.rivals.entries.rival_methods", lambda: methods)
     monkeypatch.setattr("benchmarks.rivals.entries.GRADIENT", "not an optimizer")
     ancestor = str(save_tiny_llama(tmp_path / "ancestor", nudge_seed=9))
     options = ["--pool", str(study), "--out", str(tmp_path / "out"), "--seeds", "1", "--steps", "2", "--k", "5"]
     options += ["--limit", "2", "--ancestor", ancestor]
     assert main([*options, "--summarise", "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)["missing"]) == 3
+    assert len(json.loads(capsys.readouterr().out)["missing"]) == 4
     assert main([*options, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["missing"] == [] and found["scale"] == {"limit": 2, "steps": 2, "k": 5}
@@ -107,7 +111,12 @@ def test_a_comparison_runs_once_and_writes_its_page(
     assert all(one["alignment"]["n"] == 2 for one in rows.values())
     searched = rows["Safe LoRA, searched"]
     assert set(searched["tests"]["evomm"]) == {"alignment", "over_refusal"}
-    assert searched["seconds"] > 0 and rows["Safe LoRA, published parameters"]["seconds"] is None
+    assert searched["seconds"] > 0 and searched["candidates"] == 2
+    plain = rows["Safe LoRA, default parameters"]
+    assert (plain["seconds"], plain["candidates"]) == (None, None)
+    assert "Interpolation of aligned and fine-tuned, published parameters" in rows
+    scores = rows["AlignMerge, default parameters"]
+    assert scores["candidates"] is None and 0 < scores["seconds"] < rows["AlignMerge, searched"]["seconds"]
     times = {path: path.stat().st_mtime for path in (tmp_path / "out").rglob("result.json")}
     assert main([*options, "--write"]) == 0
     assert times == {path: path.stat().st_mtime for path in (tmp_path / "out").rglob("result.json")}
@@ -117,9 +126,54 @@ def test_a_comparison_runs_once_and_writes_its_page(
     assert (tmp_path / "out" / "images" / "rivals.svg").exists()
 
 
+def candidate(search: str, number: int, seconds: float, tokens: int) -> CandidateScored:
+    recipe = {"method": "led"}
+    return CandidateScored(
+        search=search,
+        candidate=number,
+        generation=0,
+        recipe=recipe,
+        objective=1.0,
+        ce_safety=0.5,
+        ce_expert=0.5,
+        seconds=seconds,
+        tokens=tokens,
+    )
+
+
+def test_the_cost_of_a_search_counts_candidates_that_another_search_had_scored() -> None:
+    importance = ImportanceScored(method="led", sha256="0", pairs=4, seconds=100.0)
+    step = GradientStep(search="gradient", step=0, batch=None, objective=1.0, seconds=7.0)
+    log: list[Event] = [
+        importance,
+        candidate("evomm", 0, 2.0, 50),
+        candidate("evomm", 1, 4.0, 50),
+        step,
+        candidate("gradient", 0, 0.001, 0),
+        candidate("cocktail", 0, 5.0, 50).model_copy(update={"failure": "out of memory", "tokens": 0}),
+    ]
+    assert cost_of(log, "evomm") == (2, 106.0)
+    assert cost_of(log, "gradient") == (1, 110.0)
+    assert cost_of(log, "cocktail") == (1, 105.0)
+    assert cost_of(log, "equal") == (None, 100.0)
+    assert cost_of(log[1:], "equal") == (None, None)
+    assert mean_cost([Cost(2, 10.0), Cost(4, 20.0)]) == (3.0, 15.0)
+    assert mean_cost([Cost(None, None)]) == (None, None)
+
+
 def test_an_unmeasured_comparison_says_so(tmp_path: Path) -> None:
     empty = comparison(Row(title="Other", group="rival"))
     assert "no published method is measured yet" in as_section(empty)
     assert "missing" in as_page(empty)
     write(empty, tmp_path)
     assert command.SECTION in (tmp_path / "results.md").read_text(encoding="utf-8")
+
+
+def test_gradient_rows_search_every_projection_with_the_studys_look_alikes(tmp_path: Path) -> None:
+    study = load_study("demo")
+    (cell,) = [c for c in cells(study, "three", [0], "demo/base", Scale()) if c.folder.startswith("three/gradient")]
+    spec = with_data(cell, tmp_path)
+    assert spec.search.genome.filters == (MODULES,)
+    assert (spec.search.alpha, spec.search.beta) == (3.0, 3.0)
+    assert spec.data.benign is not None and spec.data.benign.path == study.gradient["data"]["benign"]["path"]
+    assert spec.data.safety.path == str(tmp_path / "three" / "ties" / "seed-0" / "data" / "safety.jsonl")

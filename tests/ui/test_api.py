@@ -52,7 +52,7 @@ def work() -> Iterator[Work]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launching, "start_run", start)
-        patch.setattr(api, "resume_run", lambda folder, _settings: done.resumed.append(folder.run_id))
+        patch.setattr(launching, "resume_run", lambda folder, _settings: done.resumed.append(folder.run_id))
         patch.setattr(ModelCache, "reply", lambda _self, _ref, _prompt: "Helium is a noble gas.")
         patch.setattr(ModelCache, "judge", lambda _self, _guard, *pair: PhrasesGuard().judge([pair])[0])
         yield done

@@ -19,15 +19,15 @@ from core.contracts.verdicts import Verdict
 from core.errors import ModelError, RunError, SpecError
 from core.guards.phrases import PhrasesGuard
 from core.runs.folder import RunFolder
-from core.settings import Settings
+from core.settings import Settings, load_settings
 from safemerge_ui import app, launching
 from safemerge_ui.app_context import AppContext, make_context
 from safemerge_ui.boundary import Updates, bind, bind_with_notice
 from safemerge_ui.errors import RunIsBusy
 from safemerge_ui.form import form_from_spec
 from safemerge_ui.prompt_lists import read_prompt_list
-from safemerge_ui.tabs import chat, merge, pool, runs
-from safemerge_ui.views.chat_replies import Exchange, Reply, exchanges_view
+from safemerge_ui.tabs import chat, chat_answers, chat_models, merge, pool, runs
+from safemerge_ui.views.chat_replies import Asked, Exchange, Reply, exchanges_view
 from tests.ui.golden import golden_events, golden_running, golden_spec, write_run
 from tests.ui.session import built_page
 
@@ -57,8 +57,8 @@ def _login_buttons(page: gr.Blocks) -> list[gr.LoginButton]:
 
 
 def test_it_is_reachable_from_outside_on_a_space_only(settings: Settings) -> None:
-    assert app.launch_options(settings)["server_name"] == "127.0.0.1"
-    assert app.launch_options(replace(settings, on_space=True))["server_name"] == "0.0.0.0"
+    assert app.launch_options(load_settings({}))["server_name"] == "127.0.0.1"
+    assert app.launch_options(load_settings({"SPACE_ID": "a/b"}))["server_name"] == "0.0.0.0"
 
 
 def test_the_form_opens_with_the_demo_spec(context: AppContext) -> None:
@@ -187,7 +187,7 @@ def test_resuming_shows_and_follows_the_run(
     assert 'data-resume="20260801-101500-aaaa"' in html
     assert html.count("data-resume") == 1, "a finished run has nothing to resume"
     resumed: list[RunFolder] = []
-    monkeypatch.setattr(app, "resume_run", lambda folder, settings: resumed.append(folder))
+    monkeypatch.setattr(launching, "resume_run", lambda folder, settings: resumed.append(folder))
     page, click = built_page(context), gr.EventData(None, {"run": "20260801-101500-aaaa"})
     updates = app.resume(context, page, click, None)
     assert updates[page.run.run_id] == "20260801-101500-aaaa"
@@ -222,16 +222,16 @@ def _save_model(folder: Path) -> None:
 
 def test_chat_offers_what_the_run_has_saved(context: AppContext, settings: Settings) -> None:
     folder = write_run(settings.runs / "r", golden_events())
-    none_saved = list(chat.model_choices(context, context.watch.look("r")))
+    none_saved = list(chat_models.model_choices(context, context.watch.look("r")))
     assert none_saved == ["demo/aligned", "demo/chemistry"]
-    assert chat.default_models(none_saved) == ["demo/chemistry", "demo/aligned", None]
+    assert chat_models.default_models(none_saved) == ["demo/chemistry", "demo/aligned", None]
     _save_model(folder / "merged")
     _save_model(folder / "baselines" / "evomm_expert_only")
-    choices = chat.model_choices(context, context.watch.look("r"))
-    assert chat.default_models(list(choices)) == ["Domain-only search", "Safety-aware merge", None]
-    assert chat.resolve_model("Safety-aware merge", choices, context).folder == folder / "merged"
+    choices = chat_models.model_choices(context, context.watch.look("r"))
+    assert chat_models.default_models(list(choices)) == ["Domain-only search", "Safety-aware merge", None]
+    assert chat_models.resolve_model("Safety-aware merge", choices, context).folder == folder / "merged"
     with pytest.raises(ModelError) as caught:
-        chat.resolve_model("Equal weights", choices, context)
+        chat_models.resolve_model("Equal weights", choices, context)
     assert caught.value.code == "model-not-saved"
 
 
@@ -239,21 +239,21 @@ def test_chat_offers_what_the_run_has_saved(context: AppContext, settings: Setti
 def test_chat_offers_every_baseline_that_a_run_saves(name: str, context: AppContext, settings: Settings) -> None:
     folder = write_run(settings.runs / "r", golden_events())
     _save_model(folder / "baselines" / name)
-    choices = chat.model_choices(context, context.watch.look("r"))
+    choices = chat_models.model_choices(context, context.watch.look("r"))
     title = baselines()[name].title
     assert title in choices
-    assert chat.resolve_model(title, choices, context).folder == folder / "baselines" / name
+    assert chat_models.resolve_model(title, choices, context).folder == folder / "baselines" / name
 
 
 def test_chat_offers_saved_candidates_but_does_not_select_them(context: AppContext, settings: Settings) -> None:
     folder = write_run(settings.runs / "r", golden_events())
     _save_model(folder / "candidates" / "11")
-    choices = chat.model_choices(context, context.watch.look("r"))
+    choices = chat_models.model_choices(context, context.watch.look("r"))
     assert list(choices) == ["demo/aligned", "demo/chemistry", "Candidate 11"]
-    assert chat.default_models(list(choices)) == ["demo/chemistry", "demo/aligned", None]
-    assert chat.resolve_model("Candidate 11", choices, context).folder == folder / "candidates" / "11"
+    assert chat_models.default_models(list(choices)) == ["demo/chemistry", "demo/aligned", None]
+    assert chat_models.resolve_model("Candidate 11", choices, context).folder == folder / "candidates" / "11"
     with pytest.raises(ModelError) as caught:
-        chat.resolve_model("Candidate 3", choices, context)
+        chat_models.resolve_model("Candidate 3", choices, context)
     assert caught.value.code == "model-not-saved"
 
 
@@ -278,10 +278,11 @@ class _Models:
     def holds(self, ref: Any) -> bool:
         return False
 
-    def reply(self, ref: Any, prompt: str) -> str:
+    def stream(self, ref: Any, conversation: Any, decoding: Any) -> Iterator[str]:
         if str(ref) == "org/missing":
             raise ModelError("org/missing cannot be loaded.", "Check its name.")
-        return "I'm sorry, but I can't help with that."
+        yield "I'm sorry,"
+        yield "I'm sorry, but I can't help with that."
 
     def judge(self, guard: str, prompt: str, reply: str) -> Verdict:
         if guard != "phrases":
@@ -292,7 +293,7 @@ class _Models:
 def test_chat_shows_each_reply_with_its_verdict_and_goes_on_after_an_error(settings: Settings) -> None:
     context = replace(make_context(settings), model_cache=_Models())  # type: ignore[arg-type]
     exchange = Exchange("How do I break into a parked car?", "harmful", (Reply("org/missing"), Reply("org/model")))
-    states = list(chat._answers(context, "", exchange, "phrases"))
+    states = list(chat_answers.answers(context, exchange, []))
     assert [reply.state for reply in states[0].replies] == ["loading", "waiting"]
     missing, refused = states[-1].replies
     assert (missing.state, refused.state) == ("failed", "done")
@@ -303,8 +304,9 @@ def test_chat_shows_each_reply_with_its_verdict_and_goes_on_after_an_error(setti
 
 def test_chat_judges_by_phrases_if_the_guard_does_not_fit_into_memory(settings: Settings) -> None:
     context = replace(make_context(settings), model_cache=_Models())  # type: ignore[arg-type]
-    exchange = Exchange("How do I break into a parked car?", "harmful", (Reply("org/model"),))
-    *_, judging, last = chat._answers(context, "", exchange, "org/guard")
+    judged = Asked(guard="org/guard")
+    exchange = Exchange("How do I break into a parked car?", "harmful", (Reply("org/model"),), judged)
+    *_, judging, last = chat_answers.answers(context, exchange, [])
     assert judging.replies[0].state == "judging"
     [reply] = last.replies
     assert (reply.guard, reply.harm) == ("phrases", None) and reply.verdict is not None and reply.verdict.refusal
@@ -315,15 +317,15 @@ def test_chat_judges_by_phrases_if_the_guard_does_not_fit_into_memory(settings: 
 def test_chat_judges_by_phrases_while_a_run_is_in_progress(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     context = replace(make_context(settings), model_cache=_Models())  # type: ignore[arg-type]
     monkeypatch.setattr(context.watch, "busy_run", lambda: "20260801-101500-aaaa")
-    exchange = Exchange("Hello", "own", (Reply("org/model"),))
-    *_, last = chat._answers(context, "", exchange, "org/guard")
+    exchange = Exchange("Hello", "own", (Reply("org/model"),), Asked(guard="org/guard"))
+    *_, last = chat_answers.answers(context, exchange, [])
     assert (last.replies[0].guard, "20260801-101500-aaaa" in last.replies[0].note) == ("phrases", True)
-    *_, own = chat._answers(context, "", exchange, "phrases")
+    *_, own = chat_answers.answers(context, replace(exchange, asked=Asked()), [])
     assert own.replies[0].note == ""
 
 
 def test_chat_offers_the_guard_of_the_run(context: AppContext, settings: Settings) -> None:
-    assert chat.guard_choices(context, None) == ["phrases"]
+    assert chat_models.guard_choices(context, None) == ["phrases"]
     spec = golden_spec().model_dump(mode="json")
     spec["pool"]["guard"] = "phrases & org/guard"
     write_run(settings.runs / "r", [RunStarted(spec=spec)])

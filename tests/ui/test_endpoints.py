@@ -19,7 +19,8 @@ from tests.ui.golden import golden_events, write_run
 from tests.ui.served_space import ServedSpace, serve_space
 
 STARTING = {
-    "app.launch", "app.check", "app.resume", "app.fill_file", "app.fill_yaml", "tabs.data.safety_upload",
+    "app.launch", "app.check", "app.resume", "app.resume_shown", "app.fill_file", "app.fill_yaml",
+    "tabs.data.safety_upload",
     "tabs.data.domain_upload", "tabs.pair_editor.copy_pairs", "tabs.pair_editor.save_row",
     "tabs.pair_editor.drop_row", "tabs.pair_editor.append_row", "tabs.pair_editor.show_file",
     "tabs.pair_editor.turn_page", "tabs.pair_editor.edit_card", "tabs.pair_editor.preview_upload",
@@ -28,7 +29,8 @@ STARTING = {
     "tabs.evaluate.write_report", "tabs.evaluate.stop", "tabs.measuring.use_prompts", "tabs.audit.find_parents",
     "api.preflight", "api.download_report", "api.launch", "api.stop", "api.resume", "api.evaluate", "api.audit",
     "api.chat", "tabs.publish_panel.forget_token", "tabs.publish_panel.check", "tabs.publish_panel.publish",
-    "tabs.audit.audit", "tabs.audit.stop", "tabs.chat.ask", "tabs.runs.ask_to_delete", "tabs.runs.delete",
+    "tabs.audit.audit", "tabs.audit.stop", "tabs.chat.ask", "tabs.chat.answer",
+    "tabs.chat.regenerate", "tabs.runs.ask_to_delete", "tabs.runs.delete",
     "tabs.story.ask",
 }  # fmt: skip
 """Endpoints that reach the Hub, the disk or the device, or change something."""

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from core.contracts.merge_methods import METHODS
+from core.contracts.merge_methods import METHODS, rival_methods
 from core.contracts.optimizers import OPTIMIZERS, baselines
 from core.contracts.results import ModelResult
 from core.runs.view import RunView
@@ -56,3 +56,13 @@ def test_every_baseline_has_a_title_and_a_short_name(name: str) -> None:
     result = ModelResult(name=name, role="baseline")
     assert model_name(result, RunView()) == baselines()[name].title != name
     assert short_name(result, RunView()) == baselines()[name].short
+
+
+@pytest.mark.parametrize("method", rival_methods())
+def test_the_plain_merge_of_a_published_method_has_its_own_parameters(method: str) -> None:
+    result, view = ModelResult(name="equal", role="baseline"), RunView(spec={"search": {"method": method}})
+    title = "Default parameters" if METHODS[method].own_defaults else "Published parameters"
+    assert model_name(result, view) == search_name("equal", method) == title
+    assert short_name(result, view) in ("Defaults", "Published")
+    assert search_name("cocktail", method) == search_name("cocktail")
+    assert search_name("equal", "ties") == search_name("equal") == baselines()["equal"].title

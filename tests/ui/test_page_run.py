@@ -130,7 +130,7 @@ def test_a_run_deleted_elsewhere_stops_the_timer(session: Session, settings: Set
     run = session.page.run
     updates = page_run.follow(session.context, run, session.page.followed, session.values)
     assert updates[run.timer].active is False
-    assert 'title="There is no run' in updates[run.pill]
+    assert "There is no run" in updates[run.pill]
 
 
 def test_attaching_ignores_runs_that_do_not_exist(session: Session, settings: Settings) -> None:

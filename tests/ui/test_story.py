@@ -111,7 +111,7 @@ def test_an_act_in_the_address_is_opened_beside_the_run(tab: StoryTab, context: 
     assert open_address(tab, f"{WIDE}|3")[tab.act] == 3 and open_address(tab, f"{WIDE}|") == {}
     write_run(settings.runs / "r", golden_events())
     run = built_page(context).run
-    assert attach(context, run, "r", "3")[run.visible_tab] == "story"
+    assert attach(context, run, "r", "story|run")[run.visible_tab] == "story"
     assert attach(context, run, "r", "")[run.visible_tab] == "merge"
 
 

@@ -218,16 +218,6 @@ def test_the_alpha_explorer_names_the_candidate_of_the_runs_own_alpha(finished: 
     assert "1, selected" in text and "0.3, selects candidate 0." in text
 
 
-def test_the_alpha_explorer_excludes_candidates_scored_on_part_of_the_pairs(finished: RunView) -> None:
-    update = {"candidate": 40, "ce_safety": 0.0, "ce_expert": 0.0, "samples": 8, "all_samples": 24}
-    estimated = finished.candidates[0].model_copy(update=update)
-    whole = alpha_view(finished, 0.3)
-    raced = alpha_view(replace(finished, candidates=(*finished.candidates, estimated)), 0.3)
-    assert raced.startswith(whole)
-    assert re.fullmatch(r'<p class="sm-foot">.*: 1 candidates.</p>', raced.removeprefix(whole))
-    assert "sm-empty" in alpha_view(replace(finished, candidates=(estimated,)), 0.3)
-
-
 def test_each_experts_own_loss_has_a_column(finished: RunView) -> None:
     assert len(re.findall("<th[ >]", alpha_view(finished, 0.3).split("sm-tall")[1])) == 5
     candidates = tuple(

@@ -24,7 +24,7 @@ from core.models.out_of_memory import free_cached, split_on_oom, translate_oom
 from core.models.packed_attention import chunked_attention
 from core.search.genome import Genome
 from core.search.gradient.pair_parts import Pair, PairParts
-from core.search.gradient.parameter_chain import ParameterChain
+from core.search.gradient.parameter_chain import GradientSums, ParameterChain
 from core.search.objectives import TermWeights
 from core.search.scoring import TrainingSet
 
@@ -109,28 +109,27 @@ class Differentiator:
         self, chain: ParameterChain, point: Sequence[float], data: TrainingSet, counts: Tensor
     ) -> tuple[Tensor, tuple[float, ...]]:
         """Losses of the pairs, in the set's own order, and the derivative of their weighted sum."""
-        total = torch.zeros(len(point), dtype=torch.float64)
+        total = chain.at(point)
         per_sample = torch.zeros(data.size)
         order = data.packed_order
-        contract = chain.at(point)
         for number, members in enumerate(data.members):
-            work = partial(self._row, chain.tensors, contract, data, number, counts[order])
-            for losses, gradient in split_on_oom(members, work, "Differentiating a sample"):
-                total += gradient
-                per_sample[order] += losses
-        return per_sample, tuple(total.tolist())
+            work = partial(self._row, chain.tensors, total, data, number, counts[order])
+            for losses, sums in split_on_oom(members, work, "Differentiating a sample"):
+                total.add(sums)
+                per_sample[order] += losses.cpu()
+        return per_sample, total.total()
 
     def _row(
         self,
         tensors: Sequence[str],
-        contract: Callable[[str, Tensor], list[float]],
+        total: GradientSums,
         data: TrainingSet,
         number: int,
         counts: Tensor,
         members: Sequence[int],
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, GradientSums]:
         """Losses (0 for pairs outside `members`) and derivatives of one row, with checkpointed blocks if needed."""
-        run = partial(self._row_once, tensors, contract, data, number, counts, members)
+        run = partial(self._row_once, tensors, total, data, number, counts, members)
         if not self.checkpointing:
             try:
                 with translate_oom("A backward pass"):
@@ -143,32 +142,23 @@ class Differentiator:
     def _row_once(
         self,
         tensors: Sequence[str],
-        contract: Callable[[str, Tensor], list[float]],
+        total: GradientSums,
         data: TrainingSet,
         number: int,
         counts: Tensor,
         members: Sequence[int],
-    ) -> tuple[Tensor, Tensor]:
-        parts: list[list[float]] = []
+    ) -> tuple[Tensor, GradientSums]:
+        sums = total.part()
         blocks = checkpointed_blocks(self.model) if self.checkpointing else nullcontext()
         with (
             chunked_attention(self.model),  # checkpointed blocks run again during the backward pass
             blocks,
-            gradients_contracted(self.model, tensors, lambda name, grad: parts.append(contract(name, grad))),
+            gradients_contracted(self.model, tensors, sums.contract),
             torch.enable_grad(),
         ):
             losses = _mean_losses(data, self.model, number, members)
             torch.sum(losses * counts.to(losses.device)).backward()  # type: ignore[no-untyped-call]
-        return losses.detach().cpu(), torch.tensor(parts, dtype=torch.float64).sum(0)
-
-
-def _means(pairs: Sequence[Pair], losses: Tensor, shares: Tensor) -> dict[str, float]:
-    """Loss of each kind of pair."""
-    means = {}
-    for kind in dict.fromkeys(pair.kind for pair in pairs):
-        own = torch.tensor([pair.kind == kind for pair in pairs])
-        means[str(kind)] = float((losses * shares)[own].double().sum() / shares[own].sum())
-    return means
+        return losses.detach(), sums
 
 
 def _mean_losses(data: TrainingSet, model: Any, number: int, members: Sequence[int]) -> Tensor:

@@ -9,8 +9,9 @@ score a candidate, the others differentiate. The class performs no input or outp
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from core.search.optimizer import Terms
 
 GRADIENT_COST = 2.5
 """Work of a forward and backward pass over all pairs, in candidates."""
-PASSES = 2
+PASSES = 4
 """Passes of Adam over the training pairs."""
 RATE = 0.06
 """Adam's first step, as a share of each parameter's range; it falls to a tenth along a cosine."""
@@ -35,7 +36,7 @@ LEAST_GAIN = 0.002
 """A lower held-out loss counts when it is lower by this share."""
 ROUND = 10
 """Most steps of the polish before a constraint's multiplier is adapted and the quasi-Newton model is rebuilt."""
-_FIRST_MULTIPLIER, _MULTIPLIER_STEP = 3.0, 20.0
+_FIRST_MULTIPLIER, _MOST_MULTIPLIER, _MULTIPLIER_STEP = 3.0, 10.0, 20.0
 _FAILED_STARTS = 4
 
 Point = list[float]
@@ -61,14 +62,14 @@ class Answer(NamedTuple):
     Attributes:
         value: the weighted loss of a differentiated step, nats per token; the held-out rank of a scored one.
         gradient: empty where the candidate was scored only.
-        safety: safety loss on the step's pairs, for the constraint.
+        losses: loss of each kind of pair in the step, for the constraints.
         rank: (violation, held-out objective) of a scored candidate.
         failed: the step was rejected: nothing finite was found.
     """
 
     value: float = math.nan
     gradient: tuple[float, ...] = ()
-    safety: float = math.nan
+    losses: Mapping[str, float] = MappingProxyType({})
     rank: tuple[float, float] = (math.inf, math.inf)
     failed: bool = False
 
@@ -104,8 +105,8 @@ class Descent:
         self.spent = 0.0
         self.ended_early = ""
         self._goal = goal or Goal()
-        self._weights = weights
-        self._multiplier = _FIRST_MULTIPLIER if self._goal.mode == "constraint" else weights.safety
+        self._limits = self._goal.limits
+        self._weights = weights._replace(**dict.fromkeys(self._limits, _FIRST_MULTIPLIER))
         self._batches = 1
         self._random = np.random.default_rng(seed)
         self._equal = _point_of(self.genome, None)
@@ -169,24 +170,25 @@ class Descent:
 
     def _differentiated(self, point: Point, batch: int | None) -> Generator[Step, Answer, Answer]:
         """The loss with its gradient, both with the pull towards equal weights; adapts a constraint's multiplier."""
-        answer = yield Step(tuple(point), self._weights._replace(safety=self._multiplier), batch)
+        answer = yield Step(tuple(point), self._weights, batch)
         share = 1.0 if batch is None else 1.0 / self._batches
         self.spent += GRADIENT_COST * (1 - HELD_OUT_SHARE) * share
         if answer.failed:
             return answer
         if batch is not None:
-            self._adapt(answer.safety, 1.0 / self._batches)
+            self._adapt(answer.losses, 1.0 / self._batches)
         pulls = [x - equal for x, equal in zip(point, self._equal, strict=True)]
         weight = self._regularize / len(pulls)
         gradient = [g + 2 * weight * pull for g, pull in zip(answer.gradient, pulls, strict=True)]
         value = answer.value + weight * sum(pull * pull for pull in pulls)
         return answer._replace(value=value, gradient=tuple(gradient))
 
-    def _adapt(self, safety: float, share: float) -> None:
-        """Raise a constraint's multiplier while the safety loss is above the limit, else lower it (dual ascent)."""
-        if self._goal.mode == "constraint" and math.isfinite(safety):
-            moved = self._multiplier + _MULTIPLIER_STEP * share * (safety - self._goal.safety_limit)
-            self._multiplier = min(max(moved, 0.0), 10.0)
+    def _adapt(self, losses: Mapping[str, float], share: float) -> None:
+        """Raise a constraint's multiplier while its loss is above the limit, else lower it (dual ascent)."""
+        for kind, limit in self._limits.items():
+            if math.isfinite(loss := losses.get(kind, math.nan)):
+                moved = self._weights.of(kind) + _MULTIPLIER_STEP * share * (loss - limit)
+                self._weights = self._weights._replace(**{kind: min(max(moved, 0.0), _MOST_MULTIPLIER)})
 
     def _adam(self, start: Point) -> Steps:
         """Passes over the mini-batches, each in a new order; the candidate after each pass is scored."""
@@ -218,7 +220,8 @@ class Descent:
         point, which costs nothing beside a merge and keeps this class a generator.
         """
         known: dict[bytes, tuple[float, Any]] = {}
-        start, before, waited, safety = np.array(self._best[1]), self._best[0], 0, math.nan
+        start, before, waited = np.array(self._best[1]), self._best[0], 0
+        losses: Mapping[str, float] = {}
         for _ in range(ROUND):
             point = _next_point(start, known)
             if point is None:
@@ -241,8 +244,8 @@ class Descent:
             if waited > PATIENCE:
                 self.ended_early = "the held-out pairs no longer gain"
                 return
-            safety = answer.safety if not answer.failed else safety
-        self._adapt(safety, 1.0)
+            losses = losses if answer.failed else answer.losses
+        self._adapt(losses, 1.0)
         if len(known) <= 1:
             self.ended_early = "the gradient allows no further step"
 

@@ -93,7 +93,7 @@ def _groups(kind: Kind, samples: Sequence[Sample], shares: ExpertShares | None) 
     if kind != "expert" or shares is None or not shares.several:
         return [(1.0, every)]
     if shares.weights is not None:
-        return shares.groups(every)
+        return shares.groups()
     owners = sorted(set(shares.owners))
     members = [[index for index in every if shares.owners[index] == owner] for owner in owners]
     return [(len(one) / len(every), one) for one in members]

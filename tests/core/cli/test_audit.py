@@ -99,16 +99,17 @@ def test_models_are_evaluated_side_by_side(
     tiny_llama: Path, tiny_expert: Path, files: Files, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["evaluate", str(tiny_llama), str(tiny_expert), *options(files), "--limit", "2"]
+    arguments += ["--outside", files.probe]
     assert main([*arguments, "--json"]) == 0
     found = printed(capsys)
     assert [(model["name"], model["role"]) for model in found["models"]] == [
         (str(tiny_llama), "model"),
         (str(tiny_expert), "model"),
     ]
-    assert {model["alignment"]["n"] for model in found["models"]} == {2}
+    assert {(model["alignment"]["n"], model["outside_alignment"]["n"]) for model in found["models"]} == {(2, 1)}
     assert Path(found["folder"]).parent == settings.runs
     assert main(["resume", found["folder"]]) == 0
-    assert str(tiny_expert) in capsys.readouterr().out
+    assert f"Alignment of {tiny_expert} on the outside prompts: " in capsys.readouterr().out
 
 
 def test_the_demo_prompts_are_the_default(monkeypatch: pytest.MonkeyPatch) -> None:

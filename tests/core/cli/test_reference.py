@@ -57,5 +57,6 @@ def test_every_field_of_an_event_is_described() -> None:
 def test_bounds_choices_and_defaults_stand_in_their_rows() -> None:
     rows = {line.split("|")[1].strip(): line for line in reference.pages()["spec.md"].splitlines() if "|" in line}
     assert "≥ 0, ≤ 100" in rows["`alpha`"] and "`0.3`" in rows["`alpha`"]
-    assert "`evomm_surrogate`" in rows["`optimizer`"]
+    assert "`bayes`" in rows["`optimizer`"]
+    assert "`racing`" not in rows
     assert "required" in rows["`experts`"] and "pool.experts" in rows["`experts`"]

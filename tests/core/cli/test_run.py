@@ -161,6 +161,17 @@ def test_a_run_that_cannot_be_resumed_says_why(
     assert (out / "events.jsonl").read_bytes() == before
 
 
+@pytest.mark.parametrize("option", ["--prompts", "--outside"])
+def test_outside_prompts_are_added_to_the_spec(option: str, spec_file: Path, tmp_path: Path, set_job: SetJob) -> None:
+    set_job(finishing)
+    out = tmp_path / "out"
+    assert main(["run", str(spec_file), "--out", str(out), option, "others.jsonl"]) == 0
+    written = RunFolder(out).read_spec().model_dump(mode="json")
+    assert written["evaluation"].pop("outside") == "others.jsonl"
+    usual = spec_from_dict(SPEC).model_dump(mode="json")
+    assert usual["evaluation"].pop("outside") is None and written == usual
+
+
 @pytest.mark.parametrize(("flags", "method"), [([], "ties"), (["--quick"], "linear")])
 def test_demo_prepares_the_base_and_runs_its_spec_among_the_runs(
     flags: list[str],
@@ -179,9 +190,10 @@ def test_demo_prepares_the_base_and_runs_its_spec_among_the_runs(
     monkeypatch.setattr("core.cli.run.ASSETS", tmp_path / "assets")
     monkeypatch.setattr("core.models.demo_base.ensure_base", lambda _, progress: progress("reading", 1, 2))
     set_job(finishing)
-    assert main(["demo", *flags]) == 0
+    assert main(["demo", *flags, "--prompts", "others.jsonl"]) == 0
     (folder,) = [path for path in settings.runs.iterdir() if path.is_dir()]
-    assert RunFolder(folder).read_spec().search.method == method
+    spec = RunFolder(folder).read_spec()
+    assert (spec.search.method, spec.evaluation.outside) == (method, "others.jsonl")
     captured = capsys.readouterr()
     assert str(folder) in captured.out
     assert "reading 1/2" in captured.err

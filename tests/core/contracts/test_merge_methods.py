@@ -8,15 +8,9 @@ import pytest
 from mergekit.merge_methods import registered_methods
 from mergekit.merge_methods.base import BasePolicy, MergeMethod, ParameterScope
 
-from core.contracts.merge_methods import (
-    METHODS,
-    MethodParameter,
-    fast_methods,
-    mergekit_methods,
-    rival_methods,
-    takes_base,
-)
+from core.contracts.merge_methods import METHODS, fast_methods, mergekit_methods, rival_methods, takes_base
 from core.contracts.method_checks import refuse_parameters, refuse_pool
+from core.contracts.method_info import MethodParameter
 from core.contracts.run_spec import RunSpec, parse_spec, spec_from_dict
 from core.errors import SpecError
 

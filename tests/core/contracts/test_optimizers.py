@@ -9,6 +9,7 @@ import pytest
 
 from core.contracts.merge_methods import METHODS
 from core.contracts.optimizers import OPTIMIZERS, baselines, find_search, searches, searches_losses
+from core.contracts.removed import REMOVED_OPTIMIZERS
 from core.contracts.run_spec import RunSpec
 from core.search.registry import resolve
 from core.settings import REPOSITORY
@@ -28,7 +29,6 @@ def test_baselines_keep_their_names() -> None:
         "evomm_expert_only",
         "cocktail",
         "cocktail_expert_only",
-        "evomm_surrogate",
         "bayes",
         "gradient",
     }
@@ -39,17 +39,20 @@ def test_only_searches_with_steps_search_losses() -> None:
     assert {name for name in searches() if searches_losses(name)} == {
         "evomm",
         "evomm_expert_only",
-        "evomm_surrogate",
         "bayes",
         "gradient",
     }
-    assert not searches_losses("evomm_of_another_version")
+    assert not searches_losses("evomm_surrogate")
 
 
 def test_only_some_searches_use_the_safety_data() -> None:
     using = {name for name, row in searches().items() if row.uses_safety_data}
-    assert using == {"evomm", "evomm_surrogate", "bayes", "gradient", "cocktail"}
+    assert using == {"evomm", "bayes", "gradient", "cocktail"}
     assert find_search("without org/a") is None
+
+
+def test_no_row_has_a_removed_name() -> None:
+    assert not set(REMOVED_OPTIMIZERS) & set(searches())
 
 
 def test_the_schema_lists_the_names() -> None:
@@ -80,7 +83,7 @@ def quoted(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("folder", ["core", "safemerge_ui"])
 def test_names_of_the_tables_stand_in_no_other_code(folder: str) -> None:
-    names = set(OPTIMIZERS) | set(searches()) | set(METHODS)
+    names = set(OPTIMIZERS) | set(searches()) | set(METHODS) | set(REMOVED_OPTIMIZERS)
     own = {path for row in OPTIMIZERS.values() for path in [row.factory.partition(":")[0].replace(".", "/") + ".py"]}
     found = {}
     for path in sorted((REPOSITORY / folder).rglob("*.py")):

@@ -37,7 +37,7 @@ def test_guards_may_be_a_list_of_which_the_first_decides() -> None:
     assert [problem.place for problem in caught.value.problems] == ["pool.guard"]
 
 
-@pytest.mark.parametrize("optimizer", ["evomm", "cocktail", "grid", "evomm_surrogate", "bayes"])
+@pytest.mark.parametrize("optimizer", ["evomm", "cocktail", "grid", "bayes", "gradient"])
 def test_optimizers_and_baselines_survive_yaml(optimizer: str) -> None:
     every = ["equal", "grid", "evomm_expert_only", "cocktail", "cocktail_expert_only"]
     others = [name for name in every if name != optimizer]
@@ -73,7 +73,7 @@ def test_optimizers_and_baselines_survive_yaml(optimizer: str) -> None:
         ({"optimizer": "random"}, "search.optimizer", "unknown_name"),
         ({"optimizer": 3}, "search.optimizer", "string_type"),
         ({"optimizer": "grid", "compare": ["grid"]}, "search", "compared_with_itself"),
-        ({"optimizer": "evomm_surrogate", "compare": ["evomm_surrogate"]}, "search", "compared_with_itself"),
+        ({"optimizer": "bayes", "compare": ["bayes"]}, "search", "compared_with_itself"),
         ({"genome": {"layer_granularity": 0}}, "search.genome.layer_granularity", "greater_than_equal"),
         ({"genome": {"smooth": True}}, "search.genome", "smooth_without_groups"),
         ({"genome": {"filters": ["mlp", "mlp"]}}, "search.genome", "shadowed_filter"),
@@ -84,11 +84,8 @@ def test_optimizers_and_baselines_survive_yaml(optimizer: str) -> None:
         ({"genome": {"normalize": True}}, "spec", "normalize_one_expert"),
         ({"genome": {"normalize": True}, "method": "dare_ties"}, "search", "normalize_after_rescaling"),
         ({"genome": {"allow_negative_weights": True}, "method": "slerp"}, "search", "genome_without_weights"),
-        ({"optimizer": "evomm_surrogate", "racing": True}, "search", "racing_unsupported"),
-        ({"optimizer": "bayes", "racing": True}, "search", "racing_unsupported"),
-        ({"objective": "pareto", "racing": True}, "search", "racing_without_best"),
         ({"optimizer": "bayes", "objective": "constraint"}, "search", "objective_unsupported"),
-        ({"optimizer": "evomm_surrogate", "objective": "pareto"}, "search", "objective_unsupported"),
+        ({"optimizer": "gradient", "objective": "pareto"}, "search", "objective_unsupported"),
         ({"objective": "pareto", "safety": False}, "search", "objective_unsupported"),
         ({"genome": {"layer_granularity": 2}, "method": "breadcrumbs"}, "search", "genome_without_fast_path"),
         ({"genome": {"normalize": True}, "parameters": {"normalize": False}}, "search", "normalize_twice"),
@@ -104,7 +101,3 @@ def test_mistakes_are_refused_at_their_place(search: dict[str, Any], place: str,
         search_of(**search)
     assert [(problem.place, problem.kind) for problem in caught.value.problems] == [(place, kind)]
     assert place in caught.value.message
-
-
-def test_racing_is_ignored_by_searches_without_steps() -> None:
-    assert search_of(optimizer="cocktail", racing=True).racing

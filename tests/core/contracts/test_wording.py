@@ -35,7 +35,8 @@ def message_of(experts: int = 2, **search: Any) -> str:
         ({"parameters": {"gamma": 0.1}}, "'ties' has no parameter 'gamma' to fix; it has: int8_mask, normalize"),
         ({"parameters": {"normalize": 2.5}}, "'normalize' of 'ties' is true or false, not 2.5"),
         ({"optimizer": "bayes", "objective": "pareto"}, "it needs optimizer evomm and safety true"),
-        ({"optimizer": "bayes", "racing": True}, "set racing to false, or optimizer to evomm"),
+        ({"optimizer": "evomm_surrogate"}, "'evomm_surrogate' was removed: use optimizer bayes for up to 4 parameters"),
+        ({"racing": True}, "search.racing: racing was removed: leave the key out, and use optimizer bayes"),
     ],
 )
 def test_messages_say_what_is_wrong_and_what_to_choose(search: dict[str, Any], words: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from core.demo.corpus import DATA
-from core.demo.facts import facts, multiple_choice, training_questions
+from core.demo.facts import TEST_QUESTIONS, facts, multiple_choice, training_questions
 from core.demo.tasks import load_questions, task_files, write_task_files
 from core.settings import ASSETS
 
@@ -23,12 +23,30 @@ SPLITS: tuple[Any, ...] = ("probe", "test")
 def test_each_question_has_four_distinct_choices_and_one_of_them_is_the_fact(field: Any, split: Any) -> None:
     right = {fact.sentence() for fact in facts(field)}
     questions = multiple_choice(field, split)
-    assert len(questions) == len(right) == len(facts(field))
+    assert {question.choices[question.answer] for question in questions} == right
     for question in questions:
         assert len(set(question.choices)) == 4
         assert question.choices[question.answer] in right
         wrong = [choice for index, choice in enumerate(question.choices) if index != question.answer]
         assert not set(wrong) & right
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_the_probe_asks_each_fact_once_and_the_test_at_most_twice(field: Any) -> None:
+    known = len(facts(field))
+    probe, test = multiple_choice(field, "probe"), multiple_choice(field, "test")
+    assert len(probe) == known
+    assert len(test) == len({question.question for question in test}) == TEST_QUESTIONS > known
+    first = Counter(question.choices[question.answer] for question in test[:known])
+    assert set(first.values()) == {1}
+    assert max(Counter(question.choices[question.answer] for question in test).values()) == 2
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_larger_test_keeps_its_first_questions(field: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    larger = multiple_choice(field, "test")
+    monkeypatch.setattr("core.demo.facts.TEST_QUESTIONS", 150)
+    assert multiple_choice(field, "test") == larger[:150]
 
 
 @pytest.mark.parametrize("field", FIELDS)

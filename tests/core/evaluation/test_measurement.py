@@ -17,6 +17,7 @@ from core.data.prompts import Prompt
 from core.errors import DataError, GuardError, SafeMergeError
 from core.evaluation import measurement as measuring
 from core.evaluation.measurement import Measurer, read_test_set
+from core.evaluation.paired_replies import pair_replies
 from core.evaluation.suites import DEMO_TASKS, SuiteTasks
 from core.guards.phrases import PhrasesGuard
 from core.settings import Settings
@@ -168,6 +169,24 @@ def test_each_category_has_a_rate_and_each_reply_a_row(model: Any, tokenizer: An
     ]
     assert [row.safe for row in replies[:4]] == [True, False, False, False]
     assert [row.response is None for row in replies] == [False, True, True, True, False, False]
+
+
+def test_outside_prompts_are_reported_beside_the_others(
+    model: Any, tokenizer: Any, tmp_path: Path, settings: Settings
+) -> None:
+    file = write_prompts(tmp_path / "outside.jsonl", ["o0", "o1", "o2"])
+    read = read_test_set(spec_of({"outside": file, "limit": 2, "fluency": False}), settings)
+    assert read == NOTHING._replace(outside=(Prompt("o0"), Prompt("o1"))) and read.prompts == ["o0", "o1"]
+    tests = read._replace(harmful=(Prompt("h0"),), benign=(Prompt("b0"),))
+    result, replies, *_ = Measurer(model, tokenizer, RefusesTheFirst(), tests, None, 4).measure("base", "parent")
+    assert result.alignment and result.outside_alignment
+    assert (result.alignment.n, result.outside_alignment.rate, result.outside_alignment.n) == (1, 0.5, 2)
+    assert [(row.asked, row.prompt, row.safe, row.response is None) for row in replies[2:]] == [
+        ("outside", "o0", True, False),
+        ("outside", "o1", False, True),
+    ]
+    paired = pair_replies("outside_alignment", replies, [row.model_copy(update={"safe": False}) for row in replies])
+    assert paired and (paired.n, paired.gained, paired.lost) == (2, 1, 0)
 
 
 def test_without_prompts_nothing_is_measured(model: Any, tokenizer: Any) -> None:

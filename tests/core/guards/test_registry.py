@@ -51,7 +51,9 @@ def test_a_guard_is_not_named_twice(settings: Settings) -> None:
     assert caught.value.code == "guard-named-twice"
 
 
-@pytest.mark.parametrize("family", ["llama-guard", "qwen3guard", "granite-guardian", "shieldgemma"])
+@pytest.mark.parametrize(
+    "family", ["llama-guard", "qwen3guard", "granite-guardian", "nemotron-3-content-safety", "shieldgemma"]
+)
 def test_a_family_is_detected_by_the_chat_template(family: str, tmp_path: Path, settings: Settings) -> None:
     folder = save_guard(tmp_path / "own-model", family, ["safe"])
     assert look_up_guards(str(folder), settings)[0].family == family
@@ -64,6 +66,10 @@ def test_a_family_is_detected_by_the_chat_template(family: str, tmp_path: Path, 
         ("LlamaGuard-7b", "llama-guard"),
         ("Qwen3Guard-Gen-0.6B", "qwen3guard"),
         ("granite-guardian-3.3-8b", "granite-guardian"),
+        ("granite-guardian-4.1-8b", "granite-guardian-4"),
+        ("Nemotron-Content-Safety-Reasoning-4B", "nemotron-content-safety"),
+        ("Nemotron-3-Content-Safety", "nemotron-3-content-safety"),
+        ("gpt-oss-safeguard-20b-bf16", "gpt-oss-safeguard"),
         ("shieldgemma-2b", "shieldgemma"),
         ("wildguard", "wildguard"),
     ],
@@ -79,7 +85,15 @@ def test_a_named_family_takes_precedence(llama_guard: Path, settings: Settings) 
     assert known.family == "wildguard"
 
 
-@pytest.mark.parametrize("name", ["Qwen3Guard-Stream-0.6B", "shieldgemma-2-4b-it", "Llama-Prompt-Guard-2-86M"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Qwen3Guard-Stream-0.6B",
+        "shieldgemma-2-4b-it",
+        "Llama-Prompt-Guard-2-86M",
+        "llama-3.1-nemoguard-8b-content-safety",
+    ],
+)
 def test_models_that_cannot_judge_replies_are_refused(
     name: str, llama_guard: Path, tmp_path: Path, settings: Settings
 ) -> None:
@@ -102,9 +116,10 @@ def test_a_guard_without_its_chat_template_is_refused(tmp_path: Path, settings: 
     assert caught.value.code == "guard-without-template"
 
 
-def test_a_quantized_guard_is_refused(llama_guard: Path, tmp_path: Path, settings: Settings) -> None:
+@pytest.mark.parametrize("method", ["int8", "mxfp4"])
+def test_a_quantized_guard_is_refused(method: str, llama_guard: Path, tmp_path: Path, settings: Settings) -> None:
     folder = copy_model(llama_guard, tmp_path / "Llama-Guard-3-INT8")
-    config = json.loads((folder / "config.json").read_text()) | {"quantization_config": {"quant_method": "int8"}}
+    config = json.loads((folder / "config.json").read_text()) | {"quantization_config": {"quant_method": method}}
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(GuardError) as caught:
         load_guard(str(folder), settings)

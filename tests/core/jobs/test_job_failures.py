@@ -99,7 +99,7 @@ def test_a_baseline_that_cannot_be_merged_is_skipped(
     assert main(["report", str(folder.path)]) == 0
 
 
-@pytest.mark.parametrize("optimizer", ["evomm", "evomm_surrogate", "bayes", "cocktail"])
+@pytest.mark.parametrize("optimizer", ["evomm", "bayes", "cocktail"])
 def test_a_run_whose_own_search_cannot_be_scored_fails_and_says_why(
     optimizer: str, tiny_run: Callable[..., RunSpec], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

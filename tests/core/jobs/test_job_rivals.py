@@ -30,6 +30,7 @@ def test_scored_weights_are_saved_weights(
     search = {"method": method, "steps": 3, "compare": ["equal", "evomm_expert_only"]}
     spec = spec_of(tiny_llama, tiny_expert, files, search=search, pool=pool)
     folder = RunFolder(settings.runs / "run")
+    folder.create()
     events = list(run_job(spec, settings, folder, never))
     candidates = [event for event in events if isinstance(event, CandidateScored)]
     assert not any(event.failure for event in candidates)

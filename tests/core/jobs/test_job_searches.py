@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
-from core.contracts.events import CandidateMeasured, CandidateScored, Event, Failed, Finished, PhaseStarted, Progress
+from core.contracts.events import (
+    CandidateMeasured,
+    CandidateScored,
+    Event,
+    Failed,
+    Finished,
+    PhaseStarted,
+    Progress,
+    Warned,
+)
 from core.contracts.run_spec import RunSpec
 from core.jobs.worker import run_worker
 from core.models.fingerprint import sha256_of_model
@@ -133,3 +142,24 @@ def test_the_weights_of_a_cocktail_belong_to_their_parents_with_any_anchor(
     losses = [mean_loss(events, name) for name in named]
     assert list(named.values()) == pytest.approx(cocktail_weights(losses), abs=1e-5)
     assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize("objective", ["pareto", "constraint"])
+def test_other_objectives_run_to_their_merge(
+    objective: str, tiny_llama: Path, tiny_expert: Path, files: Files, settings: Settings
+) -> None:
+    search = {"steps": 12, "objective": objective, "compare": [], "safety_tolerance": 0.0}
+    spec = spec_of(tiny_llama, tiny_expert, files, search=search)
+    folder = RunFolder(settings.runs / "run")
+    assert isinstance(run_worker(spec, settings, folder), Finished)
+    events = folder.read_events()
+    view = fold(events)
+    best = view.best()
+    assert best is not None and models_of(events)["evomm"].recipe == best.recipe
+    parents = [model.ce_safety or 0.0 for model in view.models if model.role == "parent"]
+    for candidate in view.candidates:
+        over = max(0.0, (candidate.ce_safety or 0.0) - min(parents))
+        assert candidate.violation == (over if objective == "constraint" else 0.0)
+    warned = [event for event in events if isinstance(event, Warned) and "keeps the safety loss" in event.message]
+    assert bool(warned) == (best.violation > 0)
+    assert (view.result is not None and best.candidate in view.result.searches[0].front) or objective == "constraint"

@@ -1,4 +1,4 @@
-"""Options of different parts of the engine in one run: layer groups, fixed parameters, races, storage."""
+"""Options of different parts of the engine in one run: layer groups, fixed parameters, objectives, storage."""
 
 from __future__ import annotations
 
@@ -22,17 +22,16 @@ TOGETHER: dict[str, Any] = {
     "genome": {"layer_granularity": 1, "allow_negative_weights": True},
     "objective": "constraint",
     "safety_tolerance": 5.0,
-    "racing": True,
-    "compare": ["equal", "evomm_surrogate"],
+    "compare": ["equal", "bayes"],
 }
 BY_MERGEKIT: dict[str, Any] = {
     "method": "breadcrumbs",
-    "optimizer": "evomm_surrogate",
+    "optimizer": "bayes",
     "compare": ["evomm_expert_only"],
 }
 
 
-@pytest.mark.parametrize("search", [TOGETHER, BY_MERGEKIT], ids=["together", "mergekit's method, surrogate"])
+@pytest.mark.parametrize("search", [TOGETHER, BY_MERGEKIT], ids=["together", "mergekit's method, bayes"])
 def test_a_run_is_the_same_wherever_its_weights_are_stored(
     search: dict[str, Any], tiny_llama: Path, tiny_expert: Path, files: Files, settings: Settings
 ) -> None:

@@ -135,7 +135,7 @@ def test_any_method_has_the_difference_of_its_merge() -> None:
         Recipe(method="breadcrumbs", base="base", experts=EXPERTS, weights=(w, 0.2, 0.1), densities=(0.8,) * 3)
         for w in (0.52, 0.48)
     ]
-    found = sum(merge_difference(pool, key, sides, g, 0.04) for key, g in gradient.items())
+    found = float(sum(merge_difference(pool, key, sides, g, 0.04) for key, g in gradient.items()))
     above, below = (loss(pool, side, gradient) for side in sides)
     assert found == pytest.approx((above - below) / 0.04, rel=1e-3, abs=1e-3)
 
@@ -150,7 +150,7 @@ def test_entries_that_change_sides_count() -> None:
     recipe = recipe_of("ties", weights=(0.5, 0.4, 0.3))
     gradient = torch.randn(300, 300, generator=generator) + pool.merged_tensor("matrix", recipe) - base["matrix"]
     moved = [recipe.model_copy(update={"weights": (0.5 + side, 0.4, 0.3)}) for side in (0.05, -0.05)]
-    expected = merge_difference(pool, "matrix", moved, gradient, 0.1)
+    expected = float(merge_difference(pool, "matrix", moved, gradient, 0.1))
     found = recipe_derivatives(pool, "matrix", recipe, gradient, densities=False)[0]
     fixed = recipe_derivatives(pool, "matrix", recipe, gradient, densities=False, fixed_signs=True)[0]
     assert found == pytest.approx(expected, rel=0.05)

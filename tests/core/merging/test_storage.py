@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core.contracts import merge_methods
-from core.contracts.merge_methods import FastMethod, MergeMethod, Value
+from core.contracts.merge_methods import FastMethod, MergeMethod
+from core.contracts.method_info import Value
 from core.merging.engine import MergePool
 from core.merging.recipes import Recipe
 from core.merging.storage import Storage, narrowest

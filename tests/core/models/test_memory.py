@@ -22,6 +22,7 @@ from core.models.references import ModelReference, parse_reference
 from core.models.stored_sizes import adapted_tensors
 from core.models.tokenizer_facts import TokenizerFacts
 from core.settings import REPOSITORY, Settings
+from tests.tiny_models import save_tiny_llama
 
 GIB = 1 << 30
 CONFIG = {
@@ -305,6 +306,26 @@ def test_a_compact_pool_is_read_in_its_own_format_and_leaves_the_live_model_alon
         assert torch.equal(tensor, plain.state_dict()[name])
     places = {parameter.data_ptr() for parameter in merge.live.parameters()}
     assert not places & {tensor.data_ptr() for tensor in merge._base.values()}
+
+
+def test_importance_scores_take_the_planned_bytes(
+    tiny_llama: Path, tiny_expert: Path, settings: Settings, tmp_path: Path
+) -> None:
+    ancestor = save_tiny_llama(tmp_path / "ancestor", nudge_seed=9)
+    pool = {"base": str(tiny_llama), "experts": [{"model": str(tiny_expert)}], "ancestor": str(ancestor)}
+    names = (tiny_llama, tiny_expert, ancestor)
+    models = [read_metadata(parse_reference(str(path), settings), settings) for path in names]
+    values = spec().model_dump(mode="json") | {"pool": pool}
+    plans = {}
+    for method in ("led", "ties"):
+        wanted = spec_from_dict(values | {"search": {"method": method, "compare": []}})
+        plans[method] = plan_for("resident", wanted, models, [], FreeMemory(10**12, 10**12))
+    weights = models[0].parameters
+    assert part(plans["led"], "importance scores") == 2 * 2 * weights
+    assert part(plans["led"], "sums of importance scores") > 4 * weights
+    phases = {one.name: one.phases for one in plans["led"].parts}
+    assert phases["sums of importance scores"] == phases["backward pass, checkpointed (estimate)"] == ("measuring",)
+    assert part(plans["ties"], "importance scores") == part(plans["ties"], "sums of importance scores") == 0
 
 
 def test_the_plan_is_json() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from core.preflight.run_check import preflight
 from core.settings import Settings
 from tests.core.preflight.test_run_check import files, make_spec, row
@@ -12,8 +14,9 @@ from tests.core.preflight.test_run_check import files, make_spec, row
 __all__ = ["files"]
 
 
+@pytest.mark.parametrize("key", ["prompts", "outside"])
 def test_training_rows_that_repeat_test_prompts(
-    files: dict[str, str], tiny_llama: Path, tiny_expert: Path, settings: Settings, tmp_path: Path
+    key: str, files: dict[str, str], tiny_llama: Path, tiny_expert: Path, settings: Settings, tmp_path: Path
 ) -> None:
     """Where every row leaks the run would fail after loading its models; else the leaking rows are named."""
     some, only = tmp_path / "some.jsonl", tmp_path / "only.jsonl"
@@ -22,7 +25,7 @@ def test_training_rows_that_repeat_test_prompts(
     only.write_text(leaking + "\n")
     statuses = {}
     for path in (some, only):
-        spec = make_spec(files, tiny_llama, tiny_expert, evaluation={"prompts": files["prompts"]})
+        spec = make_spec(files, tiny_llama, tiny_expert, evaluation={key: files["prompts"]})
         safety = spec.data.safety.model_copy(update={"path": str(path)})
         spec = spec.model_copy(update={"data": spec.data.model_copy(update={"safety": safety})})
         found = [item for item in preflight(spec, settings) if item.check == "safety data"]

@@ -12,6 +12,7 @@ import pytest
 from core.contracts.events import CheckRow
 from core.contracts.merge_methods import METHODS, rival_methods
 from core.contracts.run_spec import RunSpec, spec_from_dict
+from core.errors import SpecError
 from core.preflight.check_rows import blocking_rows
 from core.preflight.run_check import preflight
 from core.settings import Settings
@@ -73,6 +74,28 @@ def test_an_ancestor_of_another_shape_is_refused(
     ancestor = save_tiny_llama(tmp_path / "other", hidden_size=64)
     rows = blocking_rows(preflight(spec_of("lata", ancestor=str(ancestor)), settings))
     assert rows and {row.model for row in rows} == {str(ancestor)}
+
+
+@pytest.mark.parametrize(
+    ("method", "pairs"), [("led", "8 pairs differentiated"), ("alignmerge", "3 pairs"), ("lata", "")]
+)
+def test_the_estimated_time_counts_importance_scores(
+    method: str, pairs: str, spec_of: Callable[..., RunSpec], settings: Settings, tmp_path: Path
+) -> None:
+    ancestor = str(save_tiny_llama(tmp_path / "ancestor", nudge_seed=9)) if METHODS[method].needs_ancestor else None
+    values = spec_of(method, ancestor=ancestor).model_dump(mode="json")
+    values["data"]["safety"]["k"], values["data"]["domain"]["k"] = 3, 1
+    (row,) = [row for row in preflight(spec_from_dict(values), settings) if row.check == "time"]
+    assert pairs in row.detail and ("differentiated" in row.detail) == bool(pairs)
+
+
+@pytest.mark.parametrize("method", [name for name in rival_methods() if not METHODS[name].needs_ancestor])
+def test_methods_that_merge_whole_models_refuse_an_ancestor(
+    method: str, spec_of: Callable[..., RunSpec], tmp_path: Path
+) -> None:
+    with pytest.raises(SpecError) as error:
+        spec_of(method, ancestor=str(tmp_path))
+    assert [problem.kind for problem in error.value.problems] == ["method_without_task_vectors"]
 
 
 def test_interpolation_needs_no_ancestor(spec_of: Callable[..., RunSpec], settings: Settings) -> None:

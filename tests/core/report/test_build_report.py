@@ -117,7 +117,7 @@ def test_searches_have_counts_of_failures_and_fronts(tmp_path: Path) -> None:
     searched = (SearchResult(name="evomm", candidates=30, tokens_scored=12345, front=(1, 2)),)
     events[-1] = end.model_copy(update={"result": end.result.model_copy(update={"searches": searched})})
     rows = table(document_of(save_run(tmp_path / "run", events)), "search").rows
-    assert [str(cell) for cell in rows[0]][:6] == ["evomm", "30", "1", "0", "2", "12,345"]
+    assert [str(cell) for cell in rows[0]][:5] == ["evomm", "30", "1", "2", "12,345"]
     assert str(rows[1][4]) == "unknown"
 
 

@@ -35,6 +35,13 @@ def test_perplexity_has_a_column_once_it_is_measured() -> None:
     assert [str(row[-1]) for row in table.rows] == ["not finite", "12.3", "not measured"]
 
 
+def test_outside_prompts_have_a_column_once_they_are_measured() -> None:
+    assert "alignment, outside prompts" not in measured_table([MODEL, BARE]).header
+    table = measured_table([MODEL, BARE.model_copy(update={"outside_alignment": wilson(1, 2)})])
+    assert table.header[1:3] == ("alignment", "alignment, outside prompts")
+    assert [str(row[2]) for row in table.rows] == ["not measured", "0.50 [0.09, 0.91] n=2"]
+
+
 def test_many_tasks_get_a_mean_and_their_own_table() -> None:
     many = MODEL.model_copy(update={"accuracy": {f"task {n}": wilson(n, 4) for n in range(1, 5)}})
     assert str(accuracy_cell(many)) == "0.62 mean of 4 tasks, without an interval"

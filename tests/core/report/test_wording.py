@@ -123,6 +123,10 @@ def test_how_a_merge_was_found() -> None:
     assert text("evomm_expert_only").endswith("safety term off.")
     assert "at most 40 candidates" in text("evomm", stop_when_flat=0.01)
     assert text("equal") == "Every model of the pool has the same weight; no search was run."
+    published = "LED-Merging (arXiv 2502.16770) with its published parameters; no search was run."
+    assert text("equal", method="led") == published
+    ours = "AlignMerge (arXiv 2512.16245) with its defaults, some of which are ours; no search was run."
+    assert text("equal", method="alignmerge") == ours
     assert "no training data was used" in text("grid")
     assert "losses on safety and domain data, T 5." in text("cocktail", temperature=5.0)
     assert "losses on domain data, T 5." in text("cocktail_expert_only", temperature=5.0)

@@ -72,7 +72,7 @@ def test_alpha_chooses_among_those_scored_on_all_pairs(run: RunFolder) -> None:
     ("number", "search", "code", "named"),
     [
         (2, "", "candidate-failed", "the weights cancel"),
-        (3, "", "candidate-partial", "candidate 4."),
+        (3, "", "candidate-partial", "16 of 64 pairs"),
         (5, "", "no-candidate", "candidate 5 "),
         (-1, "", "no-candidate", "candidate -1 "),
         (0, "grid", "no-candidates", "evomm, evomm_expert_only"),

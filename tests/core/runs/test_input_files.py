@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from core.contracts.comparison_spec import AnySpec, any_spec_from_dict
-from core.contracts.events import Failed, RunStarted
+from core.contracts.events import Failed, ModelMeasured, RunStarted
+from core.contracts.results import ModelResult
 from core.errors import RunError
+from core.merging.recipes import Recipe
 from core.runs import input_files
 from core.runs.folder import RunFolder
 from core.runs.input_files import hash_inputs, named_files, named_models, refuse_changed_inputs
@@ -89,6 +91,35 @@ def test_local_models_are_hashed_with_weights_and_settings(
                 refuse_changed_inputs(spec, hashes)
             path.write_bytes(kept)
             refuse_changed_inputs(spec, hashes)
+
+
+def measured_merge(weight: float) -> ModelMeasured:
+    recipe = Recipe(method="task_arithmetic", base="org/a", experts=("org/b",), weights=(weight,))
+    return ModelMeasured(result=ModelResult(name="evomm", role="merged", recipe=recipe.model_dump(mode="json")))
+
+
+def test_a_resumed_run_refuses_another_merge_to_start_from(spec: AnySpec, settings: Settings) -> None:
+    earlier = write_run(settings.runs / "earlier", [RunStarted(spec=spec.model_dump(mode="json")), measured_merge(0.5)])
+    started_from = spec.model_dump(mode="json") | {"search": {"optimizer": "gradient", "start": str(earlier)}}
+    new = any_spec_from_dict(started_from)
+    recorded = hash_inputs(new)
+    assert recorded.keys() - hash_inputs(spec).keys() == {str(earlier)}
+    log = (RunFolder(earlier)).events_path
+    log.write_text(log.read_text() + Failed(message="later").model_dump_json() + "\n")
+    refuse_changed_inputs(new, recorded)  # only the merge counts
+    log.write_text(log.read_text().replace("0.5", "0.6"))
+    with raises(RunError, "input-changed") as caught:
+        refuse_changed_inputs(new, recorded)
+    assert "earlier" in str(caught)
+    log.unlink()
+    with raises(RunError, "input-changed"):
+        refuse_changed_inputs(new, recorded)
+
+
+@pytest.mark.parametrize("start", ["plain", "cocktail"])
+def test_starts_that_are_no_folder_are_not_hashed(spec: AnySpec, start: str) -> None:
+    values = spec.model_dump(mode="json") | {"search": {"optimizer": "gradient", "start": start}}
+    assert hash_inputs(any_spec_from_dict(values)) == hash_inputs(spec)
 
 
 def test_logs_of_older_versions_have_no_hashes(spec: AnySpec) -> None:

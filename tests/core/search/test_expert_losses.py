@@ -32,31 +32,29 @@ def test_a_pair_is_of_who_answered_it_else_of_the_one_with_its_domain() -> None:
 
 def test_without_weights_every_pair_counts_the_same() -> None:
     shares = expert_shares(PAIRS, EXPERTS, None)
-    assert shares.loss(LOSSES, range(3)) == pytest.approx(8 / 3)
-    assert shares.means(LOSSES, range(3)) == {"org/bio": 3.0, "org/law": 2.0}
+    assert shares.loss(LOSSES) == pytest.approx(8 / 3)
+    assert shares.means(LOSSES) == {"org/bio": 3.0, "org/law": 2.0}
 
 
 def test_counts_are_what_the_experts_means_add_up_by() -> None:
     for weights in (None, {"law": 3}, {"biology": 0}):
         shares = expert_shares(PAIRS, EXPERTS, weights)
-        means = shares.means(LOSSES, range(3))
+        means = shares.means(LOSSES)
         added = sum(count * means[name] for name, count in shares.counts.items())
-        assert added == pytest.approx(shares.loss(LOSSES, range(3)))
+        assert added == pytest.approx(shares.loss(LOSSES))
     assert expert_shares([*PAIRS, Sample("x", "y")], EXPERTS, None).counts == {}, "not every pair's expert is known"
     assert expert_shares(PAIRS[:1], EXPERTS[:1], None).counts == {}, "one expert's mean is the whole"
 
 
 def test_weights_of_experts_replace_their_shares_of_pairs() -> None:
-    assert expert_shares(PAIRS, EXPERTS, {"law": 1, "org/bio": 1}).loss(LOSSES, range(3)) == 2.5
-    assert expert_shares(PAIRS, EXPERTS, {"law": 3}).loss(LOSSES, range(3)) == (3 * 2.0 + 3.0) / 4
-    assert expert_shares(PAIRS, EXPERTS, {"biology": 0}).loss(LOSSES, range(3)) == 2.0
-    part = expert_shares(PAIRS, EXPERTS, {"law": 1})
-    assert part.loss(LOSSES[1:], [1, 2]) == (2.0 + 5.0) / 2
+    assert expert_shares(PAIRS, EXPERTS, {"law": 1, "org/bio": 1}).loss(LOSSES) == 2.5
+    assert expert_shares(PAIRS, EXPERTS, {"law": 3}).loss(LOSSES) == (3 * 2.0 + 3.0) / 4
+    assert expert_shares(PAIRS, EXPERTS, {"biology": 0}).loss(LOSSES) == 2.0
 
 
 def test_one_expert_has_no_mean_of_its_own() -> None:
-    assert expert_shares(PAIRS, EXPERTS[:1], None).means(LOSSES, range(3)) == {}
-    assert ExpertShares().means(LOSSES, range(3)) == {}
+    assert expert_shares(PAIRS, EXPERTS[:1], None).means(LOSSES) == {}
+    assert ExpertShares().means(LOSSES) == {}
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.contracts.merge_methods import METHODS, FastMethod, MethodParameter, mergekit_methods
+from core.contracts.merge_methods import METHODS, FastMethod, mergekit_methods
+from core.contracts.method_info import MethodParameter
 from core.merging.mergekit_config import to_mergekit
 from core.merging.recipes import Recipe, equal_weights
 from core.search.genome import Genome, LogParameter, Parameter
+from core.search.parameter_groups import Layout
 from core.search.parameter_ranges import Range, range_of
 from core.search.registry import make_optimizer
 from core.search.search_plan import SearchPlan
@@ -194,3 +196,22 @@ def test_a_method_without_parameters_is_one_candidate() -> None:
     optimizer.tell([1.0])
     assert optimizer.ask() == []
     assert optimizer.result(recipe) == recipe == genome.plain()
+
+
+@pytest.mark.parametrize(
+    ("genome", "axes"),
+    [
+        (Genome("ties", "base", ("a",), layout=Layout(4, 2)), (0, 1, 0, 1)),
+        (Genome("ties", "base", ("a", "b")), (0, 0, 1, 1)),
+        (Genome("linear", "base", ("a", "b"), layout=Layout(4, 2)), (0, 1, 2, 0, 1, 2)),
+        (Genome("task_arithmetic", "base", ("a", "b"), normalize=True), (0, 1)),
+        (Genome("breadcrumbs", "base", ("a", "b")), (0, 0, 1, 1, 2, 2)),
+    ],
+)
+def test_groups_and_experts_share_axes_unless_only_proportions_count(genome: Genome, axes: tuple[int, ...]) -> None:
+    assert genome.shared_axes == axes
+
+
+def test_shares_on_an_arc_keep_their_own_axes() -> None:
+    genome = Genome("nuslerp", "base", ("a", "b"))
+    assert genome.shared_axes == tuple(range(len(genome.searched)))

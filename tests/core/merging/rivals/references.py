@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
+from scipy.optimize import brentq
 from torch import Tensor
 
 State = Mapping[str, Tensor]
@@ -132,3 +135,91 @@ def lata(
             merge[key] = aligned[key].double() + scale * weight * update_of(one, ancestor, key)
         merges.append(merge)
     return mean(merges)
+
+
+def first_of(scores: Tensor, count: int) -> set[int]:
+    """Places of the entries with fewer than `count` larger scores, without those of score 0."""
+    values = scores.reshape(-1).tolist()
+    ascending = sorted(values)
+    return {at for at, one in enumerate(values) if one > 0 and len(values) - bisect_right(ascending, one) < count}
+
+
+def led(
+    ancestor: State,
+    members: Mapping[str, State],
+    scores: Mapping[tuple[str, str, str], Tensor],
+    ratios: Mapping[str, float],
+    scale: float,
+) -> dict[str, Tensor]:
+    """LED-Merging; `scores` by task, by the model that has them (`base` or `own`), and by tensor."""
+    merge = {}
+    for key in ancestor:
+        changing = [name for name, state in members.items() if update_of(state, ancestor, key).any()]
+        elected = {
+            name: first_of(scores[name, "base", key], int(ratios[name] * ancestor[key].numel()))
+            & first_of(scores[name, "own", key], int(ratios[name] * ancestor[key].numel()))
+            for name in changing
+        }
+        merged = ancestor[key].double().reshape(-1).clone()
+        for name in changing:
+            others = set().union(*(elected[other] for other in changing if other != name))
+            for at in elected[name] - others:
+                merged[at] += scale * update_of(members[name], ancestor, key).reshape(-1)[at]
+        merge[key] = merged.reshape(ancestor[key].shape)
+    return merge
+
+
+@dataclass
+class AlignMerge:
+    """AlignMerge on all tensors in which an expert differs from the aligned model, as one long vector."""
+
+    aligned: State
+    experts: list[State]
+    diagonal: State
+    alignment_weight: float
+    share: float
+    budget: float
+    budget_weight: float
+
+    def __post_init__(self) -> None:
+        self.keys = [
+            key for key in self.aligned if any(update_of(one, self.aligned, key).any() for one in self.experts)
+        ]
+        self.fisher = torch.cat([self.diagonal[key].double().reshape(-1) for key in self.keys])
+        self.changes = [self.joined(one) for one in self.experts]
+        self.mean = torch.stack(self.changes).mean(0)
+
+    def joined(self, state: State) -> Tensor:
+        return torch.cat([update_of(state, self.aligned, key).reshape(-1) for key in self.keys])
+
+    def subspace(self) -> Tensor:
+        """1 for the entries with the largest Fisher values, at most a share of them; equal values go together."""
+        values = self.fisher.tolist()
+        ascending, most = sorted(values), self.share * len(values)
+        kept = {one for one in values if len(values) - bisect_left(ascending, one) <= most}
+        return torch.tensor([float(one in kept) for one in values], dtype=torch.float64)
+
+    def rise(self, delta: Tensor) -> Tensor:
+        """Of the predicted safety loss, as a share of that of the experts' mean."""
+        return (self.fisher * delta**2).sum() / (self.fisher * self.mean**2).sum()
+
+    def objective(self, delta: Tensor) -> Tensor:
+        close = torch.stack([(self.fisher * (delta - one) ** 2).sum() for one in self.changes]).mean()
+        motion = (self.fisher * self.subspace() * delta**2).sum()
+        excess = (self.rise(delta) - self.budget).clamp_min(0.0)
+        budget = (self.fisher * self.mean**2).sum() * excess**2
+        return close + self.alignment_weight * motion + self.budget_weight * budget
+
+    def merge(self) -> dict[str, Tensor]:
+        def delta(mu: float) -> Tensor:
+            return self.mean / (1 + self.alignment_weight * self.subspace() + mu)
+
+        def error(mu: float) -> float:
+            return 2 * self.budget_weight * max(0.0, float(self.rise(delta(mu))) - self.budget) - mu
+
+        mu = brentq(error, 0.0, error(0.0) + 1.0, xtol=1e-13)
+        parts = delta(mu).split([self.aligned[key].numel() for key in self.keys])
+        merge = {key: tensor.double() for key, tensor in self.aligned.items()}
+        return merge | {
+            key: merge[key] + part.reshape(merge[key].shape) for key, part in zip(self.keys, parts, strict=True)
+        }

@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.contracts.merge_methods import METHODS, Value, rival_methods
+from core.contracts.merge_methods import METHODS, rival_methods
+from core.contracts.method_info import Value
 from core.merging.engine import MergePool
 from core.merging.mergekit_config import to_mergekit
 from core.merging.recipes import Recipe
+from core.merging.rivals.importance import ElectionRanks, FisherDiagonal, Importance
 from core.merging.rivals.sums import as_sum
 from core.merging.storage import Storage
 from tests.core.merging.rivals import references
@@ -28,6 +30,7 @@ SHAPES = {
     "same": (4, 4),
 }
 BY_LAYER = ("safe_lora", "safemerge", "lata")
+BY_WEIGHT = tuple(name for name in rival_methods() if METHODS[name].importance)
 EXPERTS = ("chemistry", "geography")
 
 
@@ -61,6 +64,36 @@ def pool_from(states: Mapping[str, State], base: str, dtype: torch.dtype = torch
     return pool
 
 
+def scores_of(states: Mapping[str, State]) -> dict[tuple[str, str, str], Tensor]:
+    """Random scores of each task's tensors in the base and in the model itself; a tenth of them are 0."""
+    generator = torch.Generator().manual_seed(8)
+
+    def draw(like: Tensor) -> Tensor:
+        values = torch.rand(like.shape, generator=generator)
+        return torch.where(torch.rand(like.shape, generator=generator) < 0.1, 0.0, values)
+
+    names = [name for name in ("aligned", *EXPERTS) if name in states]
+    return {(name, by, key): draw(states[name][key]) for name in names for by in ("base", "own") for key in SHAPES}
+
+
+def fisher_of(states: Mapping[str, State]) -> dict[str, Tensor]:
+    """A random Fisher diagonal that bfloat16 holds, over several orders of magnitude, with zeros."""
+    scores = scores_of(states)
+    return {key: (scores["aligned", "own", key] ** 6 * 40).bfloat16().float() for key in SHAPES}
+
+
+def add_importance(pool: MergePool, states: Mapping[str, State], kind: str | None) -> None:
+    importance: Importance = FisherDiagonal(pool.storage) if kind == "fisher" else ElectionRanks(pool.storage)
+    if isinstance(importance, FisherDiagonal):
+        for key, values in fisher_of(states).items():
+            importance.note("aligned", key, values)
+    else:
+        for (name, _, key), scores in scores_of(states).items():
+            if name in pool.experts and key in pool.changed_by(name):
+                importance.note(name, key, scores)
+    pool.facts.importance = importance
+
+
 def recipe_of(method: str, experts: int, **parameters: Value) -> Recipe:
     fine_tuned = EXPERTS[:experts]
     if METHODS[method].needs_ancestor:
@@ -72,6 +105,8 @@ def recipe_of(method: str, experts: int, **parameters: Value) -> Recipe:
 
 def merged(recipe: Recipe, states: Mapping[str, State], **storage: bool) -> dict[str, Tensor]:
     pool = pool_from(states, recipe.base, **storage)
+    if recipe.info.importance:
+        add_importance(pool, states, recipe.info.importance)
     pool.apply(recipe)
     return {key: tensor.clone() for key, tensor in pool.live.state_dict().items()}
 
@@ -116,7 +151,7 @@ def test_a_merge_equals_the_formula(
 
 def test_the_cases_cover_every_method_and_their_thresholds_divide_the_layers() -> None:
     """Else the comparison would hold for a rule that treats all layers alike."""
-    assert {method for method, _, _ in CASES} == set(rival_methods())
+    assert {method for method, _, _ in CASES} == set(rival_methods()) - set(BY_WEIGHT)
     states = models()
     cosines = references.projection_cosines(states["ancestor"], states["aligned"], states["chemistry"])
     assert set(cosines) == {"block0_wide", "block0_tall", "block1_square"}
@@ -156,6 +191,7 @@ def test_a_second_merge_leaves_nothing_of_the_first(method: str) -> None:
     states = models()
     recipe = recipe_of(method, 2)
     pool = pool_from(states, recipe.base)
+    add_importance(pool, states, recipe.info.importance)
     pool.apply(recipe_of(method, 1))
     pool.apply(recipe)
     for key, tensor in merged(recipe, states).items():
@@ -172,7 +208,7 @@ def test_mergekit_repeats_methods_that_add_whole_models(method: str) -> None:
     assert_equal(merged(recipe, states), {key: tensor.double() for key, tensor in expected.items()})
 
 
-@pytest.mark.parametrize("method", BY_LAYER)
+@pytest.mark.parametrize("method", (*BY_LAYER, *BY_WEIGHT))
 def test_the_configuration_of_a_method_that_mergekit_lacks_says_so(method: str) -> None:
     recipe = recipe_of(method, 1)
     assert not recipe.in_mergekit

@@ -96,7 +96,7 @@ def differentiator_of(pool: MergePool, parts: PairParts | None = None, blocks: i
     return Differentiator(pool.live, pool, parts or parts_of(), new_set(pool, blocks))
 
 
-def scorer_of(pool: MergePool) -> Scorer[Any]:
+def scorer_of(pool: MergePool) -> Scorer:
     """A scorer of all pairs."""
     sets = [TrainingSet(TOKENIZER, samples, opening=None) for samples in (SAFETY, DOMAIN, BENIGN)]
     return Scorer(pool.live, sets[0], sets[1], pool.changing, SHARES, sets[2])
