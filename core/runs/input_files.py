@@ -1,9 +1,9 @@
 """The files that a spec names and a result rests on, by hash, so that a resumed run refuses other ones.
 
 Prompts, harmless and outside prompts, the probe and its questions, example questions, chat templates, files of training
-pairs, the folder of task files, and models in local folders; of the run that a search starts from, the recipe of its
-merge. Large files are hashed in part: each run would otherwise read all weights twice. Models and datasets of the Hub
-are compared elsewhere, by their weights and commits.
+pairs, the folder of task files, and models in local folders, whose large files are hashed in part; of the run that a
+search starts from, the recipe of its merge. Models and datasets of the Hub are compared by their weights and commits
+elsewhere.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def named_models(spec: AnySpec) -> list[str]:
 def hash_inputs(spec: AnySpec) -> dict[str, str]:
     """sha256 of each file and local model that a spec names, and of the recipe that its search starts from.
 
-    The keys are the paths as written. Missing files are left out.
+    The keys are paths as written. Missing files are left out.
 
     Raises:
         RunError: a file cannot be read (code `input-unreadable`).
@@ -69,7 +69,8 @@ def hash_inputs(spec: AnySpec) -> dict[str, str]:
     found = {text: resolve_path(text) for text in named}
     try:
         hashes = {text: _hash(path) for text, path in found.items() if is_file(path) or is_folder(path)}
-        return hashes | {text: _hash_model(expanded(text)) for text in named_models(spec)} | _hash_start(spec)
+        models = {text: _hash_model(expanded(text)) for text in named_models(spec)}
+        return hashes | models | _hash_start(spec)
     except OSError as error:
         message = f"{error.filename} cannot be read: {error.strerror}."
         raise RunError(message, "Check who may read it.", code="input-unreadable") from error
@@ -89,7 +90,7 @@ def refuse_changed_inputs(spec: AnySpec, recorded: Mapping[str, str]) -> None:
     if changed:
         raise RunError(
             f"{', '.join(changed)} was changed, moved or deleted since the run started.",
-            "Restore it, so that all figures of the run rest on the same files, or start a new run.",
+            "Restore it, so that all models of the run are made and measured alike, or start a new run.",
             code="input-changed",
         )
 

@@ -166,8 +166,8 @@ def test_what_a_kill_leaves_incomplete_is_repaired(bench: RunHarness, whole: Who
     rows = folder.candidates_path.read_text().splitlines(keepends=True)
     folder.candidates_path.write_text("".join(rows[:-1]))
     for draft in (
-        ".result.json.77.tmp",
-        "replies/.base.jsonl.77.tmp",
+        ".result.json.9999999.tmp",
+        "replies/.base.jsonl.9999999-0badcafe.tmp",
         "data/.safety.jsonl.x1",
         ".merged.partial/model.safetensors",
     ):

@@ -70,6 +70,29 @@ def test_a_resumed_run_refuses_another_file(
     assert name.split("/")[0] in str(caught)
 
 
+def test_local_models_are_hashed_with_weights_and_settings(
+    spec: AnySpec, tiny_llama: Path, tiny_lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, adapter = copy_model(tiny_llama, tmp_path / "model"), copy_model(tiny_lora, tmp_path / "adapter")
+    data = spec.model_dump(mode="json")
+    data["pool"] |= {"base": str(model), "experts": [{"model": f"{model}+{adapter}"}], "generator": str(adapter)}
+    spec = any_spec_from_dict(data)
+    assert named_models(spec) == [str(model), str(adapter)]
+    models = [{"model": str(model)}, {"model": f"{model}+{adapter}"}]
+    compared = any_spec_from_dict({"models": models, "evaluation": {"prompts": "p.jsonl"}})
+    assert named_models(compared) == named_models(spec)
+    for whole_bytes in (1 << 20, 100):
+        monkeypatch.setattr(input_files, "_WHOLE_BYTES", whole_bytes)
+        monkeypatch.setattr(input_files, "_SAMPLE_BYTES", 64)
+        for path in (model / "model.safetensors", model / "config.json", adapter / "adapter_model.safetensors"):
+            hashes, kept = hash_inputs(spec), path.read_bytes()
+            path.write_bytes(bytes(byte ^ 1 for byte in kept))
+            with raises(RunError, "input-changed"):
+                refuse_changed_inputs(spec, hashes)
+            path.write_bytes(kept)
+            refuse_changed_inputs(spec, hashes)
+
+
 def measured_merge(weight: float) -> ModelMeasured:
     recipe = Recipe(method="task_arithmetic", base="org/a", experts=("org/b",), weights=(weight,))
     return ModelMeasured(result=ModelResult(name="evomm", role="merged", recipe=recipe.model_dump(mode="json")))
@@ -97,29 +120,6 @@ def test_a_resumed_run_refuses_another_merge_to_start_from(spec: AnySpec, settin
 def test_starts_that_are_no_folder_are_not_hashed(spec: AnySpec, start: str) -> None:
     values = spec.model_dump(mode="json") | {"search": {"optimizer": "gradient", "start": start}}
     assert hash_inputs(any_spec_from_dict(values)) == hash_inputs(spec)
-
-
-def test_local_models_are_hashed_with_weights_and_settings(
-    spec: AnySpec, tiny_llama: Path, tiny_lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, adapter = copy_model(tiny_llama, tmp_path / "model"), copy_model(tiny_lora, tmp_path / "adapter")
-    data = spec.model_dump(mode="json")
-    data["pool"] |= {"base": str(model), "experts": [{"model": f"{model}+{adapter}"}], "generator": str(adapter)}
-    spec = any_spec_from_dict(data)
-    assert named_models(spec) == [str(model), str(adapter)]
-    models = [{"model": str(model)}, {"model": f"{model}+{adapter}"}]
-    compared = any_spec_from_dict({"models": models, "evaluation": {"prompts": "p.jsonl"}})
-    assert named_models(compared) == named_models(spec)
-    for whole_bytes in (1 << 20, 100):
-        monkeypatch.setattr(input_files, "_WHOLE_BYTES", whole_bytes)
-        monkeypatch.setattr(input_files, "_SAMPLE_BYTES", 64)
-        for path in (model / "model.safetensors", model / "config.json", adapter / "adapter_model.safetensors"):
-            hashes, kept = hash_inputs(spec), path.read_bytes()
-            path.write_bytes(bytes(byte ^ 1 for byte in kept))
-            with raises(RunError, "input-changed"):
-                refuse_changed_inputs(spec, hashes)
-            path.write_bytes(kept)
-            refuse_changed_inputs(spec, hashes)
 
 
 def test_logs_of_older_versions_have_no_hashes(spec: AnySpec) -> None:
