@@ -8,7 +8,7 @@ is that of pairs which the search never saw, neither to train nor to choose.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -197,3 +197,26 @@ def _drain(events: Iterator[Event]) -> tuple[list[Event], Recipe]:
             seen.append(next(events))
         except StopIteration as end:
             return seen, end.value
+
+
+def search_table(results: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows of several machines as a table in Markdown."""
+    lines = [
+        "| machine | models | parameters | cost in candidates | backward + forward over forward | held-out objective "
+        "| over the best merge of one group |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        for row in result["gradient"]:
+            factor = row["gradient_over_forward"]
+            cells = [result["machine"], str(row["models"]), str(row["parameters"]), f"{row['cost']:.0f}"]
+            cells += [f"{factor:.1f}" if factor else "", f"{row['held_out_objective']:.4f}"]
+            lines.append(_line([*cells, f"{row['over_one_group']:.2f}"]))
+            if plain := row.get("plain_cma_es"):
+                cells = [result["machine"], str(row["models"]), f"{row['parameters']}, plain CMA-ES"]
+                lines.append(_line([*cells, str(plain["candidates"]), "", f"{plain['held_out_objective']:.4f}", ""]))
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -108,15 +108,15 @@ def _cell(study: Study, pool: Pool, name: str, seed: int, ancestor: str, scale: 
     values = spec_of(study, pool).model_dump(mode="json")
     values["pool"]["ancestor"] = ancestor if name in METHODS and METHODS[name].needs_ancestor else None
     values["search"] |= _search(study, pool, name, seed)
+    if name == GRADIENT:
+        values["search"] |= study.gradient.get("search", {})
+        values["data"] |= study.gradient.get("data", {})
     values["search"]["steps"] = scale.steps or values["search"]["steps"]
     values["evaluation"]["parents"] = name == FIRST and seed == 0
     values["evaluation"]["limit"] = scale.limit or values["evaluation"]["limit"]
     values["export"]["folder"] = False
     for part in ("safety", "domain"):
         values["data"][part]["k"] = scale.k or values["data"][part]["k"]
-    if name == GRADIENT:
-        values["search"] |= study.gradient.get("search", {})
-        values["data"] |= study.gradient.get("data", {})
     return Cell(
         folder_of(pool, name, seed), spec_from_dict(values), None if name == FIRST else folder_of(pool, FIRST, seed)
     )
