@@ -19,7 +19,34 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.hub_repository import Proposal, Repository, entries, git_hash
+from tests.hub_listing import git_hash, list_entries
+
+
+@dataclass(frozen=True)
+class Repository:
+    """One published model, or a dataset, whose name begins with `datasets/`.
+
+    Attributes:
+        gated: the licence must be accepted: files are refused without `token`.
+    """
+
+    folder: Path
+    sha: str
+    license: str | None = "apache-2.0"
+    gated: bool = False
+    private: bool = False
+
+    def files(self) -> dict[str, Path]:
+        return {str(path.relative_to(self.folder)): path for path in sorted(self.folder.rglob("*")) if path.is_file()}
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A pull request with its own files."""
+
+    repository: Repository
+    author: str
+    status: str
 
 
 @dataclass
@@ -302,7 +329,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._json({"commitUrl": f"{self.hub.url}/{name}/commit/{oid}", "commitOid": oid, "hookOutput": ""})
 
     def _paths(self, _repo_id: str, repository: Repository, wanted: list[str]) -> None:
-        self._json([entry for entry in entries(repository) if entry["path"] in wanted])
+        self._json([entry for entry in list_entries(repository.files()) if entry["path"] in wanted])
 
     def _facts(self, repo_id: str, repository: Repository) -> None:
         card = {"license": repository.license} if repository.license else {}
@@ -324,7 +351,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def _tree(self, repo_id: str, repository: Repository) -> None:
-        self._json([entry for entry in entries(repository) if entry["type"] == "file"])
+        self._json([entry for entry in list_entries(repository.files()) if entry["type"] == "file"])
 
     def _file(self, repo_id: str, repository: Repository, name: str) -> None:
         path = repository.files().get(name)
@@ -341,10 +368,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             key = f"{repo_id}/{name}"
             self.hub.sent[key] = self.hub.sent.get(key, 0) + (len(body) // 2 if dropped else len(body))
-        if dropped:
-            self._send_half(status, body, {**headers, "ETag": f'"{git_hash(path)}"'})
-            return
-        self._send(status, body, {**headers, "ETag": f'"{git_hash(path)}"'})
+        self._send(status, body, {**headers, "ETag": f'"{git_hash(path)}"'}, half=dropped)
 
     def _drops(self) -> bool:
         """Whether this connection breaks."""
@@ -355,22 +379,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         return True
 
-    def _send_half(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        """Send the half of a file, and break the connection."""
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body[: len(body) // 2])
-
     def _json(self, value: Any) -> None:
         self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
-    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None, *, half: bool = False) -> None:
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            self.wfile.write(body[: len(body) // 2] if half else body)

@@ -75,9 +75,7 @@ def export_model(
         draft.replace(folder)
     except (OSError, SafetensorError) as error:  # safetensors raises its own error for a full disk
         raise RunError(
-            f"{folder} cannot be saved: {error}.",
-            "Check the disk space and that the folder can be written, and resume the run.",
-            code="not-saved",
+            f"{folder} cannot be saved: {error}.", "Check disk space and permissions, and resume.", code="not-saved"
         ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
