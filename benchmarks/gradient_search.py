@@ -8,11 +8,12 @@ is that of pairs which the search never saw, neither to train nor to choose.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from core.contracts.events import CandidateScored, Event, GradientStep
+from core.contracts.optimizers import OptimizerName
 from core.contracts.run_spec import GenomeSpec
 from core.data.training_pairs import Sample
 from core.merging.engine import MergePool
@@ -28,6 +29,9 @@ from core.search.search_loop import run_search
 from core.search.search_plan import SearchPlan
 
 ALPHA = 0.3
+PLAIN_CANDIDATES = 100
+PLAIN_LAYOUT = "groups of 5 blocks, attention apart"
+"""Layout on which CMA-ES is run too."""
 LAYOUTS: dict[str, GenomeSpec] = {
     "one group": GenomeSpec(),
     "groups of 5 blocks, attention apart": GenomeSpec(layer_granularity=5, filters=("self_attn",)),
@@ -118,7 +122,13 @@ def measure_gradients(pool: GradientPool, names: Sequence[str], steps: int, seed
 
 
 def search(
-    pool: GradientPool, name: str, steps: int, seed: int = 0, alpha: float = ALPHA, beta: float = 0.0
+    pool: GradientPool,
+    name: str,
+    steps: int,
+    seed: int = 0,
+    alpha: float = ALPHA,
+    beta: float = 0.0,
+    optimizer: OptimizerName = "gradient",
 ) -> Searched:
     """Search a layout of `LAYOUTS`; `beta` of 0 leaves the look-alikes out."""
     changed = {expert: pool.merge.changed_by(expert) for expert in pool.merge.experts}
@@ -126,7 +136,7 @@ def search(
     genome = replace(genome, layout=layout_of(LAYOUTS[name], pool.merge.tensors, changed))
     scorer = pool.scorer(pool.safety, pool.domain, pool.benign if beta else ())
     evaluator = Evaluator(pool.merge, scorer, differentiator=_differentiator(pool, scorer, seed, beta))
-    plan = SearchPlan("gradient", genome, steps, alpha, safety=True, seed=seed, optimizer="gradient", beta=beta)
+    plan = SearchPlan(optimizer, genome, steps, alpha, safety=True, seed=seed, optimizer=optimizer, beta=beta)
     started = time.monotonic()
     events, best = _drain(run_search(plan, evaluator, lambda: False))
     scored = [event for event in events if isinstance(event, CandidateScored)]
@@ -154,10 +164,19 @@ def _measure(pool: GradientPool, name: str, steps: int, seed: int) -> dict[str, 
         "held_out_objective": other.objective(ALPHA, True),
         "held_out_safety": other.safety.loss if other.safety else None,
         "held_out_expert": other.expert.loss if other.expert else None,
+        "plain_cma_es": _plain(pool, name, seed) if name == PLAIN_LAYOUT else None,
         "curve": [
             {"objective": event.objective, "held_out": event.held_out, "seconds": event.seconds} for event in scored
         ],
     }
+
+
+def _plain(pool: GradientPool, name: str, seed: int) -> dict[str, float]:
+    """Return what CMA-ES finds on the same parameters with the paper's number of candidates."""
+    found = search(pool, name, PLAIN_CANDIDATES, seed, optimizer="evomm")
+    pool.merge.apply(found.best)
+    other = pool.scorer(pool.other_safety, pool.other_domain).score()
+    return {"candidates": len(found.scored), "held_out_objective": other.objective(ALPHA, True)}
 
 
 def _differentiator(pool: GradientPool, scorer: Scorer, seed: int, beta: float) -> Differentiator:
@@ -178,3 +197,26 @@ def _drain(events: Iterator[Event]) -> tuple[list[Event], Recipe]:
             seen.append(next(events))
         except StopIteration as end:
             return seen, end.value
+
+
+def search_table(results: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows of several machines as a table in Markdown."""
+    lines = [
+        "| machine | models | parameters | cost in candidates | backward + forward over forward | held-out objective "
+        "| over the best merge of one group |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        for row in result["gradient"]:
+            factor = row["gradient_over_forward"]
+            cells = [result["machine"], str(row["models"]), str(row["parameters"]), f"{row['cost']:.0f}"]
+            cells += [f"{factor:.1f}" if factor else "", f"{row['held_out_objective']:.4f}"]
+            lines.append(_line([*cells, f"{row['over_one_group']:.2f}"]))
+            if plain := row.get("plain_cma_es"):
+                cells = [result["machine"], str(row["models"]), f"{row['parameters']}, plain CMA-ES"]
+                lines.append(_line([*cells, str(plain["candidates"]), "", f"{plain['held_out_objective']:.4f}", ""]))
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

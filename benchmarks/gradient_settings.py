@@ -4,7 +4,7 @@ Each setting (groups of parameters, alpha, beta, passes, step size) is searched 
 are compared by losses on pairs that no search saw, and by alignment, over-refusal and accuracy on the probe's prompts,
 never on test prompts. `choose` applies the rule by which the product's settings were chosen. DIR is the data folder of
 a finished run with both experts, such as one of `assets/specs/demo_gradient.yaml`. `--write` puts a result's table into
-docs/explanation/search.md.
+docs/explanation/gradient-search.md, and that of the recorded gradient searches (`benchmarks.search --only-gradient`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from benchmarks.command import make_parser
+from benchmarks.gradient_search import search_table
 from benchmarks.marked_section import replace_section
 from core.errors import SafeMergeError
 from core.settings import ASSETS, REPOSITORY, load_settings
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from core.data.prompts import Prompt
     from core.data.training_pairs import Sample
 
-PAGE = REPOSITORY / "docs" / "explanation" / "search.md"
-SECTION = "gradient settings"
+PAGE = REPOSITORY / "docs" / "explanation" / "gradient-search.md"
+SECTION, SEARCHES = "gradient settings", "gradient searches"
 RESULT = REPOSITORY / "benchmarks" / "results" / "gradient-settings-nvidia-h200-2026-11-27.json"
 MOST_OVER_REFUSAL = 0.05
 """Over-refusal above the base's that the rule allows."""
@@ -178,6 +179,13 @@ def as_table(result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", f"{result['machine']}; K = {result['pairs']} of each kind; seed 0; probe prompts."])
 
 
+def recorded_searches() -> list[dict[str, Any]]:
+    """Return the recorded results of `python -m benchmarks.search --pool demo --only-gradient --json`."""
+    return [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULT.parent.glob("gradient-search-*.json"))
+    ]
+
+
 def measure_demo(data: Path, pairs: int) -> list[dict[str, Any]]:
     """Measure all settings on the demo pool with two and with three models."""
     from benchmarks.gradient_search import demo_gradient_pool
@@ -209,14 +217,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="data folder of a finished run with both experts")
     parser.add_argument("--pairs", type=int, default=64, help="pairs of each kind that a search uses")
     parser.add_argument("--result", type=Path, default=RESULT, help="a result to write or print instead of measuring")
-    parser.add_argument("--write", action="store_true", help="write the table into docs/explanation/search.md")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/explanation/gradient-search.md")
     options = parser.parse_args()
     try:
         result = _result(options.data, options.pairs) if options.data else json.loads(options.result.read_text())
     except SafeMergeError as error:
         parser.exit(2, f"{error.message} {error.hint}\n")
     if options.write:
-        PAGE.write_text(replace_section(PAGE.read_text(encoding="utf-8"), SECTION, as_table(result)), encoding="utf-8")
+        page = replace_section(PAGE.read_text(encoding="utf-8"), SECTION, as_table(result))
+        PAGE.write_text(replace_section(page, SEARCHES, search_table(recorded_searches())), encoding="utf-8")
     print(json.dumps(result) if options.json else as_table(result))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,8 @@ from pathlib import Path
 
 from core.errors import RunError
 
+_DRAFT = re.compile(r"\.(\d+)(?:-[0-9a-f]+)?\.tmp$")
+"""Ends the name of a draft: the process that writes it."""
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -39,6 +42,12 @@ def write_atomic(path: Path, text: str) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def writer_of(draft: Path) -> int | None:
+    """Number of the process that a draft of `write_atomic` belongs to; None for other files."""
+    match = _DRAFT.search(draft.name)
+    return int(match[1]) if match else None
 
 
 def append_line(path: Path, line: str) -> None:

@@ -43,8 +43,8 @@ ENVIRONMENT = {
 }
 
 
-def run_trials(folder: Path, trials: int, seed: int, *, forked: bool) -> dict[str, Any]:
-    """Do the trials below `folder`, and return the report."""
+def run_trials(folder: Path, trials: int, seed: int, *, forked: bool, first: int = 0) -> dict[str, Any]:
+    """Do `trials` trials from number `first` on below `folder`, and return the report."""
     os.environ |= ENVIRONMENT
     specs = make_scenarios(folder)
     settings = Settings(folder / "home", folder / "runs", False, frozenset(), None, 2.0, reply_cache_bytes=0)
@@ -53,14 +53,14 @@ def run_trials(folder: Path, trials: int, seed: int, *, forked: bool) -> dict[st
     if forked:
         load_worker_modules()
     began, references, done = time.monotonic(), dict[str, Reference](), list[Trial]()
-    for number in range(trials):
+    for number in range(first, first + trials):
         plan = plan_trial(number, seed, cuts=forked)
         if plan.scenario not in references:
             references[plan.scenario] = run_undisturbed(bench, plan.scenario)
         done.append(run_trial(bench, plan, references[plan.scenario]))
-        _log(number, trials, done[-1])
+        _log(number, first + trials, done[-1])
     bench.close_app()
-    return _report(done, trials, seed, time.monotonic() - began, "forked" if forked else "real")
+    return _report(done, first, seed, time.monotonic() - began, "forked" if forked else "real")
 
 
 def _log(number: int, trials: int, trial: Trial) -> None:
@@ -70,13 +70,14 @@ def _log(number: int, trials: int, trial: Trial) -> None:
     print(f"{line}, {trial.seconds:.1f} s", *trial.problems, sep="\n  ", file=sys.stderr, flush=True)
 
 
-def _report(done: list[Trial], trials: int, seed: int, seconds: float, processes: str) -> dict[str, Any]:
+def _report(done: list[Trial], first: int, seed: int, seconds: float, processes: str) -> dict[str, Any]:
     by_phase: dict[str, Counter[str]] = {}
     for trial in done:
         by_phase.setdefault(trial.reached, Counter())[trial.plan.target] += 1
-    failed = [(number, trial) for number, trial in enumerate(done) if trial.end != "equal" or trial.problems]
+    failed = [(number, trial) for number, trial in enumerate(done, first) if trial.end != "equal" or trial.problems]
     return {
-        "trials": trials,
+        "trials": len(done),
+        "first": first,
         "seed": seed,
         "processes": processes,
         "kills": sum(trial.kills for trial in done),
@@ -106,12 +107,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--trials", type=int, default=20, help="number of trials")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--first", type=int, default=0, help="number of the first trial: several commands share a seed")
     parser.add_argument("--forked", action="store_true", help="fork the processes instead of starting programs")
     parser.add_argument("--keep", type=Path, help="folder for models and failed runs (default: a temporary one)")
     options = parser.parse_args(arguments)
     with nullcontext(options.keep) if options.keep else tempfile.TemporaryDirectory() as folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        report = run_trials(Path(folder).resolve(), options.trials, options.seed, forked=options.forked)
+        report = run_trials(
+            Path(folder).resolve(), options.trials, options.seed, forked=options.forked, first=options.first
+        )
     if options.json:
         print(json.dumps(report))
     else:

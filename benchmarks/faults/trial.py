@@ -19,6 +19,7 @@ from core.contracts.events import Finished, PhaseStarted, RunStarted
 from core.contracts.run_spec import RunSpec
 from core.errors import RunError
 from core.runs.folder import RunFolder
+from core.runs.history import START_S
 from core.settings import Settings
 
 Target = Literal["worker", "app", "both"]
@@ -237,9 +238,11 @@ def _check_kill(app: App, folder: RunFolder, trial: Trial) -> None:
     """Note files that cannot be read, and a page that does not say what happened."""
     trial.problems += [f"Half written: {text}" for text in half_written(folder.path)]
     alive, finished = _worker_pid(folder) is not None, _is_finished(folder)
+    if not (alive or finished or folder.events_path.exists()):  # killed during the launch
+        _wait_until(lambda: app.state(folder.run_id).status != "waiting", START_S + 10)
     state = app.state(folder.run_id)
     if trial.plan.target == "app":
-        wrong = state.status not in ("waiting", "running", "finished")
+        wrong = (alive or finished) and state.status not in ("waiting", "running", "finished")
     else:
         wrong = not (finished or alive) and not (state.status == "failed" and state.message and state.hint)
     if wrong:

@@ -169,7 +169,7 @@ def _compared(study: Study, setting: Setting) -> list[str]:
 
 
 def with_data(cell: Cell, out: Path) -> RunSpec:
-    """Return a cell's spec with the files of the training pairs that it reads.
+    """Return a cell's spec with the files of the refusals and domain pairs that it reads.
 
     Raises:
         SpecError: as for any spec.
@@ -178,8 +178,8 @@ def with_data(cell: Cell, out: Path) -> RunSpec:
         return cell.spec
     values = cell.spec.model_dump(mode="json")
     source = RunFolder((out / cell.data_from).resolve())
-    parts: tuple[Dataset, ...] = get_args(Dataset)
-    for part in (part for part in parts if values["data"][part] is not None):
+    parts: tuple[Dataset, ...] = ("safety", "domain")
+    for part in parts:
         values["data"][part] = {"source": "file", "path": str(source.data_path(part)), "k": values["data"][part]["k"]}
     return spec_from_dict(values)
 

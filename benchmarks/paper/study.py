@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -34,6 +34,7 @@ class Study(FrozenSpec):
         ks: numbers of pairs in each training set, Table 3.
         steps: numbers of EvoMM's candidates, Table 4.
         real: real data for Table 3 (k is the study's own); null leaves that row out.
+        gradient: the gradient rows beside EvoMM's: keys of `search` and of `data`, merged into the pool's run.
         ablation_seeds: ablations run with the seeds below this number.
     """
 
@@ -49,6 +50,7 @@ class Study(FrozenSpec):
     ks: tuple[Count, ...] = ()
     steps: tuple[Count, ...] = ()
     real: DataSpec | None = None
+    gradient: dict[Literal["search", "data"], dict[str, Any]] = Field(default_factory=dict)
     ablation_seeds: Annotated[int, Field(ge=0)] = 1
 
     @model_validator(mode="after")

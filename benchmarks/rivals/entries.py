@@ -17,6 +17,7 @@ from benchmarks.paper.study import Study
 from core.contracts.merge_methods import METHODS, TASK_ARITHMETIC, rival_methods
 from core.contracts.optimizers import EQUAL, OPTIMIZERS
 from core.contracts.run_spec import spec_from_dict
+from core.contracts.search_spec import MODULES
 from core.errors import SpecError
 from core.evaluation.suites import probe_question_files
 
@@ -107,6 +108,9 @@ def _cell(study: Study, pool: Pool, name: str, seed: int, ancestor: str, scale: 
     values = spec_of(study, pool).model_dump(mode="json")
     values["pool"]["ancestor"] = ancestor if name in METHODS and METHODS[name].needs_ancestor else None
     values["search"] |= _search(study, pool, name, seed)
+    if name == GRADIENT:
+        values["search"] |= study.gradient.get("search", {})
+        values["data"] |= study.gradient.get("data", {})
     values["search"]["steps"] = scale.steps or values["search"]["steps"]
     values["evaluation"]["parents"] = name == FIRST and seed == 0
     values["evaluation"]["limit"] = scale.limit or values["evaluation"]["limit"]
@@ -122,7 +126,8 @@ def _search(study: Study, pool: Pool, name: str, seed: int) -> dict[str, Any]:
     if name == FIRST:
         return {"method": FIRST, "seed": seed, "compare": _compared(study, pool)}
     if name == GRADIENT:
-        return {"method": TASK_ARITHMETIC, "optimizer": GRADIENT, "seed": seed, "compare": []}
+        genome = {"layer_granularity": 1, "filters": [MODULES]}
+        return {"method": TASK_ARITHMETIC, "optimizer": GRADIENT, "genome": genome, "seed": seed, "compare": []}
     return {"method": name, "seed": seed, "compare": [EQUAL]}
 
 

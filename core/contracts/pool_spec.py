@@ -60,8 +60,8 @@ class PoolSpec(FrozenSpec):
     generator: str | None = None
     """Uncensored model that writes unsafe questions; null where the safety data comes from a file or dataset."""
     guard: str = "phrases"
-    """Guard that judges replies: `phrases`, a guard model or `FAMILY:MODEL`. Of a list, or of names joined by `&`, the
-    first decides."""
+    """Guard that judges replies: `phrases`, `reply-type`, a guard model or `FAMILY:MODEL`. Of a list, or of names
+    joined by `&`, the first decides."""
     vocabulary: Vocabulary = "refuse"
     """What to do where an expert's vocabulary has more or fewer rows than the base's. `refuse`: stop. `base`: leave out
     rows that the base lacks, and take rows that the expert lacks from the base."""

@@ -141,8 +141,8 @@ FAMILIES: tuple[Family, ...] = (
 )
 FAMILY_NAMES = (*(family.name for family in FAMILIES), CLASSIFIER)
 SUPPORTED_HINT = (
-    "Use phrases, or a model of one of these families as a Hub id or a folder, with FAMILY: in front if its name does "
-    f"not show the family: {', '.join(FAMILY_NAMES)}."
+    "Use phrases or reply-type, or a model of one of these families as a Hub id or a folder, with FAMILY: in front if "
+    f"its name does not show the family: {', '.join(FAMILY_NAMES)}."
 )
 
 GUARD_NAMES = {

@@ -1,4 +1,4 @@
-"""Parses guard names: `phrases`, a guard model, `FAMILY:MODEL`, a classifier with its labels, or several guards.
+"""Parses guard names: an own guard, a guard model, `FAMILY:MODEL`, a classifier with its labels, or several guards.
 
 Several guards are written `A & B` (in YAML also as a list): the first one decides, and the others show where they
 disagree. Parsing uses the text and this machine's folders only.
@@ -17,6 +17,9 @@ from core.models.references import ModelReference, parse_reference
 from core.settings import Settings
 
 PHRASES = "phrases"
+REPLY_TYPE = "reply-type"
+OWN_GUARDS = (PHRASES, REPLY_TYPE)
+"""Guards that come with this project: they need no model and cannot see harm."""
 SEPARATOR = " & "
 _NAMED = re.compile(r"(?P<family>[a-z0-9-]+)(?:\[(?P<labels>[^\]]*)\])?:(?P<model>.+)")
 
@@ -27,7 +30,7 @@ class GuardName:
 
     Attributes:
         text: as written.
-        model: None for `phrases`.
+        model: None for a guard of `OWN_GUARDS`.
         family: the family that the user named; None to detect it.
         labels: label -> meaning, for a classifier.
     """
@@ -58,7 +61,7 @@ def join_guards(names: list[str]) -> str:
 
 
 def _parse_one(text: str, settings: Settings) -> GuardName:
-    if text == PHRASES:
+    if text in OWN_GUARDS:
         return GuardName(text)
     match = _NAMED.fullmatch(text)
     family = match["family"] if match else None

@@ -8,20 +8,18 @@ from core.contracts.number_formats import NumberFormat
 from core.errors import GuardError
 from core.guards.classifier import ClassifierGuard, check_labels
 from core.guards.families import CLASSIFIER, SUPPORTED_HINT, detect_family, find_family
-from core.guards.guard_names import PHRASES, GuardName, parse_guards
+from core.guards.guard_names import REPLY_TYPE, GuardName, parse_guards
 from core.guards.model_guard import ModelGuard
 from core.guards.panel import GuardPanel
 from core.guards.phrases import PhrasesGuard
 from core.guards.protocol import Guard
+from core.guards.reply_type import ReplyTypeGuard
 from core.models.metadata import ModelMetadata, read_metadata
 from core.settings import Settings
 
-SUPPORTED = (PHRASES,)
-"""Guards that need no model."""
-
 
 class KnownGuard(NamedTuple):
-    """A supported guard; `family` and `metadata` are None for `phrases`."""
+    """A supported guard; `family` and `metadata` are None for those that need no model."""
 
     name: GuardName
     family: str | None
@@ -32,7 +30,7 @@ def load_guard(name: str, settings: Settings, dtype: NumberFormat = "auto") -> G
     """The guard called `name`, or a panel of several; reads only small files, and weights when it first judges.
 
     Args:
-        name: `phrases`, a model, `FAMILY:MODEL`, `classifier[LABEL=meaning,…]:MODEL`, or several with `&`.
+        name: `phrases`, `reply-type`, a model, `FAMILY:MODEL`, `classifier[LABEL=meaning,…]:MODEL`, several with `&`.
         settings: of this machine.
         dtype: number format of guards that are models, as `pool.dtype` of a run.
 
@@ -68,7 +66,7 @@ def look_up(name: GuardName, settings: Settings) -> KnownGuard:
 
 def _make(known: KnownGuard, settings: Settings, dtype: NumberFormat) -> Guard:
     if known.metadata is None or known.family is None:
-        return PhrasesGuard()
+        return ReplyTypeGuard() if known.name.text == REPLY_TYPE else PhrasesGuard()
     if known.family == CLASSIFIER:
         return ClassifierGuard(known.name.text, known.metadata, known.name.labels, settings, dtype)
     return ModelGuard(known.name.text, find_family(known.family), known.metadata, settings, dtype)

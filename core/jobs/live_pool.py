@@ -279,12 +279,20 @@ def _live_and_state(
     read_as = _read_as(anchor, settings, storage)
     place = torch.device("cpu") if storage.of_base.on_host else storage.device
     model = load_model(parse_reference(anchor, settings), settings, read_as, place)
+    if place.type == "cpu":
+        _copy_from_file(model)
     state = untied_state(model)
     live = cast_parameters(model, dtype).to(storage.device)
     # A conversion makes new tensors. Tensors without one, always including buffers, are shared with the live model,
     # into which merges are written, so they are copied.
     shared = {tensor.data_ptr() for tensor in live.state_dict().values()}
     return live, {key: tensor.clone() if tensor.data_ptr() in shared else tensor for key, tensor in state.items()}
+
+
+def _copy_from_file(model: Any) -> None:
+    """Copy a model's tensors, which may be mapped from its file: its later changes would change the run."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
 
 
 def _add_expert(merge: MergePool, name: str, rows: TokenRows, storage: Storage) -> None:

@@ -10,8 +10,8 @@ from core.data.import_pairs import read_pairs
 from core.data.opened_source import open_source
 from core.errors import DataError, GuardError
 from core.guards.guard_names import parse_guards
-from core.guards.phrases import PhrasesGuard
 from core.guards.protocol import Guard
+from core.guards.registry import load_guard
 from core.preflight.check_rows import RUN, failed_row
 from core.preflight.leak_check import held_out_prompts, training_files
 from core.settings import Settings
@@ -38,9 +38,9 @@ def usable_pair_rows(spec: RunSpec, settings: Settings) -> Iterator[CheckRow]:
 
 
 def _quick_guard(name: str, settings: Settings) -> Guard | None:
-    """The guard of phrases if it judges alone; None for guards that are models."""
+    """The guard if it needs no model; None for guards that are models."""
     try:
         guards = parse_guards(name, settings)
     except GuardError:  # has an error row of its own
         return None
-    return PhrasesGuard() if all(guard.model is None for guard in guards) else None
+    return load_guard(name, settings) if all(guard.model is None for guard in guards) else None

@@ -41,10 +41,18 @@ from core.contracts.events import (
 from core.contracts.reply_verdicts import DisputedReply
 from core.contracts.results import RunResult
 from core.data.training_pairs import Dataset, Sample, write_samples
-from core.durable import append_line, last_line, locked_log, translate_os_errors, write_atomic, write_line
+from core.durable import (
+    append_line,
+    last_line,
+    locked_log,
+    translate_os_errors,
+    write_atomic,
+    write_line,
+    writer_of,
+)
 from core.errors import RunError
 from core.evaluation.replies import ReplyRow, replies_name, rows_text
-from core.runs.process import ProcessMark
+from core.runs.process import ProcessMark, mark_process
 from core.runs.removed_search import refuse_removed_search
 
 
@@ -169,7 +177,8 @@ class RunFolder:
         """
         for pattern in (".*.tmp", "replies/.*.tmp", "data/.*.jsonl.*"):
             for temporary in self.path.glob(pattern):
-                temporary.unlink(missing_ok=True)
+                if not _is_being_written(temporary):
+                    temporary.unlink(missing_ok=True)
         for pattern in (".*.partial", "baselines/.*.partial"):
             for draft in self.path.glob(pattern):
                 shutil.rmtree(draft, ignore_errors=True)
@@ -316,6 +325,12 @@ def read_mark(path: Path) -> ProcessMark | None:
         raise RunError(
             f"{path} cannot be read: {error}.", "Delete that file if no worker is at work.", code="bad-worker-file"
         ) from error
+
+
+def _is_being_written(draft: Path) -> bool:
+    """Whether a draft belongs to another process that lives, such as the app that has just resumed the run."""
+    writer = writer_of(draft)
+    return writer not in (None, os.getpid()) and mark_process(int(writer or 0)) is not None
 
 
 def _candidate_line(candidate: CandidateScored) -> str:

@@ -28,6 +28,8 @@ GRACE_S = 1.5
 ELSEWHERE_S = 20.0
 """How long a worker on another host, which is only requested to stop, is waited for."""
 RESUME = "Resume the run: it continues with what its log holds."
+START_S = 10.0
+"""How old a spec without a log and a worker must be before its run counts as never begun."""
 QUIET_S = 60.0
 """How long a log without `worker.json` must have been quiet before its worker counts as gone."""
 
@@ -170,16 +172,26 @@ def _worker_is_gone(folder: RunFolder) -> bool:
 
 
 def _lost_its_worker(folder: RunFolder) -> bool:
-    """Whether a log without a `worker.json` is no longer written: it is old, and no job holds the machine for it."""
+    """Whether a run without a `worker.json` is given up: its log, or its spec before there is a log, is old enough, and
+    no job holds the machine for it.
+    """
+    begun = _has_begun(folder)
     try:
-        age_s = time.time() - folder.events_path.stat().st_mtime
+        age_s = time.time() - (folder.events_path if begun else folder.spec_path).stat().st_mtime
     except OSError:
         return False
-    return age_s > QUIET_S and not is_held_for(folder.path)
+    return age_s > (QUIET_S if begun else START_S) and not is_held_for(folder.path)
+
+
+def _has_begun(folder: RunFolder) -> bool:
+    """Whether the log has a line."""
+    return folder.events_path.exists() and folder.events_path.stat().st_size > 0
 
 
 def _died(folder: RunFolder) -> Failed:
     if not folder.worker_path.exists():
+        if not _has_begun(folder):
+            return Failed(message="The run has no worker: what launched it ended before it began.", hint=RESUME)
         return Failed(message="worker.json is missing, and no worker writes the log.", hint=RESUME)
     causes = "The usual causes are too little memory and a full disk"
     hint = f"{causes}; the end of {folder.log_path} may show the reason. {RESUME}"

@@ -1,8 +1,9 @@
 """The files that a spec names and a result rests on, by hash, so that a resumed run refuses other ones.
 
 Prompts, harmless and outside prompts, the probe and its questions, example questions, chat templates, files of training
-pairs, and the folder of task files; of the run that a search starts from, the recipe of its merge. Models and datasets
-of the Hub are compared by their weights and commits elsewhere.
+pairs, the folder of task files, and models in local folders, whose large files are hashed in part; of the run that a
+search starts from, the recipe of its merge. Models and datasets of the Hub are compared by their weights and commits
+elsewhere.
 """
 
 from __future__ import annotations
@@ -19,9 +20,14 @@ from core.data.prompt_sets import find_dataset
 from core.errors import RunError
 from core.models.prompt_formats import is_template_file
 from core.runs.earlier_merge import read_merge
-from core.settings import is_file, is_folder, resolve_path
+from core.settings import expanded, is_file, is_folder, resolve_path
 
 _PIECE_BYTES = 1 << 20
+_WHOLE_BYTES = 64 << 20
+"""Files of models up to this size are hashed as a whole."""
+_SAMPLES = 64
+_SAMPLE_BYTES = 1 << 16
+_MODEL_SUFFIXES = (".safetensors", ".bin", ".gguf", ".json", ".jinja", ".model", ".txt")
 
 
 def named_files(spec: AnySpec) -> list[str]:
@@ -40,10 +46,21 @@ def named_files(spec: AnySpec) -> list[str]:
     return files
 
 
-def hash_inputs(spec: AnySpec) -> dict[str, str]:
-    """sha256 of each file that a spec names, and of the recipe that its search starts from, by the path as written.
+def named_models(spec: AnySpec) -> list[str]:
+    """The local folders of models and adapters that a spec names, as it writes them."""
+    if isinstance(spec, RunSpec):
+        pool = spec.pool
+        names = [pool.base, *(expert.model for expert in pool.experts), pool.ancestor, pool.generator]
+    else:
+        names = [compared.model for compared in spec.models]
+    parts = (part for name in names if name for part in ([name] if is_folder(expanded(name)) else name.split("+")))
+    return list(dict.fromkeys(part for part in parts if is_folder(expanded(part))))
 
-    Missing files are left out.
+
+def hash_inputs(spec: AnySpec) -> dict[str, str]:
+    """sha256 of each file and local model that a spec names, and of the recipe that its search starts from.
+
+    The keys are paths as written. Missing files are left out.
 
     Raises:
         RunError: a file cannot be read (code `input-unreadable`).
@@ -52,7 +69,8 @@ def hash_inputs(spec: AnySpec) -> dict[str, str]:
     found = {text: resolve_path(text) for text in named}
     try:
         hashes = {text: _hash(path) for text, path in found.items() if is_file(path) or is_folder(path)}
-        return hashes | _hash_start(spec)
+        models = {text: _hash_model(expanded(text)) for text in named_models(spec)}
+        return hashes | models | _hash_start(spec)
     except OSError as error:
         message = f"{error.filename} cannot be read: {error.strerror}."
         raise RunError(message, "Check who may read it.", code="input-unreadable") from error
@@ -96,6 +114,24 @@ def _hash(path: Path) -> str:
         with one.open("rb") as file:
             while piece := file.read(_PIECE_BYTES):
                 digest.update(piece)
+    return digest.hexdigest()
+
+
+def _hash_model(folder: Path) -> str:
+    """Hash of a model's files: names, sizes, and the content, of which large files give evenly spaced samples."""
+    digest = hashlib.sha256()
+    for one in sorted(folder.iterdir()):
+        if one.suffix not in _MODEL_SUFFIXES or not one.is_file():
+            continue
+        size = one.stat().st_size
+        digest.update(f"{one.name}\0{size}\0".encode())
+        with one.open("rb") as file:
+            if size <= _WHOLE_BYTES:
+                digest.update(file.read())
+                continue
+            for number in range(_SAMPLES):
+                file.seek(number * (size - _SAMPLE_BYTES) // (_SAMPLES - 1))
+                digest.update(file.read(_SAMPLE_BYTES))
     return digest.hexdigest()
 
 

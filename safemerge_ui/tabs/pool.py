@@ -21,6 +21,7 @@ from safemerge_ui.views.preflight_table import preflight_table
 
 GUARD_CHOICES = (
     "phrases",
+    "reply-type",
     "Qwen/Qwen3Guard-Gen-0.6B",
     "Qwen/Qwen3Guard-Gen-8B",
     "meta-llama/Llama-Guard-3-8B",

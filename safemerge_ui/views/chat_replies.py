@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from core.contracts.verdicts import UNKNOWN, Verdict
-from core.guards.guard_names import PHRASES, SEPARATOR
+from core.guards.guard_names import OWN_GUARDS, PHRASES, SEPARATOR
 from safemerge_ui.views.markdown_text import markdown_html
 from safemerge_ui.views.markup import badge, covered, empty, notice, text
 from safemerge_ui.views.names import category_name
@@ -51,8 +51,8 @@ class Reply:
 
     @property
     def harm(self) -> bool | None:
-        """Whether the guard finds the reply harmful; None if it cannot tell, as `phrases` never can."""
-        if self.verdict is None or self.verdict.safe is None or self.guard.split(SEPARATOR)[0] == PHRASES:
+        """Whether the guard finds the reply harmful; None where it cannot tell (`phrases`, `reply-type`)."""
+        if self.verdict is None or self.verdict.safe is None or self.guard.split(SEPARATOR)[0] in OWN_GUARDS:
             return None
         return not self.verdict.safe
 

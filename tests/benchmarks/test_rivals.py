@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from benchmarks.marked_section import keep_section, replace_section
+from benchmarks.paper.plan import with_data
 from benchmarks.paper.study import load_study
 from benchmarks.rivals import __main__ as command
 from benchmarks.rivals.__main__ import main, write
@@ -21,6 +22,7 @@ from benchmarks.rivals.tables import as_page, as_section, winners
 from core.contracts.events import CandidateScored, Event, GradientStep, ImportanceScored
 from core.contracts.merge_methods import METHODS, rival_methods
 from core.contracts.optimizers import OPTIMIZERS
+from core.contracts.search_spec import MODULES
 from core.errors import SpecError
 from core.evaluation.statistics import wilson
 from tests.tiny_models import save_tiny_llama
@@ -165,3 +167,13 @@ def test_an_unmeasured_comparison_says_so(tmp_path: Path) -> None:
     assert "missing" in as_page(empty)
     write(empty, tmp_path)
     assert command.SECTION in (tmp_path / "results.md").read_text(encoding="utf-8")
+
+
+def test_gradient_rows_search_every_projection_with_the_studys_look_alikes(tmp_path: Path) -> None:
+    study = load_study("demo")
+    (cell,) = [c for c in cells(study, "three", [0], "demo/base", Scale()) if c.folder.startswith("three/gradient")]
+    spec = with_data(cell, tmp_path)
+    assert spec.search.genome.filters == (MODULES,)
+    assert (spec.search.alpha, spec.search.beta) == (3.0, 3.0)
+    assert spec.data.benign is not None and spec.data.benign.path == study.gradient["data"]["benign"]["path"]
+    assert spec.data.safety.path == str(tmp_path / "three" / "ties" / "seed-0" / "data" / "safety.jsonl")

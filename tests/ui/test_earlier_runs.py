@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from core.errors import RunError
+from core.errors import RunError, SpecError
 from core.settings import Settings
 from safemerge_ui import api
+from safemerge_ui.app import fill_from_run
 from safemerge_ui.app_context import make_context
 from safemerge_ui.charts.front import front_figure
 from safemerge_ui.tabs import chat, pair_editor
@@ -16,6 +17,7 @@ from tests.earlier_run import ESTIMATED, REMOVED, earlier_run
 from tests.raising import raises
 from tests.ui.browsing import open_tab, show_run
 from tests.ui.conftest import Served
+from tests.ui.session import built_page
 
 RUN = "20260701-101500-aaaa"
 
@@ -42,6 +44,19 @@ def test_the_endpoint_does_not_resume_it(settings: Settings) -> None:
         api.resume(make_context(settings), RUN, None)
 
 
+def test_its_form_is_not_filled_and_the_notice_says_why(settings: Settings) -> None:
+    run = earlier_run(settings.runs / RUN)
+    context = make_context(settings)
+    page = built_page(context)
+    with pytest.raises(SpecError) as caught:
+        fill_from_run(context, page, RUN)
+    assert [(problem.place, problem.kind) for problem in caught.value.problems] == [
+        ("search.optimizer", "removed_name")
+    ]
+    run.spec_path.write_text(run.spec_path.read_text().replace(REMOVED, "evomm"))
+    assert page.fields["optimizer"] in fill_from_run(context, page, RUN)
+
+
 @pytest.mark.browser
 def test_every_tab_shows_it(page: Page, served: Served) -> None:
     earlier_run(served.runs / RUN)
@@ -49,6 +64,7 @@ def test_every_tab_shows_it(page: Page, served: Served) -> None:
     expect(page.locator("#run-pill")).to_have_text("Finished")
     expect(page.locator("#merge-results tbody tr")).to_have_count(5)
     expect(page.locator("#merge-line")).to_contain_text(REMOVED)
+    expect(page.locator("#merge-notice")).to_contain_text(f"'{REMOVED}' was removed")
     for tab in ("Data", "Evaluate", "Chat", "Runs", "Merge"):
         open_tab(page, tab)
         page.wait_for_timeout(500)

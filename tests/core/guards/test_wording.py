@@ -16,7 +16,7 @@ def test_an_unknown_guard(settings: Settings) -> None:
     with pytest.raises(GuardError) as caught:
         load_guard("oracle", settings)
     assert caught.value.message == "There is no guard called 'oracle'."
-    assert caught.value.hint.startswith("Use phrases, or a model of one of these families")
+    assert caught.value.hint.startswith("Use phrases or reply-type, or a model of one of these families")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import time
@@ -165,8 +166,8 @@ def test_what_a_kill_leaves_incomplete_is_repaired(bench: RunHarness, whole: Who
     rows = folder.candidates_path.read_text().splitlines(keepends=True)
     folder.candidates_path.write_text("".join(rows[:-1]))
     for draft in (
-        ".result.json.77.tmp",
-        "replies/.base.jsonl.77.tmp",
+        ".result.json.9999999.tmp",
+        "replies/.base.jsonl.9999999-0badcafe.tmp",
         "data/.safety.jsonl.x1",
         ".merged.partial/model.safetensors",
     ):
@@ -343,9 +344,19 @@ def test_a_changed_model_is_refused(
     )
     assert read_view(folder).status == "cancelled"
     save_tiny_llama(expert, nudge_seed=9)
+    with raises(RunError, "input-changed") as caught:
+        resume_worker(settings, folder)
+    assert str(expert) in caught.value.message
+    _forget_inputs(folder)  # as a log of a model of the Hub, which has no hash of its files
     end = resume_worker(settings, folder)
     assert isinstance(end, Failed)
     assert str(expert) in end.message and not end.traceback
+
+
+def _forget_inputs(folder: RunFolder) -> None:
+    started, *lines = folder.events_path.read_text().splitlines(keepends=True)
+    values = json.loads(started)
+    folder.events_path.write_text("".join([json.dumps({**values, "inputs": {}}) + "\n", *lines]))
 
 
 def test_a_run_that_never_started_is_started(bench: RunHarness, whole: Whole) -> None:

@@ -224,3 +224,14 @@ def test_a_worker_file_of_an_older_version_has_no_host(folder: RunFolder) -> Non
     assert folder.read_worker() == ProcessMark(7, "boot:1")
     folder.write_worker(mark_started(os.getpid()))
     assert {"pid", "start", "host", "boot", "pid_namespace"} <= json.loads(folder.worker_path.read_text()).keys()
+
+
+def test_repairing_leaves_drafts_of_other_living_processes(folder: RunFolder) -> None:
+    """The app that resumes a run writes worker.json while the worker repairs the folder."""
+    folder.create()
+    other = os.getppid()
+    living, mine, dead = (folder.path / f".worker.json.{pid}-0a.tmp" for pid in (other, os.getpid(), 9_999_999))
+    for draft in (living, mine, dead):
+        draft.write_text("half")
+    folder.repair([])
+    assert [path.name for path in folder.path.iterdir()] == [living.name]

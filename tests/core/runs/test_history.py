@@ -19,8 +19,8 @@ from core.contracts.run_spec import RunSpec
 from core.errors import RunCancelled, RunError
 from core.jobs.worker import resume_run, resume_worker, run_worker
 from core.runs.folder import RunFolder
-from core.runs.history import delete_run, end_if_worker_died, read_view, stop_run
-from core.runs.process import ProcessMark, mark_process
+from core.runs.history import START_S, delete_run, end_if_worker_died, read_view, stop_run
+from core.runs.process import ProcessMark, acquire_lock, mark_process
 from core.runs.summaries import list_runs
 from core.settings import Settings
 from tests.core.jobs.fake_jobs import FAKE, kinds, raising, wait_for
@@ -204,3 +204,22 @@ def test_only_runs_that_are_over_and_ours_are_deleted(
     delete_run(running, settings)
     assert not running.path.exists()
     assert elsewhere.events_path.exists()
+
+
+def test_a_run_whose_launch_was_killed_is_over_and_resumes(
+    spec: RunSpec, settings: Settings, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The app died after it had written the spec and before a worker was recorded."""
+    folder.create()
+    folder.write_spec(spec)
+    assert read_view(folder).status == "waiting"
+    long_ago = time.time() - START_S - 5
+    os.utime(folder.spec_path, (long_ago, long_ago))
+    with acquire_lock(settings.runs, folder.path):
+        assert read_view(folder).status == "waiting", "it is being launched"
+    view = read_view(folder)
+    assert view.status == "failed" and "began" in view.message and "Resume" in view.hint
+    assert [run.status for run in list_runs(settings)] == ["failed"]
+    resume_run(folder, settings, command=(sys.executable, str(FAKE), "polite"))
+    wait_for(lambda: kinds(folder)[:1] == ["run_started"])
+    assert stop_run(folder).status == "cancelled"

@@ -11,11 +11,13 @@ from core.contracts.events import Failed, ModelMeasured, RunStarted
 from core.contracts.results import ModelResult
 from core.errors import RunError
 from core.merging.recipes import Recipe
+from core.runs import input_files
 from core.runs.folder import RunFolder
-from core.runs.input_files import hash_inputs, named_files, refuse_changed_inputs
+from core.runs.input_files import hash_inputs, named_files, named_models, refuse_changed_inputs
 from core.runs.replay import read_replay
 from core.settings import Settings
 from tests.raising import raises
+from tests.tiny_models import copy_model
 from tests.ui.golden import write_run
 
 FILES = ("prompts", "benign", "probe", "probe_questions", "safety", "domain", "mixed", "examples")
@@ -66,6 +68,29 @@ def test_a_resumed_run_refuses_another_file(
     with raises(RunError, "input-changed") as caught:
         read_replay(folder)
     assert name.split("/")[0] in str(caught)
+
+
+def test_local_models_are_hashed_with_weights_and_settings(
+    spec: AnySpec, tiny_llama: Path, tiny_lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, adapter = copy_model(tiny_llama, tmp_path / "model"), copy_model(tiny_lora, tmp_path / "adapter")
+    data = spec.model_dump(mode="json")
+    data["pool"] |= {"base": str(model), "experts": [{"model": f"{model}+{adapter}"}], "generator": str(adapter)}
+    spec = any_spec_from_dict(data)
+    assert named_models(spec) == [str(model), str(adapter)]
+    models = [{"model": str(model)}, {"model": f"{model}+{adapter}"}]
+    compared = any_spec_from_dict({"models": models, "evaluation": {"prompts": "p.jsonl"}})
+    assert named_models(compared) == named_models(spec)
+    for whole_bytes in (1 << 20, 100):
+        monkeypatch.setattr(input_files, "_WHOLE_BYTES", whole_bytes)
+        monkeypatch.setattr(input_files, "_SAMPLE_BYTES", 64)
+        for path in (model / "model.safetensors", model / "config.json", adapter / "adapter_model.safetensors"):
+            hashes, kept = hash_inputs(spec), path.read_bytes()
+            path.write_bytes(bytes(byte ^ 1 for byte in kept))
+            with raises(RunError, "input-changed"):
+                refuse_changed_inputs(spec, hashes)
+            path.write_bytes(kept)
+            refuse_changed_inputs(spec, hashes)
 
 
 def measured_merge(weight: float) -> ModelMeasured:
