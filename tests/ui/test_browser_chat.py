@@ -20,34 +20,9 @@ pytestmark = pytest.mark.browser
 
 
 SENTENCE = [
-    "Carbon",
-    "is",
-    "a",
-    "chemical",
-    "element",
-    "with",
-    "the",
-    "symbol",
-    "C",
-    "and",
-    "the",
-    "atomic",
-    "number",
-    "six;",
-    "its",
-    "atoms",
-    "form",
-    "four",
-    "bonds,",
-    "which",
-    "is",
-    "why",
-    "so",
-    "many",
-    "compounds",
-    "contain",
-    "it",
-]
+    "Carbon", "is", "a", "chemical", "element", "with", "the", "symbol", "C", "and", "six", "electrons;", "its",
+    "atoms", "form", "four", "bonds,", "which", "is", "why", "so", "many", "different", "compounds", "exist",
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
