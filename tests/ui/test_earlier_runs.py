@@ -11,7 +11,7 @@ from safemerge_ui import api
 from safemerge_ui.app import fill_from_run
 from safemerge_ui.app_context import make_context
 from safemerge_ui.charts.front import front_figure
-from safemerge_ui.tabs import chat, pair_editor
+from safemerge_ui.tabs import chat_models, pair_editor
 from safemerge_ui.views.names import search_facts
 from tests.earlier_run import ESTIMATED, REMOVED, earlier_run
 from tests.raising import raises
@@ -27,7 +27,7 @@ def test_what_reads_its_spec_accepts_it(settings: Settings) -> None:
     context = make_context(settings)
     watched = context.watch.look(RUN)
     assert REMOVED in search_facts(watched.view.spec["search"])
-    assert chat._members(chat._spec_on_page(context, watched)) == ["demo/aligned", "demo/chemistry"]
+    assert chat_models._members(chat_models._spec_on_page(context, watched)) == ["demo/aligned", "demo/chemistry"]
     assert pair_editor._provenances(context, "safety", RUN) is not None
 
 
