@@ -23,7 +23,8 @@ from core.evaluation.lineage import parents_in_card, parents_in_config
 from core.guards import outputs
 from core.models.files import FolderFiles, find_weights, read_weights
 from core.models.references import parse_reference
-from core.runs.folder import EventTail, read_mark
+from core.runs.event_tail import EventTail
+from core.runs.folder import read_mark
 from core.settings import ASSETS, Settings
 
 

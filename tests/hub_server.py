@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.hub_listing import git_hash, list_entries
+
 
 @dataclass(frozen=True)
 class Repository:
@@ -212,11 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
         file = repository.files().get(path) if repository else None
         mode = "lfs" if path.endswith(".safetensors") else "regular"
         oid = (
-            None
-            if file is None
-            else hashlib.sha256(file.read_bytes()).hexdigest()
-            if mode == "lfs"
-            else _git_hash(file)
+            None if file is None else hashlib.sha256(file.read_bytes()).hexdigest() if mode == "lfs" else git_hash(file)
         )
         return {"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": oid}
 
@@ -331,12 +329,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._json({"commitUrl": f"{self.hub.url}/{name}/commit/{oid}", "commitOid": oid, "hookOutput": ""})
 
     def _paths(self, _repo_id: str, repository: Repository, wanted: list[str]) -> None:
-        self._json([entry for entry in _entries(repository) if entry["path"] in wanted])
+        self._json([entry for entry in list_entries(repository.files()) if entry["path"] in wanted])
 
     def _facts(self, repo_id: str, repository: Repository) -> None:
         card = {"license": repository.license} if repository.license else {}
         siblings = [
-            {"rfilename": name, "size": path.stat().st_size, "blobId": _git_hash(path)}
+            {"rfilename": name, "size": path.stat().st_size, "blobId": git_hash(path)}
             for name, path in repository.files().items()
         ]
         self._json(
@@ -353,7 +351,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def _tree(self, repo_id: str, repository: Repository) -> None:
-        self._json([entry for entry in _entries(repository) if entry["type"] == "file"])
+        self._json([entry for entry in list_entries(repository.files()) if entry["type"] == "file"])
 
     def _file(self, repo_id: str, repository: Repository, name: str) -> None:
         path = repository.files().get(name)
@@ -370,10 +368,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             key = f"{repo_id}/{name}"
             self.hub.sent[key] = self.hub.sent.get(key, 0) + (len(body) // 2 if dropped else len(body))
-        if dropped:
-            self._send_half(status, body, {**headers, "ETag": f'"{_git_hash(path)}"'})
-            return
-        self._send(status, body, {**headers, "ETag": f'"{_git_hash(path)}"'})
+        self._send(status, body, {**headers, "ETag": f'"{git_hash(path)}"'}, half=dropped)
 
     def _drops(self) -> bool:
         """Whether this connection breaks."""
@@ -384,43 +379,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         return True
 
-    def _send_half(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        """Send the half of a file, and break the connection."""
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body[: len(body) // 2])
-
     def _json(self, value: Any) -> None:
         self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
-    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None, *, half: bool = False) -> None:
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
-
-
-def _entries(repository: Repository) -> list[dict[str, Any]]:
-    """Files and folders of a repository, as the Hub lists them."""
-    files = repository.files()
-    folders = {str(parent) for name in files for parent in Path(name).parents if str(parent) != "."}
-    listed = [{"type": "directory", "path": name, "size": 0, "oid": "0" * 40} for name in sorted(folders)]
-    return listed + [_file_entry(name, path) for name, path in files.items()]
-
-
-def _file_entry(name: str, path: Path) -> dict[str, Any]:
-    size = path.stat().st_size
-    entry = {"type": "file", "path": name, "size": size, "oid": _git_hash(path)}
-    if not name.endswith(".safetensors"):
-        return entry
-    return {**entry, "lfs": {"oid": hashlib.sha256(path.read_bytes()).hexdigest(), "size": size, "pointerSize": 130}}
-
-
-def _git_hash(path: Path) -> str:
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+            self.wfile.write(body[: len(body) // 2] if half else body)

@@ -65,12 +65,7 @@ def export_model(
         _save_model(model, draft)
         _save_tokenizer(tokenizer, draft)
         make_portable(draft, model, tokenizer)
-        dtype = str(saved_format(model) or model.dtype).removeprefix("torch.")
-        config = to_mergekit(recipe, out_dtype=dtype, names=names, tokenizer_source=tokenizer_source)
-        note = _repeat_note(recipe, model, tokenizer, tokenizer_source)
-        notes = _HOW_TO_REPEAT + (f"# {note}\n" if note else "")
-        (draft / "mergekit_config.yml").write_text(notes + config.to_yaml(), encoding="utf-8")
-        (draft / "README.md").write_text(_with_note(card, recipe.repeat_note, note), encoding="utf-8")
+        _save_texts(draft, model, tokenizer, recipe, card, names, tokenizer_source)
         if not folder_holds(draft, WeightHash(scored_sha256, scored_parts)):
             raise MergeError(
                 f"The weights saved to {folder} differ from the scored ones.",
@@ -80,13 +75,29 @@ def export_model(
         draft.replace(folder)
     except (OSError, SafetensorError) as error:  # safetensors raises its own error for a full disk
         raise RunError(
-            f"{folder} cannot be saved: {error}.",
-            "Check the disk space and that the folder can be written, and resume the run.",
-            code="not-saved",
+            f"{folder} cannot be saved: {error}.", "Check disk space and permissions, and resume.", code="not-saved"
         ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return scored_sha256
+
+
+def _save_texts(
+    folder: Path,
+    model: Any,
+    tokenizer: Any,
+    recipe: Recipe,
+    card: str,
+    names: Mapping[str, str] | None,
+    tokenizer_source: str | None,
+) -> None:
+    """Save the recipe for mergekit and the model card, both with a note on how far mergekit repeats the merge."""
+    dtype = str(saved_format(model) or model.dtype).removeprefix("torch.")
+    config = to_mergekit(recipe, out_dtype=dtype, names=names, tokenizer_source=tokenizer_source)
+    note = _repeat_note(recipe, model, tokenizer, tokenizer_source)
+    notes = _HOW_TO_REPEAT + (f"# {note}\n" if note else "")
+    (folder / "mergekit_config.yml").write_text(notes + config.to_yaml(), encoding="utf-8")
+    (folder / "README.md").write_text(_with_note(card, recipe.repeat_note, note), encoding="utf-8")
 
 
 def _repeat_note(recipe: Recipe, model: Any, tokenizer: Any, tokenizer_source: str | None) -> str:

@@ -15,8 +15,9 @@ from contextlib import suppress
 
 from core.contracts.events import Cancelled, Failed, is_terminal
 from core.errors import RunError
+from core.runs.event_tail import EventTail
 from core.runs.exports import refuse_while_exporting
-from core.runs.folder import EventTail, RunFolder
+from core.runs.folder import RunFolder
 from core.runs.process import ProcessMark, is_held_for
 from core.runs.publications import refuse_while_publishing
 from core.runs.view import RunView, fold

@@ -69,9 +69,10 @@ OTHER_MEANINGS = {
     "core/report/model_card.py": {"safemerge"},
     "core/search/search_records.py": {"gradient"},
     "core/settings.py": {"safemerge"},
+    "safemerge_ui/charts/style.py": {"linear"},
     "safemerge_ui/theme.py": {"safemerge"},
 }
-"""Texts that mean something else there: a kind of rope scaling, the searches of the
+"""Texts that mean something else there: kinds of rope scaling and of axis, the searches of the
 recorded demonstration, the product's own name, and a key of the derivatives."""
 
 

@@ -58,7 +58,7 @@ def test_a_full_disk_ends_the_run_with_the_reason_and_it_resumes(
         folder = RunFolder(disk.path / "run")
         end = run_worker(spec, settings, folder)
         assert isinstance(end, Failed), end
-        assert "space" in end.message.lower() and "disk space" in end.hint and not end.traceback, end
+        assert "space" in end.message.lower() and "disk space" in end.hint.lower() and not end.traceback, end
         assert half_written(folder.path) == []
         disk.remount(PLENTY)
         folder.write_worker(DEAD)

@@ -36,7 +36,8 @@ from core.errors import RunError, SpecError
 from core.jobs.data_step import DataStep
 from core.jobs.live_pool import LivePool
 from core.jobs.worker import resume_run, resume_worker, run_worker, start_run
-from core.runs.folder import EventTail, RunFolder
+from core.runs.event_tail import EventTail
+from core.runs.folder import RunFolder
 from core.runs.history import read_view
 from core.settings import Settings
 from tests.core.data.fake_models import Expert, Writer, as_json, nonsense_question, refuser

@@ -11,7 +11,8 @@ import pytest
 from core.contracts.events import Finished, is_damaged
 from core.errors import RunError
 from core.runs import history
-from core.runs.folder import EventTail, RunFolder, read_mark
+from core.runs.event_tail import EventTail
+from core.runs.folder import RunFolder, read_mark
 from core.runs.history import QUIET_S, RunFollower, read_view
 from core.runs.process import ProcessMark, acquire_lock, is_held_for, mark_started
 from core.runs.replay import read_replay

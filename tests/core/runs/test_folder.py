@@ -24,7 +24,8 @@ from core.contracts.results import RunResult
 from core.contracts.run_spec import RunSpec
 from core.data.training_pairs import Sample, read_samples
 from core.errors import RunError
-from core.runs.folder import EventTail, RunFolder
+from core.runs.event_tail import EventTail
+from core.runs.folder import RunFolder
 from core.runs.process import ProcessMark, mark_started
 from tests.core.conftest import FillDisk
 from tests.raising import raises

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.contracts.events import Cancelled, CandidateScored, Event, Failed, PhaseStarted, Progress, Resumed, RunStarted
-from core.runs.folder import EventTail
+from core.runs.event_tail import EventTail
 from core.runs.view import fold
 
 GOLDEN = Path(__file__).with_name("golden")
