@@ -75,6 +75,11 @@ element.addEventListener('click', (event) => {
 });
 """
 
+SHOW_QUESTION = """() => {
+  setTimeout(() => document.getElementById('runs-question')?.scrollIntoView({ block: 'center' }), 100);
+}"""
+"""Scrolls to the question whether a run is to be deleted, which stands above a long list."""
+
 RESIZE_CHARTS = "() => { setTimeout(() => window.dispatchEvent(new Event('resize')), 50); }"
 """Fits charts to their panel: one that was drawn while its tab was hidden has plotly's default width."""
 

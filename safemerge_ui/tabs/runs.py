@@ -11,7 +11,7 @@ from core.runs.history import delete_run
 from safemerge_ui.access import require_starter
 from safemerge_ui.app_context import AppContext
 from safemerge_ui.boundary import Updates, bind, bind_with_notice
-from safemerge_ui.scripts import HISTORY
+from safemerge_ui.scripts import HISTORY, SHOW_QUESTION
 from safemerge_ui.views.markup import notice
 from safemerge_ui.views.run_list import RunRow, history_view
 
@@ -57,7 +57,8 @@ def build() -> RunsTab:
 def wire(tab: RunsTab, context: AppContext, run_id: gr.State) -> None:
     """Bind refreshing and deleting; the page binds opening and resuming."""
     tab.refresh.click(bind(show_history, context), run_id, tab.history, show_progress="hidden")
-    tab.history.remove(bind(ask_to_delete, tab), None, tab.confirmation, show_progress="hidden")
+    asked = tab.history.remove(bind(ask_to_delete, tab), None, tab.confirmation, show_progress="hidden")
+    asked.then(None, None, None, js=SHOW_QUESTION)
     tab.cancel.click(bind(hide_question, tab), None, tab.confirmation, show_progress="hidden")
     tab.confirm.click(
         bind_with_notice(delete, tab.notice, context, tab),

@@ -147,7 +147,7 @@ def test_every_tab_shows_the_run_on_the_page(page: Page, served: Served) -> None
     open_tab(page, "Evaluate")
     expect(page.locator("#evaluate-line")).to_contain_text(finished)
     page.reload()
-    expect(page.locator("#merge-line")).to_contain_text(finished)
+    expect(page.locator("#evaluate-line")).to_contain_text(finished)
     open_tab(page, "Data")
     expect(page.locator("#data-cards article").first).to_be_visible()
 

@@ -47,7 +47,7 @@ def finished() -> RunView:
 
 def test_what_to_do_without_a_run_and_after_a_stop() -> None:
     assert text_of(no_run()) == "No run on this page yet. Launch a merge, or open a run from the Runs tab."
-    assert "Its results so far stay in its folder. Resume it on the Runs tab." in text_of(
+    assert "Its results so far are kept. Resume it here or on the Runs tab." in text_of(
         ending(fold(golden_cancelled()))
     )
 
