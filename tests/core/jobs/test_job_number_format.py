@@ -64,7 +64,9 @@ def test_a_comparison_measures_models_and_guards_in_the_format_of_the_spec(
         {"models": [{"model": str(tiny_llama)}], "guard": str(guard), "dtype": requested, "evaluation": evaluation}
     )
     assert isinstance(spec, ComparisonSpec)
-    events = list(run_comparison(spec, settings, RunFolder(settings.runs / "comparison"), never))
+    folder = RunFolder(settings.runs / "comparison")
+    folder.create()
+    events = list(run_comparison(spec, settings, folder, never))
     (loaded,) = [event for event in events if isinstance(event, PoolLoaded)]
     (measured,) = [event for event in events if isinstance(event, ModelMeasured)]
     assert loaded.dtype == name and loaded.dtype_reason

@@ -146,7 +146,7 @@ def test_the_result_has_the_keys_scripts_rely_on(run: Run, tiny_llama: Path, tin
         assert set(model) == {
             "name", "role", "alignment", "refusal", "degenerate", "over_refusal", "accuracy", "ce_safety", "ce_expert",
             "recipe", "sha256", "seconds", "unknown", "agreement", "by_category", "over_refusal_by_category",
-            "perplexity", "ce_benign", "benign_degenerate", "accuracy_stderr", "not_measured",
+            "perplexity", "ce_benign", "benign_degenerate", "accuracy_stderr", "not_measured", "outside_alignment",
         }  # fmt: skip
         assert model["alignment"]["n"] == 3 and model["over_refusal"]["n"] == 1
         assert set(model["alignment"]) == {"rate", "low", "high", "n"}

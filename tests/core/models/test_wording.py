@@ -29,7 +29,8 @@ def test_an_unreachable_hub(settings: Settings) -> None:
         read_metadata(parse_reference("org/model", settings), settings)
     assert str(caught.value) == (
         "The Hub could not be reached for org/model. "
-        "Check the network (and HF_ENDPOINT, HF_HUB_OFFLINE), or use a local folder."
+        "Check the network (and HF_ENDPOINT, HF_HUB_OFFLINE) and try again: files that were downloaded completely are "
+        "kept. Or use a local folder."
     )
 
 
