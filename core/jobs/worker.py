@@ -135,6 +135,8 @@ def resume_worker(
 def _work(job: Job, spec: AnySpec, settings: Settings, folder: RunFolder, on_event: Callable[[Event], None]) -> Event:
     with interruptible() as interrupted:
         outcome = _outcome(job, spec, settings, folder, on_event, lambda: interrupted() or _is_stopped(folder))
+    with suppress(OSError):  # a folder that can no longer be written keeps them
+        folder.remove_drafts()
     on_event(outcome)
     return outcome
 

@@ -169,15 +169,19 @@ class RunFolder:
         Args:
             candidates: all candidates of the log.
         """
-        for pattern in (".*.tmp", "replies/.*.tmp", "data/.*.jsonl.*"):
-            for temporary in self.path.glob(pattern):
-                if not _is_being_written(temporary):
-                    temporary.unlink(missing_ok=True)
+        self.remove_drafts()
         for pattern in (".*.partial", "baselines/.*.partial"):
             for draft in self.path.glob(pattern):
                 shutil.rmtree(draft, ignore_errors=True)
         if lines := [_candidate_line(candidate) + "\n" for candidate in candidates]:
             self._write(self.candidates_path, "".join(lines))
+
+    def remove_drafts(self) -> None:
+        """Remove drafts of files whose writers are dead, such as an app that was killed while it launched the run."""
+        for pattern in (".*.tmp", "replies/.*.tmp", "data/.*.jsonl.*"):
+            for temporary in self.path.glob(pattern):
+                if not _is_being_written(temporary):
+                    temporary.unlink(missing_ok=True)
 
     def append_event(self, event: Event) -> None:
         """Append an event to the log. If the clock was set back, the event gets the time of the event before it.

@@ -272,11 +272,11 @@ def test_the_quick_demo_from_launch_to_chat(page: Page, served: Served) -> None:
 
 def _stop_and_resume(page: Page) -> None:
     page.locator("#merge-stop").click()
-    expect(page.locator("#run-pill")).to_have_text("Cancelled")
+    expect(page.locator("#run-pill")).to_have_text("Stopped")
     open_tab(page, "Runs")
     page.locator("[data-resume]").first.click()
     expect(page.get_by_role("tab", name="Merge")).to_have_attribute("aria-selected", "true")
-    expect(page.locator("#run-pill")).not_to_have_text("Cancelled")
+    expect(page.locator("#run-pill")).not_to_have_text("Stopped")
 
 
 def _ask_both(page: Page) -> None:

@@ -50,6 +50,18 @@ def test_a_finished_run_leaves_its_record(
     assert read_view(folder).result == result
 
 
+def test_drafts_of_dead_processes_are_gone_at_the_end(
+    spec: RunSpec, settings: Settings, folder: RunFolder, result: RunResult
+) -> None:
+    """An app that is killed while it launches a run leaves one; nobody resumes the run, which goes on."""
+    folder.create()
+    dead, living = folder.path / ".worker.json.4194303-00ff.tmp", folder.path / f".worker.json.{os.getppid()}-00ff.tmp"
+    dead.touch()
+    living.touch()
+    run_worker(spec, settings, folder, job=job_of(lambda _: iter([Finished(result=result)])))
+    assert (dead.exists(), living.exists()) == (False, True)
+
+
 def test_an_explained_error_becomes_a_message_with_its_hint(
     spec: RunSpec, settings: Settings, folder: RunFolder
 ) -> None:
