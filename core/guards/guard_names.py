@@ -1,4 +1,4 @@
-"""Parses guard names: an own guard, a guard model, `FAMILY:MODEL`, a classifier with its labels, or several guards.
+"""Parses guard names: a built-in guard, a guard model, `FAMILY:MODEL`, a classifier with its labels, or several guards.
 
 Several guards are written `A & B` (in YAML also as a list): the first one decides, and the others show where they
 disagree. Parsing uses the text and this machine's folders only.
