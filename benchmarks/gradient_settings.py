@@ -80,7 +80,7 @@ def measure(pool: GradientPool, models: int, settings: Sequence[Setting]) -> Ite
     from benchmarks.gradient_search import search
 
     pool.merge.write_parent(pool.merge.base_name)
-    yield {"models": models, "setting": None, **_measured(pool)}
+    yield {"models": models, "setting": None, **measured(pool)}
     for setting in (REFERENCE, *settings):
         with (
             patch("core.search.gradient.descent.PASSES", setting.passes),
@@ -90,10 +90,10 @@ def measure(pool: GradientPool, models: int, settings: Sequence[Setting]) -> Ite
         pool.merge.apply(found.best)
         sizes = (len(found.genome.searched), len(found.scored), len(found.taken))
         counts = dict(zip(("parameters", "candidates", "steps"), sizes, strict=True))
-        yield {"models": models, "setting": asdict(setting), **counts, **_measured(pool)}
+        yield {"models": models, "setting": asdict(setting), **counts, **measured(pool)}
 
 
-def _measured(pool: GradientPool) -> dict[str, Any]:
+def measured(pool: GradientPool) -> dict[str, Any]:
     """Losses of the live model on pairs that no search saw, and its rates on the probe's prompts."""
     from core.evaluation.fluency import perplexity, read_neutral_text
     from core.evaluation.measurement import Measurer, TestSet

@@ -46,12 +46,12 @@ ENVIRONMENT = {
 def run_trials(folder: Path, trials: int, seed: int, *, forked: bool, first: int = 0) -> dict[str, Any]:
     """Do `trials` trials from number `first` on below `folder`, and return the report."""
     os.environ |= ENVIRONMENT
+    if forked:
+        load_worker_modules()
     specs = make_scenarios(folder)
     settings = Settings(folder / "home", folder / "runs", False, frozenset(), None, 2.0, reply_cache_bytes=0)
     settings.home.mkdir(exist_ok=True)
     bench = Bench(specs, settings, ForkedApp if forked else RealApp, cuts=forked)
-    if forked:
-        load_worker_modules()
     began, references, done = time.monotonic(), dict[str, Reference](), list[Trial]()
     for number in range(first, first + trials):
         plan = plan_trial(number, seed, cuts=forked)

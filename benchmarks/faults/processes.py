@@ -87,10 +87,15 @@ def children_of(pid: int) -> list[psutil.Process]:
 
 
 def load_worker_modules() -> None:
-    """Import what workers import, so that forked ones start at once."""
+    """Import what workers import, so that forked ones start at once; to be called before progress bars are shown."""
     import_module("tqdm").tqdm.monitor_interval = 0  # a thread, and threads are lost in a fork
     for name in WORKER_MODULES:
         import_module(name)
+
+
+def _renew_progress_lock() -> None:
+    """Give this process its own lock for progress bars: forked processes share tqdm's, and a killed one may hold it."""
+    import_module("tqdm").tqdm.set_lock(threading.RLock())
 
 
 class ForkedApp:
@@ -165,6 +170,7 @@ def _fork_worker(
     try:
         connection.close()
         os.setsid()
+        _renew_progress_lock()
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(output, 1)
         os.dup2(output, 2)

@@ -194,6 +194,7 @@ def run_trial(bench: Bench, plan: Plan, reference: Reference) -> Trial:
             shutil.rmtree(folder.path)
     except (AppFailed, RunError, OSError) as error:
         trial.problems.append(f"{type(error).__name__}: {error}")
+        _end_workers(bench)
         bench.close_app()
     trial.seconds = time.monotonic() - began
     return trial
@@ -232,6 +233,16 @@ def _kill(app: App, folder: RunFolder | None, plan: Plan) -> None:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     _wait_until(lambda: plan.target == "app" or folder is None or _worker_pid(folder) is None, timeout_s=10)
+
+
+def _end_workers(bench: Bench) -> None:
+    """Kill what a failed trial left running, so that the next one can start."""
+    pids = {child.pid for child in children_of(bench.app.pid)}
+    if (found := bench.find_run()) and (pid := _worker_pid(found)):
+        pids.add(pid)
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _check_kill(app: App, folder: RunFolder, trial: Trial) -> None:
