@@ -17,6 +17,7 @@ from mergekit.options import MergeOptions
 from transformers import AutoModelForCausalLM
 
 from core.contracts.merge_methods import METHODS, mergekit_methods
+from core.contracts.run_spec import GenomeSpec
 from core.data.training_pairs import Sample
 from core.merging.engine import MergePool
 from core.merging.recipes import Recipe
@@ -25,6 +26,7 @@ from core.models.fingerprint import sha256_of_folder, sha256_of_model
 from core.models.loading import load_model, load_state, load_tokenizer, untied_state
 from core.models.references import parse_reference
 from core.search.genome import Genome
+from core.search.parameter_groups import layout_of
 from core.search.scoring import Scorer, TrainingSet
 from core.settings import Settings
 from tests.architectures import ARCHITECTURES, save_tiny
@@ -134,5 +136,21 @@ def test_a_fixed_norm_is_saved_and_merged_as_by_mergekit(llamas: list[str], sett
     fixed = (("int8_mask", True), ("lambda", 0.7), ("normalize", True), ("rescale", True))
     recipe = Genome("ties", names[0], tuple(names[1:]), fixed_parameters=fixed).recipe([0.3, 0.5])
     assert not recipe.by_mergekit
+    folder = export(pool, recipe, settings, tmp_path / "merged")
+    assert_same_weights(untied_state(pool.live), by_mergekits_command(folder, tmp_path))
+
+
+@pytest.mark.parametrize(("method", "models"), [("task_arithmetic", 3), ("ties", 2)])
+def test_a_weight_for_every_projection_is_merged_as_by_mergekit(
+    method: str, models: int, llamas: list[str], settings: Settings, tmp_path: Path
+) -> None:
+    names = llamas[:models]  # 16-bit experts have equal magnitudes, of which each implementation of TIES keeps others
+    pool = pool_of(names, settings)
+    changed = {expert: pool.changed_by(expert) for expert in pool.experts}
+    layout = layout_of(GenomeSpec(layer_granularity=1, filters=("modules",)), pool.tensors, changed)
+    genome = Genome(method, names[0], tuple(names[1:]), layout=layout)
+    count = len(genome.searched)
+    assert count >= (models - 1) * 2 * 7  # blocks, projections
+    recipe = genome.recipe([0.2 + 0.6 * place / count for place in range(count)])
     folder = export(pool, recipe, settings, tmp_path / "merged")
     assert_same_weights(untied_state(pool.live), by_mergekits_command(folder, tmp_path))
