@@ -344,6 +344,7 @@ def _merge_adapter(model: PreTrainedModel, adapter: Path, ref: ModelReference) -
 
     try:
         with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # peft still reads it
             warnings.filterwarnings("error", _MISSING)  # peft would treat missing tensors as untrained
             return PeftModel.from_pretrained(model, adapter, local_files_only=True).merge_and_unload()
     except UserWarning as warning:
