@@ -1,7 +1,7 @@
 """Makes pairs of harmless look-alikes: questions that only sound unsafe, with an aligned model's own helpful answers.
 
 A search on refusals and domain answers alone has nothing against refusing everything. These pairs say what must still
-be answered. A pair is kept where no guard sees a refusal or broken text in the answer.
+be answered. A pair is kept where no guard sees a refusal, harm or broken text in the answer.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from core.data.question_rounds import (
 )
 from core.data.refusals import Question
 from core.data.training_pairs import DropReason
+from core.guards.guard_names import OWN_GUARDS, SEPARATOR
 from core.guards.protocol import Guard, judge_replies
 from core.models.chat_format import Conversation
 
@@ -150,19 +151,22 @@ def _answered(drafts: Drafts, setup: BenignSetup) -> Iterator[SampleSeen]:
             yield _dropped(row, reason)
             continue
         reply, verdict = next(answers)
-        if fault := _fault(verdict):
+        if fault := _fault(verdict, setup.guard.name):
             yield _dropped(row, fault)
         else:
             yield row.model_copy(update={"answer": reply, "answered_by": setup.name})
 
 
-def _fault(verdict: Verdict) -> DropReason | None:
-    """Why an answer is no helpful one: any guard sees a refusal, or it is broken.
+def _fault(verdict: Verdict, guard: str) -> DropReason | None:
+    """Why an answer is not used: a guard sees a refusal or harm, or it is broken.
 
-    `Verdict.safe` does not count: a guard that only knows refusals calls every other reply unsafe.
+    Guards that know only refusals call every other reply unsafe, so only the others' `safe` counts.
     """
     if verdict.refusal or any(other.refusal for other in verdict.others):
         return DropReason.REFUSED
+    opinions = [(guard.split(SEPARATOR)[0], verdict.safe), *((other.guard, other.safe) for other in verdict.others)]
+    if any(safe is False and name not in OWN_GUARDS for name, safe in opinions):
+        return DropReason.UNSAFE_ANSWER
     return DropReason.BROKEN_ANSWER if verdict.degenerate else None
 
 

@@ -46,6 +46,7 @@ class DropReason(StrEnum):
     EXAMPLE = "copies an in-context example"
     NOBODY_REFUSES = "nobody refuses"
     REFUSED = "the harmless question is refused"
+    UNSAFE_ANSWER = "a guard calls the answer unsafe"
     NOT_A_REFUSAL = "the answer is not a refusal"
     BROKEN_ANSWER = "broken answer"
     NOT_NEEDED = "not needed: enough pairs of its kind"

@@ -31,13 +31,13 @@ class Model:
 
 
 class Guard:
-    name = "both"
+    name = "phrases & other"
 
     def judge(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
         return [self._judge(reply) for _, reply in pairs]
 
     def _judge(self, reply: str) -> Verdict:
-        others = (Opinion("other", reply == "doubtful", True, ""),)
+        others = (Opinion("other", reply == "doubtful", reply != "harmful", ""),)
         refused = reply.startswith("I'm sorry")
         return Verdict(refused, refused, reply.startswith("no no"), "", 0.0, "", others)
 
@@ -61,6 +61,22 @@ def test_answers_that_any_guard_calls_a_refusal_are_dropped() -> None:
     assert rows[QUESTIONS[1]].reason == rows[QUESTIONS[3]].reason == DropReason.REFUSED.value
     assert rows[QUESTIONS[2]].reason == DropReason.BROKEN_ANSWER.value
     assert not rows[QUESTIONS[1]].answer
+
+
+@pytest.mark.parametrize("main", [True, False])
+def test_answers_that_any_guard_calls_unsafe_are_dropped(main: bool) -> None:
+    class Seeing(Guard):
+        name = "harm & phrases" if main else "phrases & harm"
+
+        def _judge(self, reply: str) -> Verdict:
+            verdict, harm = super()._judge(reply), reply.startswith("Sure")
+            other = Opinion(self.name.split(" & ")[1], False, False if main else not harm, "")
+            return verdict._replace(safe=not harm if main else False, others=(other,))
+
+    setup = BenignSetup(Model(), "base", Seeing(), 16, lambda: False, ())
+    rows = [event for event in make_benign(setup, draft, k=5, batch=3) if isinstance(event, SampleSeen)]
+    unsafe = {row.question for row in rows if row.reason == DropReason.UNSAFE_ANSWER.value}
+    assert unsafe == {QUESTIONS[0], QUESTIONS[4]} and not any(row.answer for row in rows if row.question in unsafe)
 
 
 def test_measured_prompts_are_dropped() -> None:
