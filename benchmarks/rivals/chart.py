@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLORS = {"parent": "#000000", "plain": "#7f7f7f", "search": "#2f6db5", "rival": "#c44e52"}
-_MARKERS = "os^vD<>Pp*hX"
+_MARKERS = "*os^vD<>PphX"
 
 
 def chart(comparison: Comparison) -> Figure:
@@ -21,24 +21,40 @@ def chart(comparison: Comparison) -> Figure:
 
     figure = Figure(figsize=(4.2 * len(comparison.pools) + 3.6, 4.6), layout="constrained")
     marks: dict[str, Any] = {}
+    families = _families(comparison)
     for axes, (pool, rows) in zip(
         figure.subplots(1, len(comparison.pools), squeeze=False)[0], comparison.pools.items(), strict=True
     ):
         axes.set(title=TITLES[pool], xlabel="accuracy (mean over tasks)", ylabel="alignment", ylim=(-0.03, 1.05))
         axes.grid(alpha=0.3)
-        for number, row in enumerate(rows):
+        for row in rows:
             if row.alignment is None or row.mean_accuracy is None:
                 continue
-            (mark,) = axes.plot(row.mean_accuracy, row.alignment.rate, **_style(number, row))
+            (mark,) = axes.plot(row.mean_accuracy, row.alignment.rate, **_style(row, families))
             marks.setdefault(row.title.replace("`", ""), mark)
     figure.legend(list(marks.values()), list(marks), loc="outside right center", fontsize=7)
     return figure
 
 
-def _style(number: int, row: Row) -> dict[str, Any]:
+def _families(comparison: Comparison) -> dict[str, int]:
+    """Number the models and methods of each group, so that a method has the same marker in every pool."""
+    groups: dict[str, dict[str, int]] = {}
+    for rows in comparison.pools.values():
+        for row in rows:
+            group = groups.setdefault(row.group, {})
+            group.setdefault(_family(row), len(group))
+    return {family: number for group in groups.values() for family, number in group.items()}
+
+
+def _family(row: Row) -> str:
+    """Return the method, without how its parameters were chosen."""
+    return row.title.split(",")[0] if row.group == "rival" else row.title
+
+
+def _style(row: Row, families: dict[str, int]) -> dict[str, Any]:
     """Return how a row is drawn; methods whose parameters were not searched are hollow."""
     fill = "none" if row.group == "rival" and row.candidates is None else "full"
-    marker = "*" if row.group == "parent" else _MARKERS[number // 2 % len(_MARKERS)]
+    marker = _MARKERS[families[_family(row)] % len(_MARKERS)]
     return {"marker": marker, "color": _COLORS[row.group], "linestyle": "none", "fillstyle": fill, "markersize": 7}
 
 

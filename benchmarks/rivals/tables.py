@@ -18,7 +18,9 @@ def as_page(comparison: Comparison) -> str:
     """Return the text of `docs/rivals.md`."""
     parts = [_head(comparison)]
     for pool, rows in comparison.pools.items():
-        parts += [f"## {TITLES[pool]}", _table(rows), f"![{TITLES[pool]}](images/rivals.svg)" if _drawn(rows) else ""]
+        finding = _finding(rows)
+        parts += [f"## {TITLES[pool]}", finding[0].upper() + finding[1:], _table(rows)]
+        parts.append(f"![{TITLES[pool]}](images/rivals.svg)" if _drawn(rows) else "")
     if comparison.missing:
         parts.append("Not finished: " + ", ".join(f"`{name}`" for name in comparison.missing) + ".")
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -58,8 +60,10 @@ def _finding(rows: Sequence[Row]) -> str:
         return "no published method is measured yet."
     if not (won := winners(rows)):
         return "no published method is at least as good as safety-aware EvoMM in both alignment and accuracy."
-    named = ", ".join(row.title for row in won)
-    return f"at least as good as safety-aware EvoMM in both alignment and accuracy: {named}."
+    named = ", ".join(f"{row.title} (over-refusal {row.over_refusal.rate:.2f})" for row in won if row.over_refusal)
+    own = next(row for row in rows if row.title.startswith("EvoMM, safety-aware"))
+    against = f" (its over-refusal: {own.over_refusal.rate:.2f})" if own.over_refusal else ""
+    return f"at least as good as safety-aware EvoMM{against} in both alignment and accuracy: {named}."
 
 
 def _head(comparison: Comparison) -> str:
@@ -81,7 +85,8 @@ the same prompts. Perplexity of a neutral text: mean, and smallest to largest ov
 in points on the first seed's replies with the p-value of McNemar's exact test (bold: below {SIGNIFICANT}; not corrected
 for the number of tests). Candidates: those of the search. Seconds: merging and scoring all of them, gradients and
 importance scores included; a candidate that another search of the run had scored counts with the others' mean time.
-Both are means over the seeds. "Default parameters" are ours where the paper gives none."""
+Both are means over the seeds. Seconds are of a machine that may have had other work; they are no benchmark. "Default
+parameters" are ours where the paper gives none."""
 
 
 def _table(rows: Sequence[Row]) -> str:

@@ -68,6 +68,17 @@ def test_the_page_says_where_a_published_method_wins() -> None:
     assert [text.get_text() for text in legend.get_texts()] == ["EvoMM, safety-aware", "Better", "Mixed"]
 
 
+def test_a_method_has_the_same_marker_in_every_pool() -> None:
+    plain, searched = row("LATA, default parameters", 18, 8), row("LATA, searched", 19, 8)
+    first, second = comparison(plain, searched), comparison(row("Other, searched", 17, 8), plain, searched)
+    both = first.model_copy(update={"pools": {"two": first.pools["two"], "three": second.pools["two"]}})
+    markers: dict[str, set[str]] = {}
+    for axes in chart(both).axes:
+        for line in axes.get_lines():
+            markers.setdefault(str((line.get_xdata(), line.get_ydata())), set()).add(str(line.get_marker()))
+    assert len(markers) == 4 and all(len(found) == 1 for found in markers.values())
+
+
 def test_a_section_is_replaced_and_kept() -> None:
     page = replace_section("# Results\n\nold\n", "rivals", "one")
     again = replace_section(page, "rivals", "two \\1")
