@@ -18,8 +18,9 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,14 +115,13 @@ def try_input(target: Target, data: bytes) -> Outcome:
 
 
 def fuzz(targets: Sequence[Target], inputs: int, seed: int, limit_s: float = LIMIT_S) -> dict[str, Any]:
-    """Try `inputs` inputs, the targets in turn, and return the report."""
+    """Try `inputs` inputs, the targets in turn as often as they say, and return the report."""
     rng = random.Random(seed)
     crashes: dict[str, dict[str, Any]] = {}
     slow: list[dict[str, Any]] = []
     tried, refused = Counter[str](), 0
     longest = 0.0
-    for number in range(inputs):
-        target = targets[number % len(targets)]
+    for target in islice(_turns(targets), inputs):
         data = mutated(target.examples, rng)
         outcome = try_input(target, data)
         if outcome.seconds > limit_s:  # the least of three: the machine may have been busy
@@ -145,6 +145,11 @@ def fuzz(targets: Sequence[Target], inputs: int, seed: int, limit_s: float = LIM
         "crashes": crashes,
         "slow": slow,
     }
+
+
+def _turns(targets: Sequence[Target]) -> Iterator[Target]:
+    for turn in count():
+        yield from (target for target in targets if turn % target.every == 0)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

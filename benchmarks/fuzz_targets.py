@@ -27,6 +27,9 @@ from core.runs.event_tail import EventTail
 from core.runs.folder import read_mark
 from core.settings import ASSETS, Settings
 
+_PARQUET_EVERY = 20
+"""A Parquet file is first read in a process of its own, which takes a thousand times as long as any other input."""
+
 
 class Target(NamedTuple):
     """One reader.
@@ -35,11 +38,13 @@ class Target(NamedTuple):
         name: of the reader.
         examples: valid inputs.
         read: reads an input; raises only `SafeMergeError`.
+        every: rounds of the targets in which it has one turn; more than 1 where reading starts a process.
     """
 
     name: str
     examples: tuple[bytes, ...]
     read: Callable[[bytes], object]
+    every: int = 1
 
 
 def all_targets(folder: Path, settings: Settings) -> list[Target]:
@@ -66,8 +71,11 @@ def _file_targets(folder: Path, settings: Settings) -> Iterator[Target]:
         return read_file
 
     for suffix, examples in _tables().items():
-        yield Target(f"prompts.{suffix}", examples, of_file(f"prompts.{suffix}", lambda path: read_prompts(path)))
-        yield Target(f"table.{suffix}", examples, of_file(f"table.{suffix}", lambda path: list(read_rows(path))))
+        every = _PARQUET_EVERY if suffix == "parquet" else 1
+        prompts = of_file(f"prompts.{suffix}", lambda path: read_prompts(path))
+        yield Target(f"prompts.{suffix}", examples, prompts, every)
+        rows = of_file(f"table.{suffix}", lambda path: list(read_rows(path)))
+        yield Target(f"table.{suffix}", examples, rows, every)
     yield Target("events", _logs(), of_file("events.jsonl", lambda path: EventTail(path).read_new()))
     yield Target("worker.json", _MARKS, of_file("worker.json", read_mark))
     model = folder / "model"
